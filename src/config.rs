@@ -1,0 +1,106 @@
+//! What a mount is told at start, validated once: [`Config`], and the bounds that nothing exceeds: [`Limits`].
+
+use std::path::PathBuf;
+
+/// Bytes of a memory page that K4's arithmetic is done in; the kernel's own page size is asked for at start.
+pub const PAGE: u64 = 4096;
+
+/// Longest message, in bytes, where the kernel has pages of 4096 bytes and takes 256 of them in one request: one write
+/// may begin anywhere in its first page, so that 255 whole pages always fit.
+pub const MSGSIZE_CEILING: u32 = 255 * 4096;
+
+/// Bytes of one WRITE request that the kernel is asked for. Greater than any message.
+pub const MAX_WRITE: u32 = 1024 * 1024;
+
+/// Longest name of a file, in bytes, as on every Linux file system.
+pub const NAME_MAX: usize = 255;
+
+/// Default of `maxmsg`: messages waiting in one mailbox.
+pub const MAXMSG: u64 = 10_000;
+
+/// Default of `maxbytes`: bytes waiting in one mailbox.
+pub const MAXBYTES: u64 = 64 * 1024 * 1024;
+
+/// Files and folders in one mount. Each costs the daemon up to 2 KiB.
+pub const MAX_FILES: u64 = 1_000_000;
+
+/// Bytes of extended attributes, names and values, that one file may have.
+pub const XATTR_SPACE: usize = 64 * 1024;
+
+/// Byte-range locks and flocks held or awaited in one mount.
+pub const MAX_LOCKS: usize = 65_536;
+
+/// Least `--memory`: room for one message of the greatest size, so that an empty mailbox takes any message.
+pub const MIN_MEMORY: u64 = 2 * 1024 * 1024;
+
+/// `max` in a limit's file: no limit.
+pub const NO_LIMIT: u64 = u64::MAX;
+
+/// What a mailbox is bounded by when it is created; `control/mailboxes/<name>/config/` changes it afterwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailboxLimits {
+    /// Longest message in bytes, 1 to [`MSGSIZE_CEILING`].
+    pub msgsize: u32,
+    /// Messages waiting, 1 or more, or [`NO_LIMIT`].
+    pub maxmsg: u64,
+    /// Bytes waiting, 1 or more, or [`NO_LIMIT`]. A message longer than this is refused as too long.
+    pub maxbytes: u64,
+}
+
+impl Default for MailboxLimits {
+    fn default() -> MailboxLimits {
+        MailboxLimits { msgsize: MSGSIZE_CEILING, maxmsg: MAXMSG, maxbytes: MAXBYTES }
+    }
+}
+
+/// How segments reach memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SegmentPath {
+    /// Passthrough where the machine offers it, otherwise cached.
+    #[default]
+    Auto,
+    /// The kernel maps the backing memory itself: needs `CAP_SYS_ADMIN` and Linux 6.9.
+    Passthrough,
+    /// The kernel's page cache holds the memory.
+    Cached,
+}
+
+/// The bounds of one mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// What new mailboxes start with.
+    pub mailbox: MailboxLimits,
+    /// Bytes of all messages waiting in all mailboxes, each counted with what it costs to keep.
+    pub memory: u64,
+    /// Bytes promised to all segments.
+    pub segment_memory: u64,
+    /// Files and folders.
+    pub max_files: u64,
+}
+
+impl Limits {
+    /// The defaults on a machine with `total` bytes of memory: a quarter for messages, half for segments.
+    pub fn for_machine(total: u64) -> Limits {
+        Limits {
+            mailbox: MailboxLimits::default(),
+            memory: (total / 4).max(MIN_MEMORY),
+            segment_memory: total / 2,
+            max_files: MAX_FILES,
+        }
+    }
+}
+
+/// Everything `ipcfs mount` is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The directory to mount on, absolute.
+    pub dir: PathBuf,
+    /// The mount's bounds.
+    pub limits: Limits,
+    /// Let users other than the mounting one in.
+    pub allow_other: bool,
+    /// How segments reach memory.
+    pub segments: SegmentPath,
+    /// Threads that serve requests, 1 to 64.
+    pub threads: usize,
+}
