@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// Bytes of a memory page that K4's arithmetic is done in; the kernel's own page size is asked for at start.
+/// Bytes of the unit that file sizes and memory are counted in: a page of the common machine.
 pub const PAGE: u64 = 4096;
 
 /// Longest message, in bytes, where the kernel has pages of 4096 bytes and takes 256 of them in one request: one write
@@ -103,4 +103,37 @@ pub struct Config {
     pub segments: SegmentPath,
     /// Threads that serve requests, 1 to 64.
     pub threads: usize,
+}
+
+/// A number as people type it: digits, and K, M, G or T (times 1024) with or without `B` or `iB` behind.
+/// `None` if it is anything else, or more than 2⁶⁴ − 1.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, suffix) = text.split_at(digits);
+    let shift = match suffix.strip_suffix("iB").or_else(|| suffix.strip_suffix('B')).unwrap_or(suffix) {
+        "" if suffix.is_empty() || suffix == "B" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_what_people_type() {
+        let cases = [("0", 0), ("17", 17), ("64K", 65536), ("1M", 1 << 20), ("1MiB", 1 << 20), ("2GB", 2 << 30)];
+        for (text, number) in cases {
+            assert_eq!(parse_size(text), Some(number), "{text}");
+        }
+        assert_eq!(parse_size("5B"), Some(5));
+        for text in ["", "K", "-1", "1.5M", "1 M", "12iB", "1Q", "99999999999999999999", "18446744073709551615K", "+1"] {
+            assert_eq!(parse_size(text), None, "{text}");
+        }
+    }
 }

@@ -88,7 +88,7 @@ pub enum Op<'a> {
     Lookup { name: &'a [u8] },
     /// The kernel drops `1` references for each item: (node, count). Never answered.
     Forget(Vec<(NodeId, u64)>),
-    Getattr { fh: Option<Fh> },
+    Getattr,
     Setattr(SetAttr),
     /// A plain file without opening it. Devices, sockets and FIFOs come as `Refuse`.
     Mknod { name: &'a [u8], mode: u32 },
@@ -100,10 +100,9 @@ pub enum Op<'a> {
     Create { name: &'a [u8], mode: u32, flags: OpenFlags },
     /// `direct` is false when the page cache asks, on behalf of splice or a private mapping.
     Read { fh: Fh, offset: u64, size: u32, nonblock: bool, direct: bool },
-    /// `append`: the descriptor is `O_APPEND`, so that the offset means nothing.
-    Write { fh: Fh, offset: u64, data: &'a [u8], nonblock: bool, append: bool, kill_suid: bool },
+    /// `append`: the descriptor is `O_APPEND`, so that the offset means nothing. `page_cache`: dirty pages come back.
+    Write { fh: Fh, offset: u64, data: &'a [u8], nonblock: bool, append: bool, page_cache: bool, kill_suid: bool },
     Flush { owner: LockOwner },
-    /// `flock_owner` is set when the open file held a flock.
     Release { fh: Fh },
     Fsync,
     Statfs,
@@ -120,8 +119,8 @@ pub enum Op<'a> {
     Poll { fh: Fh, handle: PollHandle, arm: bool },
     Fallocate { fh: Fh, offset: u64, length: u64, mode: u32 },
     Lseek { fh: Fh, offset: u64, whence: Whence },
-    /// The two nodes are on this mount. Never done here: the caller falls back to read and write.
-    CopyFileRange { to: NodeId },
+    /// From one open file of this mount to another. Never done here: the caller falls back to read and write.
+    CopyFileRange { fh: Fh, to: Fh },
     /// The caller of the request numbered `unique` got a signal. Never answered itself.
     Interrupt { unique: u64 },
     /// A request this file system answers with one fixed error, whatever its arguments.
@@ -141,6 +140,7 @@ pub enum RenameHow {
 
 /// What of open(2)'s flags matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct OpenFlags {
     /// `O_RDONLY` or `O_RDWR`.
     pub read: bool,
@@ -274,8 +274,10 @@ pub enum OpenAs {
     Text,
     /// A segment whose memory the kernel's page cache holds.
     Cached,
-    /// A segment whose memory the kernel reaches by itself, by the backing id given.
-    Passthrough(u32),
+    /// A segment whose memory the kernel maps by itself, by the backing id given; and reads by itself, unless it is open
+    /// for writing too. Writes come to the daemon, which promises the memory that a longer file takes.
+    #[allow(missing_docs)]
+    Passthrough { id: u32, write: bool },
 }
 
 /// An opened file's answer.
@@ -314,6 +316,19 @@ impl Slice {
     }
 }
 
+/// A name in a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Of the file.
+    pub ino: Ino,
+    /// Where a listing that ends with this name goes on.
+    pub cookie: u64,
+    /// It is a folder; otherwise a regular file.
+    pub folder: bool,
+    /// The name.
+    pub name: Arc<[u8]>,
+}
+
 /// statfs(2)'s answer, in blocks of 4096 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -321,6 +336,7 @@ pub struct Space {
     pub blocks: u64,
     pub free: u64,
     pub files: u64,
+    pub files_free: u64,
 }
 
 /// What a request is answered with.
@@ -338,6 +354,8 @@ pub enum Reply {
     /// A message, or the part of it that fits.
     Message(Slice),
     Data(Vec<u8>),
+    /// Names, of which those that fit into as many bytes as were asked for are sent.
+    Listing(Vec<Listed>, u32),
     /// Bytes taken by a write.
     Written(u32),
     /// The length of an extended attribute that was asked for with size 0.
@@ -365,7 +383,11 @@ pub enum Effect {
 
 /// The effects of a call, in order. Reused from call to call, so that the usual case allocates nothing.
 #[derive(Debug, Default)]
-pub struct Effects(Vec<Effect>);
+pub struct Effects {
+    list: Vec<Effect>,
+    /// The request in hand was put where it waits.
+    parked: bool,
+}
 
 impl Effects {
     /// None yet.
@@ -375,7 +397,7 @@ impl Effects {
 
     /// Answer `ticket`.
     pub fn reply(&mut self, ticket: Ticket, reply: Reply) {
-        self.0.push(Effect::Reply(ticket, reply));
+        self.list.push(Effect::Reply(ticket, reply));
     }
 
     /// Answer `ticket` with an error.
@@ -385,22 +407,32 @@ impl Effects {
 
     /// Tell the kernel that a polled file may be ready.
     pub fn wake(&mut self, handle: PollHandle) {
-        self.0.push(Effect::Wake(handle));
+        self.list.push(Effect::Wake(handle));
     }
 
     /// Any other effect.
     pub fn push(&mut self, effect: Effect) {
-        self.0.push(effect);
+        self.list.push(effect);
+    }
+
+    /// The request in hand waits: its answer, even one that comes at once, ends a wait.
+    pub fn note_parked(&mut self) {
+        self.parked = true;
+    }
+
+    /// True if the request in hand was made to wait; asked once.
+    pub fn take_parked(&mut self) -> bool {
+        std::mem::take(&mut self.parked)
     }
 
     /// Takes them all, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
-        self.0.drain(..)
+        self.list.drain(..)
     }
 
     /// Looks at them.
     pub fn iter(&self) -> impl Iterator<Item = &Effect> {
-        self.0.iter()
+        self.list.iter()
     }
 }
 
@@ -456,6 +488,8 @@ pub enum Error {
     NoSuchOffset,
     #[error("not supported here")]
     NotSupported,
+    #[error("not a terminal")]
+    NoSuchControl,
     #[error("no such system call here")]
     NoSuchCall,
     #[error("no such attribute")]

@@ -1,0 +1,138 @@
+//! Who keeps a mount busy. Found without a single question to its daemon, so that a stopped one cannot hang the search:
+//! `/proc` tells the mount of every descriptor and the device of every mapping.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use rustix::fs::{Mode, OFlags};
+
+use super::mounts::Mount;
+use super::text::name;
+
+/// A process and what it holds of the mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Holder {
+    /// Its number.
+    pub(super) pid: u32,
+    /// Its name, as `ps` shows it, safe for a terminal.
+    pub(super) command: String,
+    /// The files: open, mapped, its working directory, root or program.
+    pub(super) paths: BTreeSet<PathBuf>,
+}
+
+/// What was found out.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Those who hold something, by process number.
+    pub(super) holders: Vec<Holder>,
+    /// Processes that this user may not look into.
+    pub(super) hidden: usize,
+}
+
+/// Looks through all processes.
+pub(super) fn search(mount: &Mount) -> Search {
+    let mut search = Search::default();
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return search;
+    };
+    for entry in entries.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // What this process holds it inherited from one that is on the list, and lets go of at once.
+        if pid == process::id() {
+            continue;
+        }
+        match held_by(&entry.path(), mount) {
+            Ok(paths) if paths.is_empty() => {}
+            Ok(paths) => {
+                let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+                search.holders.push(Holder { pid, command: name(command.trim_end()), paths });
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => search.hidden += 1,
+            // It has ended meanwhile.
+            Err(_) => {}
+        }
+    }
+    search.holders.sort_by_key(|holder| holder.pid);
+    search
+}
+
+fn held_by(proc: &Path, mount: &Mount) -> io::Result<BTreeSet<PathBuf>> {
+    let mut paths = BTreeSet::new();
+    for entry in fs::read_dir(proc.join("fd"))? {
+        let Ok(entry) = entry else { continue };
+        if mount_of_descriptor(proc, &entry) == Some(mount.id) {
+            paths.insert(fs::read_link(entry.path()).unwrap_or_else(|_| entry.path()));
+        }
+    }
+    for link in ["cwd", "root", "exe"] {
+        let link = proc.join(link);
+        if mount_of_link(&link) == Some(mount.id) {
+            paths.insert(fs::read_link(&link).unwrap_or(link));
+        }
+    }
+    let maps = fs::read(proc.join("maps"))?;
+    paths.extend(String::from_utf8_lossy(&maps).lines().filter_map(|line| mapped(line, mount.device)));
+    Ok(paths)
+}
+
+fn mount_of_descriptor(proc: &Path, descriptor: &DirEntry) -> Option<u64> {
+    mount_in(&fs::read_to_string(proc.join("fdinfo").join(descriptor.file_name())).ok()?)
+}
+
+/// An `O_PATH` descriptor of the link's target is made by the kernel alone, and has the mount in its own fdinfo.
+fn mount_of_link(link: &Path) -> Option<u64> {
+    let opened = rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    mount_in(&fs::read_to_string(format!("/proc/self/fdinfo/{}", opened.as_raw_fd())).ok()?)
+}
+
+fn mount_in(fdinfo: &str) -> Option<u64> {
+    fdinfo.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+}
+
+/// The file of a line of `/proc/PID/maps`, if it is on the device: `start-end perms offset major:minor inode path`.
+fn mapped(line: &str, device: (u32, u32)) -> Option<PathBuf> {
+    let mut fields = line.splitn(6, ' ');
+    let (major, minor) = fields.nth(3)?.split_once(':')?;
+    let number = |text| u32::from_str_radix(text, 16).ok();
+    if (number(major)?, number(minor)?) != device {
+        return None;
+    }
+    let _inode = fields.next()?;
+    Some(PathBuf::from(fields.next()?.trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings() {
+        let line = "7f00-7f10 rw-s 00000000 00:2d 4                          /mnt/ipc/segments/my frame";
+        assert_eq!(mapped(line, (0, 45)), Some(PathBuf::from("/mnt/ipc/segments/my frame")));
+        assert_eq!(mapped(line, (0, 46)), None);
+        assert_eq!(mapped("7f00-7f10 rw-p 00000000 00:00 0 ", (0, 45)), None);
+        assert_eq!(mapped("nonsense", (0, 45)), None);
+    }
+
+    #[test]
+    fn the_mount_of_a_descriptor() {
+        assert_eq!(mount_in("pos:\t0\nflags:\t0100000\nmnt_id:\t61\nino:\t4\n"), Some(61));
+        assert_eq!(mount_in("pos:\t0\n"), None);
+    }
+
+    #[test]
+    fn this_process_holds_its_own_files() {
+        let dir = fs::canonicalize(".").unwrap();
+        let mounts = super::super::mounts::all().unwrap();
+        let here = mount_of_link(Path::new("/proc/self/cwd")).unwrap();
+        let mount = mounts.iter().find(|mount| mount.id == here).unwrap();
+        assert!(held_by(Path::new("/proc/self"), mount).unwrap().contains(&dir));
+        assert!(search(mount).holders.iter().all(|holder| holder.pid != process::id()));
+    }
+}

@@ -1,0 +1,252 @@
+//! What a mount holds, read through the mount itself: mailboxes with their figures from `control/`, segments from
+//! their own attributes. Read while the tree changes, so that whatever goes meanwhile is left out.
+
+use std::collections::HashMap;
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::mounts::Status;
+use super::text::{name, reason, word};
+
+/// The longest status file that is read; there is a line for each waiting process.
+const STATUS_MAX: u64 = 16 * 1024 * 1024;
+
+/// Everything the user may see of a mount.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// By name.
+    pub(super) mailboxes: Vec<Mailbox>,
+    /// By name.
+    pub(super) segments: Vec<Segment>,
+    /// Folders and files that this user may not read.
+    pub(super) unreadable: usize,
+}
+
+/// A mailbox.
+#[derive(Debug, Serialize)]
+pub(super) struct Mailbox {
+    /// Below `mailboxes/`; escaped where it is not UTF-8.
+    pub(super) name: String,
+    /// The name, safe for a terminal.
+    #[serde(skip)]
+    pub(super) shown: String,
+    /// Its figures.
+    #[serde(flatten)]
+    pub(super) status: Status,
+    /// Missing where this user may not look into the folder.
+    #[serde(flatten)]
+    pub(super) file: Option<Rights>,
+}
+
+/// A segment.
+#[derive(Debug, Serialize)]
+pub(super) struct Segment {
+    /// Below `segments/`; escaped where it is not UTF-8.
+    pub(super) name: String,
+    /// The name, safe for a terminal.
+    #[serde(skip)]
+    pub(super) shown: String,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Bytes of it that take up memory.
+    pub(super) resident: u64,
+    /// Whose it is.
+    #[serde(flatten)]
+    pub(super) file: Rights,
+}
+
+/// Whose a file is, and who may do what.
+#[derive(Debug, Serialize)]
+pub(super) struct Rights {
+    /// The owner's name, or number if there is none.
+    pub(super) owner: String,
+    uid: u32,
+    gid: u32,
+    /// In octal.
+    pub(super) mode: String,
+}
+
+/// Reads it all, or says why the mount cannot be read at all.
+pub(super) fn read(point: &Path) -> Result<Listing, String> {
+    for root in ["control/mailboxes", "segments"].map(|root| point.join(root)) {
+        let looked = root.symlink_metadata();
+        looked.map_err(|error| format!("cannot look into {}: {}", word(&root), reason(&error)))?;
+    }
+    let mut listing = Listing::default();
+    let users = Users::read();
+    listing.read_mailboxes(point, &users);
+    listing.read_segments(point, &users);
+    listing.mailboxes.sort_by(|a, b| a.name.cmp(&b.name));
+    listing.segments.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(listing)
+}
+
+impl Listing {
+    fn read_mailboxes(&mut self, point: &Path, users: &Users) {
+        let root = point.join("control/mailboxes");
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for dir in self.entries(&folder) {
+                let below = dir.strip_prefix(&root).unwrap_or(&dir);
+                match is_mailbox(&dir) {
+                    Ok(true) => {
+                        if let Some(status) = self.seen(read_status(&dir)) {
+                            let file = self.seen(point.join("mailboxes").join(below).symlink_metadata());
+                            self.mailboxes.push(Mailbox::of(below, status, file.as_ref(), users));
+                        }
+                    }
+                    Ok(false) if dir.is_dir() => folders.push(dir),
+                    Ok(false) => {}
+                    Err(error) => {
+                        self.seen::<()>(Err(error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn read_segments(&mut self, point: &Path, users: &Users) {
+        let root = point.join("segments");
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for path in self.entries(&folder) {
+                match self.seen(path.symlink_metadata()) {
+                    Some(metadata) if metadata.is_dir() => folders.push(path),
+                    Some(metadata) => {
+                        let below = path.strip_prefix(&root).unwrap_or(&path);
+                        self.segments.push(Segment::of(below, &metadata, users));
+                    }
+                    None => {}
+                }
+            }
+        }
+    }
+
+    fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
+        let Some(entries) = self.seen(fs::read_dir(folder)) else {
+            return Vec::new();
+        };
+        entries.filter_map(|entry| self.seen(entry)).map(|entry| entry.path()).collect()
+    }
+
+    /// What was read, if it was; counts what was refused.
+    fn seen<T>(&mut self, result: io::Result<T>) -> Option<T> {
+        if let Err(error) = &result
+            && error.kind() == io::ErrorKind::PermissionDenied
+        {
+            self.unreadable += 1;
+        }
+        result.ok()
+    }
+}
+
+impl Mailbox {
+    fn of(below: &Path, status: Status, file: Option<&Metadata>, users: &Users) -> Mailbox {
+        let file = file.map(|file| Rights::of(file, users));
+        Mailbox { name: exact(below), shown: name(below), status, file }
+    }
+}
+
+impl Segment {
+    fn of(below: &Path, file: &Metadata, users: &Users) -> Segment {
+        Segment {
+            name: exact(below),
+            shown: name(below),
+            size: file.size(),
+            resident: file.blocks().saturating_mul(512),
+            file: Rights::of(file, users),
+        }
+    }
+}
+
+impl Rights {
+    fn of(file: &Metadata, users: &Users) -> Rights {
+        let mode = format!("{:04o}", file.mode() & 0o7777);
+        Rights { owner: users.name(file.uid()), uid: file.uid(), gid: file.gid(), mode }
+    }
+}
+
+/// A name for programs: as it is if it is UTF-8, escaped otherwise.
+pub(super) fn exact(path: &Path) -> String {
+    path.to_str().map_or_else(|| name(path), str::to_owned)
+}
+
+/// A folder of mailboxes has neither: everything in it is a directory, too.
+fn is_mailbox(dir: &Path) -> io::Result<bool> {
+    match dir.join("status").symlink_metadata() {
+        Ok(status) => Ok(status.is_file() && dir.join("config").is_dir()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_status(dir: &Path) -> io::Result<Status> {
+    let mut bytes = Vec::new();
+    File::open(dir.join("status"))?.take(STATUS_MAX).read_to_end(&mut bytes)?;
+    Ok(Status::parse(&String::from_utf8_lossy(&bytes)))
+}
+
+/// The users of `/etc/passwd`; others are shown by number.
+struct Users(HashMap<u32, String>);
+
+impl Users {
+    fn read() -> Users {
+        let text = fs::read("/etc/passwd").unwrap_or_default();
+        Users::parse(&String::from_utf8_lossy(&text))
+    }
+
+    fn parse(passwd: &str) -> Users {
+        let user = |line: &str| {
+            let mut fields = line.split(':');
+            let login = fields.next()?;
+            Some((fields.nth(1)?.parse().ok()?, name(login)))
+        };
+        // The first of several names for one user is the one `ls` shows.
+        Users(passwd.lines().rev().filter_map(user).collect())
+    }
+
+    fn name(&self, uid: u32) -> String {
+        self.0.get(&uid).map_or_else(|| uid.to_string(), String::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_have_names() {
+        let users =
+            Users::parse("root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nbroken\nann:x:1000:1000::/:\n");
+        assert_eq!([users.name(0), users.name(1000), users.name(7)], ["root", "ann", "7"]);
+    }
+
+    #[test]
+    fn a_tree_is_listed() {
+        let mount = tempfile::tempdir().unwrap();
+        let boxes = mount.path().join("control/mailboxes");
+        for dir in ["jobs/config", "team/a/config", "empty", "odd/status", "odd/config"] {
+            fs::create_dir_all(boxes.join(dir)).unwrap();
+        }
+        fs::write(boxes.join("jobs/status"), "depth 3\nbytes 12\nsent 5\nreceived 2\n").unwrap();
+        fs::write(boxes.join("team/a/status"), "depth 0\n").unwrap();
+        fs::create_dir_all(mount.path().join("mailboxes")).unwrap();
+        fs::write(mount.path().join("mailboxes/jobs"), "").unwrap();
+        fs::create_dir_all(mount.path().join("segments/team")).unwrap();
+        fs::write(mount.path().join("segments/team/frame"), "12345").unwrap();
+
+        let listing = read(mount.path()).unwrap();
+        let names: Vec<&str> = listing.mailboxes.iter().map(|mailbox| mailbox.name.as_str()).collect();
+        assert_eq!(names, ["jobs", "team/a"]);
+        let jobs = &listing.mailboxes[0];
+        assert_eq!((jobs.status.number("depth"), jobs.status.number("sent")), (Some(3), Some(5)));
+        assert!(jobs.file.is_some() && listing.mailboxes[1].file.is_none());
+        assert_eq!(listing.segments.len(), 1);
+        assert_eq!((listing.segments[0].name.as_str(), listing.segments[0].size), ("team/frame", 5));
+        assert_eq!(listing.unreadable, 0);
+    }
+}

@@ -1,0 +1,137 @@
+//! What the machine has: memory, kernel, privileges, programs. Asked by `mount` for its defaults and by `doctor`.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rustix::mount::UnmountFlags;
+use rustix::thread::CapabilitySet;
+
+use super::text::reason;
+
+/// Where control groups (version 2) are mounted everywhere but on old machines.
+const CGROUP: &str = "/sys/fs/cgroup";
+
+/// Why a mount could not be taken away.
+#[derive(Debug)]
+pub(super) enum UnmountError {
+    /// Someone uses it.
+    Busy,
+    /// Anything else, in words.
+    Other(String),
+}
+
+/// Bytes of memory this process may use: the machine's, or its control group's where that is less.
+pub(super) fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    let machine = (info.totalram as u64).saturating_mul(u64::from(info.mem_unit));
+    let group = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    match group.lines().find_map(|line| line.strip_prefix("0::/")) {
+        Some(group) => machine.min(group_limit(Path::new(CGROUP), Path::new(group))),
+        None => machine,
+    }
+}
+
+/// The kernel's version, major and minor.
+pub(super) fn kernel() -> Option<(u32, u32)> {
+    version(&rustix::system::uname().release().to_string_lossy())
+}
+
+/// Whether this process may mount by itself.
+pub(super) fn is_privileged() -> bool {
+    rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// Whether root here is root of the machine: passthrough asks for that.
+pub(super) fn is_in_first_user_namespace() -> bool {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
+/// A program on `PATH`.
+pub(super) fn program(name: &str) -> Option<PathBuf> {
+    let executable = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
+    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(executable)
+}
+
+/// Whether a program runs as root whoever starts it.
+pub(super) fn is_setuid_root(program: &Path) -> bool {
+    program.metadata().is_ok_and(|m| m.uid() == 0 && m.permissions().mode() & 0o4000 != 0)
+}
+
+/// Takes a mount away: by the system call if this process may, by fusermount3 otherwise. `lazy` hides it at once and
+/// leaves it to those who use it.
+pub(super) fn unmount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    match rustix::mount::unmount(point, flags | UnmountFlags::NOFOLLOW) {
+        Ok(()) => Ok(()),
+        Err(rustix::io::Errno::BUSY) => Err(UnmountError::Busy),
+        Err(rustix::io::Errno::PERM) => fusermount(point, lazy),
+        Err(error) => Err(UnmountError::Other(reason(&error.into()))),
+    }
+}
+
+fn fusermount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
+    let mut command = Command::new("fusermount3");
+    command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(point);
+    let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output().map_err(|error| {
+        UnmountError::Other(match error.kind() {
+            io::ErrorKind::NotFound => {
+                "only root may do it alone, and fusermount3, which does it for everyone else, is not installed"
+                    .to_owned()
+            }
+            _ => format!("cannot run fusermount3: {}", reason(&error)),
+        })
+    })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("busy") {
+        return Err(UnmountError::Busy);
+    }
+    Err(UnmountError::Other(said.trim().to_owned()))
+}
+
+/// The least `memory.max` of a group and those above it; no limit where there is none, or it cannot be read.
+fn group_limit(root: &Path, group: &Path) -> u64 {
+    let limit = |group: &Path| {
+        let text = fs::read_to_string(root.join(group).join("memory.max")).ok()?;
+        text.trim().parse().ok()
+    };
+    group.ancestors().filter_map(limit).min().unwrap_or(u64::MAX)
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases() {
+        assert_eq!(version("6.18.44-fc-v669"), Some((6, 18)));
+        assert_eq!(version("5.10.0"), Some((5, 10)));
+        assert_eq!(version("6.1-rc3"), Some((6, 1)));
+        assert_eq!(version("weird"), None);
+    }
+
+    #[test]
+    fn the_tightest_group_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let leaf = root.path().join("a/b");
+        fs::create_dir_all(&leaf).unwrap();
+        assert_eq!(group_limit(root.path(), Path::new("a/b")), u64::MAX);
+        fs::write(leaf.join("memory.max"), "max\n").unwrap();
+        fs::write(root.path().join("a/memory.max"), "1048576\n").unwrap();
+        assert_eq!(group_limit(root.path(), Path::new("a/b")), 1_048_576);
+        fs::write(leaf.join("memory.max"), "4096\n").unwrap();
+        assert_eq!(group_limit(root.path(), Path::new("a/b")), 4096);
+    }
+}

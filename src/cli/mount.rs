@@ -1,0 +1,268 @@
+//! `ipcfs mount`: the arguments, and the Config they become.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::thread;
+
+use clap::ValueEnum;
+
+use super::background;
+use super::explain::explain;
+use super::machine;
+use super::mountpoint;
+use super::size;
+use super::text::{complain, name, reason, word};
+use crate::config::{Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT};
+use crate::config::{MailboxLimits, PAGE, SegmentPath};
+use crate::daemon;
+
+/// Most threads that serve requests.
+const MAX_THREADS: u64 = 64;
+
+/// Most bytes that a mount's memory can be bounded by: far beyond any machine's, and far from overflow.
+const MAX_MEMORY: u64 = 1 << 50;
+
+/// Most files that a mount can be bounded by.
+const MOST_FILES: u64 = u32::MAX as u64;
+
+/// Most messages or bytes that a mailbox can be bounded by; more is `max`.
+const MOST: u64 = NO_LIMIT - 1;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Sizes take K, M, G and T, each 1024 of the one before: 64K, 1MiB, 2G.\n\
+    Logs: RUST_LOG (error, warn, info, debug), on standard error or in --log's file.")]
+pub(super) struct Args {
+    /// Empty directory to mount on
+    dir: PathBuf,
+
+    /// Stay in the foreground; Ctrl-C unmounts
+    #[arg(short, long)]
+    foreground: bool,
+
+    /// Let other users in (as root, or where /etc/fuse.conf permits it)
+    #[arg(long)]
+    allow_other: bool,
+
+    /// How segments reach memory: mapped by the kernel itself (passthrough: root, Linux 6.9), or through its page
+    /// cache (cached: everywhere)
+    #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
+    segments: Segments,
+
+    /// Longest message of a new mailbox, in bytes, 1 to 1020K
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = msgsize, default_value = "1020K")]
+    msgsize: u32,
+
+    /// Messages waiting in a new mailbox, 1 or more, or max for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = maxmsg, default_value_t = MAXMSG)]
+    maxmsg: u64,
+
+    /// Bytes waiting in a new mailbox, 1 or more, or max for no limit
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = maxbytes, default_value = "64M")]
+    maxbytes: u64,
+
+    /// Memory for all waiting messages, in bytes, 2M or more [default: a quarter of the machine's]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = memory)]
+    memory: Option<u64>,
+
+    /// Memory for all segments, in bytes, 4K or more [default: half of the machine's]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = segment_memory)]
+    segment_memory: Option<u64>,
+
+    /// Files and folders in the mount; each costs up to 2K of memory
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
+    max_files: u64,
+
+    /// Threads that serve requests, 1 to 64 [default: one per CPU, 2 to 8]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
+    threads: Option<u64>,
+
+    /// Append the log to this file (made with mode 0600) instead of standard error
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+
+    /// Say `ready` on standard output, then leave the terminal: how a mount in the background is started
+    #[arg(long, hide = true)]
+    ready_stdout: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Segments {
+    Auto,
+    Passthrough,
+    Cached,
+}
+
+/// Mounts. In the foreground this returns when the mount ends, otherwise when it is ready.
+pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    if !args.foreground {
+        return background::start(&args.dir);
+    }
+    let log = args.log.as_deref().map(open_log).transpose()?;
+    start_logging(log.as_ref())?;
+    background::take_name();
+
+    let dir = mountpoint::prepare(&args.dir, complain)?;
+    let config = args.config(dir);
+    log::info!("mounting {} as {config:?}", name(&config.dir));
+    let ready = || {
+        if args.ready_stdout {
+            background::leave(log.as_ref());
+        }
+    };
+    daemon::run(&config, ready).map_err(|error| explain(&config.dir, &error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    fn config(&self, dir: PathBuf) -> Config {
+        let defaults = Limits::for_machine(machine::memory());
+        let mailbox = MailboxLimits { msgsize: self.msgsize, maxmsg: self.maxmsg, maxbytes: self.maxbytes };
+        let limits = Limits {
+            mailbox,
+            memory: self.memory.unwrap_or(defaults.memory),
+            segment_memory: self.segment_memory.unwrap_or(defaults.segment_memory),
+            max_files: self.max_files,
+        };
+        let segments = match self.segments {
+            Segments::Auto => SegmentPath::Auto,
+            Segments::Passthrough => SegmentPath::Passthrough,
+            Segments::Cached => SegmentPath::Cached,
+        };
+        let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
+        Config { dir, limits, allow_other: self.allow_other, segments, threads }
+    }
+}
+
+/// One per CPU: two at least, so that one slow request does not hold up the rest; beyond eight they only contend.
+pub(super) fn default_threads() -> usize {
+    thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
+}
+
+fn open_log(path: &Path) -> Result<File, String> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
+        format!(
+            "cannot open the log file {}: {}\n  choose a file you may write: ipcfs mount --log FILE DIR",
+            word(path),
+            reason(&error)
+        )
+    })
+}
+
+fn start_logging(log: Option<&File>) -> Result<(), String> {
+    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"));
+    if let Some(log) = log {
+        let log = log.try_clone().map_err(|error| format!("cannot use the log file: {}", reason(&error)))?;
+        logger.target(env_logger::Target::Pipe(Box::new(io::LineWriter::new(log))));
+    }
+    logger.try_init().map_err(|error| format!("cannot start logging: {error}"))
+}
+
+fn msgsize(text: &str) -> Result<u32, String> {
+    size::bytes(text, 1..=u64::from(MSGSIZE_CEILING)).map(|size| size as u32)
+}
+
+fn maxmsg(text: &str) -> Result<u64, String> {
+    size::count_or_max(text, 1..=MOST)
+}
+
+fn maxbytes(text: &str) -> Result<u64, String> {
+    size::bytes_or_max(text, 1..=MOST)
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    size::bytes(text, MIN_MEMORY..=MAX_MEMORY)
+}
+
+fn segment_memory(text: &str) -> Result<u64, String> {
+    size::bytes(text, PAGE..=MAX_MEMORY)
+}
+
+fn max_files(text: &str) -> Result<u64, String> {
+    size::count(text, 1..=MOST_FILES)
+}
+
+fn threads(text: &str) -> Result<u64, String> {
+    size::count(text, 1..=MAX_THREADS)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::config::MAXBYTES;
+
+    #[derive(clap::Parser)]
+    struct Mount {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn config(args: &[&str]) -> Config {
+        let mount = Mount::try_parse_from([&["mount", "/mnt"], args].concat()).unwrap();
+        mount.args.config(mount.args.dir.clone())
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ones() {
+        let config = config(&[]);
+        assert_eq!(config.limits.mailbox, MailboxLimits::default());
+        assert_eq!(config.limits.max_files, MAX_FILES);
+        assert_eq!(config.segments, SegmentPath::Auto);
+        assert_eq!(config.limits, Limits::for_machine(machine::memory()));
+        assert!((2..=8).contains(&config.threads) && !config.allow_other);
+    }
+
+    #[test]
+    fn arguments_become_limits() {
+        let config = config(&[
+            "--msgsize=64K",
+            "--maxmsg=max",
+            "--maxbytes=1G",
+            "--memory=2M",
+            "--segment-memory=4K",
+            "--max-files=10",
+            "--threads=64",
+            "--segments=cached",
+            "--allow-other",
+        ]);
+        let mailbox = MailboxLimits { msgsize: 65_536, maxmsg: NO_LIMIT, maxbytes: 1 << 30 };
+        let limits = Limits { mailbox, memory: MIN_MEMORY, segment_memory: PAGE, max_files: 10 };
+        let expected = Config {
+            dir: "/mnt".into(),
+            limits,
+            allow_other: true,
+            segments: SegmentPath::Cached,
+            threads: 64,
+        };
+        assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn bounds_are_kept() {
+        for bad in [
+            "--msgsize=0",
+            "--msgsize=1021K",
+            "--maxmsg=0",
+            "--maxbytes=0",
+            "--memory=1M",
+            "--segment-memory=1",
+            "--segment-memory=max",
+            "--threads=65",
+            "--max-files=0",
+        ] {
+            assert!(Mount::try_parse_from(["mount", "/mnt", bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn help_tells_the_true_defaults() {
+        assert_eq!(msgsize("1020K"), Ok(MSGSIZE_CEILING));
+        assert_eq!(maxbytes("64M"), Ok(MAXBYTES));
+        assert_eq!(memory("2M"), Ok(MIN_MEMORY));
+        assert_eq!(segment_memory("4K"), Ok(PAGE));
+    }
+}

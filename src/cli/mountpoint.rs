@@ -1,0 +1,138 @@
+//! The directory to mount on: what has to be true of it beforehand, each with its own words if it is not.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Access;
+use rustix::io::Errno;
+
+use super::machine::{self, UnmountError};
+use super::mounts::{self, Mount, State};
+use super::text::{name, reason, word};
+
+/// Checks the directory and returns its absolute name. A dead ipcfs mount on it is cleared, and `tell` told so.
+pub(super) fn prepare(dir: &Path, tell: impl FnOnce(&str)) -> Result<PathBuf, String> {
+    let all = mounts::all()?;
+    if let Some(mount) = mounts::at(&all, dir).filter(|mount| mount.is_ipcfs()) {
+        match mount.state() {
+            State::Dead => clear(mount, tell)?,
+            state => return Err(mounted_already(dir, &state)),
+        }
+    }
+    let metadata = fs::metadata(dir).map_err(|error| cannot_stat(&all, dir, &error))?;
+    if !metadata.is_dir() {
+        return Err(format!(
+            "cannot mount on {}: it is not a directory\n  choose an empty directory, or make one: mkdir DIR",
+            word(dir)
+        ));
+    }
+    let dir = fs::canonicalize(dir).map_err(|error| cannot_stat(&all, dir, &error))?;
+    check_empty(&dir)?;
+    if !machine::is_privileged() {
+        check_owner(&dir, &metadata)?;
+    }
+    Ok(dir)
+}
+
+fn clear(mount: &Mount, tell: impl FnOnce(&str)) -> Result<(), String> {
+    let point = word(&mount.point);
+    match machine::unmount(&mount.point, true) {
+        Ok(()) => {
+            tell(&format!("{point} held a dead ipcfs mount, whose daemon had gone; cleared it"));
+            Ok(())
+        }
+        Err(UnmountError::Busy) => Err(format!(
+            "cannot clear the dead ipcfs mount on {point}: it is busy\n  as root: umount -l {point}"
+        )),
+        Err(UnmountError::Other(why)) => {
+            Err(format!("cannot clear the dead ipcfs mount on {point}: {why}\n  as root: umount -l {point}"))
+        }
+    }
+}
+
+fn mounted_already(dir: &Path, state: &State) -> String {
+    let dir = word(dir);
+    let also = match state {
+        State::Silent => " (whose daemon does not answer)".to_owned(),
+        State::Private => " (of another user)".to_owned(),
+        State::Failing(why) => format!(" (which fails: {why})"),
+        State::Live(_) | State::Dead => String::new(),
+    };
+    let lazy = if matches!(state, State::Silent) { "--lazy " } else { "" };
+    format!(
+        "cannot mount on {dir}: there is an ipcfs mount already{also}\n  end it first: ipcfs umount {lazy}{dir}"
+    )
+}
+
+fn cannot_stat(all: &[Mount], dir: &Path, error: &io::Error) -> String {
+    let shown = word(dir);
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT) => {
+            format!("cannot mount on {shown}: there is no such directory\n  make it: mkdir -p {shown}")
+        }
+        Some(Errno::NOTCONN | Errno::CONNABORTED) => dead_end(all, dir),
+        _ => format!(
+            "cannot mount on {shown}: {}\n  choose an empty directory you may write to",
+            reason(error)
+        ),
+    }
+}
+
+/// A daemon has gone, but not that of an ipcfs mount on `dir` itself.
+fn dead_end(all: &[Mount], dir: &Path) -> String {
+    let shown = word(dir);
+    let Some(mount) = mounts::around(all, dir) else {
+        return format!("cannot mount on {shown}: it leads through a FUSE mount whose daemon has gone");
+    };
+    let point = word(&mount.point);
+    let clear = if mount.is_ipcfs() {
+        format!("ipcfs umount {point}")
+    } else {
+        format!("fusermount3 -u -z {point} (or as root: umount -l {point})")
+    };
+    format!(
+        "cannot mount on {shown}: the daemon of the {} mount on {point} has gone\n  clear it first: {clear}",
+        name(&mount.fstype)
+    )
+}
+
+fn check_empty(dir: &Path) -> Result<(), String> {
+    let shown = word(dir);
+    let mut entries = fs::read_dir(dir).map_err(|error| {
+        format!(
+            "cannot mount on {shown}: cannot see whether it is empty: {}\n  choose a directory you may read and write",
+            reason(&error)
+        )
+    })?;
+    match entries.next() {
+        None => Ok(()),
+        Some(_) => Err(format!(
+            "cannot mount on {shown}: it is not empty, and what is in it would be hidden\n  \
+             choose an empty directory, or make one: mkdir {}",
+            word(dir.join("ipc"))
+        )),
+    }
+}
+
+/// What fusermount3 asks of a directory before it mounts there for an ordinary user.
+fn check_owner(dir: &Path, metadata: &fs::Metadata) -> Result<(), String> {
+    let shown = word(dir);
+    let uid = rustix::process::getuid().as_raw();
+    let advice = "choose a directory of your own, or mount as root";
+    if let Err(error) = rustix::fs::access(dir, Access::WRITE_OK) {
+        let why = if error == Errno::ACCESS {
+            format!("user {uid} has no write permission there")
+        } else {
+            reason(&error.into())
+        };
+        return Err(format!("cannot mount on {shown}: {why}\n  {advice}"));
+    }
+    if metadata.mode() & 0o1000 != 0 && metadata.uid() != uid {
+        return Err(format!(
+            "cannot mount on {shown}: it has the sticky bit and is not owned by user {uid}\n  {advice}"
+        ));
+    }
+    Ok(())
+}

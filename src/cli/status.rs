@@ -1,0 +1,242 @@
+//! `ipcfs status`: the mounts; or one mount's mailboxes and segments. For people a table, for programs JSON.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::listing::{self, Listing, Mailbox, Segment, exact};
+use super::mounts::{self, Mount, State, Status};
+use super::size;
+use super::text::{self, complain, name, table, word};
+use super::umount;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "A mount is live; dead, its daemon having gone; silent, its daemon not answering; private, \
+    its owner letting nobody else in; or failing. Sizes: K is 1024 bytes."
+)]
+pub(super) struct Args {
+    /// One mount instead of all: its mailboxes and segments too
+    dir: Option<PathBuf>,
+
+    /// JSON instead of tables
+    #[arg(long)]
+    json: bool,
+}
+
+/// A mount's line. In JSON its `control/status` is part of it.
+#[derive(Debug, Serialize)]
+struct Line {
+    dir: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    #[serde(flatten)]
+    status: Status,
+}
+
+/// One mount in full.
+#[derive(Serialize)]
+struct Whole<'a> {
+    #[serde(flatten)]
+    line: &'a Line,
+    mailbox_list: &'a [Mailbox],
+    segment_list: &'a [Segment],
+    /// Folders and files that this user may not read.
+    unreadable: usize,
+}
+
+/// Shows the mounts, or one.
+pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    let all = mounts::all()?;
+    match &args.dir {
+        None => {
+            let lines: Vec<Line> = visible(&all).map(|mount| Line::of(mount, mount.state())).collect();
+            if args.json {
+                return Ok(text::print(&json(&lines)?));
+            }
+            Ok(text::print(&if lines.is_empty() { "no ipcfs mounts\n".to_owned() } else { overview(&lines) }))
+        }
+        Some(dir) => {
+            let mount = umount::find(&all, dir)?;
+            let state = mount.state();
+            let line = Line::of(mount, state.clone());
+            let listing = match &state {
+                State::Live(_) => listing::read(&mount.point)?,
+                _ => Listing::default(),
+            };
+            let text = if args.json { json(&Whole::of(&line, &listing))? } else { tables(&line, &listing) };
+            let printed = text::print(&text);
+            if let State::Live(_) = state {
+                return Ok(printed);
+            }
+            complain(&advice(mount, &state));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+/// The ipcfs mounts that can be reached: those that no other mount hides.
+fn visible(all: &[Mount]) -> impl Iterator<Item = &Mount> {
+    let hidden = |mount: &Mount| all.iter().any(|over| over.parent == mount.id && over.point == mount.point);
+    all.iter().filter(move |mount| mount.is_ipcfs() && !hidden(mount))
+}
+
+impl Line {
+    fn of(mount: &Mount, state: State) -> Line {
+        let (dir, word) = (exact(&mount.point), state.word());
+        match state {
+            State::Live(status) => Line { dir, state: word, why: None, status },
+            State::Failing(why) => Line { dir, state: word, why: Some(why), status: Status::default() },
+            _ => Line { dir, state: word, why: None, status: Status::default() },
+        }
+    }
+}
+
+impl<'a> Whole<'a> {
+    fn of(line: &'a Line, listing: &'a Listing) -> Whole<'a> {
+        let Listing { mailboxes, segments, unreadable } = listing;
+        Whole { line, mailbox_list: mailboxes, segment_list: segments, unreadable: *unreadable }
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String, String> {
+    let mut text =
+        serde_json::to_string_pretty(value).map_err(|error| format!("cannot write JSON: {error}"))?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn overview(lines: &[Line]) -> String {
+    let heading = ["DIR", "STATE", "VERSION", "TRANSPORT", "MAILBOXES", "MESSAGES", "UPTIME"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for line in lines {
+        rows.push(vec![
+            name(&line.dir),
+            line.state.to_owned(),
+            shown(&line.status, "version"),
+            shown(&line.status, "transport"),
+            shown(&line.status, "mailboxes"),
+            shown(&line.status, "messages"),
+            line.status.number("uptime").map_or_else(|| "-".to_owned(), uptime),
+        ]);
+    }
+    table(&[false, false, false, false, true, true, true], &rows)
+}
+
+fn tables(line: &Line, listing: &Listing) -> String {
+    let mut text = overview(std::slice::from_ref(line));
+    if line.state != "live" {
+        return text;
+    }
+    let _ = writeln!(
+        text,
+        "memory {} of {} for messages, {} of {} for segments ({})",
+        bytes(&line.status, "memory_used"),
+        bytes(&line.status, "memory_max"),
+        bytes(&line.status, "segment_used"),
+        bytes(&line.status, "segment_max"),
+        shown(&line.status, "segment_path"),
+    );
+    text.push('\n');
+    text.push_str(&mailboxes(&listing.mailboxes));
+    text.push('\n');
+    text.push_str(&segments(&listing.segments));
+    if listing.unreadable > 0 {
+        let _ = writeln!(text, "\n{} left out that this user may not read", listing.unreadable);
+    }
+    text
+}
+
+fn mailboxes(mailboxes: &[Mailbox]) -> String {
+    if mailboxes.is_empty() {
+        return "no mailboxes\n".to_owned();
+    }
+    let heading = ["MAILBOX", "DEPTH", "BYTES", "READERS", "WRITERS", "SENT", "RECEIVED", "OWNER", "MODE"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for mailbox in mailboxes {
+        rows.push(vec![
+            mailbox.shown.clone(),
+            shown(&mailbox.status, "depth"),
+            bytes(&mailbox.status, "bytes"),
+            shown(&mailbox.status, "waiting_readers"),
+            shown(&mailbox.status, "waiting_writers"),
+            shown(&mailbox.status, "sent"),
+            shown(&mailbox.status, "received"),
+            mailbox.file.as_ref().map_or("-", |file| &file.owner).to_owned(),
+            mailbox.file.as_ref().map_or("-", |file| &file.mode).to_owned(),
+        ]);
+    }
+    table(&[false, true, true, true, true, true, true, false, false], &rows)
+}
+
+fn segments(segments: &[Segment]) -> String {
+    if segments.is_empty() {
+        return "no segments\n".to_owned();
+    }
+    let heading = ["SEGMENT", "SIZE", "RESIDENT", "OWNER", "MODE"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for segment in segments {
+        rows.push(vec![
+            segment.shown.clone(),
+            size::show(segment.size),
+            size::show(segment.resident),
+            segment.file.owner.clone(),
+            segment.file.mode.clone(),
+        ]);
+    }
+    table(&[false, true, true, false, false], &rows)
+}
+
+fn shown(status: &Status, key: &str) -> String {
+    status.get(key).map_or_else(|| "-".to_owned(), name)
+}
+
+fn bytes(status: &Status, key: &str) -> String {
+    status.number(key).map_or_else(|| "-".to_owned(), size::show)
+}
+
+/// The two greatest units of it: `3h 20m`, `2days 4h`.
+fn uptime(seconds: u64) -> String {
+    let coarse = match seconds {
+        86_400.. => seconds - seconds % 3600,
+        3600.. => seconds - seconds % 60,
+        _ => seconds,
+    };
+    humantime::format_duration(Duration::from_secs(coarse)).to_string()
+}
+
+fn advice(mount: &Mount, state: &State) -> String {
+    let point = word(&mount.point);
+    match state {
+        State::Silent => format!(
+            "the daemon of {point} runs but does not answer\n  if it was stopped, kill -CONT it; otherwise end the mount: \
+             ipcfs umount --lazy {point}"
+        ),
+        State::Private => format!(
+            "cannot look into {point}: it is private to the user who mounted it\n  look as that user, or mount with \
+             --allow-other"
+        ),
+        State::Failing(why) => {
+            format!("cannot read {point}/control/status: {why}\n  end the mount: ipcfs umount {point}")
+        }
+        State::Dead | State::Live(_) => format!(
+            "cannot look into {point}: its daemon has gone\n  clear it: ipcfs umount {point} (or mount there again)"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uptimes_are_short() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (3_725, "1h 2m"), (90_061, "1day 1h")] {
+            assert_eq!(uptime(seconds), text);
+        }
+    }
+}

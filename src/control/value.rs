@@ -1,0 +1,84 @@
+//! Values as people write them into files, and as files show them.
+
+use super::Refusal;
+use crate::config::{NO_LIMIT, parse_size};
+use crate::op::Error;
+
+/// A number from `low` to `high`, with a unit suffix if any; `max` where there may be no limit.
+pub(super) fn number(
+    name: &str,
+    unit: &str,
+    text: &str,
+    low: u64,
+    high: u64,
+    unlimited: bool,
+) -> Result<u64, Refusal> {
+    let text = text.trim();
+    if unlimited && text == "max" {
+        return Ok(NO_LIMIT);
+    }
+    let max = if unlimited { ", or max" } else { "" };
+    let bounds = if high >= NO_LIMIT - 1 { format!("{low} or more") } else { format!("{low} to {high}") };
+    let Some(number) = parse_size(text) else {
+        let why = format!("{name}: '{}' is no number of {unit} ({bounds}{max}; K, M and G are taken)", shown(text));
+        return Err(Refusal { error: Error::Invalid, why });
+    };
+    if number < low || number > high {
+        let why = format!("{name}: {number} is out of range: {bounds} {unit}{max}");
+        return Err(Refusal { error: Error::Range, why });
+    }
+    Ok(number)
+}
+
+/// One of a few words.
+pub(super) fn one_of<T: Copy>(name: &str, words: &[(&str, T)], text: &str) -> Result<T, Refusal> {
+    let text = text.trim();
+    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
+        let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        Refusal { error: Error::Invalid, why: format!("{name}: '{}' is none of {}", shown(text), all.join(", ")) }
+    })
+}
+
+/// The word for a value.
+pub(super) fn name_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    words.iter().find(|(_, other)| *other == value).map_or("", |(word, _)| word)
+}
+
+/// A number as a file shows it.
+pub(super) fn show(number: u64) -> String {
+    if number == NO_LIMIT { String::from("max") } else { number.to_string() }
+}
+
+/// The beginning of what was written, safe to print.
+fn shown(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_default).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_bounded_and_the_refusal_says_by_what() {
+        assert_eq!(number("maxmsg", "messages", "10\n", 1, 99, true), Ok(10));
+        assert_eq!(number("maxmsg", "messages", "max\n", 1, 99, true), Ok(NO_LIMIT));
+        assert_eq!(number("msgsize", "bytes", "64K", 1, 1 << 20, false), Ok(65536));
+        let refusal = number("msgsize", "bytes", "2M", 1, 1_044_480, false).unwrap_err();
+        assert_eq!(refusal.error, Error::Range);
+        assert_eq!(refusal.why, "msgsize: 2097152 is out of range: 1 to 1044480 bytes");
+        let refusal = number("maxmsg", "messages", "ten\u{7}", 1, NO_LIMIT - 1, true).unwrap_err();
+        assert_eq!(refusal.error, Error::Invalid);
+        assert_eq!(
+            refusal.why,
+            "maxmsg: 'ten\\u{7}' is no number of messages (1 or more, or max; K, M and G are taken)"
+        );
+    }
+
+    #[test]
+    fn words_are_taken_whole() {
+        let words = [("keep", 1), ("last-close", 2)];
+        assert_eq!(one_of("lifetime", &words, "last-close\n"), Ok(2));
+        let why = one_of("lifetime", &words, "last").unwrap_err().why;
+        assert_eq!(why, "lifetime: 'last' is none of keep, last-close");
+    }
+}

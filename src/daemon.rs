@@ -1,0 +1,156 @@
+//! A mount's life: mount, serve, end.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::Duration;
+
+use log::{info, warn};
+use rustix::process::{Resource, getgid, getpid, getuid};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING};
+use crate::kernel::dev::{Transport, now};
+use crate::kernel::session::{self, MountError};
+use crate::op::Timestamp;
+use crate::sys::memfd::Memfd;
+use crate::tree::{Setup, Tree};
+
+/// Why a mount could not be made or kept.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be made.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// Requests could not be read, or threads not started.
+    #[error("the request loop failed: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// What ends a mount.
+enum End {
+    /// SIGTERM or SIGINT.
+    Signal(i32),
+    /// The kernel has no more requests: unmounted by somebody else.
+    Unmounted,
+    /// A thread failed.
+    Failed(io::Error),
+}
+
+/// Mounts and serves until the mount ends. `ready` is called once, when the tree answers.
+pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
+    let (ends, end) = mpsc::channel();
+    // Before the mount, so that no signal comes between the two.
+    watch_signals(ends.clone())?;
+    raise_descriptor_limit();
+    let mounted = session::mount(config)?;
+    let setup = Setup {
+        limits: config.limits,
+        ceiling: message_ceiling(),
+        uid: getuid().as_raw(),
+        gid: getgid().as_raw(),
+        shared: config.allow_other,
+        backing: mounted.backing(),
+        threads: config.threads,
+        pid: getpid().as_raw_nonzero().get() as u32,
+    };
+    let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
+    let tree = Tree::new(setup, Box::new(make_memory), now());
+    let transport = Arc::new(Transport::new(mounted.device(), config.threads, tree));
+    let served = start_threads(&transport, config.threads, &ends);
+    if served.is_ok() {
+        keep_within_timeout(&transport);
+        // Through the kernel and back: only now does the tree answer.
+        if let Err(error) = rustix::fs::stat(config.dir.join("control/status")) {
+            warn!("{} does not answer: {error}", config.dir.display());
+        }
+        info!("mounted on {}", config.dir.display());
+        ready();
+    }
+    let ended = match served {
+        Ok(()) => end.recv().unwrap_or(End::Unmounted),
+        Err(error) => End::Failed(error),
+    };
+    match ended {
+        End::Unmounted => info!("unmounted"),
+        End::Signal(signal) => {
+            info!("signal {signal}: unmounting");
+            transport.end();
+            mounted.unmount();
+        }
+        End::Failed(error) => {
+            transport.end();
+            mounted.unmount();
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+fn start_threads(transport: &Arc<Transport>, threads: usize, ends: &Sender<End>) -> io::Result<()> {
+    for index in 0..threads {
+        let (transport, ends) = (Arc::clone(transport), ends.clone());
+        thread::Builder::new().name(format!("serve-{index}")).spawn(move || {
+            let end = transport.serve(index).map_or_else(End::Failed, |()| End::Unmounted);
+            // Fails only when the first to end has been heard already.
+            let _ = ends.send(end);
+        })?;
+    }
+    Ok(())
+}
+
+fn watch_signals(ends: Sender<End>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new().name(String::from("signals")).spawn(move || {
+        for signal in signals.forever() {
+            let _ = ends.send(End::Signal(signal));
+        }
+    })?;
+    Ok(())
+}
+
+/// Each segment has a memory file, and each of those a descriptor.
+fn raise_descriptor_limit() {
+    let mut limit = rustix::process::getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
+        warn!("the limit of open files stays as it is: {error}");
+    }
+}
+
+/// The longest message that the kernel hands over in one piece, wherever in a page it begins.
+fn message_ceiling() -> u32 {
+    let page = rustix::param::page_size() as u64;
+    let pages = u64::from(MAX_WRITE).div_ceil(page);
+    let pages = pages.min(sysctl("max_pages_limit").unwrap_or(256));
+    let ceiling = pages.saturating_sub(1).saturating_mul(page).min(u64::from(MSGSIZE_CEILING)) as u32;
+    if ceiling < MSGSIZE_CEILING {
+        warn!("messages are bounded by {ceiling} bytes: fs.fuse.max_pages_limit or the page size allow no more");
+    }
+    ceiling
+}
+
+/// Where the kernel ends a mount whose requests wait too long, waits end before, as if by a signal.
+fn keep_within_timeout(transport: &Arc<Transport>) {
+    let limits = [sysctl("default_request_timeout"), sysctl("max_request_timeout")];
+    let Some(seconds) = limits.into_iter().flatten().filter(|seconds| *seconds > 0).min() else { return };
+    warn!("the kernel bounds requests by {seconds} s: waiting calls end with EINTR after half of that");
+    let (wait, transport) = (Duration::from_secs(seconds) / 2, Arc::clone(transport));
+    let spawned = thread::Builder::new().name(String::from("timeout")).spawn(move || {
+        loop {
+            thread::sleep(wait / 4);
+            transport.expire(Timestamp(now().0.saturating_sub(wait.as_nanos() as u64)));
+        }
+    });
+    if let Err(error) = spawned {
+        warn!("waiting calls cannot be ended in time: {error}");
+    }
+}
+
+fn sysctl(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(Path::new("/proc/sys/fs/fuse").join(name)).ok()?;
+    text.trim().parse().ok()
+}

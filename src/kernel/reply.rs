@@ -1,0 +1,240 @@
+//! [`Reply`] to bytes.
+
+use zerocopy::IntoBytes;
+
+use super::abi::{self, fopen};
+use super::errno::errno;
+use crate::op::{Attr, Entry, Listed, LockHeld, LockKind, OpenAs, Opened, PollHandle, Ready, Reply, Space, Ticket, Validity};
+
+/// How long the kernel keeps names and attributes that only it can change, in seconds.
+const LONG: u64 = 3600;
+
+/// An answer's bytes: what is written behind the header. Fixed-size answers live in `head`, and `tail` is the caller's.
+#[derive(Debug)]
+pub(super) struct Encoded<'a> {
+    pub(super) header: abi::OutHeader,
+    head: [u8; HEAD],
+    head_len: usize,
+    tail: Tail<'a>,
+}
+
+#[derive(Debug)]
+enum Tail<'a> {
+    Borrowed(&'a [u8]),
+    Owned(Vec<u8>),
+}
+
+/// The longest fixed-size answer: that of CREATE.
+const HEAD: usize = size_of::<abi::EntryOut>() + size_of::<abi::OpenOut>();
+
+impl Encoded<'_> {
+    pub(super) fn head(&self) -> &[u8] {
+        self.head.get(..self.head_len).unwrap_or_default()
+    }
+
+    pub(super) fn tail(&self) -> &[u8] {
+        match &self.tail {
+            Tail::Borrowed(bytes) => bytes,
+            Tail::Owned(bytes) => bytes,
+        }
+    }
+
+    fn push(&mut self, part: &impl AsParts) {
+        let bytes = part.parts();
+        if let Some(room) = self.head.get_mut(self.head_len..self.head_len + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.head_len += bytes.len();
+        }
+    }
+
+    fn finish(mut self) -> Self {
+        self.header.len = (size_of::<abi::OutHeader>() + self.head_len + self.tail().len()) as u32;
+        self
+    }
+}
+
+/// Any of the kernel's structures, as bytes.
+trait AsParts {
+    fn parts(&self) -> &[u8];
+}
+
+impl<T: IntoBytes + zerocopy::Immutable> AsParts for T {
+    fn parts(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// The answer to the request that `ticket` stands for.
+pub(super) fn encode(ticket: Ticket, reply: &Reply) -> Encoded<'_> {
+    let header = abi::OutHeader { len: 0, error: 0, unique: ticket.unique };
+    let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
+    match reply {
+        Reply::Done => {}
+        Reply::Failed(error) => out.header.error = -errno(*error).raw_os_error(),
+        Reply::Entry(entry) => out.push(&entry_out(entry)),
+        Reply::Created(entry, opened) => {
+            out.push(&entry_out(entry));
+            out.push(&open_out(opened));
+        }
+        Reply::Attr(attr, validity) => {
+            let attr_valid = seconds(*validity);
+            out.push(&abi::AttrOut { attr_valid, attr_valid_nsec: 0, dummy: 0, attr: attr_out(attr) });
+        }
+        Reply::Opened(opened) => out.push(&open_out(opened)),
+        Reply::Directory => out.push(&abi::OpenOut { fh: 0, open_flags: 0, backing_id: 0 }),
+        Reply::Message(slice) => out.tail = Tail::Borrowed(slice.as_bytes()),
+        Reply::Data(bytes) => out.tail = Tail::Borrowed(bytes),
+        Reply::Listing(list, room) => out.tail = Tail::Owned(listing(list, *room as usize)),
+        Reply::Written(size) => out.push(&abi::WriteOut { size: *size, padding: 0 }),
+        Reply::XattrSize(size) => out.push(&abi::GetxattrOut { size: *size, padding: 0 }),
+        Reply::Lock(held) => out.push(&lock_out(*held)),
+        Reply::Ready(ready) => out.push(&abi::PollOut { revents: events(*ready), padding: 0 }),
+        Reply::Offset(offset) => out.push(&abi::LseekOut { offset: *offset }),
+        Reply::Space(space) => out.push(&space_out(space)),
+    }
+    out.finish()
+}
+
+/// The message that makes the kernel look again on behalf of whoever polls.
+pub(super) fn encode_wake(handle: PollHandle) -> Encoded<'static> {
+    let header = abi::OutHeader { len: 0, error: abi::NOTIFY_POLL, unique: 0 };
+    let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
+    out.push(&abi::NotifyPollWakeupOut { kh: handle.0 });
+    out.finish()
+}
+
+/// The answer to an INTERRUPT whose request is not waiting: to be sent again while the request is unanswered.
+pub(super) fn encode_interrupt_again(unique: u64) -> Encoded<'static> {
+    let error = -rustix::io::Errno::AGAIN.raw_os_error();
+    let header = abi::OutHeader { len: 0, error, unique: unique | abi::INTERRUPT_BIT };
+    Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) }.finish()
+}
+
+fn seconds(validity: Validity) -> u64 {
+    match validity {
+        Validity::None => 0,
+        Validity::Long => LONG,
+    }
+}
+
+fn attr_out(attr: &Attr) -> abi::Attr {
+    let (atime, atimensec) = attr.atime.split();
+    let (mtime, mtimensec) = attr.mtime.split();
+    let (ctime, ctimensec) = attr.ctime.split();
+    abi::Attr {
+        ino: attr.ino.0,
+        size: attr.size,
+        blocks: attr.blocks,
+        atime,
+        mtime,
+        ctime,
+        atimensec,
+        mtimensec,
+        ctimensec,
+        mode: attr.mode,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: 0,
+        blksize: attr.blksize,
+        flags: 0,
+    }
+}
+
+fn entry_out(entry: &Entry) -> abi::EntryOut {
+    let valid = seconds(entry.validity);
+    abi::EntryOut {
+        nodeid: entry.node.0,
+        // Numbers of nodes are never used twice.
+        generation: 0,
+        entry_valid: valid,
+        attr_valid: valid,
+        entry_valid_nsec: 0,
+        attr_valid_nsec: 0,
+        attr: attr_out(&entry.attr),
+    }
+}
+
+fn open_out(opened: &Opened) -> abi::OpenOut {
+    let (open_flags, backing_id) = match opened.how {
+        OpenAs::Message | OpenAs::Text => (fopen::DIRECT_IO | fopen::NOFLUSH, 0),
+        // Without STREAM a read that waits would keep the descriptor's position locked, and a write on the same
+        // descriptor with it. PARALLEL_DIRECT_WRITES lets those who inherited one descriptor wait side by side.
+        OpenAs::Stream => {
+            (fopen::DIRECT_IO | fopen::STREAM | fopen::PARALLEL_DIRECT_WRITES | fopen::NOFLUSH, 0)
+        }
+        // What is mapped must stay when somebody else opens the segment.
+        OpenAs::Cached => (fopen::KEEP_CACHE, 0),
+        OpenAs::Passthrough { id, write: false } => (fopen::PASSTHROUGH, id),
+        // DIRECT_IO overrides PASSTHROUGH for read(2) and write(2), not for mmap(2).
+        OpenAs::Passthrough { id, write: true } => {
+            (fopen::PASSTHROUGH | fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES, id)
+        }
+    };
+    abi::OpenOut { fh: opened.fh.0, open_flags, backing_id }
+}
+
+fn lock_out(held: Option<LockHeld>) -> abi::LkOut {
+    let Some(held) = held else {
+        return abi::LkOut { start: 0, end: 0, kind: libc::F_UNLCK as u32, pid: 0 };
+    };
+    let kind = match held.kind {
+        LockKind::Shared => libc::F_RDLCK,
+        LockKind::Exclusive => libc::F_WRLCK,
+        LockKind::Unlock => libc::F_UNLCK,
+    };
+    // The kernel takes an end beyond its own greatest offset for a malformed answer.
+    let end = held.end.min(i64::MAX as u64);
+    abi::LkOut { start: held.start, end, kind: kind as u32, pid: held.pid }
+}
+
+fn events(ready: Ready) -> u32 {
+    let mut events = 0;
+    if ready.readable {
+        events |= libc::POLLIN | libc::POLLRDNORM;
+    }
+    if ready.writable {
+        events |= libc::POLLOUT | libc::POLLWRNORM;
+    }
+    if ready.hangup {
+        events |= libc::POLLHUP | libc::POLLERR;
+    }
+    u32::from(events as u16)
+}
+
+fn space_out(space: &Space) -> abi::StatfsOut {
+    abi::StatfsOut {
+        blocks: space.blocks,
+        bfree: space.free,
+        bavail: space.free,
+        files: space.files,
+        ffree: space.files_free,
+        bsize: 4096,
+        namelen: crate::config::NAME_MAX as u32,
+        frsize: 4096,
+        padding: 0,
+        spare: [0; 6],
+    }
+}
+
+/// As many names as fit into `room` bytes, each padded to 8.
+fn listing(list: &[Listed], room: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(room.min(1 << 16));
+    for item in list {
+        let len = size_of::<abi::Dirent>() + item.name.len();
+        if bytes.len() + len.next_multiple_of(8) > room {
+            break;
+        }
+        let kind = if item.folder { libc::DT_DIR } else { libc::DT_REG };
+        let entry = abi::Dirent {
+            ino: item.ino.0,
+            off: item.cookie,
+            namelen: item.name.len() as u32,
+            kind: u32::from(kind),
+        };
+        bytes.extend_from_slice(entry.as_bytes());
+        bytes.extend_from_slice(&item.name);
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+    }
+    bytes
+}

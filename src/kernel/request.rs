@@ -1,0 +1,292 @@
+//! Bytes to [`Request`]. Total: any bytes give a request or an error, and an error names whom to answer where it can.
+
+use libc::{O_ACCMODE, O_APPEND, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
+use zerocopy::{FromBytes, Immutable, KnownLayout};
+
+use super::abi::{self, fattr, opcode};
+use crate::op::{
+    Caller, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle, RenameHow, Request, SetAttr,
+    SetTime, Ticket, Timestamp, Whence,
+};
+
+/// Bytes that are no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Garbage {
+    /// Not even a header: nobody can be answered.
+    Nameless,
+    /// A header with something after it that does not fit it: to be answered with an error.
+    Named(Ticket),
+    /// As `Named`, of a kind that takes no answer.
+    Unanswerable,
+}
+
+/// Decodes one request as read from the device descriptor `lane`.
+pub fn decode(bytes: &[u8], lane: u32) -> Result<Request<'_>, Garbage> {
+    let (header, body) = abi::InHeader::read_from_prefix(bytes).map_err(|_| Garbage::Nameless)?;
+    let ticket = Ticket { unique: header.unique, lane };
+    let answered = !matches!(header.opcode, opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT);
+    let garbage = if answered { Garbage::Named(ticket) } else { Garbage::Unanswerable };
+    // The kernel may append extensions; what they say is not needed here.
+    let extensions = header.total_extlen as usize * 8;
+    let end = body.len().checked_sub(extensions).filter(|_| header.len as usize == bytes.len()).ok_or(garbage)?;
+    let body = body.get(..end).ok_or(garbage)?;
+    let node = NodeId(header.nodeid);
+    let op = decode_op(header.opcode, node, Body(body)).ok_or(garbage)?;
+    let caller = Caller { uid: header.uid, gid: header.gid, pid: header.pid };
+    Ok(Request { ticket, node, caller, op })
+}
+
+fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
+    Some(match code {
+        opcode::LOOKUP => Op::Lookup { name: body.name()? },
+        opcode::FORGET => Op::Forget(vec![(node, body.take::<abi::ForgetIn>()?.nlookup)]),
+        opcode::BATCH_FORGET => {
+            let count = body.take::<abi::BatchForgetIn>()?.count;
+            let items = (0..count).map_while(|_| body.take::<abi::ForgetOne>());
+            Op::Forget(items.map(|item| (NodeId(item.nodeid), item.nlookup)).collect())
+        }
+        opcode::GETATTR => Op::Getattr,
+        opcode::SETATTR => Op::Setattr(set_attr(&body.take()?)),
+        opcode::MKNOD => {
+            let arg: abi::MknodIn = body.take()?;
+            Op::Mknod { name: body.name()?, mode: arg.mode }
+        }
+        opcode::MKDIR => {
+            let arg: abi::MkdirIn = body.take()?;
+            Op::Mkdir { name: body.name()?, mode: arg.mode }
+        }
+        opcode::UNLINK => Op::Unlink { name: body.name()? },
+        opcode::RMDIR => Op::Rmdir { name: body.name()? },
+        opcode::RENAME => {
+            let arg: abi::RenameIn = body.take()?;
+            rename(&mut body, NodeId(arg.newdir), 0)?
+        }
+        opcode::RENAME2 => {
+            let arg: abi::Rename2In = body.take()?;
+            rename(&mut body, NodeId(arg.newdir), arg.flags)?
+        }
+        // tmpfs has these; a file system without them answers EPERM (link(2), symlink(2)).
+        opcode::LINK | opcode::SYMLINK => Op::Refuse(Error::KindRefused),
+        opcode::READLINK => Op::Refuse(Error::Invalid),
+        opcode::OPEN => {
+            let arg: abi::OpenIn = body.take()?;
+            Op::Open(open_flags(arg.flags, arg.open_flags))
+        }
+        opcode::CREATE => {
+            let arg: abi::CreateIn = body.take()?;
+            Op::Create { name: body.name()?, mode: arg.mode, flags: open_flags(arg.flags, arg.open_flags) }
+        }
+        opcode::READ => {
+            let arg: abi::ReadIn = body.take()?;
+            Op::Read {
+                fh: Fh(arg.fh),
+                offset: arg.offset,
+                size: arg.size,
+                nonblock: has(arg.flags, O_NONBLOCK),
+                direct: arg.read_flags & abi::READ_LOCKOWNER != 0,
+            }
+        }
+        opcode::WRITE => {
+            let arg: abi::WriteIn = body.take()?;
+            Op::Write {
+                fh: Fh(arg.fh),
+                offset: arg.offset,
+                data: body.0.get(..arg.size as usize)?,
+                nonblock: has(arg.flags, O_NONBLOCK),
+                append: has(arg.flags, O_APPEND),
+                page_cache: arg.write_flags & abi::WRITE_CACHE != 0,
+                kill_suid: arg.write_flags & abi::WRITE_KILL_SUIDGID != 0,
+            }
+        }
+        opcode::STATFS => Op::Statfs,
+        opcode::RELEASE => Op::Release { fh: Fh(body.take::<abi::ReleaseIn>()?.fh) },
+        opcode::FLUSH => Op::Flush { owner: LockOwner(body.take::<abi::FlushIn>()?.lock_owner) },
+        // Memory is as safe as it gets; and there is nothing to tidy up when the mount ends.
+        opcode::FSYNC | opcode::FSYNCDIR | opcode::DESTROY => Op::Fsync,
+        opcode::SETXATTR => set_xattr(&mut body)?,
+        opcode::GETXATTR => {
+            let size = body.take::<abi::GetxattrIn>()?.size;
+            Op::Getxattr { name: body.name()?, size }
+        }
+        opcode::LISTXATTR => Op::Listxattr { size: body.take::<abi::GetxattrIn>()?.size },
+        opcode::REMOVEXATTR => Op::Removexattr { name: body.name()? },
+        opcode::OPENDIR => Op::Opendir,
+        opcode::READDIR => {
+            let arg: abi::ReadIn = body.take()?;
+            Op::Readdir { offset: arg.offset, size: arg.size }
+        }
+        opcode::RELEASEDIR => Op::Releasedir,
+        opcode::GETLK => Op::Getlk(lock_call(&body.take()?)?),
+        opcode::SETLK => Op::Setlk { lock: lock_call(&body.take()?)?, wait: false },
+        opcode::SETLKW => Op::Setlk { lock: lock_call(&body.take()?)?, wait: true },
+        opcode::INTERRUPT => Op::Interrupt { unique: body.take::<abi::InterruptIn>()?.unique },
+        opcode::POLL => {
+            let arg: abi::PollIn = body.take()?;
+            let arm = arg.flags & abi::POLL_SCHEDULE_NOTIFY != 0;
+            Op::Poll { fh: Fh(arg.fh), handle: PollHandle(arg.kh), arm }
+        }
+        opcode::FALLOCATE => {
+            let arg: abi::FallocateIn = body.take()?;
+            Op::Fallocate { fh: Fh(arg.fh), offset: arg.offset, length: arg.length, mode: arg.mode }
+        }
+        opcode::LSEEK => {
+            let arg: abi::LseekIn = body.take()?;
+            match arg.whence as i32 {
+                libc::SEEK_DATA => Op::Lseek { fh: Fh(arg.fh), offset: arg.offset, whence: Whence::Data },
+                libc::SEEK_HOLE => Op::Lseek { fh: Fh(arg.fh), offset: arg.offset, whence: Whence::Hole },
+                _ => Op::Refuse(Error::Invalid),
+            }
+        }
+        opcode::COPY_FILE_RANGE => {
+            let arg: abi::CopyFileRangeIn = body.take()?;
+            Op::CopyFileRange { fh: Fh(arg.fh_in), to: Fh(arg.fh_out) }
+        }
+        // ioctl(2): as any file that is no terminal.
+        opcode::IOCTL => Op::Refuse(Error::NoSuchControl),
+        opcode::NOTIFY_REPLY => Op::Forget(Vec::new()),
+        _ => Op::Refuse(Error::NoSuchCall),
+    })
+}
+
+/// What follows the header, taken from the front.
+struct Body<'a>(&'a [u8]);
+
+impl<'a> Body<'a> {
+    fn take<T: FromBytes + KnownLayout + Immutable>(&mut self) -> Option<T> {
+        let (value, rest) = T::read_from_prefix(self.0).ok()?;
+        self.0 = rest;
+        Some(value)
+    }
+
+    /// Bytes up to a NUL.
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let end = self.0.iter().position(|byte| *byte == 0)?;
+        let (name, rest) = self.0.split_at(end);
+        self.0 = rest.get(1..)?;
+        Some(name)
+    }
+}
+
+fn has(flags: u32, flag: i32) -> bool {
+    flags & flag as u32 != 0
+}
+
+fn open_flags(flags: u32, open_flags: u32) -> OpenFlags {
+    let access = flags as i32 & O_ACCMODE;
+    OpenFlags {
+        read: access == O_RDONLY || access == O_RDWR,
+        write: access == O_WRONLY || access == O_RDWR,
+        truncate: has(flags, O_TRUNC),
+        exclusive: has(flags, O_EXCL),
+        kill_suid: open_flags & abi::OPEN_KILL_SUIDGID != 0,
+    }
+}
+
+fn set_attr(arg: &abi::SetattrIn) -> SetAttr {
+    let given = |bit| arg.valid & bit != 0;
+    let time = |bit, now_bit, seconds, nanos| match (given(bit), given(now_bit)) {
+        (false, _) => None,
+        (true, true) => Some(SetTime::Now),
+        (true, false) => Some(SetTime::At(Timestamp::from_parts(seconds, nanos))),
+    };
+    SetAttr {
+        fh: given(fattr::FH).then_some(Fh(arg.fh)),
+        mode: given(fattr::MODE).then_some(arg.mode),
+        uid: given(fattr::UID).then_some(arg.uid),
+        gid: given(fattr::GID).then_some(arg.gid),
+        size: given(fattr::SIZE).then_some(arg.size),
+        atime: time(fattr::ATIME, fattr::ATIME_NOW, arg.atime, arg.atimensec),
+        mtime: time(fattr::MTIME, fattr::MTIME_NOW, arg.mtime, arg.mtimensec),
+        kill_suid: given(fattr::KILL_SUIDGID),
+    }
+}
+
+fn rename<'a>(body: &mut Body<'a>, new_parent: NodeId, flags: u32) -> Option<Op<'a>> {
+    let (name, new_name) = (body.name()?, body.name()?);
+    let how = match flags {
+        0 => RenameHow::Replace,
+        libc::RENAME_NOREPLACE => RenameHow::NoReplace,
+        libc::RENAME_EXCHANGE => RenameHow::Exchange,
+        // RENAME_WHITEOUT, which union file systems ask of the ones below them.
+        _ => return Some(Op::Refuse(Error::Invalid)),
+    };
+    Some(Op::Rename { name, new_parent, new_name, how })
+}
+
+fn set_xattr<'a>(body: &mut Body<'a>) -> Option<Op<'a>> {
+    let arg: abi::SetxattrIn = body.take()?;
+    let name = body.name()?;
+    let value = body.0.get(..arg.size as usize)?;
+    let create = has(arg.flags, libc::XATTR_CREATE);
+    Some(Op::Setxattr { name, value, create, replace: has(arg.flags, libc::XATTR_REPLACE) })
+}
+
+fn lock_call(arg: &abi::LkIn) -> Option<LockCall> {
+    let kind = match arg.kind as i32 {
+        libc::F_RDLCK => LockKind::Shared,
+        libc::F_WRLCK => LockKind::Exclusive,
+        libc::F_UNLCK => LockKind::Unlock,
+        _ => return None,
+    };
+    let flock = arg.lk_flags & abi::LK_FLOCK != 0;
+    let (fh, owner, pid) = (Fh(arg.fh), LockOwner(arg.owner), arg.pid);
+    Some(LockCall { fh, owner, pid, flock, kind, start: arg.start, end: arg.end })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use zerocopy::IntoBytes;
+
+    fn bytes(code: u32, parts: &[&[u8]]) -> Vec<u8> {
+        let len = 40 + parts.iter().map(|part| part.len()).sum::<usize>();
+        let header = abi::InHeader {
+            len: len as u32,
+            opcode: code,
+            unique: 6,
+            nodeid: 2,
+            uid: 1000,
+            gid: 100,
+            pid: 7,
+            total_extlen: 0,
+            padding: 0,
+        };
+        let mut all = header.as_bytes().to_vec();
+        parts.iter().for_each(|part| all.extend_from_slice(part));
+        all
+    }
+
+    #[test]
+    fn a_request_is_what_its_bytes_say() {
+        let all = bytes(opcode::LOOKUP, &[b"box\0"]);
+        let request = decode(&all, 3).unwrap();
+        assert_eq!(request.ticket, Ticket { unique: 6, lane: 3 });
+        assert_eq!(request.caller, Caller { uid: 1000, gid: 100, pid: 7 });
+        assert_eq!(request.op, Op::Lookup { name: b"box" });
+    }
+
+    #[test]
+    fn what_is_cut_short_is_answered_with_an_error_and_never_read_past() {
+        let write = abi::WriteIn { fh: 1, offset: 0, size: 10, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
+        let all = bytes(opcode::WRITE, &[write.as_bytes(), b"short"]);
+        assert_eq!(decode(&all, 0), Err(Garbage::Named(Ticket { unique: 6, lane: 0 })));
+        assert_eq!(decode(&bytes(opcode::LOOKUP, &[b"no end"]), 0).unwrap_err(), Garbage::Named(Ticket { unique: 6, lane: 0 }));
+        assert_eq!(decode(&bytes(opcode::FORGET, &[]), 0), Err(Garbage::Unanswerable));
+        assert_eq!(decode(b"tiny", 0), Err(Garbage::Nameless));
+    }
+
+    #[test]
+    fn an_unknown_number_is_refused_once_and_for_all() {
+        let all = bytes(4711, &[]);
+        assert_eq!(decode(&all, 0).unwrap().op, Op::Refuse(Error::NoSuchCall));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_give_a_request_or_an_error(body in proptest::collection::vec(any::<u8>(), 0..300), code in 0u32..60) {
+            let _ = decode(&body, 0);
+            let _ = decode(&bytes(code, &[&body]), 0);
+        }
+    }
+}

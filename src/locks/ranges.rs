@@ -1,0 +1,162 @@
+//! The byte ranges held in one file: POSIX locks and open file description locks alike.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::claim::{Holder, Span, exclude};
+use super::places::Places;
+use crate::op::{Error, Fh, LockKind, LockOwner};
+
+/// A held range. `kind` is never `Unlock`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) span: Span,
+    pub(super) kind: LockKind,
+    pub(super) holder: Holder,
+}
+
+/// All ranges held in one file.
+///
+/// Of one owner they are disjoint and as long as they can be: two that touch differ in kind or holder. Of different
+/// owners they overlap only where both are shared.
+///
+/// `by_owner` has the ranges; the others are indexes into it, kept in step by [`Ranges::insert`] and
+/// [`Ranges::remove`].
+#[derive(Debug, Default)]
+pub(super) struct Ranges {
+    by_owner: BTreeMap<(LockOwner, u64), Range>,
+    exclusive: Places,
+    shared: Places,
+    by_handle: BTreeSet<(Fh, LockOwner, u64)>,
+}
+
+impl Ranges {
+    pub(super) fn len(&self) -> usize {
+        self.by_owner.len()
+    }
+
+    /// The ranges of others that keep `owner` from locking `span`. In no useful order.
+    pub(super) fn in_the_way(
+        &self,
+        owner: LockOwner,
+        kind: LockKind,
+        span: Span,
+    ) -> impl Iterator<Item = &Range> {
+        // The many shared ranges are looked at only where they matter.
+        let exclusive = exclude(kind, LockKind::Exclusive).then_some(&self.exclusive);
+        let shared = exclude(kind, LockKind::Shared).then_some(&self.shared);
+        exclusive
+            .into_iter()
+            .chain(shared)
+            .flat_map(move |places| places.about(span))
+            .filter_map(|(owner, start)| self.by_owner.get(&(owner, start)))
+            .filter(move |range| range.holder.owner != owner && range.span.overlaps(span))
+    }
+
+    /// The ranges of `owner` that overlap `span`, from the first byte on.
+    pub(super) fn of(&self, owner: LockOwner, span: Span) -> impl Iterator<Item = &Range> {
+        let reaching_in = self.by_owner.range((owner, 0)..(owner, span.start)).next_back();
+        let starting_in = self.by_owner.range((owner, span.start)..=(owner, span.end));
+        reaching_in
+            .into_iter()
+            .chain(starting_in)
+            .map(|(_, range)| range)
+            .filter(move |r| r.span.overlaps(span))
+    }
+
+    /// Makes `span` the holder's, in `kind`, or nobody's if that is `Unlock`: what its owner had there before is
+    /// replaced. The caller has made sure that nothing is [in the way](Ranges::in_the_way).
+    ///
+    /// True if somebody else may now lock what was locked against them before. `Error::NoLocks`, and nothing
+    /// changed, if the ranges of the file would become more by more than `room`: unlocking the middle of a range
+    /// makes two of it.
+    pub(super) fn change(
+        &mut self,
+        holder: Holder,
+        kind: LockKind,
+        span: Span,
+        room: usize,
+    ) -> Result<bool, Error> {
+        let joins = |old: &Range| old.kind == kind && old.holder == holder;
+        let old: Vec<Range> = self
+            .of(holder.owner, span.with_neighbours())
+            .filter(|old| joins(old) || old.span.overlaps(span))
+            .copied()
+            .collect();
+
+        let mut new = Vec::new();
+        let mut joined = span;
+        for range in &old {
+            if joins(range) {
+                joined = joined.hull(range.span);
+            } else {
+                new.extend(range.span.without(span).map(|rest| Range { span: rest, ..*range }));
+            }
+        }
+        if kind != LockKind::Unlock {
+            new.push(Range { span: joined, kind, holder });
+        }
+        if new.len() > old.len().saturating_add(room) {
+            return Err(Error::NoLocks);
+        }
+
+        let weakened = match kind {
+            LockKind::Unlock => !old.is_empty(),
+            LockKind::Shared => old.iter().any(|old| old.kind == LockKind::Exclusive),
+            LockKind::Exclusive => false,
+        };
+        for range in old {
+            self.remove(range);
+        }
+        for range in new {
+            self.insert(range);
+        }
+        Ok(weakened)
+    }
+
+    /// Drops all ranges of `owner`: the least span that covers them.
+    pub(super) fn drop_owner(&mut self, owner: LockOwner) -> Option<Span> {
+        let ranges = self.by_owner.range((owner, 0)..=(owner, u64::MAX)).map(|(_, range)| *range).collect();
+        self.drop_all(ranges)
+    }
+
+    /// Drops all ranges last set through `fh`: the least span that covers them.
+    pub(super) fn drop_handle(&mut self, fh: Fh) -> Option<Span> {
+        let ranges = self
+            .by_handle
+            .range((fh, LockOwner(0), 0)..=(fh, LockOwner(u64::MAX), u64::MAX))
+            .filter_map(|&(_, owner, start)| self.by_owner.get(&(owner, start)).copied())
+            .collect();
+        self.drop_all(ranges)
+    }
+
+    fn drop_all(&mut self, ranges: Vec<Range>) -> Option<Span> {
+        ranges
+            .into_iter()
+            .map(|range| {
+                self.remove(range);
+                range.span
+            })
+            .reduce(Span::hull)
+    }
+
+    /// The index that has the ranges of `kind`.
+    fn places(&mut self, kind: LockKind) -> &mut Places {
+        if kind == LockKind::Exclusive { &mut self.exclusive } else { &mut self.shared }
+    }
+
+    fn insert(&mut self, range: Range) {
+        let Holder { owner, fh, .. } = range.holder;
+        let start = range.span.start;
+        self.by_owner.insert((owner, start), range);
+        self.places(range.kind).insert(owner, range.span);
+        self.by_handle.insert((fh, owner, start));
+    }
+
+    fn remove(&mut self, range: Range) {
+        let Holder { owner, fh, .. } = range.holder;
+        let start = range.span.start;
+        self.by_owner.remove(&(owner, start));
+        self.places(range.kind).remove(owner, range.span);
+        self.by_handle.remove(&(fh, owner, start));
+    }
+}

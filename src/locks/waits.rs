@@ -1,0 +1,66 @@
+//! The calls that wait, in the order they came.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::WaitId;
+use super::claim::{Claim, Subject};
+use crate::op::{Ino, LockOwner, Ticket};
+
+/// A call that waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Waiting {
+    pub(super) claim: Claim,
+    pub(super) ticket: Ticket,
+}
+
+/// All waiting calls of a mount. An id is greater than all before it, so that the order of ids is that of arrival.
+///
+/// `calls` has them; `files` finds one by its id alone, `owners` those for byte ranges by who waits. The three are kept
+/// in step by [`Waits::add`] and [`Waits::remove`].
+#[derive(Debug, Default)]
+pub(super) struct Waits {
+    next: u64,
+    calls: BTreeMap<(Ino, WaitId), Waiting>,
+    files: HashMap<WaitId, Ino>,
+    owners: BTreeSet<(LockOwner, WaitId)>,
+}
+
+impl Waits {
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn add(&mut self, file: Ino, waiting: Waiting) -> WaitId {
+        let id = WaitId(self.next);
+        self.next += 1;
+        self.calls.insert((file, id), waiting);
+        self.files.insert(id, file);
+        if waiting.claim.subject != Subject::Flock {
+            self.owners.insert((waiting.claim.holder.owner, id));
+        }
+        id
+    }
+
+    /// `None` if it waits no longer.
+    pub(super) fn remove(&mut self, id: WaitId) -> Option<Waiting> {
+        let file = self.files.remove(&id)?;
+        let waiting = self.calls.remove(&(file, id))?;
+        self.owners.remove(&(waiting.claim.holder.owner, id));
+        Some(waiting)
+    }
+
+    /// The calls that wait for something of `file`, the first to come first.
+    pub(super) fn of_file(&self, file: Ino) -> impl Iterator<Item = (WaitId, &Waiting)> {
+        self.calls
+            .range((file, WaitId(0))..=(file, WaitId(u64::MAX)))
+            .map(|(&(_, id), waiting)| (id, waiting))
+    }
+
+    /// The calls for byte ranges that `owner` waits in, whatever the file.
+    pub(super) fn of_owner(&self, owner: LockOwner) -> impl Iterator<Item = (Ino, &Waiting)> {
+        self.owners.range((owner, WaitId(0))..=(owner, WaitId(u64::MAX))).filter_map(|(_, id)| {
+            let file = *self.files.get(id)?;
+            Some((file, self.calls.get(&(file, *id))?))
+        })
+    }
+}

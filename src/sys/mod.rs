@@ -1,0 +1,4 @@
+//! What needs the system beyond the safe crates: memory files, and every `unsafe` block of the program, each argued.
+
+pub mod fuse_device;
+pub mod memfd;

@@ -1,0 +1,459 @@
+//! `control/`: the tree seen from the operator's side.
+//!
+//! Its folders and files are not kept anywhere: a node's number says which object's it is and which of that object's
+//! files, and all else follows from the object. So they come and go with it by themselves and cost nothing.
+//!
+//! ```text
+//! control/                       folder view of the root, with `status`
+//! control/mailboxes/…            folder view of each folder
+//! control/mailboxes/…/<name>/    object view: `config/` and the files of crate::control::MAILBOX
+//! ```
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Tree;
+use super::files::{Read, no_text};
+use super::folders::dots;
+use super::handles::{Handle, Target};
+use super::meta::{FOLDER, Meta, REGULAR};
+use super::names::ROOT;
+use super::objects::{Child, MailboxState, SegmentState};
+use crate::control::{
+    self, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT, SegmentSettings, SegmentView,
+};
+use crate::mailbox::{Counts, Mailbox};
+use crate::op::{
+    Attr, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Slice, Timestamp,
+    Validity,
+};
+
+/// The folder's name in the root.
+pub(super) const NAME: &[u8] = b"control";
+
+/// No object's number is as high.
+const BASE: u64 = 1 << 62;
+const SLOT_BITS: u32 = 6;
+const STATUS_SIZE: u64 = 4096;
+
+/// A node of `control/`: an object and which of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    object: Ino,
+    slot: Slot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// The object's folder, or the folder view of a folder.
+    Top,
+    /// `config/` in it.
+    Config,
+    /// A file: its index in the object's table. For the root, 0 is `control/status`.
+    File(usize),
+}
+
+/// What a place's object is, found anew each time.
+enum Found {
+    /// A view of a folder, with the folder's attributes.
+    Folder(Meta),
+    Object(Child, Meta),
+}
+
+/// What a folder of `control/` lists or a name in it leads to.
+struct Item {
+    name: Arc<[u8]>,
+    place: Place,
+    folder: bool,
+    cookie: u64,
+}
+
+impl Place {
+    /// `control/` itself.
+    pub(super) const ROOT: Place = Place { object: ROOT, slot: Slot::Top };
+
+    /// The place that `node` numbers, if it is one of `control/`.
+    pub(super) fn of(node: NodeId) -> Option<Place> {
+        let number = node.0.checked_sub(BASE)?;
+        let object = Ino(number >> SLOT_BITS);
+        let slot = match number & ((1 << SLOT_BITS) - 1) {
+            0 => Slot::Top,
+            1 => Slot::Config,
+            file => Slot::File(file as usize - 2),
+        };
+        Some(Place { object, slot })
+    }
+
+    /// Both `st_ino` and the node's number.
+    pub(super) fn ino(self) -> Ino {
+        let slot = match self.slot {
+            Slot::Top => 0,
+            Slot::Config => 1,
+            Slot::File(index) => index as u64 + 2,
+        };
+        Ino(BASE + (self.object.0 << SLOT_BITS) + slot)
+    }
+
+    fn top(object: Ino) -> Place {
+        Place { object, slot: Slot::Top }
+    }
+
+    fn with(self, slot: Slot) -> Place {
+        Place { slot, ..self }
+    }
+}
+
+impl Tree {
+    pub(super) fn look_up_control(&self, place: Place, name: &[u8]) -> Result<Entry, Error> {
+        let item = self.control_item(place, name)?.ok_or(Error::NotFound)?;
+        self.control_entry(item)
+    }
+
+    pub(super) fn control_entry(&self, place: Place) -> Result<Entry, Error> {
+        let ino = place.ino();
+        let (owner, folder, mode) = match (self.find_control(place.object)?, place.slot) {
+            (Found::Folder(meta), Slot::Top) => (meta.clone(), true, meta.mode & 0o555),
+            (Found::Folder(meta), Slot::File(0)) if place.object == ROOT => (meta, false, 0o444),
+            (Found::Folder(_), _) => return Err(Error::NotFound),
+            (Found::Object(_, meta), Slot::Top | Slot::Config) => (meta, true, 0o555),
+            (Found::Object(child, meta), Slot::File(index)) => {
+                let writable = child.writable(index).ok_or(Error::NotFound)?;
+                (meta, false, if writable { 0o644 } else { 0o444 })
+            }
+        };
+        let attr = Attr {
+            ino,
+            size: if folder { 0 } else { STATUS_SIZE },
+            blocks: 0,
+            atime: owner.atime,
+            mtime: owner.mtime,
+            ctime: owner.ctime,
+            mode: mode | if folder { FOLDER } else { REGULAR },
+            nlink: if folder { 2 } else { 1 },
+            uid: owner.uid,
+            gid: owner.gid,
+            blksize: 4096,
+        };
+        Ok(Entry { node: NodeId(ino.0), attr, validity: Validity::None })
+    }
+
+    pub(super) fn set_control_attr(&self, place: Place, set: &SetAttr) -> Result<Reply, Error> {
+        // `echo >` truncates first, which means nothing here; anything else belongs to the object itself.
+        if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
+            return Err(Error::NotPermitted);
+        }
+        self.control_entry(place).map(|entry| Reply::Attr(entry.attr, Validity::None))
+    }
+
+    pub(super) fn open_control_folder(&self, place: Place) -> Result<Reply, Error> {
+        match place.slot {
+            Slot::File(_) => Err(Error::NotFolder),
+            Slot::Top | Slot::Config => self.find_control(place.object).map(|_| Reply::Directory),
+        }
+    }
+
+    pub(super) fn list_control(&self, place: Place, offset: u64, most: usize) -> Result<Vec<Listed>, Error> {
+        let mut list = dots(place.ino(), Place::ROOT.ino(), offset);
+        let items = self.control_items(place, offset.max(2), most)?;
+        list.extend(items.into_iter().map(|item| Listed {
+            ino: item.place.ino(),
+            cookie: item.cookie,
+            folder: item.folder,
+            name: item.name,
+        }));
+        Ok(list)
+    }
+
+    pub(super) fn open_control(&self, place: Place, flags: OpenFlags) -> Result<Opened, Error> {
+        let entry = self.control_entry(place)?;
+        if entry.attr.mode & FOLDER != 0 {
+            return Err(Error::IsFolder);
+        }
+        if flags.write && entry.attr.mode & 0o200 == 0 {
+            return Err(Error::AccessDenied);
+        }
+        let target = Target::Control { place, text: no_text() };
+        Ok(Opened { fh: self.handles.insert(Handle { node: entry.node, target }), how: OpenAs::Text })
+    }
+
+    /// Reading from the beginning shows the state of now; what follows belongs to the same state.
+    pub(super) fn read_control(
+        &self,
+        place: Place,
+        text: &Mutex<Arc<[u8]>>,
+        call: Read,
+        now: Timestamp,
+    ) -> Result<Reply, Error> {
+        if !call.direct {
+            return Err(Error::Invalid);
+        }
+        if call.offset == 0 {
+            let fresh = self.show_control(place, now)?;
+            *text.lock() = Arc::from(fresh.into_bytes());
+        }
+        let bytes = Arc::clone(&text.lock());
+        let from = usize::try_from(call.offset).unwrap_or(usize::MAX).min(bytes.len());
+        let to = from.saturating_add(call.size as usize).min(bytes.len());
+        Ok(Reply::Message(Slice { bytes, from, to }))
+    }
+
+    pub(super) fn write_control(
+        &self,
+        place: Place,
+        data: &[u8],
+        now: Timestamp,
+        fx: &mut Effects,
+    ) -> Result<Reply, Error> {
+        let Slot::File(index) = place.slot else { return Err(Error::IsFolder) };
+        let text = String::from_utf8_lossy(data);
+        match self.find_control(place.object)? {
+            Found::Object(Child::Mailbox(file), _) => {
+                let store = MAILBOX.get(index).and_then(|file| file.store).ok_or(Error::AccessDenied)?;
+                let ceiling = self.setup.ceiling;
+                self.with_mailbox(&file, now, fx, |state, cx| {
+                    let mut settings = mailbox_settings(&state.queue, ceiling);
+                    let old = settings;
+                    let result = store(&text, &mut settings);
+                    if settings.limits != old.limits {
+                        state.queue.set_limits(settings.limits, cx);
+                    }
+                    if settings.full != old.full {
+                        state.queue.set_when_full(settings.full, cx);
+                    }
+                    noted(result, &mut state.refusal)
+                })?;
+            }
+            Found::Object(Child::Segment(file), _) => {
+                let store = SEGMENT.get(index).and_then(|file| file.store).ok_or(Error::AccessDenied)?;
+                let mut state = file.state.lock();
+                let mut settings = segment_settings(&state);
+                let result = store(&text, &mut settings);
+                state.segment.set_size_max(settings.size_max);
+                state.segment.set_lifetime(settings.lifetime);
+                noted(result, &mut state.refusal)?;
+            }
+            Found::Object(Child::Folder(_), _) | Found::Folder(_) => return Err(Error::AccessDenied),
+        }
+        Ok(Reply::Written(data.len() as u32))
+    }
+
+    fn show_control(&self, place: Place, now: Timestamp) -> Result<String, Error> {
+        let Slot::File(index) = place.slot else { return Err(Error::IsFolder) };
+        match self.find_control(place.object)? {
+            Found::Folder(_) => Ok(control::mount_status(&self.mount_view(now))),
+            Found::Object(Child::Mailbox(file), _) => {
+                let state = file.state.lock();
+                let file = MAILBOX.get(index).ok_or(Error::NotFound)?;
+                Ok((file.show)(&mailbox_view(&state, self.setup.ceiling)))
+            }
+            Found::Object(Child::Segment(file), _) => {
+                let state = file.state.lock();
+                let file = SEGMENT.get(index).ok_or(Error::NotFound)?;
+                Ok((file.show)(&self.segment_view(&state)))
+            }
+            Found::Object(Child::Folder(_), _) => Err(Error::IsFolder),
+        }
+    }
+
+    fn find_control(&self, object: Ino) -> Result<Found, Error> {
+        let names = self.names.lock();
+        if let Some(folder) = names.folder(object) {
+            return Ok(Found::Folder(folder.meta.clone()));
+        }
+        let child = names.located(object).ok_or(Error::NotFound)?.child.clone();
+        drop(names);
+        let meta = match &child {
+            Child::Mailbox(file) => file.state.lock().meta.clone(),
+            Child::Segment(file) => file.state.lock().meta.clone(),
+            Child::Folder(_) => return Err(Error::NotFound),
+        };
+        Ok(Found::Object(child, meta))
+    }
+
+    fn control_item(&self, place: Place, name: &[u8]) -> Result<Option<Place>, Error> {
+        match (self.find_control(place.object)?, place.slot) {
+            (_, Slot::File(_)) => Err(Error::NotFolder),
+            (Found::Folder(_), Slot::Config) => Err(Error::NotFound),
+            (Found::Folder(_), Slot::Top) if place.object == ROOT && name == b"status" => {
+                Ok(Some(place.with(Slot::File(0))))
+            }
+            (Found::Folder(_), Slot::Top) => {
+                let names = self.names.lock();
+                let folder = names.folder(place.object).ok_or(Error::Stale)?;
+                Ok(folder.get(name).map(|child| Place::top(child.ino())))
+            }
+            (Found::Object(child, _), slot) => {
+                let items = child.items(place, slot);
+                Ok(items.into_iter().find(|item| *item.name == *name).map(|item| item.place))
+            }
+        }
+    }
+
+    fn control_items(&self, place: Place, after: u64, most: usize) -> Result<Vec<Item>, Error> {
+        match (self.find_control(place.object)?, place.slot) {
+            (_, Slot::File(_)) => Err(Error::NotFolder),
+            (Found::Folder(_), Slot::Config) => Err(Error::NotFound),
+            (Found::Folder(_), Slot::Top) => {
+                let names = self.names.lock();
+                let folder = names.folder(place.object).ok_or(Error::Stale)?;
+                let entries = folder.list(after).take(most);
+                let mut items: Vec<Item> = entries
+                    .map(|(cookie, name, child)| Item {
+                        name: Arc::clone(name),
+                        place: Place::top(child.ino()),
+                        folder: true,
+                        cookie,
+                    })
+                    .collect();
+                let last = u64::MAX >> 1;
+                if place.object == ROOT && after < last {
+                    items.push(Item {
+                        name: Arc::from(*b"status"),
+                        place: place.with(Slot::File(0)),
+                        folder: false,
+                        cookie: last,
+                    });
+                }
+                Ok(items)
+            }
+            (Found::Object(child, _), slot) => {
+                Ok(child.items(place, slot).into_iter().filter(|item| item.cookie > after).collect())
+            }
+        }
+    }
+
+    fn mount_view(&self, now: Timestamp) -> MountView {
+        let (files, folders) = {
+            let names = self.names.lock();
+            let files: Vec<Child> = names.all().filter(|child| !child.is_folder()).cloned().collect();
+            let folders = names.count() - files.len() as u64;
+            (files, folders)
+        };
+        let mut counts = Counts::default();
+        let (mut mailboxes, mut segments) = (0, 0);
+        for file in &files {
+            match file {
+                Child::Mailbox(file) => {
+                    mailboxes += 1;
+                    let own = file.state.lock().queue.counts();
+                    counts.depth += own.depth;
+                    counts.bytes += own.bytes;
+                    counts.waiting_readers += own.waiting_readers;
+                    counts.waiting_writers += own.waiting_writers;
+                    counts.sent += own.sent;
+                    counts.received += own.received;
+                    counts.dropped += own.dropped;
+                }
+                Child::Segment(_) => segments += 1,
+                Child::Folder(_) => {}
+            }
+        }
+        let (locks, waiting_locks) = {
+            let locks = self.locks.lock();
+            (locks.held() as u64, locks.waiting() as u64)
+        };
+        MountView {
+            pid: self.setup.pid,
+            transport: "dev",
+            segment_path: self.segment_path(),
+            uptime_ns: now.0.saturating_sub(self.started.0),
+            threads: self.setup.threads,
+            folders,
+            mailboxes,
+            segments,
+            counts,
+            discarded: self.discarded.load(std::sync::atomic::Ordering::Relaxed),
+            memory_used: self.memory.used(),
+            memory_max: self.memory.limit(),
+            segment_used: self.segment_budget.used(),
+            segment_max: self.segment_budget.limit(),
+            locks,
+            waiting_locks,
+        }
+    }
+
+    fn segment_view(&self, state: &SegmentState) -> SegmentView {
+        SegmentView {
+            settings: segment_settings(state),
+            size: state.segment.size(),
+            promised: state.segment.promised(),
+            resident: state.segment.blocks() * 512,
+            opens: state.opens,
+            path: self.segment_path(),
+            refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
+        }
+    }
+
+    fn segment_path(&self) -> &'static str {
+        if self.setup.backing.is_some() { "passthrough" } else { "cached" }
+    }
+}
+
+impl Child {
+    /// The files that the object's table puts into a folder of its view.
+    fn items(&self, place: Place, slot: Slot) -> Vec<Item> {
+        let config = slot == Slot::Config;
+        let file = |index: usize, name: &str| Item {
+            name: Arc::from(name.as_bytes()),
+            place: place.with(Slot::File(index)),
+            folder: false,
+            cookie: index as u64 + 4,
+        };
+        let mut items = match self {
+            Child::Mailbox(_) => in_folder(&MAILBOX, config, file),
+            Child::Segment(_) => in_folder(&SEGMENT, config, file),
+            Child::Folder(_) => Vec::new(),
+        };
+        if !config {
+            let name = Arc::from(*b"config");
+            items.insert(0, Item { name, place: place.with(Slot::Config), folder: true, cookie: 3 });
+        }
+        items
+    }
+
+    /// Whether the file at `index` in the object's table can be written; `None` if there is none.
+    fn writable(&self, index: usize) -> Option<bool> {
+        match self {
+            Child::Mailbox(_) => MAILBOX.get(index).map(|file| file.store.is_some()),
+            Child::Segment(_) => SEGMENT.get(index).map(|file| file.store.is_some()),
+            Child::Folder(_) => None,
+        }
+    }
+}
+
+fn in_folder<V, S>(table: &[File<V, S>], config: bool, item: impl Fn(usize, &str) -> Item) -> Vec<Item> {
+    let files = table.iter().enumerate().filter(|(_, file)| file.config == config);
+    files.map(|(index, file)| item(index, file.name)).collect()
+}
+
+/// Keeps the sentence of a refused value for `error`, or clears it.
+fn noted(result: Result<(), Refusal>, refusal: &mut Option<Box<str>>) -> Result<(), Error> {
+    match result {
+        Ok(()) => {
+            *refusal = None;
+            Ok(())
+        }
+        Err(Refusal { error, why }) => {
+            *refusal = Some(why.into_boxed_str());
+            Err(error)
+        }
+    }
+}
+
+fn mailbox_settings(queue: &Mailbox, ceiling: u32) -> MailboxSettings {
+    MailboxSettings { limits: queue.limits(), full: queue.when_full(), ceiling }
+}
+
+fn mailbox_view(state: &MailboxState, ceiling: u32) -> MailboxView {
+    MailboxView {
+        settings: mailbox_settings(&state.queue, ceiling),
+        counts: state.queue.counts(),
+        waiters: state.queue.waiters().collect(),
+        refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
+    }
+}
+
+fn segment_settings(state: &SegmentState) -> SegmentSettings {
+    SegmentSettings { size_max: state.segment.size_max(), lifetime: state.segment.lifetime() }
+}

@@ -1,0 +1,419 @@
+//! Operations on files: attributes, open, read, write, poll, close.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::Tree;
+use super::control::Place;
+use super::folders::{attr_of, entry};
+use super::handles::{Handle, Target};
+use super::nodes::Object;
+use super::objects::{Child, MailboxFile, SegmentFile, SegmentState};
+use crate::mailbox::{Mode, Receive, Send};
+use crate::op::{
+    Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr,
+    Ticket, Timestamp, Validity, Whence,
+};
+use crate::segment::Lifetime;
+
+/// READ's arguments.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read {
+    pub(super) offset: u64,
+    pub(super) size: u32,
+    pub(super) nonblock: bool,
+    pub(super) direct: bool,
+}
+
+/// WRITE's arguments.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct Write<'a> {
+    pub(super) offset: u64,
+    pub(super) data: &'a [u8],
+    pub(super) nonblock: bool,
+    pub(super) append: bool,
+    pub(super) page_cache: bool,
+    pub(super) kill_suid: bool,
+}
+
+impl Tree {
+    pub(super) fn getattr(&self, node: NodeId) -> Result<Reply, Error> {
+        if let Some(place) = Place::of(node) {
+            return self.control_entry(place).map(|entry| Reply::Attr(entry.attr, Validity::None));
+        }
+        let names = self.names.lock();
+        let object = names.nodes.object(node).cloned().ok_or(Error::Stale)?;
+        Ok(match object {
+            Object::Folder(ino) => Reply::Attr(attr_of(&names, &Child::Folder(ino)), Validity::Long),
+            Object::Mailbox(file) => {
+                drop(names);
+                Reply::Attr(file.state.lock().attr(file.ino), Validity::None)
+            }
+            Object::Segment(file) => {
+                drop(names);
+                Reply::Attr(file.state.lock().attr(file.ino), Validity::None)
+            }
+        })
+    }
+
+    pub(super) fn setattr(
+        &self,
+        node: NodeId,
+        set: &SetAttr,
+        now: Timestamp,
+        fx: &mut Effects,
+    ) -> Result<Reply, Error> {
+        if let Some(place) = Place::of(node) {
+            return self.set_control_attr(place, set);
+        }
+        let mut names = self.names.lock();
+        names.nodes.changed(node);
+        match names.nodes.object(node).cloned().ok_or(Error::Stale)? {
+            Object::Folder(ino) => {
+                let folder = names.folder_mut(ino).ok_or(Error::Stale)?;
+                if set.size.is_some() {
+                    return Err(Error::IsFolder);
+                }
+                folder.meta.set(set, true, now);
+                Ok(Reply::Attr(folder.attr(ino), Validity::Long))
+            }
+            Object::Mailbox(file) => {
+                drop(names);
+                // A size is accepted and means nothing: `echo >` must never lose what waits.
+                let attr = self.with_mailbox(&file, now, fx, |state, _| {
+                    (state.meta.atime, state.meta.mtime) = (state.queue.last_received, state.queue.last_sent);
+                    state.meta.set(set, false, now);
+                    (state.queue.last_received, state.queue.last_sent) = (state.meta.atime, state.meta.mtime);
+                    state.attr(file.ino)
+                });
+                Ok(Reply::Attr(attr, Validity::None))
+            }
+            Object::Segment(file) => {
+                drop(names);
+                let mut state = file.state.lock();
+                if let Some(size) = set.size {
+                    state.segment.resize(size)?;
+                    state.meta.mtime = now;
+                }
+                state.meta.set(set, false, now);
+                Ok(Reply::Attr(state.attr(file.ino), Validity::None))
+            }
+        }
+    }
+
+    pub(super) fn open(
+        &self,
+        node: NodeId,
+        flags: OpenFlags,
+        caller: Caller,
+        now: Timestamp,
+    ) -> Result<Opened, Error> {
+        if let Some(place) = Place::of(node) {
+            return self.open_control(place, flags);
+        }
+        let mut names = self.names.lock();
+        match names.nodes.object(node).cloned().ok_or(Error::Stale)? {
+            Object::Folder(_) => Err(Error::IsFolder),
+            Object::Mailbox(file) => {
+                let fresh = NodeId(names.fresh());
+                if !names.nodes.open(node, flags.write, caller.pid, now, || fresh) {
+                    return Err(Error::Stale);
+                }
+                drop(names);
+                Ok(self.open_mailbox(node, &file, flags))
+            }
+            Object::Segment(file) => {
+                drop(names);
+                self.open_segment(node, &file, flags, now)
+            }
+        }
+    }
+
+    pub(super) fn create(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        mode: u32,
+        flags: OpenFlags,
+        caller: Caller,
+        now: Timestamp,
+    ) -> Result<(Entry, Opened), Error> {
+        let mut names = self.names.lock();
+        let child = match self.new_file(&mut names, parent, name, mode, caller, now) {
+            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked.
+            Err(Error::Exists) if !flags.exclusive => return Err(Error::Stale),
+            other => other?,
+        };
+        let entry = entry(&mut names, &child, caller.pid, now);
+        match child {
+            Child::Folder(_) => Err(Error::IsFolder),
+            Child::Mailbox(file) => {
+                let fresh = NodeId(names.fresh());
+                if !names.nodes.open(entry.node, flags.write, caller.pid, now, || fresh) {
+                    return Err(Error::Stale);
+                }
+                drop(names);
+                Ok((entry, self.open_mailbox(entry.node, &file, flags)))
+            }
+            Child::Segment(file) => {
+                drop(names);
+                let opened = self.open_segment(entry.node, &file, flags, now)?;
+                Ok((entry, opened))
+            }
+        }
+    }
+
+    /// `Ok(None)`: answered among the effects, or waiting.
+    pub(super) fn read(
+        &self,
+        ticket: Ticket,
+        caller: Caller,
+        fh: Fh,
+        call: Read,
+        now: Timestamp,
+        fx: &mut Effects,
+    ) -> Result<Option<Reply>, Error> {
+        let handle = self.handles.get(fh)?;
+        match &handle.target {
+            Target::Mailbox { file, id, .. } => {
+                // The page cache asks for whole pages on somebody's behalf, and would keep what it gets. Refused, the
+                // program that used splice(2) or sendfile(2) falls back to read(2).
+                if !call.direct {
+                    return Err(Error::Invalid);
+                }
+                let Read { offset, nonblock, .. } = call;
+                let size = call.size as usize;
+                let receive = Receive { ticket, handle: *id, offset, size, nonblock, caller };
+                self.with_waiting(file, ticket, now, fx, |state, cx| state.queue.receive(receive, cx));
+                Ok(None)
+            }
+            Target::Segment { file, .. } => {
+                let memory = {
+                    let mut state = file.state.lock();
+                    state.meta.atime = now;
+                    Arc::clone(state.segment.memory())
+                };
+                memory.read(call.offset, call.size as usize).map(|bytes| Some(Reply::Data(bytes)))
+            }
+            Target::Control { place, text } => self.read_control(*place, text, call, now).map(Some),
+        }
+    }
+
+    /// `Ok(None)`: answered among the effects, or waiting.
+    pub(super) fn write(
+        &self,
+        ticket: Ticket,
+        caller: Caller,
+        fh: Fh,
+        call: Write<'_>,
+        now: Timestamp,
+        fx: &mut Effects,
+    ) -> Result<Option<Reply>, Error> {
+        let handle = self.handles.get(fh)?;
+        match &handle.target {
+            Target::Mailbox { file, id, .. } => {
+                // A stream has no position: only the later parts of a write that the kernel has cut have an offset.
+                let continues = call.offset != 0 && !call.append;
+                let Write { data: body, nonblock, .. } = call;
+                let send = Send { ticket, handle: *id, body, continues, nonblock, caller };
+                self.with_waiting(file, ticket, now, fx, |state, cx| state.queue.send(send, cx));
+                Ok(None)
+            }
+            Target::Segment { file, write } => {
+                if !write && !call.page_cache {
+                    return Err(Error::BadDescriptor);
+                }
+                let mut state = file.state.lock();
+                if call.kill_suid {
+                    state.meta.kill_suid();
+                }
+                let written = if call.page_cache {
+                    state.segment.write_back(call.offset, call.data)?
+                } else {
+                    state.segment.write(call.offset, call.data)?
+                };
+                (state.meta.mtime, state.meta.ctime) = (now, now);
+                Ok(Some(Reply::Written(written)))
+            }
+            Target::Control { place, .. } => self.write_control(*place, call.data, now, fx).map(Some),
+        }
+    }
+
+    pub(super) fn poll(&self, fh: Fh, arm: Option<PollHandle>) -> Result<Reply, Error> {
+        let handle = self.handles.get(fh)?;
+        Ok(Reply::Ready(match &handle.target {
+            Target::Mailbox { file, id, .. } => {
+                let mut state = file.state.lock();
+                let ready = state.queue.poll(*id, arm, &self.memory);
+                self.note_starving(file, &mut state);
+                ready
+            }
+            Target::Segment { .. } | Target::Control { .. } => {
+                Ready { readable: true, writable: true, hangup: false }
+            }
+        }))
+    }
+
+    pub(super) fn release(&self, fh: Fh, now: Timestamp, fx: &mut Effects) -> Result<Reply, Error> {
+        let handle = self.handles.remove(fh).ok_or(Error::BadDescriptor)?;
+        self.locks.lock().close_handle(fh, fx);
+        match &handle.target {
+            Target::Mailbox { file, id, write } => {
+                self.with_mailbox(file, now, fx, |state, cx| state.queue.close(*id, cx));
+                self.names.lock().nodes.close(handle.node, *write);
+            }
+            Target::Segment { file, .. } => self.close_segment(file, now),
+            Target::Control { .. } => {}
+        }
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn fallocate(
+        &self,
+        fh: Fh,
+        offset: u64,
+        length: u64,
+        mode: u32,
+        now: Timestamp,
+    ) -> Result<Reply, Error> {
+        let handle = self.handles.get(fh)?;
+        let Target::Segment { file, write: true } = &handle.target else { return Err(Error::NotSupported) };
+        let mut state = file.state.lock();
+        state.segment.fallocate(offset, length, mode)?;
+        (state.meta.mtime, state.meta.ctime) = (now, now);
+        Ok(Reply::Done)
+    }
+
+    pub(super) fn seek(&self, fh: Fh, offset: u64, whence: Whence) -> Result<Reply, Error> {
+        let handle = self.handles.get(fh)?;
+        let Target::Segment { file, .. } = &handle.target else { return Err(Error::Invalid) };
+        let state = file.state.lock();
+        if self.setup.backing.is_some() {
+            return state.segment.seek(offset, whence).map(Reply::Offset);
+        }
+        // Stores through a mapping reach the backing memory when the kernel writes its pages back, so that what has no
+        // memory yet may hold data all the same. Then all of it is data, which lseek(2) allows; a copy that trusts holes
+        // must not lose bytes.
+        let size = state.segment.size();
+        if offset >= size {
+            return Err(Error::NoSuchOffset);
+        }
+        Ok(Reply::Offset(if whence == Whence::Data { offset } else { size }))
+    }
+
+    /// Between segments the kernel may copy by itself; out of or into anything else it must not, as it would cut
+    /// messages at the size of a pipe.
+    pub(super) fn refuse_copy(&self, from: Fh, to: Fh) -> Result<Reply, Error> {
+        let segments = [from, to].map(|fh| self.handles.get(fh));
+        let segments = segments.iter().all(|handle| match handle {
+            Ok(handle) => matches!(handle.target, Target::Segment { .. }),
+            Err(_) => false,
+        });
+        Err(if segments { Error::NotSupported } else { Error::Invalid })
+    }
+
+    /// The file whose locks a node's are: one for all nodes of a mailbox.
+    pub(super) fn lock_target(&self, node: NodeId) -> Result<Ino, Error> {
+        if Place::of(node).is_some() {
+            return Ok(Ino(node.0));
+        }
+        match self.names.lock().nodes.object(node).ok_or(Error::Stale)? {
+            Object::Folder(ino) => Ok(*ino),
+            Object::Mailbox(file) => Ok(file.ino),
+            Object::Segment(file) => Ok(file.ino),
+        }
+    }
+
+    /// A segment's memory goes with its name and its last open file, whichever is later.
+    pub(super) fn free_if_unused(&self, state: &mut SegmentState) {
+        if state.opens > 0 {
+            return;
+        }
+        if let (Some(id), Some(backing)) = (state.backing.take(), &self.setup.backing) {
+            backing.close(id);
+        }
+        if !state.linked {
+            state.segment.free();
+        }
+    }
+
+    fn open_mailbox(&self, node: NodeId, file: &Arc<MailboxFile>, flags: OpenFlags) -> Opened {
+        let (mode, how) = match (flags.read, flags.write) {
+            (true, true) => (Mode::Both, OpenAs::Stream),
+            (false, true) => (Mode::Send, OpenAs::Stream),
+            _ => (Mode::Receive, OpenAs::Message),
+        };
+        let id = file.state.lock().queue.open(mode);
+        let target = Target::Mailbox { file: Arc::clone(file), id, write: flags.write };
+        Opened { fh: self.handles.insert(Handle { node, target }), how }
+    }
+
+    fn open_segment(
+        &self,
+        node: NodeId,
+        file: &Arc<SegmentFile>,
+        flags: OpenFlags,
+        now: Timestamp,
+    ) -> Result<Opened, Error> {
+        let mut state = file.state.lock();
+        if !state.linked && state.opens == 0 {
+            // Its memory is gone; the name may have a new owner.
+            return Err(Error::Stale);
+        }
+        let how = match &self.setup.backing {
+            None => OpenAs::Cached,
+            Some(backing) => {
+                let id = match state.backing {
+                    Some(id) => id,
+                    None => backing.open(state.segment.memory().backing().ok_or(Error::Io)?)?,
+                };
+                state.backing = Some(id);
+                OpenAs::Passthrough { id, write: flags.write }
+            }
+        };
+        if flags.kill_suid {
+            state.meta.kill_suid();
+        }
+        if flags.truncate {
+            state.segment.resize(0)?;
+            (state.meta.mtime, state.meta.ctime) = (now, now);
+        }
+        state.opens += 1;
+        drop(state);
+        let target = Target::Segment { file: Arc::clone(file), write: flags.write };
+        Ok(Opened { fh: self.handles.insert(Handle { node, target }), how })
+    }
+
+    fn close_segment(&self, file: &Arc<SegmentFile>, now: Timestamp) {
+        let dying = {
+            let mut state = file.state.lock();
+            state.opens = state.opens.saturating_sub(1);
+            self.free_if_unused(&mut state);
+            state.opens == 0 && state.linked && state.segment.lifetime() == Lifetime::LastClose
+        };
+        if dying {
+            self.unlink_unused(file, now);
+        }
+    }
+
+    /// The name of a segment that lives until its last close goes, unless somebody has opened it again.
+    fn unlink_unused(&self, file: &Arc<SegmentFile>, now: Timestamp) {
+        let mut names = self.names.lock();
+        let mut state = file.state.lock();
+        if state.opens == 0
+            && state.linked
+            && let Some(at) = names.located(file.ino).cloned()
+            && names.unlink(at.folder, &at.name, false, now).is_ok()
+        {
+            state.linked = false;
+            self.free_if_unused(&mut state);
+        }
+    }
+}
+
+/// The text of a control file that nothing was read from yet.
+pub(super) fn no_text() -> Mutex<Arc<[u8]>> {
+    Mutex::new(Arc::from([]))
+}

@@ -1,0 +1,238 @@
+//! What mounted tests share: a mount of their own that ends with them, and waiting for conditions under a watchdog.
+#![allow(dead_code)] // each test program uses its part
+
+use std::ffi::CString;
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before a test gives up. Far more than a loaded machine needs.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// An ordinary user of the tests' own making: no entry in /etc/passwd is needed to be one.
+pub const USER: u32 = 4711;
+/// Another one.
+pub const OTHER: u32 = 4712;
+
+/// A mounted ipcfs on a fresh directory, unmounted when dropped, whatever happened.
+#[derive(Debug)]
+pub struct Mount {
+    dir: PathBuf,
+    daemon: Child,
+    // Dropped after the mount has ended.
+    _temp: tempfile::TempDir,
+}
+
+/// Mounts with default options; `None`, after saying so, where this machine has no FUSE (a failure if `REQUIRE_FUSE=1`).
+pub fn mount() -> Option<Mount> {
+    mount_with(&[])
+}
+
+/// As [`mount`], with options of `ipcfs mount`.
+pub fn mount_with(options: &[&str]) -> Option<Mount> {
+    fuse_is_here().then(|| Mount::start(options, None))
+}
+
+/// As [`mount_with`], as an ordinary user.
+pub fn mount_as(user: u32, options: &[&str]) -> Option<Mount> {
+    fuse_is_here().then(|| Mount::start(options, Some(user)))
+}
+
+/// The program under test.
+pub fn ipcfs() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_ipcfs"))
+}
+
+/// False, said aloud, where there is no FUSE; a failure where it must be there.
+pub fn fuse_is_here() -> bool {
+    let here = Path::new("/dev/fuse").exists() && is_root();
+    if !here {
+        assert!(std::env::var_os("REQUIRE_FUSE").is_none(), "REQUIRE_FUSE is set, but /dev/fuse or root is missing");
+        eprintln!("SKIP: needs /dev/fuse and root");
+    }
+    here
+}
+
+/// True for root, who can become other users.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// False, said aloud, where a program is not installed; a failure where CI wants all of them.
+pub fn have(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    if !here {
+        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "REQUIRE_TOOLS is set, but {program} is missing");
+        eprintln!("SKIP: {program} is not installed");
+    }
+    here
+}
+
+impl Mount {
+    fn start(options: &[&str], user: Option<u32>) -> Mount {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("mnt");
+        fs::create_dir(&dir).unwrap();
+        let mut command = ipcfs();
+        command.arg("mount").arg("-f").arg("--ready-stdout").args(options).arg(&dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        if let Some(user) = user {
+            let path = CString::new(dir.as_os_str().as_bytes()).unwrap();
+            fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+            std::os::unix::fs::chown(Path::new(path.to_str().unwrap()), Some(user), Some(user)).unwrap();
+            command.uid(user).gid(user);
+        }
+        let mut daemon = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the mount did not get ready");
+        Mount { dir, daemon, _temp: temp }
+    }
+
+    /// The mount point.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// A path below the mount point.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.join(below)
+    }
+
+    /// `mailboxes/<name>`
+    pub fn mailbox(&self, name: &str) -> PathBuf {
+        self.dir.join("mailboxes").join(name)
+    }
+
+    /// A mailbox that exists, with some of its `config/` set.
+    pub fn make_mailbox(&self, name: &str, config: &[(&str, &str)]) -> PathBuf {
+        let path = self.mailbox(name);
+        fs::File::create(&path).unwrap();
+        for (key, value) in config {
+            fs::write(self.path(&format!("control/mailboxes/{name}/config/{key}")), value).unwrap();
+        }
+        path
+    }
+
+    /// `segments/<name>`
+    pub fn segment(&self, name: &str) -> PathBuf {
+        self.dir.join("segments").join(name)
+    }
+
+    /// The daemon's process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// A number in a `status` file below `control/`.
+    pub fn figure(&self, status: &str, key: &str) -> u64 {
+        let text = fs::read_to_string(self.path("control").join(status)).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key} in {text}"))
+    }
+
+    /// Waits until a figure of a mailbox's status is as wanted.
+    pub fn wait_for_figure(&self, mailbox: &str, key: &str, wanted: u64) {
+        let status = format!("mailboxes/{mailbox}/status");
+        wait_for(&format!("{key} of {mailbox} to be {wanted}"), || self.figure(&status, key) == wanted);
+    }
+
+    /// Sends the daemon a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.pid() as i32).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the daemon to end; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        wait_for("the daemon to end", || self.daemon.try_wait().unwrap().is_some());
+        self.daemon.wait().unwrap().code()
+    }
+
+    /// True while the mount point is in the mount table.
+    pub fn in_table(&self) -> bool {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.contains(&format!(" {} ", self.dir.display()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if self.daemon.try_wait().is_ok_and(|ended| ended.is_none()) {
+            self.signal(rustix::process::Signal::TERM);
+            let start = Instant::now();
+            while self.daemon.try_wait().is_ok_and(|ended| ended.is_none()) && start.elapsed() < PATIENCE {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let _ = self.daemon.kill();
+        let _ = self.daemon.wait();
+        let _ = rustix::mount::unmount(&self.dir, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+/// Waits for a condition; a watchdog fails the test, with the state of all its processes, if it never holds.
+pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        if start.elapsed() > PATIENCE {
+            panic!("waited in vain for {what}\n{}", process_table());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits for a process to end, under the watchdog. A process that cannot be killed fails the test.
+pub fn reap(child: &mut Child) -> std::process::ExitStatus {
+    let pid = child.id();
+    wait_for(&format!("process {pid} to end"), || child.try_wait().unwrap().is_some());
+    child.wait().unwrap()
+}
+
+/// Waits for a process to end, under the watchdog; what it printed.
+pub fn output(child: Child) -> Output {
+    let mut child = child;
+    let status = reap(&mut child);
+    let mut out = Output { status, stdout: Vec::new(), stderr: Vec::new() };
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_end(&mut out.stdout).unwrap();
+    }
+    if let Some(mut pipe) = child.stderr.take() {
+        pipe.read_to_end(&mut out.stderr).unwrap();
+    }
+    out
+}
+
+/// Runs a shell script with `sh -c`; its output, after checking that it succeeded.
+pub fn sh(script: &str) -> String {
+    let child = Command::new("sh").arg("-c").arg(script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let out = output(child);
+    let stderr = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{script}\n{}{stderr}", String::from_utf8_lossy(&out.stdout));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// The letter of a process's state in /proc, `D` for one beyond the reach of signals.
+pub fn state_of(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+fn process_table() -> String {
+    let mut table = String::new();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let command = read("cmdline").replace('\0', " ");
+        if !command.is_empty() {
+            let pid = entry.file_name().to_string_lossy().into_owned();
+            let state = pid.parse().ok().and_then(state_of).unwrap_or('?');
+            table += &format!("{pid} {state} {} {command}\n", read("wchan"));
+        }
+    }
+    table
+}
