@@ -127,12 +127,24 @@ mod tests {
 
     #[test]
     fn sizes_are_what_people_type() {
-        let cases = [("0", 0), ("17", 17), ("64K", 65536), ("1M", 1 << 20), ("1MiB", 1 << 20), ("2GB", 2 << 30)];
+        let cases =
+            [("0", 0), ("17", 17), ("64K", 65536), ("1M", 1 << 20), ("1MiB", 1 << 20), ("2GB", 2 << 30)];
         for (text, number) in cases {
             assert_eq!(parse_size(text), Some(number), "{text}");
         }
         assert_eq!(parse_size("5B"), Some(5));
-        for text in ["", "K", "-1", "1.5M", "1 M", "12iB", "1Q", "99999999999999999999", "18446744073709551615K", "+1"] {
+        for text in [
+            "",
+            "K",
+            "-1",
+            "1.5M",
+            "1 M",
+            "12iB",
+            "1Q",
+            "99999999999999999999",
+            "18446744073709551615K",
+            "+1",
+        ] {
             assert_eq!(parse_size(text), None, "{text}");
         }
     }
