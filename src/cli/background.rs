@@ -19,6 +19,7 @@ use std::process::{Command, ExitCode, Stdio};
 use rustix::process::Signal;
 
 use super::text::{reason, word};
+use crate::sys::descriptors;
 
 /// This program, even if its file was replaced or removed since it was started.
 const ITSELF: &str = "/proc/self/exe";
@@ -40,6 +41,7 @@ pub(super) fn start(dir: &Path) -> Result<ExitCode, String> {
     let itself = args.next().unwrap_or_else(|| OsString::from("ipcfs"));
     // The subcommand comes first: no option stands before it.
     let subcommand = args.next().unwrap_or_else(|| OsString::from("mount"));
+    descriptors::keep_from_children();
     let mut child = Command::new(ITSELF)
         .arg0(itself)
         .arg(subcommand)

@@ -43,7 +43,7 @@ pub(super) enum Resumed {
     Bytes(Slice),
     /// Nothing in hand: the next message is due.
     NextDue,
-    /// The offset lies in an earlier message.
+    /// The offset lies in an earlier message, or in none at all.
     Refused(Error),
 }
 
@@ -59,6 +59,9 @@ impl Framing {
     /// A read of up to `size` bytes at `offset`.
     pub(super) fn resume(&mut self, offset: u64, size: usize) -> Resumed {
         match self {
+            // `tail` and `tac` go to the end that `stat` tells before they read, `dd skip=` over a part. There is nothing
+            // to seek in yet, and a message must not be lost to a program that takes its beginning for something else.
+            Framing::File(None) if offset != 0 => Resumed::Refused(Error::Invalid),
             Framing::File(None) => Resumed::NextDue,
             Framing::File(Some(held)) => held.resume(offset, size),
             Framing::Stream(None) if offset == 0 => Resumed::NextDue,

@@ -1,4 +1,5 @@
 //! What needs the system beyond the safe crates: memory files, and every `unsafe` block of the program, each argued.
 
+pub mod descriptors;
 pub mod fuse_device;
 pub mod memfd;

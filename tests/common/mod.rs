@@ -1,7 +1,10 @@
 //! What mounted tests share: a mount of their own that ends with them, and waiting for conditions under a watchdog.
-#![allow(dead_code)] // each test program uses its part
+#![allow(dead_code, unreachable_pub)] // each test program uses its part
+
+pub mod peer;
 
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -180,9 +183,7 @@ impl Drop for Mount {
 pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        if start.elapsed() > PATIENCE {
-            panic!("waited in vain for {what}\n{}", process_table());
-        }
+        assert!(start.elapsed() <= PATIENCE, "waited in vain for {what}\n{}", process_table());
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -231,7 +232,7 @@ fn process_table() -> String {
         if !command.is_empty() {
             let pid = entry.file_name().to_string_lossy().into_owned();
             let state = pid.parse().ok().and_then(state_of).unwrap_or('?');
-            table += &format!("{pid} {state} {} {command}\n", read("wchan"));
+            let _ = writeln!(table, "{pid} {state} {} {command}", read("wchan"));
         }
     }
     table
