@@ -1,9 +1,9 @@
 //! Locks through a mount: flock, POSIX and open file description locks, between processes, and what ends them.
 //!
-//! Every test is run on a mailbox and on a segment in both data paths: the locks are the daemon's own, and a
-//! mailbox has a kernel node for each writer.
+//! Every test is run on a mailbox and on a segment: the locks are the daemon's own, and a mailbox has a kernel node for
+//! each writer.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // helpers of tests
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
 
 mod common;
 
@@ -13,16 +13,24 @@ use common::peer::Peer;
 use common::{Mount, wait_for};
 use rustix::process::Signal;
 
-/// One of each kind of file that can be locked, each on a mount of its own.
+/// A mailbox and a segment, each on a mount of its own.
 fn files() -> Vec<(Mount, PathBuf)> {
-    let kinds = [("mailboxes", "auto"), ("segments", "cached"), ("segments", "passthrough")];
-    let made = kinds.map(|(kind, path)| {
+    make(&[("mailboxes", "auto"), ("segments", "auto")])
+}
+
+/// As [`files`], with segments in both data paths.
+fn files_of_all_paths() -> Vec<(Mount, PathBuf)> {
+    make(&[("mailboxes", "auto"), ("segments", "cached"), ("segments", "passthrough")])
+}
+
+fn make(kinds: &[(&str, &str)]) -> Vec<(Mount, PathBuf)> {
+    let made = kinds.iter().map(|(kind, path)| {
         let mount = common::mount_with(&[&format!("--segments={path}")])?;
         let file = mount.path(&format!("{kind}/file"));
         std::fs::File::create(&file).unwrap();
         Some((mount, file))
     });
-    made.into_iter().flatten().collect()
+    made.flatten().collect()
 }
 
 /// As many processes that have the file open as `fd`.
@@ -80,7 +88,7 @@ fn refused(peer: &mut Peer, call: &str) {
 
 #[test]
 fn exclusive_locks_exclude_and_shared_ones_share() {
-    for (mount, file) in files() {
+    for (mount, file) in files_of_all_paths() {
         let Some([mut one, mut two]) = peers(&file) else { return };
         for kind in 0..3 {
             let (exclusive, shared, unlock) = (EXCLUSIVE_NOW[kind].1, SHARED_NOW[kind].1, UNLOCK[kind].1);
@@ -292,7 +300,7 @@ fn those_who_would_wait_for_each_other_are_told() {
 
 #[test]
 fn a_segments_posix_locks_go_when_their_process_closes_any_descriptor_of_it() {
-    for (mount, file) in files() {
+    for (mount, file) in files_of_all_paths() {
         let Some([mut one, mut two]) = peers(&file) else { return };
         one.run("fcntl.lockf(fd, fcntl.LOCK_EX)");
         one.run(&format!("os.close(os.open({file:?}, os.O_RDONLY))"));
@@ -319,7 +327,7 @@ fn a_mailboxs_posix_locks_last_as_long_as_a_child_has_the_descriptor() {
         let child = "import os, sys; os.write(int(sys.argv[1]), b'x'); os.read(int(sys.argv[2]), 1)";
         one.run(&format!(
             "import subprocess; child = subprocess.Popen([sys.executable, '-I', '-c', {child:?}, str(started[1]), \
-             str(ends[0])], close_fds=False, pass_fds=(fd, started[1], ends[0]), stdin=subprocess.DEVNULL, \
+             str(ends[0])], pass_fds=(fd, started[1], ends[0]), stdin=subprocess.DEVNULL, \
              stdout=subprocess.DEVNULL)"
         ));
         assert_eq!(one.ask("os.read(started[0], 1)"), "b'x'");

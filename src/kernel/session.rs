@@ -194,7 +194,10 @@ impl fuser::Filesystem for Handshake {
             return Err(io::Error::other("the kernel's terms cannot be met"));
         }
         let fuser::Version(major, minor) = config.kernel_abi();
-        info!("kernel speaks FUSE {major}.{minor}; without: [{}]", missing.join("; "));
+        info!("the kernel speaks FUSE {major}.{minor}");
+        if !missing.is_empty() {
+            warn!("this kernel is an older one (FUSE {major}.{minor}): {}", missing.join("; "));
+        }
         let _ = self.accepted.set(Offered { passthrough });
         Ok(())
     }

@@ -1,0 +1,217 @@
+//! The queue's rules, one by one, by plain calls with made-up tickets and times.
+
+mod polling;
+mod reading;
+mod room;
+mod waiting;
+
+use std::collections::BTreeMap;
+
+use super::{Context, Counts, HandleId, Mailbox, Memory, Mode, Receive, Send, WaitId, WhenFull};
+use crate::config::MailboxLimits;
+use crate::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
+
+/// More than any test sends.
+const PLENTY: u64 = 1 << 20;
+
+const LIMITS: MailboxLimits = MailboxLimits { msgsize: 64, maxmsg: 3, maxbytes: 100 };
+
+/// What a call was answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Got {
+    Bytes(Vec<u8>),
+    Written(u32),
+    Failed(Error),
+    /// Not yet.
+    Waits,
+}
+
+fn bytes(text: &str) -> Got {
+    Got::Bytes(text.as_bytes().to_vec())
+}
+
+/// A mailbox and those around it.
+struct Desk {
+    mailbox: Mailbox,
+    memory: Memory,
+    fx: Effects,
+    now: u64,
+    answers: BTreeMap<u64, Got>,
+    waits: BTreeMap<u64, WaitId>,
+    /// Whom the kernel was told to wake, since this was last looked at.
+    woken: Vec<u64>,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        Desk::with(LIMITS, PLENTY)
+    }
+
+    fn with(limits: MailboxLimits, memory: u64) -> Desk {
+        Desk {
+            mailbox: Mailbox::new(limits, Timestamp(1)),
+            memory: Memory::new(memory),
+            fx: Effects::new(),
+            now: 1,
+            answers: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            woken: Vec::new(),
+        }
+    }
+
+    /// Does something to the mailbox and notes what follows. The number of the call, if it is one, is the time.
+    fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
+        self.now += 1;
+        let mut cx = Context { now: Timestamp(self.now), memory: &self.memory, fx: &mut self.fx };
+        let result = work(&mut self.mailbox, &mut cx);
+        for effect in self.fx.drain() {
+            match effect {
+                Effect::Reply(ticket, reply) => {
+                    let got = match reply {
+                        Reply::Message(slice) => Got::Bytes(slice.as_bytes().to_vec()),
+                        Reply::Written(count) => Got::Written(count),
+                        Reply::Failed(error) => Got::Failed(error),
+                        other => panic!("no answer of a mailbox's: {other:?}"),
+                    };
+                    let before = self.answers.insert(ticket.unique, got);
+                    assert_eq!(before, None, "{} is answered twice", ticket.unique);
+                }
+                Effect::Wake(handle) => self.woken.push(handle.0),
+                Effect::InterruptAgain { .. } => panic!("{effect:?}"),
+            }
+        }
+        let counts = self.mailbox.counts();
+        let idle = counts.waiting_readers == 0 || (counts.depth == 0 && counts.waiting_writers == 0);
+        assert!(idle, "a reader waits beside a message or a writer: {counts:?}");
+        result
+    }
+
+    fn open(&mut self, mode: Mode) -> HandleId {
+        self.call(|mailbox, _| mailbox.open(mode))
+    }
+
+    fn close(&mut self, handle: HandleId) {
+        self.call(|mailbox, cx| mailbox.close(handle, cx));
+    }
+
+    /// A read; its number.
+    fn read_at(&mut self, handle: HandleId, offset: u64, size: usize, nonblock: bool) -> u64 {
+        let unique = self.now + 1;
+        let call =
+            Receive { ticket: ticket(unique), handle, offset, size, nonblock, caller: caller(unique) };
+        if let Some(id) = self.call(|mailbox, cx| mailbox.receive(call, cx)) {
+            self.waits.insert(unique, id);
+        }
+        unique
+    }
+
+    /// What a read of up to `size` bytes gets, on a descriptor without a position or at the beginning.
+    fn read(&mut self, handle: HandleId, size: usize) -> Got {
+        let call = self.read_at(handle, 0, size, true);
+        self.got(call)
+    }
+
+    /// A read that has to wait; its number.
+    fn await_message(&mut self, handle: HandleId) -> u64 {
+        let call = self.read_at(handle, 0, 64, false);
+        assert_eq!(self.got(call), Got::Waits);
+        call
+    }
+
+    /// A write; its number.
+    fn write(&mut self, handle: HandleId, body: &str, nonblock: bool) -> u64 {
+        self.write_part(handle, body, nonblock, false)
+    }
+
+    fn write_part(&mut self, handle: HandleId, body: &str, nonblock: bool, continues: bool) -> u64 {
+        let unique = self.now + 1;
+        let (body, ticket, caller) = (body.as_bytes(), ticket(unique), caller(unique));
+        let call = Send { ticket, handle, body, continues, nonblock, caller };
+        if let Some(id) = self.call(|mailbox, cx| mailbox.send(call, cx)) {
+            self.waits.insert(unique, id);
+        }
+        unique
+    }
+
+    /// What a write that may not wait gets.
+    fn send(&mut self, handle: HandleId, body: &str) -> Got {
+        let call = self.write(handle, body, true);
+        self.got(call)
+    }
+
+    /// Sends what must be taken at once.
+    fn fill(&mut self, handle: HandleId, bodies: &[&str]) {
+        for body in bodies {
+            assert_eq!(self.send(handle, body), Got::Written(body.len() as u32));
+        }
+    }
+
+    /// A write that has to wait; its number.
+    fn await_room(&mut self, handle: HandleId, body: &str) -> u64 {
+        let call = self.write(handle, body, false);
+        assert_eq!(self.got(call), Got::Waits);
+        call
+    }
+
+    /// The answer to a call, which is thereby forgotten.
+    fn got(&mut self, call: u64) -> Got {
+        self.answers.remove(&call).unwrap_or(Got::Waits)
+    }
+
+    fn cancel(&mut self, call: u64) -> bool {
+        let id = self.waits[&call];
+        self.call(|mailbox, cx| mailbox.cancel(id, Error::Interrupted, cx))
+    }
+
+    fn remove(&mut self) -> u64 {
+        self.call(Mailbox::remove)
+    }
+
+    fn set_limits(&mut self, limits: MailboxLimits) {
+        self.call(|mailbox, cx| mailbox.set_limits(limits, cx));
+    }
+
+    fn when_full(&mut self, full: WhenFull) {
+        self.call(|mailbox, cx| mailbox.set_when_full(full, cx));
+    }
+
+    fn ready(&mut self, handle: HandleId) -> Ready {
+        self.mailbox.poll(handle, None, &self.memory)
+    }
+
+    /// A poll that wants to be woken.
+    fn arm(&mut self, handle: HandleId, poll: u64) -> Ready {
+        self.mailbox.poll(handle, Some(PollHandle(poll)), &self.memory)
+    }
+
+    fn woken(&mut self) -> Vec<u64> {
+        let mut woken = std::mem::take(&mut self.woken);
+        woken.sort_unstable();
+        woken
+    }
+
+    fn counts(&self) -> Counts {
+        self.mailbox.counts()
+    }
+
+    /// Bytes of memory taken by waiting writers: what a held message of the greatest size lacks.
+    fn held(&self) -> u64 {
+        held(&self.memory)
+    }
+}
+
+fn ticket(unique: u64) -> Ticket {
+    Ticket { unique, lane: 7 }
+}
+
+/// Somebody else for each call.
+fn caller(unique: u64) -> Caller {
+    Caller { uid: 1000, gid: 100, pid: unique as u32 }
+}
+
+fn held(memory: &Memory) -> u64 {
+    let largest = (memory.limit() - Memory::cost(0)) as usize;
+    let held = (0..=largest).find(|held| memory.hold(largest - held)).unwrap();
+    memory.let_go(largest - held);
+    held as u64
+}

@@ -2,6 +2,7 @@
 //!
 //! What several processes do to each other is tested with several of these, each told its part in turn. A call that
 //! waits is told with [`Peer::tell`]; its answer comes when it ends.
+#![allow(unreachable_pub)] // each test program has this as a module of its own
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::process::CommandExt;
@@ -30,12 +31,14 @@ OFD_GETLK, OFD_SETLK, OFD_SETLKW = 36, 37, 38
 def getlk(fd, kind, start=0, length=0):
     kind, _, start, length, pid = ofd(fcntl.F_GETLK, fd, kind, start, length)
     return (kind, start, length, pid)
+# Of two names for one number, the one that manuals use.
+aliases = {errno.EAGAIN: 'EAGAIN', errno.EDEADLK: 'EDEADLK', errno.EOPNOTSUPP: 'EOPNOTSUPP'}
 names = dict(globals())
 for line in sys.stdin:
     try:
         try: answer = eval(line, names)
         except SyntaxError: answer = exec(line, names)
-    except OSError as error: answer = errno.errorcode[error.errno]
+    except OSError as error: answer = aliases.get(error.errno) or errno.errorcode[error.errno]
     except BaseException as error: answer = repr(error)
     sys.stdout.write(str(answer).replace('\n', '\\n') + '\n')
     sys.stdout.flush()

@@ -62,7 +62,7 @@ fn opening_writing_and_closing_at_once_never_fails() {
         .collect();
     let start = |_| again(TEST, path.to_str().unwrap()).spawn().unwrap();
     let mut openers: Vec<_> = (0..PROCESSES).map(start).collect();
-    let failed = openers.iter_mut().filter(|opener| !reap(opener).success()).count();
+    let failed = openers.iter_mut().map(reap).filter(|status| !status.success()).count();
     done.store(true, Ordering::Relaxed);
     others.into_iter().for_each(|other| finish("a process that looks on", other));
     assert_eq!(failed, 0, "their errors are above");
@@ -88,7 +88,7 @@ fn creating_opening_and_removing_at_once_gives_only_errors_that_say_so() {
     });
     let start = |_| again(CREATING_TEST, path.to_str().unwrap()).spawn().unwrap();
     let mut openers: Vec<_> = (0..PROCESSES).map(start).collect();
-    let failed = openers.iter_mut().filter(|opener| !reap(opener).success()).count();
+    let failed = openers.iter_mut().map(reap).filter(|status| !status.success()).count();
     done.store(true, Ordering::Relaxed);
     finish("the one who removes", remover);
     assert_eq!(failed, 0, "their errors are above");

@@ -1,0 +1,238 @@
+//! Memory shared between processes: mappings, futexes, locks of pthreads.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use memmap2::MmapMut;
+use rustix::process::Signal;
+
+use super::{PAGE, create, is_passthrough, mounts};
+use crate::common::peer::Peer;
+use crate::common::{have, output};
+
+/// Extends `file` to `size` bytes if it is shorter, and maps them, shared.
+#[allow(unsafe_code)]
+pub fn map(file: &File, size: u64) -> MmapMut {
+    if file.metadata().unwrap().len() < size {
+        file.set_len(size).unwrap();
+    }
+    // SAFETY: other processes change these bytes, which are only ever looked at as single bytes or compared, between
+    // points where those processes have answered. No test cuts the file below what it has mapped and still uses.
+    unsafe { memmap2::MmapOptions::new().len(size as usize).map_mut(file).unwrap() }
+}
+
+#[test]
+fn stores_of_each_process_are_seen_by_the_other() {
+    for mount in mounts(&[]) {
+        let path = mount.segment("s");
+        let file = create(&path);
+        let mut mapped = map(&file, 2 * PAGE);
+        let Some(mut peer) = Peer::start() else { return };
+        peer.open("fd", &path, "O_RDWR");
+        peer.run("map = mmap.mmap(fd, 8192)");
+        for round in 1..=50_u8 {
+            let at = usize::from(round) * 150;
+            mapped[at] = round;
+            assert_eq!(peer.ask(&format!("map[{at}]")), round.to_string());
+            peer.run(&format!("map[{}] = {round}", at + 1));
+            assert_eq!(mapped[at + 1], round);
+        }
+    }
+}
+
+#[test]
+fn stores_are_seen_by_read_and_writes_by_mappings() {
+    for mount in mounts(&[]) {
+        let path = mount.segment("s");
+        let file = create(&path);
+        let mut mapped = map(&file, 2 * PAGE);
+        let Some(mut peer) = Peer::start() else { return };
+        peer.open("fd", &path, "O_RDWR");
+        peer.open("readonly", &path, "O_RDONLY");
+        for round in 1..=20_u8 {
+            let at = u64::from(round) * 400;
+            mapped[at as usize] = round;
+            for fd in ["fd", "readonly"] {
+                assert_eq!(peer.ask(&format!("os.pread({fd}, 1, {at})[0]")), round.to_string());
+            }
+            assert_eq!(fs::read(&path).unwrap()[at as usize], round);
+            assert_eq!(peer.ask(&format!("os.pwrite(fd, bytes([{round}]) * 3, {})", at + 1)), "3");
+            assert_eq!(mapped[at as usize + 1..at as usize + 4], [round; 3]);
+        }
+        mapped.flush().unwrap();
+        mapped.flush_async().unwrap();
+        peer.run("map = mmap.mmap(fd, 8192)");
+        peer.run("map[0] = 9");
+        peer.run("map.flush()");
+        assert_eq!(fs::read(&path).unwrap()[0], 9);
+        drop(mapped);
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, 400).unwrap();
+        assert_eq!(byte, [1], "stores outlive their mapping");
+    }
+}
+
+#[test]
+fn what_was_stored_is_there_for_who_comes_later() {
+    for mount in mounts(&[]) {
+        let path = mount.segment("s");
+        let Some(mut peer) = Peer::start() else { return };
+        peer.open("fd", &path, "O_RDWR | os.O_CREAT");
+        peer.run("os.ftruncate(fd, 1 << 20)");
+        peer.run("map = mmap.mmap(fd, 1 << 20)");
+        peer.run("map[:] = bytes(range(256)) * 4096");
+        peer.kill();
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes.iter().enumerate().all(|(at, byte)| *byte == at as u8));
+        let file = super::open(&path);
+        assert_eq!(map(&file, 1 << 20)[257], 1);
+    }
+}
+
+#[test]
+fn in_passthrough_mappings_and_readers_need_no_daemon() {
+    for mount in mounts(&[]).into_iter().filter(is_passthrough) {
+        let path = mount.segment("s");
+        create(&path).set_len(100 * PAGE).unwrap();
+        let (Some(mut writer), Some(mut reader)) = (Peer::start(), Peer::start()) else { return };
+        writer.open("fd", &path, "O_RDWR");
+        reader.open("fd", &path, "O_RDONLY");
+        mount.signal(Signal::STOP);
+        writer.run("map = mmap.mmap(fd, 409600)");
+        writer.run("for at in range(0, 409600, 4096): map[at] = 7");
+        let page = "os.pread(fd, 4096, 4096 * 50)[0]";
+        assert_eq!(reader.ask(page), "7");
+        reader.run("map = mmap.mmap(fd, 409600, mmap.MAP_SHARED, mmap.PROT_READ)");
+        assert_eq!(reader.ask("sum(map[at] for at in range(0, 409600, 4096))"), "700");
+        mount.signal(Signal::CONT);
+        assert_eq!(writer.ask("os.pwrite(fd, b'w', 0)"), "1");
+        assert_eq!(reader.ask("map[0], os.pread(fd, 1, 0)"), "(119, b'w')");
+    }
+}
+
+#[test]
+fn touching_a_mapping_behind_the_end_is_sigbus_for_that_process_alone() {
+    for mount in mounts(&[]) {
+        let path = mount.segment("s");
+        let file = create(&path);
+        file.set_len(4 * PAGE).unwrap();
+        let Some(mut peer) = Peer::start() else { return };
+        peer.open("fd", &path, "O_RDWR");
+        peer.run("map = mmap.mmap(fd, 16384)");
+        peer.run("map[0] = map[12288] = 1");
+        file.set_len(PAGE).unwrap();
+        assert_eq!(peer.ask("map[0]"), "1");
+        peer.tell("map[12288]");
+        let status = peer.wait();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGBUS));
+        file.set_len(4 * PAGE).unwrap();
+        assert!(fs::read(&path).unwrap()[1..].iter().all(|byte| *byte == 0), "what was cut off is gone");
+    }
+}
+
+/// One process plays two parts of the program, `one` and `two`, which meet in a mapped segment.
+const PARTNERS: &str = r#"
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define ROUNDS 20000
+struct shared {
+    pthread_mutex_t mutex;
+    pthread_cond_t cond;
+    int turn;
+    long long count;
+    int word[2];
+};
+
+static void check(int failed, const char *what) {
+    if (failed) { fprintf(stderr, "%s: %s\n", what, strerror(errno)); _exit(1); }
+}
+
+int main(int argc, char **argv) {
+    int fd = open(argv[1], O_RDWR), me = argv[2][0] == '2';
+    check(argc != 3 || fd < 0, "open");
+    struct shared *s = mmap(0, sizeof *s, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    check(s == MAP_FAILED, "mmap");
+    if (argv[2][0] == 'i') {
+        pthread_mutexattr_t ma; pthread_condattr_t ca;
+        pthread_mutexattr_init(&ma); pthread_condattr_init(&ca);
+        pthread_mutexattr_setpshared(&ma, PTHREAD_PROCESS_SHARED);
+        pthread_mutexattr_setrobust(&ma, PTHREAD_MUTEX_ROBUST);
+        pthread_condattr_setpshared(&ca, PTHREAD_PROCESS_SHARED);
+        check(pthread_mutex_init(&s->mutex, &ma) || pthread_cond_init(&s->cond, &ca), "init");
+        return 0;
+    }
+    if (argv[2][0] == 'd') { check(pthread_mutex_lock(&s->mutex), "lock"); _exit(0); } /* dies with the mutex */
+    if (argv[2][0] == 'r') { return pthread_mutex_lock(&s->mutex) != EOWNERDEAD
+            || pthread_mutex_consistent(&s->mutex) || pthread_mutex_unlock(&s->mutex); }
+    for (int i = 0; i < ROUNDS; i++) {           /* exclusion */
+        check(pthread_mutex_lock(&s->mutex), "lock");
+        s->count = s->count + 1;
+        check(pthread_mutex_unlock(&s->mutex), "unlock");
+    }
+    for (int i = 0; i < 500; i++) {              /* turns, by condition variable */
+        check(pthread_mutex_lock(&s->mutex), "lock");
+        while (s->turn != me) check(pthread_cond_wait(&s->cond, &s->mutex), "wait");
+        s->turn = !me;
+        check(pthread_cond_broadcast(&s->cond) || pthread_mutex_unlock(&s->mutex), "broadcast");
+    }
+    for (int i = 1; i <= 500; i++) {             /* turns, by futex */
+        int *mine = &s->word[me], *theirs = &s->word[!me];
+        __atomic_store_n(mine, i, __ATOMIC_SEQ_CST);
+        syscall(SYS_futex, mine, FUTEX_WAKE, 1, 0, 0, 0);
+        for (int seen; (seen = __atomic_load_n(theirs, __ATOMIC_SEQ_CST)) < i;) {
+            long r = syscall(SYS_futex, theirs, FUTEX_WAIT, seen, 0, 0, 0);
+            check(r && errno != EAGAIN && errno != EINTR, "futex");
+        }
+    }
+    printf("%d\n", me);
+    return 0;
+}
+"#;
+
+/// The program, compiled; `None`, said aloud, where there is no compiler.
+fn partners(dir: &Path) -> Option<PathBuf> {
+    if !have("gcc") {
+        return None;
+    }
+    let (source, program) = (dir.join("partners.c"), dir.join("partners"));
+    fs::write(&source, PARTNERS).unwrap();
+    let compiled = Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(&source).output().unwrap();
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    Some(program)
+}
+
+#[test]
+fn futexes_and_process_shared_locks_of_pthreads_work_in_a_segment() {
+    let temp = tempfile::tempdir().unwrap();
+    let Some(program) = partners(temp.path()) else { return };
+    for mount in mounts(&[]) {
+        let path = mount.segment("s");
+        let file = create(&path);
+        file.set_len(PAGE).unwrap();
+        let play = |part: &str| {
+            let mut command = Command::new(&program);
+            command.arg(&path).arg(part).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        assert!(output(play("init")).status.success());
+        let (one, two) = (play("1"), play("2"));
+        for (child, said) in [(one, "0\n"), (two, "1\n")] {
+            let out = output(child);
+            assert_eq!((String::from_utf8_lossy(&out.stdout), out.status.code()), (said.into(), Some(0)), "{out:?}");
+        }
+        let count = [1_u64; 8].map(|_| 0_u8);
+        let offset = fs::read(&path).unwrap().windows(8).position(|bytes| bytes == 40_000_u64.to_ne_bytes());
+        assert!(offset.is_some() && count == [0; 8], "both counted to 20,000 each");
+        assert!(output(play("die")).status.success());
+        assert!(output(play("recover")).status.success(), "the next one is told that the owner died");
+    }
+}

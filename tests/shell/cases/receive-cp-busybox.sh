@@ -1,0 +1,12 @@
+# busybox cp copies one message to a file, whatever size stat tells and whatever shortcuts cp tries first.
+. "$LIB"
+cp=$(busybox_applet cp)
+
+receives_one '$cp "$box" /dev/stdout | cat'
+receives_whole '$cp "$box" /dev/stdout | cat'
+head -c 100000 /dev/zero > zeros
+send_file zeros copied
+echo second > "$MNT/mailboxes/copied"
+$cp "$MNT/mailboxes/copied" copy
+same zeros copy "$cp"
+leaves_second copied "$cp"

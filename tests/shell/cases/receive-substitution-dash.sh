@@ -1,0 +1,5 @@
+# $(cat box) in dash is one message, less its last newline.
+. "$LIB"
+need dash
+
+receives_one 'dash -c '\''text=$(cat "$box"); echo "[$text]"'\' '[first]'

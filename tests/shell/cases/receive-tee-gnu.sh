@@ -1,0 +1,7 @@
+# GNU tee passes one message on, to several files.
+. "$LIB"
+tee=$(gnu tee)
+
+receives_one '$tee < "$box"'
+receives_whole '$tee copy < "$box"'
+same whole copy "$tee copy"

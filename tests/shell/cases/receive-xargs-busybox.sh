@@ -1,0 +1,9 @@
+# busybox xargs takes its arguments from one message.
+. "$LIB"
+xargs=$(busybox_applet xargs)
+
+receives_one '$xargs echo got < "$box"' 'got first line two' 'first
+line two'
+receives_one '$xargs -n 1 echo got < "$box"' 'got first
+got two' 'first
+two'

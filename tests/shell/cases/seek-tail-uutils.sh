@@ -1,0 +1,8 @@
+# uutils' tail goes to the end that stat tells before it reads. No message begins there, so it fails and takes none.
+. "$LIB"
+tail=$(uutils tail)
+
+takes_nothing '$tail -n 1 "$box"'
+receives_one 'cat "$box" | $tail -n 1' 'line two' 'first
+line two'
+receives_one '$tail -n +1 "$box"'
