@@ -59,7 +59,8 @@ fn both(path: &Path) -> File {
 
 /// One process sends and receives through descriptors it keeps: microseconds a pair.
 fn pairs(path: &Path, size: usize) -> f64 {
-    let (mut writer, mut reader) = (OpenOptions::new().read(true).write(true).open(path).unwrap(), both(path));
+    let (mut writer, mut reader) =
+        (OpenOptions::new().read(true).write(true).open(path).unwrap(), both(path));
     let (message, mut buffer) = (vec![7; size], vec![0; size]);
     let start = Instant::now();
     for _ in 0..PAIRS {

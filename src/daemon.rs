@@ -128,7 +128,9 @@ fn message_ceiling() -> u32 {
     let pages = pages.min(sysctl("max_pages_limit").unwrap_or(256));
     let ceiling = pages.saturating_sub(1).saturating_mul(page).min(u64::from(MSGSIZE_CEILING)) as u32;
     if ceiling < MSGSIZE_CEILING {
-        warn!("messages are bounded by {ceiling} bytes: fs.fuse.max_pages_limit or the page size allow no more");
+        warn!(
+            "messages are bounded by {ceiling} bytes: fs.fuse.max_pages_limit or the page size allow no more"
+        );
     }
     ceiling
 }

@@ -358,14 +358,23 @@ fn a_mailboxs_writers_and_readers_lock_the_same_file() {
         all.push(peer);
     }
     for holder in 0..all.len() {
-        for (_, call) in [EXCLUSIVE_NOW[0], ("posix write", "fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)")] {
+        for (_, call) in [EXCLUSIVE_NOW[0], ("posix write", "fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)")]
+        {
             if modes[holder] == "O_RDONLY" && call.contains("lockf") {
-                assert_eq!(all[holder].ask(call), "EBADF", "a write lock takes a descriptor open for writing");
+                assert_eq!(
+                    all[holder].ask(call),
+                    "EBADF",
+                    "a write lock takes a descriptor open for writing"
+                );
                 continue;
             }
             take(&mut all[holder], call);
             for other in (0..all.len()).filter(|other| *other != holder) {
-                let call = if modes[other] == "O_RDONLY" { call.replace("lockf(fd, fcntl.LOCK_EX", "lockf(fd, fcntl.LOCK_SH") } else { call.into() };
+                let call = if modes[other] == "O_RDONLY" {
+                    call.replace("lockf(fd, fcntl.LOCK_EX", "lockf(fd, fcntl.LOCK_SH")
+                } else {
+                    call.into()
+                };
                 refused(&mut all[other], &call);
             }
             take(&mut all[holder], UNLOCK[0].1);

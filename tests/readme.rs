@@ -54,10 +54,10 @@ fn run(steps: &[Step], home: &Path) -> Vec<Step> {
         if let Some(step) = steps.get(results.len()).filter(|_| line == format!("<{}>", results.len())) {
             results.push(Step { command: step.command.clone(), output: String::new() });
         } else if let Some(result) = results.last_mut() {
-            let line = line.strip_prefix("bash: line ").and_then(|rest| rest.split_once(": ")).map_or_else(
-                || line.to_owned(),
-                |(_, message)| format!("bash: {message}"),
-            );
+            let line = line
+                .strip_prefix("bash: line ")
+                .and_then(|rest| rest.split_once(": "))
+                .map_or_else(|| line.to_owned(), |(_, message)| format!("bash: {message}"));
             result.output += &format!("{line}\n");
         }
     }

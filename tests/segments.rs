@@ -95,7 +95,10 @@ fn opening_with_o_trunc_empties_it_and_o_append_writes_at_the_end() {
     for mount in mounts(&[]) {
         let path = mount.segment("s");
         let quoted = path.display();
-        assert_eq!(common::sh(&format!("echo first > {quoted}; echo second >> {quoted}; cat {quoted}")), "first\nsecond\n");
+        assert_eq!(
+            common::sh(&format!("echo first > {quoted}; echo second >> {quoted}; cat {quoted}")),
+            "first\nsecond\n"
+        );
         assert_eq!(common::sh(&format!("echo third > {quoted}; cat {quoted}")), "third\n");
         let mut one = OpenOptions::new().append(true).open(&path).unwrap();
         let mut two = OpenOptions::new().append(true).open(&path).unwrap();
@@ -322,7 +325,13 @@ fn programs_copy_segments_as_any_file() {
         assert_eq!(fs::copy(&from, &to).unwrap(), 3_000_000);
         assert!(fs::read(&to).unwrap() == body);
         common::sh(&format!("dd if={} of={} bs=4k conv=notrunc status=none", from.display(), to.display()));
-        common::sh(&format!("cmp {} {} && cat {} | cmp - {}", from.display(), to.display(), from.display(), to.display()));
+        common::sh(&format!(
+            "cmp {} {} && cat {} | cmp - {}",
+            from.display(),
+            to.display(),
+            from.display(),
+            to.display()
+        ));
         assert_eq!(errno(fs::copy(&from, mount.mailbox("box"))), Some(Errno::MSGSIZE));
     }
 }

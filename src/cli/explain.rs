@@ -49,6 +49,10 @@ fn mount(error: &MountError) -> (String, String) {
             format!("--segments=passthrough is not to be had: {why}"),
             "use --segments=auto, which takes the kernel's page cache where it must".to_owned(),
         ),
+        MountError::Other(why) if why.contains("could not determine username") => (
+            "this user has no name, and fusermount3 mounts only for those who have one".to_owned(),
+            "give the user a line in /etc/passwd, or mount as root".to_owned(),
+        ),
         MountError::Other(why) => {
             (why.trim().to_owned(), "see what this machine lacks: ipcfs doctor".to_owned())
         }

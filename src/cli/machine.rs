@@ -11,6 +11,7 @@ use rustix::mount::UnmountFlags;
 use rustix::thread::CapabilitySet;
 
 use super::text::reason;
+use crate::kernel::session;
 
 /// Where control groups (version 2) are mounted everywhere but on old machines.
 const CGROUP: &str = "/sys/fs/cgroup";
@@ -75,7 +76,7 @@ pub(super) fn unmount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
 }
 
 fn fusermount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
-    let mut command = Command::new("fusermount3");
+    let mut command = Command::new(session::fusermount());
     command.arg("-u").args(lazy.then_some("-z")).arg("--").arg(point);
     let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output().map_err(|error| {
         UnmountError::Other(match error.kind() {

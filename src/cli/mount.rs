@@ -71,7 +71,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = segment_memory)]
     segment_memory: Option<u64>,
 
-    /// Files and folders in the mount; each costs up to 2K of memory
+    /// Files and folders in the mount, 1 or more; each costs up to 2K of memory
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
     max_files: u64,
 
@@ -104,10 +104,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     start_logging(log.as_ref())?;
     background::take_name();
 
-    let dir = mountpoint::prepare(&args.dir, complain)?;
+    let (dir, claim) = mountpoint::prepare(&args.dir, complain)?;
     let config = args.config(dir);
     log::info!("mounting {} as {config:?}", name(&config.dir));
     let ready = || {
+        drop(claim);
         if args.ready_stdout {
             background::leave(log.as_ref());
         }

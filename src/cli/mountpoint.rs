@@ -1,8 +1,11 @@
 //! The directory to mount on: what has to be true of it beforehand, each with its own words if it is not.
 
 use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
@@ -12,8 +15,21 @@ use super::machine::{self, UnmountError};
 use super::mounts::{self, Mount, State};
 use super::text::{name, reason, word};
 
-/// Checks the directory and returns its absolute name. A dead ipcfs mount on it is cleared, and `tell` told so.
-pub(super) fn prepare(dir: &Path, tell: impl FnOnce(&str)) -> Result<PathBuf, String> {
+/// The right to mount on a directory, which one `ipcfs mount` has at a time: two that look at an empty directory, or
+/// clear a dead mount, at the same moment would otherwise mount over one another. To be kept until it is mounted.
+///
+/// A name for a socket that nobody connects to: it needs no file and no rights, and goes with its process.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// `None` where there are no such sockets: then nobody is kept out.
+    _socket: Option<UnixListener>,
+}
+
+/// Claims and checks the directory and returns its absolute name. A dead ipcfs mount on it is cleared, and `tell` told
+/// so.
+pub(super) fn prepare(dir: &Path, tell: impl FnOnce(&str)) -> Result<(PathBuf, Claim), String> {
+    let claim = Claim::take(dir)?;
+    // Only now, so that the mount of whoever had the claim before is among them.
     let all = mounts::all()?;
     if let Some(mount) = mounts::at(&all, dir).filter(|mount| mount.is_ipcfs()) {
         match mount.state() {
@@ -33,7 +49,45 @@ pub(super) fn prepare(dir: &Path, tell: impl FnOnce(&str)) -> Result<PathBuf, St
     if !machine::is_privileged() {
         check_owner(&dir, &metadata)?;
     }
-    Ok(dir)
+    Ok((dir, claim))
+}
+
+impl Claim {
+    fn take(dir: &Path) -> Result<Claim, String> {
+        let mut hasher = DefaultHasher::new();
+        // Others see another directory by that name.
+        fs::read_link("/proc/self/ns/mnt").unwrap_or_default().hash(&mut hasher);
+        place(dir).hash(&mut hasher);
+        let name = format!("ipcfs-mount-{:016x}", hasher.finish());
+        match SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name)) {
+            Ok(socket) => Ok(Claim { _socket: Some(socket) }),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(format!(
+                "cannot mount on {}: another ipcfs mount is being made there at this moment\n  \
+                 see what came of it: ipcfs status",
+                word(dir)
+            )),
+            Err(error) => {
+                log::debug!("mounting without a claim: {error}");
+                Ok(Claim { _socket: None })
+            }
+        }
+    }
+}
+
+/// One name for the directory, however it is spelt, and whether or not something is mounted on it or dead.
+fn place(dir: &Path) -> PathBuf {
+    let spelt = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    let resolved = mounts::patiently({
+        let spelt = spelt.clone();
+        move || match (spelt.parent(), spelt.file_name()) {
+            // A dead mount cannot be resolved itself, but the directory that holds it can.
+            (Some(parent), Some(name)) if fs::read_link(&spelt).is_err() => {
+                Ok(fs::canonicalize(parent)?.join(name))
+            }
+            _ => fs::canonicalize(&spelt),
+        }
+    });
+    resolved.and_then(Result::ok).unwrap_or(spelt)
 }
 
 fn clear(mount: &Mount, tell: impl FnOnce(&str)) -> Result<(), String> {
@@ -60,10 +114,14 @@ fn mounted_already(dir: &Path, state: &State) -> String {
         State::Failing(why) => format!(" (which fails: {why})"),
         State::Live(_) | State::Dead => String::new(),
     };
-    let lazy = if matches!(state, State::Silent) { "--lazy " } else { "" };
-    format!(
-        "cannot mount on {dir}: there is an ipcfs mount already{also}\n  end it first: ipcfs umount {lazy}{dir}"
-    )
+    let advice = match state {
+        State::Silent => format!("end it first: ipcfs umount --lazy {dir}"),
+        State::Private => {
+            format!("choose another directory, or have that user or root end it: ipcfs umount {dir}")
+        }
+        _ => format!("end it first: ipcfs umount {dir}"),
+    };
+    format!("cannot mount on {dir}: there is an ipcfs mount already{also}\n  {advice}")
 }
 
 fn cannot_stat(all: &[Mount], dir: &Path, error: &io::Error) -> String {

@@ -10,8 +10,7 @@ const UNITS: [&str; 5] = ["", "K", "M", "G", "T"];
 
 /// Reads a number of bytes within `bounds`.
 pub(super) fn bytes(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, String> {
-    let wanted =
-        format!("write {} bytes, for example 4096, 64K, 1M, 2GiB (K is 1024)", within(&bounds, exact));
+    let wanted = format!("write {} bytes (K, M, G and T are 1024 of the one before)", within(&bounds, exact));
     match parse_size(text) {
         Some(size) if bounds.contains(&size) => Ok(size),
         Some(size) => Err(format!("{size} bytes is out of bounds; {wanted}")),
@@ -111,7 +110,7 @@ mod tests {
         let error = bytes("1M", 1..=1_044_480).unwrap_err();
         assert_eq!(
             error,
-            "1048576 bytes is out of bounds; write 1 to 1020K bytes, for example 4096, 64K, 1M, 2GiB (K is 1024)"
+            "1048576 bytes is out of bounds; write 1 to 1020K bytes (K, M, G and T are 1024 of the one before)"
         );
         assert_eq!(count("65", 1..=64).unwrap_err(), "65 is out of bounds; write a whole number, 1 to 64");
         assert_eq!(

@@ -269,7 +269,6 @@ fn segment_status(view: &SegmentView) -> String {
     ])
 }
 
-
 fn line(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{text}\n") }
 }

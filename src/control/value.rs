@@ -20,7 +20,8 @@ pub(super) fn number(
     let max = if unlimited { ", or max" } else { "" };
     let bounds = if high >= NO_LIMIT - 1 { format!("{low} or more") } else { format!("{low} to {high}") };
     let Some(number) = parse_size(text) else {
-        let why = format!("{name}: '{}' is no number of {unit} ({bounds}{max}; K, M and G are taken)", shown(text));
+        let why =
+            format!("{name}: '{}' is no number of {unit} ({bounds}{max}; K, M and G are taken)", shown(text));
         return Err(Refusal { error: Error::Invalid, why });
     };
     if number < low || number > high {
@@ -35,7 +36,10 @@ pub(super) fn one_of<T: Copy>(name: &str, words: &[(&str, T)], text: &str) -> Re
     let text = text.trim();
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        Refusal { error: Error::Invalid, why: format!("{name}: '{}' is none of {}", shown(text), all.join(", ")) }
+        Refusal {
+            error: Error::Invalid,
+            why: format!("{name}: '{}' is none of {}", shown(text), all.join(", ")),
+        }
     })
 }
 

@@ -105,7 +105,8 @@ impl Transport {
             // The request was aborted together with the mount.
             Err(Errno::NOENT | Errno::NODEV) => debug!("request {} is gone", ticket.unique),
             Err(refused) => {
-                error!("the kernel refuses the answer to request {}: {refused}: {reply:?}", ticket.unique);
+                // Without the answer itself, which may be a message.
+                error!("the kernel refuses the answer to request {}: {refused}", ticket.unique);
                 let failed = Reply::Failed(Error::Io);
                 if let Err(error) = self.write(ticket.lane, &reply::encode(ticket, &failed)) {
                     error!("request {} cannot be answered: {error}", ticket.unique);
@@ -153,7 +154,9 @@ impl std::fmt::Debug for Summary<'_> {
         let request = self.0;
         write!(f, "#{} node {} pid {}: ", request.ticket.unique, request.node.0, request.caller.pid)?;
         match &request.op {
-            Op::Write { fh, offset, data, .. } => write!(f, "Write {fh:?} offset {offset}, {} bytes", data.len()),
+            Op::Write { fh, offset, data, .. } => {
+                write!(f, "Write {fh:?} offset {offset}, {} bytes", data.len())
+            }
             Op::Setxattr { name, value, .. } => write!(f, "Setxattr {name:?}, {} bytes", value.len()),
             other => write!(f, "{other:?}"),
         }

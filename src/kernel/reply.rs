@@ -4,7 +4,10 @@ use zerocopy::IntoBytes;
 
 use super::abi::{self, fopen};
 use super::errno::errno;
-use crate::op::{Attr, Entry, Listed, LockHeld, LockKind, OpenAs, Opened, PollHandle, Ready, Reply, Space, Ticket, Validity};
+use crate::op::{
+    Attr, Entry, Listed, LockHeld, LockKind, OpenAs, Opened, PollHandle, Ready, Reply, Space, Ticket,
+    Validity,
+};
 
 /// How long the kernel keeps names and attributes that only it can change, in seconds.
 const LONG: u64 = 3600;

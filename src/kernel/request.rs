@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::abi::{self, fattr, opcode};
 use crate::op::{
-    Caller, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle, RenameHow, Request, SetAttr,
-    SetTime, Ticket, Timestamp, Whence,
+    Caller, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle, RenameHow, Request,
+    SetAttr, SetTime, Ticket, Timestamp, Whence,
 };
 
 /// Bytes that are no request.
@@ -28,7 +28,8 @@ pub fn decode(bytes: &[u8], lane: u32) -> Result<Request<'_>, Garbage> {
     let garbage = if answered { Garbage::Named(ticket) } else { Garbage::Unanswerable };
     // The kernel may append extensions; what they say is not needed here.
     let extensions = header.total_extlen as usize * 8;
-    let end = body.len().checked_sub(extensions).filter(|_| header.len as usize == bytes.len()).ok_or(garbage)?;
+    let end =
+        body.len().checked_sub(extensions).filter(|_| header.len as usize == bytes.len()).ok_or(garbage)?;
     let body = body.get(..end).ok_or(garbage)?;
     let node = NodeId(header.nodeid);
     let op = decode_op(header.opcode, node, Body(body)).ok_or(garbage)?;
@@ -268,10 +269,14 @@ mod tests {
 
     #[test]
     fn what_is_cut_short_is_answered_with_an_error_and_never_read_past() {
-        let write = abi::WriteIn { fh: 1, offset: 0, size: 10, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
+        let write =
+            abi::WriteIn { fh: 1, offset: 0, size: 10, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
         let all = bytes(opcode::WRITE, &[write.as_bytes(), b"short"]);
         assert_eq!(decode(&all, 0), Err(Garbage::Named(Ticket { unique: 6, lane: 0 })));
-        assert_eq!(decode(&bytes(opcode::LOOKUP, &[b"no end"]), 0).unwrap_err(), Garbage::Named(Ticket { unique: 6, lane: 0 }));
+        assert_eq!(
+            decode(&bytes(opcode::LOOKUP, &[b"no end"]), 0).unwrap_err(),
+            Garbage::Named(Ticket { unique: 6, lane: 0 })
+        );
         assert_eq!(decode(&bytes(opcode::FORGET, &[]), 0), Err(Garbage::Unanswerable));
         assert_eq!(decode(b"tiny", 0), Err(Garbage::Nameless));
     }

@@ -70,13 +70,10 @@ pub fn mount(config: &Config) -> Result<Mounted, MountError> {
     options.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
     let session = fuser::Session::new(handshake, &config.dir, &options).map_err(|error| explain(&error))?;
     let session = std::mem::ManuallyDrop::new(session);
-    let device = session.as_fd().try_clone_to_owned().map_err(|error| MountError::Other(error.to_string()))?;
-    let mut mounted = Mounted {
-        dir: config.dir.clone(),
-        device: Arc::new(device),
-        passthrough: false,
-        _session: session,
-    };
+    let device =
+        session.as_fd().try_clone_to_owned().map_err(|error| MountError::Other(error.to_string()))?;
+    let mut mounted =
+        Mounted { dir: config.dir.clone(), device: Arc::new(device), passthrough: false, _session: session };
     let offered = accepted.get().copied().unwrap_or_default();
     if wants_passthrough {
         match mounted.probe_passthrough(offered) {
@@ -115,8 +112,9 @@ impl Mounted {
         }
         let memory = Memfd::new().map_err(|error| error.to_string())?;
         let fd = memory.backing().ok_or("no memory file")?;
-        let id = fuser::BackingId::create_raw(self.device.as_fd(), fd)
-            .map_err(|error| format!("the kernel refuses a backing file: {error} (it takes CAP_SYS_ADMIN)"))?;
+        let id = fuser::BackingId::create_raw(self.device.as_fd(), fd).map_err(|error| {
+            format!("the kernel refuses a backing file: {error} (it takes CAP_SYS_ADMIN)")
+        })?;
         fuse_device::close_backing(self.device.as_fd(), id).map_err(|error| error.to_string())
     }
 }
@@ -127,10 +125,22 @@ fn unmount_now(dir: &Path) {
         return;
     }
     let arguments = [OsStr::new("-u"), OsStr::new("-z"), OsStr::new("-q"), OsStr::new("--"), dir.as_os_str()];
-    let result = Command::new("fusermount3").args(arguments).stdin(Stdio::null()).status();
+    let result = Command::new(fusermount()).args(arguments).stdin(Stdio::null()).status();
     if !result.as_ref().is_ok_and(std::process::ExitStatus::success) {
         warn!("cannot unmount {}: {result:?}", dir.display());
     }
+}
+
+/// The program that mounts and unmounts for ordinary users. Looked for where fuser looks for it in order to mount, so
+/// that whatever could be mounted can be unmounted, also where `PATH` says less.
+pub fn fusermount() -> PathBuf {
+    let name = "fusermount3";
+    if let Some(path) = std::env::var_os("FUSERMOUNT_PATH") {
+        return PathBuf::from(path);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&path).chain(["/sbin", "/bin"].map(PathBuf::from));
+    places.map(|place| place.join(name)).find(|path| path.is_file()).unwrap_or_else(|| PathBuf::from(name))
 }
 
 fn check_device() -> Result<(), MountError> {

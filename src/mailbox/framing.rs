@@ -110,7 +110,10 @@ impl Held {
         let at = usize::try_from(offset - self.base).unwrap_or(usize::MAX);
         if at < self.bytes.len() {
             self.told = false;
-            return Resumed::Bytes(cut(Slice { bytes: Arc::clone(&self.bytes), from: at, to: self.bytes.len() }, size));
+            return Resumed::Bytes(cut(
+                Slice { bytes: Arc::clone(&self.bytes), from: at, to: self.bytes.len() },
+                size,
+            ));
         }
         if self.told {
             return Resumed::NextDue;

@@ -65,7 +65,11 @@ impl<W> Line<W> {
 
     /// The first for whom `wanted` holds leaves.
     pub(super) fn leave_first(&mut self, wanted: impl Fn(&W) -> bool) -> Option<W> {
-        let id = self.places.iter().find(|(_, waiter)| waiter.as_ref().is_some_and(&wanted)).map(|place| place.0)?;
+        let id = self
+            .places
+            .iter()
+            .find(|(_, waiter)| waiter.as_ref().is_some_and(&wanted))
+            .map(|place| place.0)?;
         self.leave(id)
     }
 

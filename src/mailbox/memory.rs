@@ -69,6 +69,8 @@ impl Memory {
 
 fn take(counter: &AtomicU64, cost: u64, limit: u64) -> bool {
     counter
-        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| used.checked_add(cost).filter(|sum| *sum <= limit))
+        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
+            used.checked_add(cost).filter(|sum| *sum <= limit)
+        })
         .is_ok()
 }

@@ -317,7 +317,9 @@ impl Mailbox {
 
     /// What poll(2) would find. With `arm`, the next change wakes `handle`'s poller.
     pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>, memory: &Memory) -> Ready {
-        let Some(open) = self.handles.get(handle.0) else { return Ready { hangup: true, ..Ready::default() } };
+        let Some(open) = self.handles.get(handle.0) else {
+            return Ready { hangup: true, ..Ready::default() };
+        };
         if let Some(poll) = arm {
             if open.mode.reads() {
                 self.polls_in.insert(handle, poll);
@@ -458,9 +460,14 @@ impl Mailbox {
     /// Who waits, readers first, each in order of arrival.
     pub fn waiters(&self) -> impl Iterator<Item = Waiter> + '_ {
         let readers = self.readers.iter();
-        let readers = readers.map(|reader| Waiter { caller: reader.call.caller, writes: false, since: reader.since });
+        let readers =
+            readers.map(|reader| Waiter { caller: reader.call.caller, writes: false, since: reader.since });
         let writers = self.writers.iter();
-        readers.chain(writers.map(|writer| Waiter { caller: writer.caller, writes: true, since: writer.since }))
+        readers.chain(writers.map(|writer| Waiter {
+            caller: writer.caller,
+            writes: true,
+            since: writer.since,
+        }))
     }
 
     /// The longest message that is ever taken.
@@ -509,8 +516,15 @@ impl Mailbox {
         self.sent += 1;
         self.last_sent = cx.now;
         if let Some(reader) = self.readers.serve() {
-            open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
+            let handle = reader.call.handle;
+            open_mut(&mut self.handles, handle, |open| open.waiting -= 1);
             self.deliver(&reader.call, body, cx);
+            // Whoever polls through the same open file has the rest of the message to read, or its end.
+            if self.handles.get(handle.0).is_some_and(|open| open.framing.ready())
+                && let Some(poll) = self.polls_in.remove(&handle)
+            {
+                cx.fx.wake(poll);
+            }
             return;
         }
         self.bytes += body.len() as u64;
@@ -545,7 +559,9 @@ impl Mailbox {
         let slice = open.framing.begin(body, call.offset, call.size);
         cx.fx.reply(call.ticket, Reply::Message(slice));
         while open.waiting > 0 && open.framing.ready() {
-            let Some(next) = self.readers.leave_first(|reader| reader.call.handle == call.handle) else { break };
+            let Some(next) = self.readers.leave_first(|reader| reader.call.handle == call.handle) else {
+                break;
+            };
             open.waiting -= 1;
             let reply = match open.framing.resume(next.call.offset, next.call.size) {
                 Resumed::Bytes(slice) => Reply::Message(slice),
@@ -565,6 +581,10 @@ impl Mailbox {
                 let body = Arc::from(call.body);
                 let writer = WaitingWriter { ticket: call.ticket, body, caller: call.caller, since: cx.now };
                 self.writers.join(id, writer);
+                if self.queue.is_empty() {
+                    // A read would not wait now: it takes from the writer whom only the mount's memory keeps out.
+                    self.wake_readers(cx);
+                }
                 return Some(id);
             }
             WhenFull::Fail | WhenFull::DropOldest => Error::NoSpace,

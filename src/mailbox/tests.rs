@@ -97,8 +97,7 @@ impl Desk {
     /// A read; its number.
     fn read_at(&mut self, handle: HandleId, offset: u64, size: usize, nonblock: bool) -> u64 {
         let unique = self.now + 1;
-        let call =
-            Receive { ticket: ticket(unique), handle, offset, size, nonblock, caller: caller(unique) };
+        let call = Receive { ticket: ticket(unique), handle, offset, size, nonblock, caller: caller(unique) };
         if let Some(id) = self.call(|mailbox, cx| mailbox.receive(call, cx)) {
             self.waits.insert(unique, id);
         }
@@ -194,9 +193,26 @@ impl Desk {
         self.mailbox.counts()
     }
 
-    /// Bytes of memory taken by waiting writers: what a held message of the greatest size lacks.
+    /// Another mailbox takes all of the memory, or gives it back.
+    fn crowd(&self) {
+        assert!(self.memory.take(self.everything()));
+    }
+
+    fn clear(&self) {
+        self.memory.give_back(self.everything());
+    }
+
+    /// What waiting writers take of the memory; nothing if another could take all of it.
     fn held(&self) -> u64 {
-        held(&self.memory)
+        let largest = self.everything();
+        let held = (0..=largest).find(|held| self.memory.hold(largest - held)).unwrap();
+        self.memory.let_go(largest - held);
+        held as u64
+    }
+
+    /// The length of a message that takes all of the memory.
+    fn everything(&self) -> usize {
+        (self.memory.limit() - Memory::cost(0)) as usize
     }
 }
 
@@ -207,11 +223,4 @@ fn ticket(unique: u64) -> Ticket {
 /// Somebody else for each call.
 fn caller(unique: u64) -> Caller {
     Caller { uid: 1000, gid: 100, pid: unique as u32 }
-}
-
-fn held(memory: &Memory) -> u64 {
-    let largest = (memory.limit() - Memory::cost(0)) as usize;
-    let held = (0..=largest).find(|held| memory.hold(largest - held)).unwrap();
-    memory.let_go(largest - held);
-    held as u64
 }

@@ -87,7 +87,8 @@ impl Memory for Memfd {
 
 fn error(errno: Errno) -> Error {
     match errno {
-        Errno::NOSPC => Error::NoSpace,
+        // No descriptor for it, this process's or the system's: to its creator, one more has no room.
+        Errno::NOSPC | Errno::MFILE | Errno::NFILE => Error::NoSpace,
         Errno::NOMEM => Error::NoMemory,
         Errno::FBIG => Error::TooBig,
         Errno::NXIO => Error::NoSuchOffset,

@@ -14,45 +14,24 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Tree;
-use super::files::{Read, no_text};
 use super::folders::dots;
-use super::handles::{Handle, Target};
+use super::handles::{Handle, Read, Target, no_text};
 use super::meta::{FOLDER, Meta, REGULAR};
 use super::names::ROOT;
 use super::objects::{Child, MailboxState, SegmentState};
+use super::place::{Place, Slot};
 use crate::control::{
-    self, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT, SegmentSettings, SegmentView,
+    self, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT, SegmentSettings,
+    SegmentView,
 };
 use crate::mailbox::{Counts, Mailbox};
 use crate::op::{
-    Attr, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Slice, Timestamp,
-    Validity,
+    Attr, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Slice,
+    Timestamp, Validity,
 };
 
-/// The folder's name in the root.
-pub(super) const NAME: &[u8] = b"control";
-
-/// No object's number is as high.
-const BASE: u64 = 1 << 62;
-const SLOT_BITS: u32 = 6;
+/// What a control file reports as its size: no less than one reading of it gives, for programs that trust it.
 const STATUS_SIZE: u64 = 4096;
-
-/// A node of `control/`: an object and which of its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    object: Ino,
-    slot: Slot,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    /// The object's folder, or the folder view of a folder.
-    Top,
-    /// `config/` in it.
-    Config,
-    /// A file: its index in the object's table. For the root, 0 is `control/status`.
-    File(usize),
-}
 
 /// What a place's object is, found anew each time.
 enum Found {
@@ -67,41 +46,6 @@ struct Item {
     place: Place,
     folder: bool,
     cookie: u64,
-}
-
-impl Place {
-    /// `control/` itself.
-    pub(super) const ROOT: Place = Place { object: ROOT, slot: Slot::Top };
-
-    /// The place that `node` numbers, if it is one of `control/`.
-    pub(super) fn of(node: NodeId) -> Option<Place> {
-        let number = node.0.checked_sub(BASE)?;
-        let object = Ino(number >> SLOT_BITS);
-        let slot = match number & ((1 << SLOT_BITS) - 1) {
-            0 => Slot::Top,
-            1 => Slot::Config,
-            file => Slot::File(file as usize - 2),
-        };
-        Some(Place { object, slot })
-    }
-
-    /// Both `st_ino` and the node's number.
-    pub(super) fn ino(self) -> Ino {
-        let slot = match self.slot {
-            Slot::Top => 0,
-            Slot::Config => 1,
-            Slot::File(index) => index as u64 + 2,
-        };
-        Ino(BASE + (self.object.0 << SLOT_BITS) + slot)
-    }
-
-    fn top(object: Ino) -> Place {
-        Place { object, slot: Slot::Top }
-    }
-
-    fn with(self, slot: Slot) -> Place {
-        Place { slot, ..self }
-    }
 }
 
 impl Tree {

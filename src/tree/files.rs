@@ -2,41 +2,18 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::Tree;
-use super::control::Place;
 use super::folders::{attr_of, entry};
-use super::handles::{Handle, Target};
+use super::handles::{Handle, Read, Target, Write};
 use super::nodes::Object;
 use super::objects::{Child, MailboxFile, SegmentFile, SegmentState};
+use super::place::Place;
 use crate::mailbox::{Mode, Receive, Send};
 use crate::op::{
-    Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr,
-    Ticket, Timestamp, Validity, Whence,
+    Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
+    SetAttr, Ticket, Timestamp, Validity, Whence,
 };
 use crate::segment::Lifetime;
-
-/// READ's arguments.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Read {
-    pub(super) offset: u64,
-    pub(super) size: u32,
-    pub(super) nonblock: bool,
-    pub(super) direct: bool,
-}
-
-/// WRITE's arguments.
-#[derive(Debug, Clone, Copy)]
-#[allow(clippy::struct_excessive_bools)]
-pub(super) struct Write<'a> {
-    pub(super) offset: u64,
-    pub(super) data: &'a [u8],
-    pub(super) nonblock: bool,
-    pub(super) append: bool,
-    pub(super) page_cache: bool,
-    pub(super) kill_suid: bool,
-}
 
 impl Tree {
     pub(super) fn getattr(&self, node: NodeId) -> Result<Reply, Error> {
@@ -411,9 +388,4 @@ impl Tree {
             self.free_if_unused(&mut state);
         }
     }
-}
-
-/// The text of a control file that nothing was read from yet.
-pub(super) fn no_text() -> Mutex<Arc<[u8]>> {
-    Mutex::new(Arc::from([]))
 }

@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering;
 use parking_lot::Mutex;
 
 use super::Tree;
-use super::control::{self, Place};
 use super::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
 use super::names::{Kind, Names, ROOT, check_name};
 use super::nodes::Object;
 use super::objects::{Child, MailboxFile, MailboxState, SegmentFile, SegmentState};
+use super::place::{NAME, Place};
 use crate::mailbox::Mailbox;
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, RenameHow, Reply, Space, Timestamp, Validity,
@@ -37,7 +37,7 @@ impl Tree {
         let holder = names.folder(folder).ok_or(Error::Stale)?;
         match holder.get(name).cloned() {
             Some(child) => Ok(entry(&mut names, &child, caller.pid, now)),
-            None if folder == ROOT && name == control::NAME => {
+            None if folder == ROOT && name == NAME => {
                 drop(names);
                 self.control_entry(Place::ROOT)
             }
@@ -203,9 +203,11 @@ impl Tree {
             ino: Place::ROOT.ino(),
             cookie: CONTROL_COOKIE,
             folder: true,
-            name: Arc::from(control::NAME),
+            name: Arc::from(NAME),
         });
-        list.extend(folder.list(offset.max(2)).take(most).map(|(cookie, name, child)| listed(cookie, name, child)));
+        list.extend(
+            folder.list(offset.max(2)).take(most).map(|(cookie, name, child)| listed(cookie, name, child)),
+        );
         list.extend(control);
         Ok(list)
     }
@@ -229,7 +231,9 @@ impl Tree {
         }
         let mut names = self.names.lock();
         match names.nodes.object(node).cloned().ok_or(Error::Stale)? {
-            Object::Folder(ino) => names.folder_mut(ino).map(|folder| work(&mut folder.meta)).ok_or(Error::Stale),
+            Object::Folder(ino) => {
+                names.folder_mut(ino).map(|folder| work(&mut folder.meta)).ok_or(Error::Stale)
+            }
             Object::Mailbox(file) => {
                 drop(names);
                 Ok(work(&mut file.state.lock().meta))
@@ -305,5 +309,17 @@ fn listed(cookie: u64, name: &Arc<[u8]>, child: &Child) -> Listed {
 fn gone_folder(ino: Ino) -> Attr {
     let now = Timestamp(0);
     let (size, blocks, nlink, uid, gid) = (0, 0, 0, 0, 0);
-    Attr { ino, size, blocks, atime: now, mtime: now, ctime: now, mode: FOLDER, nlink, uid, gid, blksize: 4096 }
+    Attr {
+        ino,
+        size,
+        blocks,
+        atime: now,
+        mtime: now,
+        ctime: now,
+        mode: FOLDER,
+        nlink,
+        uid,
+        gid,
+        blksize: 4096,
+    }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
-use super::control::Place;
 use super::objects::{MailboxFile, SegmentFile};
+use super::place::Place;
 use crate::mailbox;
 use crate::op::{Error, Fh, NodeId};
 
@@ -20,10 +20,46 @@ pub(super) struct Handle {
 /// What is open.
 #[derive(Debug)]
 pub(super) enum Target {
-    Mailbox { file: Arc<MailboxFile>, id: mailbox::HandleId, write: bool },
-    Segment { file: Arc<SegmentFile>, write: bool },
+    Mailbox {
+        file: Arc<MailboxFile>,
+        id: mailbox::HandleId,
+        write: bool,
+    },
+    Segment {
+        file: Arc<SegmentFile>,
+        write: bool,
+    },
     /// The text as it was when reading began, so that reading in pieces gives one state.
-    Control { place: Place, text: Mutex<Arc<[u8]>> },
+    Control {
+        place: Place,
+        text: Mutex<Arc<[u8]>>,
+    },
+}
+
+/// READ's arguments.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Read {
+    pub(super) offset: u64,
+    pub(super) size: u32,
+    pub(super) nonblock: bool,
+    pub(super) direct: bool,
+}
+
+/// WRITE's arguments.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)]
+pub(super) struct Write<'a> {
+    pub(super) offset: u64,
+    pub(super) data: &'a [u8],
+    pub(super) nonblock: bool,
+    pub(super) append: bool,
+    pub(super) page_cache: bool,
+    pub(super) kill_suid: bool,
+}
+
+/// The text of a control file that nothing was read from yet.
+pub(super) fn no_text() -> Mutex<Arc<[u8]>> {
+    Mutex::new(Arc::from([]))
 }
 
 /// All open files of a mount.

@@ -70,7 +70,12 @@ impl Meta {
     /// GETXATTR.
     pub(super) fn get_xattr(&self, name: &[u8], size: u32) -> Reply {
         let value = user_name(name).and_then(|()| {
-            self.xattrs.0.as_ref().and_then(|all| all.get(name)).map(|value| value.to_vec()).ok_or(Error::NoAttribute)
+            self.xattrs
+                .0
+                .as_ref()
+                .and_then(|all| all.get(name))
+                .map(|value| value.to_vec())
+                .ok_or(Error::NoAttribute)
         });
         sized(value, size)
     }

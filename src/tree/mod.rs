@@ -20,6 +20,7 @@ mod names;
 mod nodes;
 mod objects;
 mod parked;
+mod place;
 #[cfg(test)]
 mod tests;
 
@@ -151,7 +152,12 @@ impl Tree {
     }
 
     /// `Ok(None)`: it is answered already, or waits, or has no answer.
-    fn answer(&self, request: &Request<'_>, now: Timestamp, fx: &mut Effects) -> Result<Option<Reply>, Error> {
+    fn answer(
+        &self,
+        request: &Request<'_>,
+        now: Timestamp,
+        fx: &mut Effects,
+    ) -> Result<Option<Reply>, Error> {
         let Request { ticket, node, caller, .. } = *request;
         let reply = match &request.op {
             Op::Lookup { name } => Reply::Entry(self.look_up(node, name, caller, now)?),
@@ -174,11 +180,12 @@ impl Tree {
                 Reply::Created(entry, opened)
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
-                let call = files::Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
+                let call =
+                    handles::Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
                 return self.read(ticket, caller, *fh, call, now, fx);
             }
             Op::Write { fh, offset, data, nonblock, append, page_cache, kill_suid } => {
-                let call = files::Write {
+                let call = handles::Write {
                     offset: *offset,
                     data,
                     nonblock: *nonblock,
@@ -196,7 +203,9 @@ impl Tree {
             Op::Release { fh } => self.release(*fh, now, fx)?,
             Op::Fsync | Op::Releasedir => Reply::Done,
             Op::Opendir => self.open_folder(node)?,
-            Op::Readdir { offset, size } => return self.list(node, *offset, *size).map(|list| Some(Reply::Listing(list, *size))),
+            Op::Readdir { offset, size } => {
+                return self.list(node, *offset, *size).map(|list| Some(Reply::Listing(list, *size)));
+            }
             Op::Statfs => self.space(),
             Op::Setxattr { name, value, create, replace } => {
                 self.with_meta(node, |meta| meta.set_xattr(name, value, *create, *replace, now))??;
@@ -217,7 +226,9 @@ impl Tree {
                 return Ok(None);
             }
             Op::Poll { fh, handle, arm } => self.poll(*fh, arm.then_some(*handle))?,
-            Op::Fallocate { fh, offset, length, mode } => self.fallocate(*fh, *offset, *length, *mode, now)?,
+            Op::Fallocate { fh, offset, length, mode } => {
+                self.fallocate(*fh, *offset, *length, *mode, now)?
+            }
             Op::Lseek { fh, offset, whence } => self.seek(*fh, *offset, *whence)?,
             Op::CopyFileRange { fh, to } => self.refuse_copy(*fh, *to)?,
             Op::Interrupt { unique } => {

@@ -201,7 +201,13 @@ impl Names {
     }
 
     /// Takes a name away. A folder must be empty.
-    pub(super) fn unlink(&mut self, folder: Ino, name: &[u8], as_folder: bool, now: Timestamp) -> Result<Child, Error> {
+    pub(super) fn unlink(
+        &mut self,
+        folder: Ino,
+        name: &[u8],
+        as_folder: bool,
+        now: Timestamp,
+    ) -> Result<Child, Error> {
         check_name(name)?;
         let holder = self.folders.get(&folder).ok_or(Error::NotFolder)?;
         let child = holder.get(name).ok_or(Error::NotFound)?;
@@ -209,7 +215,11 @@ impl Names {
             return Err(Error::NotPermitted);
         }
         self.check_removable(child, as_folder)?;
-        let child = self.folders.get_mut(&folder).and_then(|holder| holder.remove(name, now)).ok_or(Error::NotFound)?;
+        let child = self
+            .folders
+            .get_mut(&folder)
+            .and_then(|holder| holder.remove(name, now))
+            .ok_or(Error::NotFound)?;
         self.forget_name(&child);
         Ok(child)
     }
@@ -244,7 +254,12 @@ impl Names {
     }
 
     /// Swaps two names.
-    pub(super) fn exchange(&mut self, one: (Ino, &[u8]), two: (Ino, &[u8]), now: Timestamp) -> Result<(), Error> {
+    pub(super) fn exchange(
+        &mut self,
+        one: (Ino, &[u8]),
+        two: (Ino, &[u8]),
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let first = self.movable(one, two.0)?;
         let second = self.movable(two, one.0)?;
         if first.ino() == second.ino() {
@@ -267,7 +282,9 @@ impl Names {
     fn check_removable(&self, child: &Child, as_folder: bool) -> Result<(), Error> {
         match child {
             Child::Folder(_) if !as_folder => Err(Error::IsFolder),
-            Child::Folder(ino) if !self.folders.get(ino).is_some_and(Folder::is_empty) => Err(Error::NotEmpty),
+            Child::Folder(ino) if !self.folders.get(ino).is_some_and(Folder::is_empty) => {
+                Err(Error::NotEmpty)
+            }
             Child::Mailbox(_) | Child::Segment(_) if as_folder => Err(Error::NotFolder),
             _ => Ok(()),
         }

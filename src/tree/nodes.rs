@@ -236,7 +236,11 @@ mod tests {
                 starving: false,
                 refusal: None,
             };
-            World { nodes: Nodes::default(), file: Arc::new(MailboxFile { ino: Ino(9), state: Mutex::new(state) }), next: 99 }
+            World {
+                nodes: Nodes::default(),
+                file: Arc::new(MailboxFile { ino: Ino(9), state: Mutex::new(state) }),
+                next: 99,
+            }
         }
 
         fn look_up(&mut self, pid: u32, now: Timestamp) -> NodeId {

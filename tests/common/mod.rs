@@ -54,7 +54,10 @@ pub fn ipcfs() -> Command {
 pub fn fuse_is_here() -> bool {
     let here = Path::new("/dev/fuse").exists() && is_root();
     if !here {
-        assert!(std::env::var_os("REQUIRE_FUSE").is_none(), "REQUIRE_FUSE is set, but /dev/fuse or root is missing");
+        assert!(
+            std::env::var_os("REQUIRE_FUSE").is_none(),
+            "REQUIRE_FUSE is set, but /dev/fuse or root is missing"
+        );
         eprintln!("SKIP: needs /dev/fuse and root");
     }
     here
@@ -70,7 +73,10 @@ pub fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let here = std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
     if !here {
-        assert!(std::env::var_os("REQUIRE_TOOLS").is_none(), "REQUIRE_TOOLS is set, but {program} is missing");
+        assert!(
+            std::env::var_os("REQUIRE_TOOLS").is_none(),
+            "REQUIRE_TOOLS is set, but {program} is missing"
+        );
         eprintln!("SKIP: {program} is not installed");
     }
     here
@@ -211,7 +217,13 @@ pub fn output(child: Child) -> Output {
 
 /// Runs a shell script with `sh -c`; its output, after checking that it succeeded.
 pub fn sh(script: &str) -> String {
-    let child = Command::new("sh").arg("-c").arg(script).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = Command::new("sh")
+        .arg("-c")
+        .arg(script)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let out = output(child);
     let stderr = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.success(), "{script}\n{}{stderr}", String::from_utf8_lossy(&out.stdout));

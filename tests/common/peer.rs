@@ -95,7 +95,12 @@ impl Peer {
             let mut wanted = [PollFd::new(&self.answers, PollFlags::IN)];
             let left = Timespec::try_from(PATIENCE.saturating_sub(start.elapsed())).unwrap();
             let ready = poll(&mut wanted, Some(&left)).unwrap();
-            assert!(ready > 0, "process {} does not answer: state {:?}", self.pid(), super::state_of(self.pid()));
+            assert!(
+                ready > 0,
+                "process {} does not answer: state {:?}",
+                self.pid(),
+                super::state_of(self.pid())
+            );
             let mut byte = [0];
             let read = self.answers.read(&mut byte).unwrap();
             assert!(read > 0, "process {} has ended: {:?}", self.pid(), self.child.try_wait());

@@ -5,7 +5,9 @@ use std::fs::File;
 use rustix::io::Errno;
 
 use crate::common;
-use crate::tools::{LONGEST, READ, WRITE, aside, finish, open, read, receive, receive_text, run, send, set, try_send};
+use crate::tools::{
+    LONGEST, READ, WRITE, aside, finish, open, read, receive, receive_text, run, send, set, try_send,
+};
 
 #[test]
 fn full_fail_refuses_at_once() {
@@ -163,7 +165,8 @@ fn what_a_process_pipes_in_waits_for_room_and_arrives_in_order() {
     let script = "exec seq 1 500 | while read n; do echo \"$n\" > \"$1\"; done";
     let writer = crate::tools::shell(script, &path);
     let reader = File::from(open(&path, READ));
-    let all = aside(move || (1..=500).map(|_| (read(&reader, 99).unwrap(), read(&reader, 99).unwrap())).collect());
+    let all =
+        aside(move || (1..=500).map(|_| (read(&reader, 99).unwrap(), read(&reader, 99).unwrap())).collect());
     let all: Vec<_> = finish("the reader", all);
     let expected = (1..=500).map(|number| (format!("{number}\n").into_bytes(), vec![]));
     assert!(all.into_iter().eq(expected));

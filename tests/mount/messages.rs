@@ -7,8 +7,8 @@ use rustix::io::Errno;
 
 use crate::common;
 use crate::tools::{
-    BOTH, LONGEST, NOWAIT, READ, WRITE, aside, finish, noise, open, read, receive, run, send, set, try_receive,
-    try_send,
+    BOTH, LONGEST, NOWAIT, READ, WRITE, aside, finish, noise, open, read, receive, run, send, set,
+    try_receive, try_send,
 };
 
 const PAGE: usize = 4096;

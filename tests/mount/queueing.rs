@@ -92,7 +92,8 @@ fn each_message_goes_to_exactly_one_of_many_readers() {
     for reader in readers {
         assert_eq!(finish("a reader", reader), Errno::IDRM);
     }
-    let all: Vec<u32> = all.iter().map(|message| String::from_utf8(message).unwrap().parse().unwrap()).collect();
+    let all: Vec<u32> =
+        all.iter().map(|message| String::from_utf8(message).unwrap().parse().unwrap()).collect();
     assert_eq!(all.len(), MESSAGES as usize, "none twice");
     assert_eq!(all.into_iter().collect::<BTreeSet<_>>().len(), MESSAGES as usize, "none lost");
 }
@@ -104,7 +105,9 @@ fn status_names_who_waits_as_the_kernel_attests_it() {
     let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
     fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
     let status = mount.path("control/mailboxes/box/status");
-    for (role, script) in [("reader", "exec cat < \"$1\""), ("writer", "exec dd of=\"$1\" conv=notrunc status=none")] {
+    for (role, script) in
+        [("reader", "exec cat < \"$1\""), ("writer", "exec dd of=\"$1\" conv=notrunc status=none")]
+    {
         if role == "writer" {
             send(&path, b"full");
         }

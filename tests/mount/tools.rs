@@ -14,48 +14,48 @@ use rustix::process::Pid;
 
 use crate::common::{self, wait_for};
 
-pub const READ: OFlags = OFlags::RDONLY;
-pub const WRITE: OFlags = OFlags::WRONLY;
-pub const BOTH: OFlags = OFlags::RDWR;
-pub const NOWAIT: OFlags = OFlags::NONBLOCK;
-pub const APPEND: OFlags = OFlags::APPEND;
-pub const TRUNC: OFlags = OFlags::TRUNC;
+pub(crate) const READ: OFlags = OFlags::RDONLY;
+pub(crate) const WRITE: OFlags = OFlags::WRONLY;
+pub(crate) const BOTH: OFlags = OFlags::RDWR;
+pub(crate) const NOWAIT: OFlags = OFlags::NONBLOCK;
+pub(crate) const APPEND: OFlags = OFlags::APPEND;
+pub(crate) const TRUNC: OFlags = OFlags::TRUNC;
 
 /// The longest message of a new mailbox, in bytes.
-pub const LONGEST: usize = 1_044_480;
+pub(crate) const LONGEST: usize = 1_044_480;
 
 /// open(2)
-pub fn open(path: &Path, flags: OFlags) -> OwnedFd {
+pub(crate) fn open(path: &Path, flags: OFlags) -> OwnedFd {
     rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).unwrap()
 }
 
 /// One message, without waiting.
-pub fn try_send(path: &Path, body: &[u8]) -> Result<usize, Errno> {
+pub(crate) fn try_send(path: &Path, body: &[u8]) -> Result<usize, Errno> {
     rustix::io::write(open(path, WRITE | NOWAIT), body)
 }
 
 /// One message, for which there must be room.
-pub fn send(path: &Path, body: &[u8]) {
+pub(crate) fn send(path: &Path, body: &[u8]) {
     assert_eq!(try_send(path, body), Ok(body.len()));
 }
 
 /// The next message, without waiting.
-pub fn try_receive(path: &Path) -> Result<Vec<u8>, Errno> {
+pub(crate) fn try_receive(path: &Path) -> Result<Vec<u8>, Errno> {
     read(open(path, READ | NOWAIT), LONGEST)
 }
 
 /// The next message, which must be there.
-pub fn receive(path: &Path) -> Vec<u8> {
+pub(crate) fn receive(path: &Path) -> Vec<u8> {
     try_receive(path).unwrap()
 }
 
 /// As [`receive`], for messages that are text.
-pub fn receive_text(path: &Path) -> String {
+pub(crate) fn receive_text(path: &Path) -> String {
     String::from_utf8(receive(path)).unwrap()
 }
 
 /// One read(2) of up to `size` bytes.
-pub fn read(file: impl AsFd, size: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read(file: impl AsFd, size: usize) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; size];
     let length = rustix::io::read(file, &mut buffer[..])?;
     buffer.truncate(length);
@@ -63,7 +63,7 @@ pub fn read(file: impl AsFd, size: usize) -> Result<Vec<u8>, Errno> {
 }
 
 /// Bytes of every value, in no order that begins again at a page or at a power of two.
-pub fn noise(length: usize, seed: u32) -> Vec<u8> {
+pub(crate) fn noise(length: usize, seed: u32) -> Vec<u8> {
     let mut state = u64::from(seed) * 2 + 1;
     let mut next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -73,12 +73,12 @@ pub fn noise(length: usize, seed: u32) -> Vec<u8> {
 }
 
 /// Sets a file of a mailbox's `config/`.
-pub fn set(mount: &common::Mount, mailbox: &str, key: &str, value: &str) {
+pub(crate) fn set(mount: &common::Mount, mailbox: &str, key: &str, value: &str) {
     fs::write(mount.path(&format!("control/mailboxes/{mailbox}/config/{key}")), value).unwrap();
 }
 
 /// The processes that wait on a mailbox as `role`, in the order they came.
-pub fn waiting(mount: &common::Mount, mailbox: &str, role: &str) -> Vec<Pid> {
+pub(crate) fn waiting(mount: &common::Mount, mailbox: &str, role: &str) -> Vec<Pid> {
     let text = fs::read_to_string(mount.path(&format!("control/mailboxes/{mailbox}/status"))).unwrap();
     let prefix = format!("waiting {role} pid ");
     let pids = text.lines().filter_map(|line| line.strip_prefix(&prefix)?.split(' ').next());
@@ -86,37 +86,37 @@ pub fn waiting(mount: &common::Mount, mailbox: &str, role: &str) -> Vec<Pid> {
 }
 
 /// Work that may wait, in a thread of its own. If the test fails meanwhile, the thread ends with the mount.
-pub fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     std::thread::spawn(work)
 }
 
 /// Waits, under the watchdog, for work set aside.
-pub fn finish<T>(what: &str, work: JoinHandle<T>) -> T {
+pub(crate) fn finish<T>(what: &str, work: JoinHandle<T>) -> T {
     wait_for(what, || work.is_finished());
     work.join().unwrap()
 }
 
 /// Does at once what must not wait, under the watchdog.
-pub fn promptly<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) fn promptly<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     finish(what, aside(work))
 }
 
 /// A shell that runs `script` on `$1`, quietly.
-pub fn shell(script: &str, path: impl AsRef<OsStr>) -> Child {
+pub(crate) fn shell(script: &str, path: impl AsRef<OsStr>) -> Child {
     let mut command = Command::new("sh");
     command.arg("-c").arg(script).arg("sh").arg(path);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 /// Runs `script` on `$1`, in a process of its own under the watchdog; what it printed. It must succeed.
-pub fn run(script: &str, path: impl AsRef<OsStr>) -> String {
+pub(crate) fn run(script: &str, path: impl AsRef<OsStr>) -> String {
     let out = common::output(shell(script, path));
     assert!(out.status.success(), "{script}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
     String::from_utf8(out.stdout).unwrap()
 }
 
 /// This test program once more, as a process of its own: it runs the test `name` alone, which plays [`role`].
-pub fn again(name: &str, role: &str) -> Command {
+pub(crate) fn again(name: &str, role: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", name, "--nocapture", "--test-threads=1"]).env("IPCFS_TEST_ROLE", role);
     command.stdin(Stdio::null()).stdout(Stdio::null());
@@ -124,6 +124,6 @@ pub fn again(name: &str, role: &str) -> Command {
 }
 
 /// The role given to [`again`]; `None` in the test program that was started by hand.
-pub fn role() -> Option<String> {
+pub(crate) fn role() -> Option<String> {
     std::env::var("IPCFS_TEST_ROLE").ok()
 }

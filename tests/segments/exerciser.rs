@@ -130,7 +130,10 @@ impl World {
             10 => {
                 let found = seek(&self.reader, SeekFrom::Data(from)).unwrap_or(self.size());
                 let hole = self.model.get(from as usize..found as usize).unwrap_or_default();
-                assert!(hole.iter().all(|byte| *byte == 0), "data before {found} is said to be a hole from {from}");
+                assert!(
+                    hole.iter().all(|byte| *byte == 0),
+                    "data before {found} is said to be a hole from {from}"
+                );
                 format!("seek data from {from}")
             }
             _ => {
@@ -150,11 +153,13 @@ impl World {
         for file in [&self.reader, &self.writer] {
             let mut bytes = vec![1; self.model.len() + 10];
             let mut read = 0;
-            while let Some(more) = file.read_at(&mut bytes[read..], read as u64).ok().filter(|more| *more > 0) {
+            while let Some(more) = file.read_at(&mut bytes[read..], read as u64).ok().filter(|more| *more > 0)
+            {
                 read += more;
             }
             bytes.truncate(read);
-            let differs = (0..bytes.len().max(self.model.len())).find(|at| bytes.get(*at) != self.model.get(*at));
+            let differs =
+                (0..bytes.len().max(self.model.len())).find(|at| bytes.get(*at) != self.model.get(*at));
             assert_eq!(differs, None, "the first byte that differs");
         }
     }

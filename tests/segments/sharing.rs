@@ -206,7 +206,8 @@ fn partners(dir: &Path) -> Option<PathBuf> {
     }
     let (source, program) = (dir.join("partners.c"), dir.join("partners"));
     fs::write(&source, PARTNERS).unwrap();
-    let compiled = Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(&source).output().unwrap();
+    let compiled =
+        Command::new("gcc").args(["-O1", "-pthread", "-o"]).arg(&program).arg(&source).output().unwrap();
     assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
     Some(program)
 }
@@ -227,11 +228,15 @@ fn futexes_and_process_shared_locks_of_pthreads_work_in_a_segment() {
         let (one, two) = (play("1"), play("2"));
         for (child, said) in [(one, "0\n"), (two, "1\n")] {
             let out = output(child);
-            assert_eq!((String::from_utf8_lossy(&out.stdout), out.status.code()), (said.into(), Some(0)), "{out:?}");
+            assert_eq!(
+                (String::from_utf8_lossy(&out.stdout), out.status.code()),
+                (said.into(), Some(0)),
+                "{out:?}"
+            );
         }
-        let count = [1_u64; 8].map(|_| 0_u8);
-        let offset = fs::read(&path).unwrap().windows(8).position(|bytes| bytes == 40_000_u64.to_ne_bytes());
-        assert!(offset.is_some() && count == [0; 8], "both counted to 20,000 each");
+        let bytes = fs::read(&path).unwrap();
+        let counted = bytes.windows(8).any(|bytes| bytes == 40_000_u64.to_ne_bytes());
+        assert!(counted, "20,000 times each");
         assert!(output(play("die")).status.success());
         assert!(output(play("recover")).status.success(), "the next one is told that the owner died");
     }

@@ -77,7 +77,7 @@ sleeps_on() {
 # await_output TEXT: until the file `out` is that text.
 await_output() {
     tries=0
-    until [ "$(cat out)" = "$1" ]; do
+    until [ "$(cat out 2> /dev/null)" = "$1" ]; do
         tries=$((tries + 1))
         [ $tries -lt 3000 ] || fail "wanted: $1
 got: $(cat out)"
@@ -101,7 +101,7 @@ send_file() {
     $dd "if=$1" "of=$MNT/mailboxes/$2" bs=2M status=none
 }
 
-# receives_one COMMAND [OUTPUT]: COMMAND, a simple command that reads "$box", prints OUTPUT (or the message) for the first
+# receives_one COMMAND [OUTPUT]: COMMAND, which reads "$box", prints OUTPUT (or the message) for the first
 # of two messages and leaves the second: when both are there already, and when it has to wait.
 receives_one() {
     message=${3-first}
@@ -115,7 +115,7 @@ receives_one() {
             echo "$message" > "$box"
             echo second > "$box"
         fi
-        (eval "exec $1") > out 2> err < /dev/null &
+        (eval "$1") > out 2> err < /dev/null &
         pid=$!
         if [ $state = awaited ]; then
             await_reader awaited $pid
@@ -143,7 +143,7 @@ receives_whole() {
     export box
     send_file whole whole
     echo second > "$box"
-    (eval "exec $1") > out 2> err < /dev/null || fail "$1 ended with $?: $(cat err)"
+    (eval "$1") > out 2> err < /dev/null || fail "$1 ended with $?: $(cat err)"
     same whole out "$1"
     leaves_second whole "$1"
 }
@@ -155,7 +155,7 @@ takes_nothing() {
     rm -f "$box"
     echo first > "$box"
     echo second > "$box"
-    (eval "exec $1") > out 2> err < /dev/null &
+    (eval "$1") > out 2> err < /dev/null &
     pid=$!
     await_end $pid
     wait $pid || :

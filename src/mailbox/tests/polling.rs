@@ -99,13 +99,29 @@ fn a_closed_descriptor_is_not_woken_and_polls_as_hung_up() {
 #[test]
 fn a_message_handed_over_wakes_nobody() {
     let mut desk = Desk::new();
-    let (writer, reader, poller) = (desk.open(Mode::Send), desk.open(Mode::Receive), desk.open(Mode::Receive));
+    let (writer, reader, poller) =
+        (desk.open(Mode::Send), desk.open(Mode::Receive), desk.open(Mode::Receive));
     desk.await_message(reader);
     desk.arm(poller, 1);
     desk.fill(writer, &["x"]);
     assert_eq!(desk.woken(), NOBODY, "there is nothing for it");
     desk.fill(writer, &["y"]);
     assert_eq!(desk.woken(), [1], "but it stays armed");
+}
+
+#[test]
+fn the_rest_of_a_message_wakes_who_polls_through_the_same_descriptor() {
+    for mode in [Mode::Receive, Mode::Both] {
+        let mut desk = Desk::new();
+        let (writer, reader, other) = (desk.open(Mode::Send), desk.open(mode), desk.open(mode));
+        let call = desk.read_at(reader, 0, 2, false);
+        assert!(!desk.arm(reader, 1).readable);
+        desk.arm(other, 2);
+        desk.fill(writer, &["abc"]);
+        assert_eq!(desk.got(call), bytes("ab"));
+        assert_eq!(desk.woken(), [1]);
+        assert!(desk.ready(reader).readable);
+    }
 }
 
 #[test]
@@ -138,9 +154,9 @@ fn room_that_a_waiting_writer_takes_is_no_room_for_pollers() {
 
 #[test]
 fn a_waiting_reader_is_room_and_wakes_those_who_armed_for_writing() {
-    let mut desk = Desk::with(LIMITS, Memory::cost(64));
+    let mut desk = Desk::new();
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
-    assert!(desk.memory.take(1), "another mailbox's message");
+    desk.crowd();
     assert!(!desk.arm(writer, 1).writable);
     let call = desk.await_message(reader);
     assert_eq!(desk.woken(), [1]);
@@ -151,9 +167,9 @@ fn a_waiting_reader_is_room_and_wakes_those_who_armed_for_writing() {
 
 #[test]
 fn a_writer_whom_memory_keeps_out_of_an_empty_mailbox_is_something_to_read() {
-    let mut desk = Desk::with(LIMITS, Memory::cost(64));
+    let mut desk = Desk::new();
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
-    assert!(desk.memory.take(64), "another mailbox's message");
+    desk.crowd();
     assert!(!desk.arm(reader, 1).readable);
     let call = desk.await_room(writer, "x");
     assert_eq!(desk.woken(), [1], "a read would not wait any more");
@@ -205,5 +221,9 @@ fn removal_wakes_everyone_and_polls_as_hung_up() {
     desk.remove();
     assert_eq!(desk.woken(), [1, 2]);
     assert_eq!(desk.ready(writer), Ready { hangup: true, ..NOTHING });
-    assert_eq!(desk.ready(reader), Ready { readable: true, hangup: true, ..NOTHING }, "it has a message to finish");
+    assert_eq!(
+        desk.ready(reader),
+        Ready { readable: true, hangup: true, ..NOTHING },
+        "it has a message to finish"
+    );
 }

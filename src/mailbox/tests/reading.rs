@@ -63,6 +63,16 @@ fn seeking_back_after_the_end_of_file_begins_another_end_of_file() {
 }
 
 #[test]
+fn with_nothing_in_hand_there_is_nothing_to_seek_in() {
+    let mut desk = Desk::new();
+    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
+    desk.fill(writer, &["message"]);
+    let call = desk.read_at(reader, 4, 64, true);
+    assert_eq!(desk.got(call), Got::Failed(Error::Invalid));
+    assert_eq!(desk.read(reader, 64), bytes("message"), "and nothing is lost by trying");
+}
+
+#[test]
 fn the_position_runs_on_from_message_to_message_and_offset_0_is_the_one_in_hand() {
     let mut desk = Desk::new();
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));

@@ -51,7 +51,11 @@ fn full_can_mean_to_fail() {
     desk.fill(writer, &["1", "2", "3"]);
     let waiting = desk.await_room(writer, "4");
     desk.when_full(WhenFull::Fail);
-    assert_eq!((desk.got(waiting), desk.held()), (Got::Failed(Error::NoSpace), 0), "those who wait are told too");
+    assert_eq!(
+        (desk.got(waiting), desk.held()),
+        (Got::Failed(Error::NoSpace), 0),
+        "those who wait are told too"
+    );
     let call = desk.write(writer, "5", false);
     assert_eq!(desk.got(call), Got::Failed(Error::NoSpace));
     assert_eq!(desk.counts(), Counts { depth: 3, bytes: 3, sent: 3, ..Counts::default() });
@@ -137,13 +141,13 @@ fn memory_counts_each_message_with_its_cost() {
 
 #[test]
 fn a_writer_kept_out_by_memory_starves_until_there_is_some() {
-    let mut desk = Desk::with(LIMITS, Memory::cost(10));
+    let mut desk = Desk::new();
     let writer = desk.open(Mode::Send);
-    assert!(desk.memory.take(4), "another mailbox's message");
+    desk.crowd();
     let call = desk.await_room(writer, "0123456789");
     assert_eq!(desk.held(), Memory::cost(10));
     assert!(desk.mailbox.starves(&desk.memory));
-    desk.memory.give_back(4);
+    desk.clear();
     assert!(!desk.mailbox.starves(&desk.memory), "there is room: it is to be told");
     desk.call(Mailbox::room_made);
     assert_eq!((desk.got(call), desk.held()), (Got::Written(10), 0));
@@ -161,27 +165,27 @@ fn a_writer_kept_out_by_the_mailbox_itself_does_not_starve() {
 
 #[test]
 fn whoever_polls_for_room_that_memory_lacks_starves_too() {
-    let mut desk = Desk::with(LIMITS, Memory::cost(64));
+    let mut desk = Desk::new();
     let writer = desk.open(Mode::Send);
-    assert!(desk.memory.take(0), "another mailbox's message");
+    desk.crowd();
     assert!(!desk.arm(writer, 1).writable);
     assert!(desk.mailbox.starves(&desk.memory));
-    desk.memory.give_back(0);
+    desk.clear();
     desk.call(Mailbox::room_made);
     assert_eq!(desk.woken(), [1]);
+    assert!(!desk.mailbox.starves(&desk.memory));
 }
 
 #[test]
 fn a_reader_takes_from_a_writer_whom_memory_keeps_out() {
-    let mut desk = Desk::with(LIMITS, Memory::cost(10));
+    let mut desk = Desk::new();
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
-    assert!(desk.memory.take(10));
-    let calls = ["first", "second"].map(|body| desk.await_room(writer, body)).map(Some);
-    let [Some(first), second] = calls else { unreachable!() };
+    desk.crowd();
+    let calls = ["first", "second"].map(|body| desk.await_room(writer, body));
     assert_eq!(desk.read(reader, 64), bytes("first"));
-    assert_eq!(desk.got(first), Got::Written(5));
-    assert_eq!(second.map(|call| desk.got(call)), Some(Got::Waits));
+    assert_eq!(calls.map(|call| desk.got(call)), [Got::Written(5), Got::Waits]);
     assert_eq!(desk.held(), Memory::cost(6));
+    assert_eq!(desk.counts(), Counts { waiting_writers: 1, sent: 1, received: 1, ..Counts::default() });
 }
 
 #[test]
@@ -193,8 +197,7 @@ fn waiting_writers_are_bounded_by_memory_too() {
     let refused = desk.write(writer, "x", false);
     assert_eq!(desk.got(refused), Got::Failed(Error::NoMemory));
     assert!(desk.cancel(calls[0]));
-    assert_eq!(desk.held(), Memory::cost(10));
-    desk.await_room(writer, "x");
+    desk.await_room(writer, "0123456789");
 }
 
 #[test]

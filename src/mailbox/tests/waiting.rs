@@ -39,7 +39,10 @@ fn a_reader_who_leaves_takes_nothing_whatever_its_place() {
         assert_eq!(desk.got(gone), Got::Failed(Error::Interrupted));
         assert!(!desk.cancel(gone), "once");
         desk.fill(writer, &["one", "two", "left"]);
-        assert_eq!(calls.iter().map(|call| desk.got(*call)).collect::<Vec<_>>(), [bytes("one"), bytes("two")]);
+        assert_eq!(
+            calls.iter().map(|call| desk.got(*call)).collect::<Vec<_>>(),
+            [bytes("one"), bytes("two")]
+        );
         assert_eq!(desk.counts().depth, 1);
         assert_eq!(desk.read(readers[leaving], 64), bytes("left"), "it may come again");
     }
@@ -172,7 +175,11 @@ fn reads_that_wait_through_one_descriptor_share_a_message_too_long_for_the_first
     let third = desk.read_at(both, 0, 2, false);
     assert_eq!(desk.counts().waiting_readers, 4);
     desk.fill(writer, &["abc"]);
-    assert_eq!((desk.got(first), desk.got(second)), (bytes("ab"), bytes("c")), "no message overtakes its rest");
+    assert_eq!(
+        (desk.got(first), desk.got(second)),
+        (bytes("ab"), bytes("c")),
+        "no message overtakes its rest"
+    );
     assert_eq!((desk.got(elsewhere), desk.got(third)), (Got::Waits, Got::Waits));
     desk.fill(writer, &["d"]);
     desk.fill(writer, &["e"]);
@@ -184,14 +191,18 @@ fn reads_that_wait_through_one_descriptor_share_a_message_too_long_for_the_first
 fn a_second_read_at_the_same_place_gets_the_message_again_as_from_any_file() {
     let mut desk = Desk::new();
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
-    let calls = [desk.read_at(reader, 0, 2, false), desk.read_at(reader, 0, 64, false)];
-    let end = desk.read_at(reader, 3, 64, false);
-    let next = desk.read_at(reader, 3, 64, false);
+    desk.fill(writer, &["xyz"]);
+    for (offset, expected) in [(0, "xyz"), (3, "")] {
+        let call = desk.read_at(reader, offset, 64, true);
+        assert_eq!(desk.got(call), bytes(expected));
+    }
+    let calls = [desk.read_at(reader, 3, 2, false), desk.read_at(reader, 3, 64, false)];
+    let ends = [desk.read_at(reader, 6, 64, false), desk.read_at(reader, 6, 64, false)];
     desk.fill(writer, &["abc"]);
-    assert_eq!(calls.map(|call| desk.got(call)), [bytes("ab"), bytes("abc")], "pread(2) twice at 0");
-    assert_eq!((desk.got(end), desk.got(next)), (bytes(""), Got::Waits), "the end of file is told once");
+    assert_eq!(calls.map(|call| desk.got(call)), [bytes("ab"), bytes("abc")], "pread(2) twice at one place");
+    assert_eq!(ends.map(|call| desk.got(call)), [bytes(""), Got::Waits], "the end of file is told once");
     desk.fill(writer, &["d"]);
-    assert_eq!(desk.got(next), bytes("d"));
+    assert_eq!(desk.got(ends[1]), bytes("d"));
 }
 
 #[test]

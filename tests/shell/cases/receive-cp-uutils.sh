@@ -2,8 +2,8 @@
 . "$LIB"
 cp=$(uutils cp)
 
-receives_one '$cp "$box" /dev/stdout | cat'
-receives_whole '$cp "$box" /dev/stdout | cat'
+receives_one '$cp "$box" copy && cat copy'
+receives_whole '$cp "$box" copy && cat copy'
 head -c 100000 /dev/zero > zeros
 send_file zeros copied
 echo second > "$MNT/mailboxes/copied"

@@ -4,7 +4,7 @@ need busybox
 two='first
 line two'
 
-receives_one 'busybox sh -c '\''while read -r line; do echo "got $line"; done < "$box"'\' 'got first
+receives_one 'exec busybox sh -c '\''while read -r line; do echo "got $line"; done < "$box"'\' 'got first
 got line two' "$two"
-receives_one 'busybox sh -c '\''cat "$box" | while read -r line; do echo "got $line"; done'\' 'got first
+receives_one 'exec busybox sh -c '\''cat "$box" | while read -r line; do echo "got $line"; done'\' 'got first
 got line two' "$two"

@@ -2,6 +2,6 @@
 . "$LIB"
 need busybox
 
-receives_one 'busybox sh -c '\''read -r line < "$box"; echo "got $line"'\' 'got first'
-receives_one 'busybox sh -c '\''read -r line < "$box"; echo "got $line"'\' 'got first' 'first
+receives_one 'exec busybox sh -c '\''read -r line < "$box"; echo "got $line"'\' 'got first'
+receives_one 'exec busybox sh -c '\''read -r line < "$box"; echo "got $line"'\' 'got first' 'first
 line two'

@@ -6,4 +6,3 @@ takes_nothing '$tail -n 1 "$box"'
 grep -q 'Invalid argument' err || fail "it said: $(cat err)"
 receives_one 'cat "$box" | $tail -n 1' 'line two' 'first
 line two'
-receives_one '$tail -n +1 "$box"'

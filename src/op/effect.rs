@@ -1,0 +1,73 @@
+//! What follows from a request.
+
+use super::{Error, PollHandle, Reply, Ticket};
+
+/// What the transport has to carry out once the domain has decided.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Answer a request: the one in hand or one that was waiting.
+    Reply(Ticket, Reply),
+    /// Tell the kernel that a polled file may be ready.
+    Wake(PollHandle),
+    /// An interrupt met no waiting request: it came before its request was parked, or after it was answered.
+    /// The kernel is to ask again as long as it knows of the request.
+    InterruptAgain {
+        /// The interrupted request.
+        unique: u64,
+    },
+}
+
+/// The effects of a call, in order. Reused from call to call, so that the usual case allocates nothing.
+#[derive(Debug, Default)]
+pub struct Effects {
+    list: Vec<Effect>,
+    /// The request in hand was put where it waits.
+    parked: bool,
+}
+
+impl Effects {
+    /// None yet.
+    pub fn new() -> Effects {
+        Effects::default()
+    }
+
+    /// Answer `ticket`.
+    pub fn reply(&mut self, ticket: Ticket, reply: Reply) {
+        self.list.push(Effect::Reply(ticket, reply));
+    }
+
+    /// Answer `ticket` with an error.
+    pub fn fail(&mut self, ticket: Ticket, error: Error) {
+        self.reply(ticket, Reply::Failed(error));
+    }
+
+    /// Tell the kernel that a polled file may be ready.
+    pub fn wake(&mut self, handle: PollHandle) {
+        self.list.push(Effect::Wake(handle));
+    }
+
+    /// Any other effect.
+    pub fn push(&mut self, effect: Effect) {
+        self.list.push(effect);
+    }
+
+    /// The request in hand waits: its answer, even one that comes at once, ends a wait.
+    pub fn note_parked(&mut self) {
+        self.parked = true;
+    }
+
+    /// True if the request in hand was made to wait; asked once.
+    pub fn take_parked(&mut self) -> bool {
+        std::mem::take(&mut self.parked)
+    }
+
+    /// Takes them all, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.list.drain(..)
+    }
+
+    /// Looks at them.
+    pub fn iter(&self) -> impl Iterator<Item = &Effect> {
+        self.list.iter()
+    }
+}

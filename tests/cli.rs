@@ -1,0 +1,17 @@
+//! The command `ipcfs` as its users meet it: help, usage, exit codes, and each subcommand on mounts of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in the helpers, too
+
+mod common;
+
+#[path = "cli/background.rs"]
+mod background;
+#[path = "cli/log.rs"]
+mod log;
+#[path = "cli/place.rs"]
+mod place;
+#[path = "cli/status.rs"]
+mod status;
+#[path = "cli/umount.rs"]
+mod umount;
+#[path = "cli/usage.rs"]
+mod usage;

@@ -1,0 +1,150 @@
+//! `--log` and `RUST_LOG`.
+
+use std::fs::{self, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Stdio};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
+
+use crate::common::{self, output, wait_for};
+use crate::place::{Did, Place, run};
+
+/// In no name and no other figure.
+const BODY: &str = "Zyzzyva-7319";
+
+/// Mounts with a log of that level in `log`.
+fn mount(place: &Place, level: &str) {
+    let did = run(common::ipcfs().args(["mount", "--log"]).arg(place.beside("log")).arg(place.dir()).env("RUST_LOG", level));
+    assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
+}
+
+fn log(place: &Place) -> String {
+    String::from_utf8_lossy(&fs::read(place.beside("log")).unwrap()).into_owned()
+}
+
+/// Runs a script beside the test.
+fn start(place: &Place, script: &str) -> Child {
+    place.script(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn figure(place: &Place, key: &str) -> u64 {
+    let status = fs::read_to_string(place.path("control/mailboxes/box/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')).unwrap().parse().unwrap()
+}
+
+/// As bytes may be shown: as text, as numbers, in hexadecimal.
+fn renderings(body: &str) -> [String; 4] {
+    let join = |show: fn(u8) -> String, by: &str| body.bytes().map(show).collect::<Vec<_>>().join(by);
+    [
+        body.to_owned(),
+        join(|byte| byte.to_string(), ", "),
+        join(|byte| format!("{byte:02x}"), ""),
+        join(|byte| format!("{byte:02x}"), " "),
+    ]
+}
+
+#[test]
+fn the_log_goes_to_its_file_with_what_was_asked_for() {
+    let Some(place) = Place::new() else { return };
+    fs::write(place.beside("log"), "before\n").unwrap();
+    mount(&place, "info");
+    place.sh("$IPCFS umount $DIR");
+    let text = log(&place);
+    assert!(text.starts_with("before\n"), "appended to: {text}");
+    let mounted = format!("mounted on {}\n", place.name());
+    assert_eq!(text.matches(&mounted).count(), 1, "{text}");
+    assert!(text.contains("INFO") && text.ends_with("unmounted\n"), "{text}");
+    assert!(!text.contains("DEBUG"), "{text}");
+
+    fs::remove_file(place.beside("log")).unwrap();
+    mount(&place, "error");
+    place.sh("$IPCFS umount $DIR");
+    assert_eq!(log(&place), "", "nothing went wrong");
+    let mode = fs::metadata(place.beside("log")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn without_a_file_the_log_is_on_standard_error_until_the_terminal_is_left() {
+    let Some(place) = Place::new() else { return };
+    let did = run(common::ipcfs().arg("mount").arg(place.dir()).env("RUST_LOG", "info"));
+    assert_eq!((did.code, did.stdout.as_str()), (Some(0), ""));
+    assert!(did.stderr.contains(&format!("mounted on {}", place.name())), "{did:?}");
+    // The daemon holds none of it any more: `run` has seen the end of both.
+    place.sh("echo hi > $DIR/mailboxes/a");
+}
+
+#[test]
+fn no_message_body_is_ever_logged() {
+    let Some(place) = Place::new() else { return };
+    mount(&place, "trace");
+    let waiting = |key: &str| wait_for(key, || figure(&place, key) == 1);
+    let box_ = place.path("mailboxes/box");
+    let sent = format!("{BODY}\n");
+
+    // Each way to send.
+    place.sh(&format!(
+        "cd $DIR/mailboxes && echo {BODY} > box && echo {BODY} >> box && echo {BODY} | dd of=box status=none &&
+        echo {BODY} 1<> box && echo {BODY} | tee box"
+    ));
+    // Each way to receive: by one read, by many, seeking back, without waiting, and not at all.
+    place.sh("cd $DIR/mailboxes && cat box && dd if=box bs=3 status=none && read -r line < box");
+    let stream = rustix::fs::open(&box_, OFlags::RDWR | OFlags::NONBLOCK, Mode::empty()).unwrap();
+    let mut buffer = [0; 5];
+    assert_eq!(rustix::io::read(&stream, &mut buffer).unwrap(), 5);
+    poll(&mut [PollFd::new(&stream, PollFlags::IN)], None).unwrap();
+    drop(stream);
+    place.sh("timeout 60 head -c 4 $DIR/mailboxes/box");
+
+    // A reader and a writer who wait, and those who are refused.
+    let reader = start(&place, "cat $DIR/mailboxes/box");
+    waiting("waiting_readers");
+    place.sh(&format!("echo {BODY} > $DIR/mailboxes/box; echo 1 > $DIR/control/mailboxes/box/config/maxmsg"));
+    assert_eq!(Did::from(output(reader)).stdout, sent);
+    place.sh(&format!("echo {BODY} > $DIR/mailboxes/box"));
+    let writer = start(&place, &format!("echo {BODY} > $DIR/mailboxes/box"));
+    waiting("waiting_writers");
+    let mut refused = OpenOptions::new();
+    refused.write(true);
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut refused, OFlags::NONBLOCK.bits() as i32);
+    let refused = std::io::Write::write(&mut refused.open(&box_).unwrap(), sent.as_bytes());
+    assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    place.sh("cat $DIR/mailboxes/box");
+    assert_eq!(Did::from(output(writer)).code, Some(0));
+    place.sh(&format!("echo 4 > $DIR/control/mailboxes/box/config/msgsize; ! echo {BODY} > $DIR/mailboxes/box"));
+
+    // A segment's bytes are as private, and so is what stands in an attribute.
+    place.sh(&format!("echo {BODY} > $DIR/segments/s && cat $DIR/segments/s && rm $DIR/segments/s"));
+    let attribute = rustix::fs::XattrFlags::empty();
+    rustix::fs::setxattr(&box_, "user.note", BODY.as_bytes(), attribute).unwrap();
+    assert_eq!(rustix::fs::getxattr(&box_, "user.note", &mut [0; 64]).unwrap(), BODY.len());
+
+    // Gone with its mailbox, and on into a mount that ends.
+    place.sh(&format!("rm $DIR/mailboxes/box && echo {BODY} > $DIR/mailboxes/last"));
+    place.sh("$IPCFS umount $DIR");
+
+    let mut text = String::new();
+    fs::File::open(place.beside("log")).unwrap().read_to_string(&mut text).unwrap();
+    assert!(text.contains("DEBUG") && text.contains("Write"), "the requests were logged: {text}");
+    for rendering in renderings(BODY) {
+        let line = text.lines().find(|line| line.contains(&rendering));
+        assert_eq!(line, None, "a body as {rendering}");
+    }
+}
+
+#[test]
+fn a_log_that_cannot_be_written_is_said_before_anything_is_mounted() {
+    let Some(place) = Place::new() else { return };
+    let log = place.beside("no/such/dir/log");
+    for how in [&[][..], &["-f"]] {
+        let options = [how, &["--log", log.to_str().unwrap()]].concat();
+        let what = format!("cannot open the log file {}: No such file or directory", log.display());
+        place.try_mount(&options).failed(&what, &["ipcfs mount --log FILE DIR"]);
+        place.assert_nothing_left();
+    }
+    let what = format!("cannot open the log file {}: Is a directory", place.name());
+    place.try_mount(&["--log", place.name()]).failed(&what, &[]);
+    place.assert_nothing_left();
+}

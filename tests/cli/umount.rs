@@ -1,0 +1,189 @@
+//! `ipcfs umount`.
+
+use std::fs::{self, File};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Signal;
+
+use crate::common::{self, state_of, wait_for};
+use crate::place::{Place, has_ended, ipcfs, signal};
+
+/// A process that has standard input open on `path` and its working directory in `dir`.
+struct Holder(Child);
+
+impl Holder {
+    fn of(path: &std::path::Path, dir: &std::path::Path) -> Holder {
+        let mut command = Command::new("cat");
+        // Its output is never read, so that it neither ends nor needs a byte of the file.
+        Holder(command.arg("-").arg("/dev/fd/0").stdin(File::open(path).unwrap()).current_dir(dir).spawn().unwrap())
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_mount_is_ended_and_its_daemon_with_it() {
+    let Some(place) = Place::new() else { return };
+    for _ in 0..10 {
+        place.mount(&[]);
+        place.sh("echo lost > $DIR/mailboxes/a; echo kept >> $DIR/segments/s");
+        let daemon = place.daemon();
+        let did = place.ipcfs(&["umount"]);
+        let state = state_of(daemon);
+        assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
+        assert!(matches!(state, None | Some('Z' | 'X')), "the daemon still runs: {state:?}");
+        place.assert_nothing_left();
+    }
+}
+
+#[test]
+fn what_is_no_mount_is_said_to_be_none() {
+    let Some(place) = Place::new() else { return };
+    let name = place.name();
+    place.ipcfs(&["umount"]).failed(&format!("{name} is not an ipcfs mount: nothing is mounted there"), &["ipcfs status"]);
+    let missing = format!("{name}/missing");
+    let why = format!("{missing} is not an ipcfs mount: No such file or directory");
+    ipcfs(["umount", &missing]).failed(&why, &["ipcfs status"]);
+    ipcfs(["umount", "/proc"]).failed("/proc is not an ipcfs mount but one of type proc", &["ipcfs status"]);
+    assert!(fs::exists("/proc/self").unwrap());
+}
+
+#[test]
+fn a_path_within_a_mount_is_answered_with_the_mounts_own() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    let within = place.path("mailboxes");
+    let why = format!("{} is not an ipcfs mount, but lies in one", within.display());
+    ipcfs(["umount".as_ref(), within.as_os_str()]).failed(&why, &[&format!("name the mount itself: {}\n", place.name())]);
+    assert_eq!(place.mounts(), 1);
+}
+
+#[test]
+fn those_who_keep_it_busy_are_named() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    place.sh("truncate -s 4096 $DIR/segments/frame; mkfifo $T/never; : > $DIR/mailboxes/jobs");
+    let daemon = place.daemon();
+
+    let mut reader = Command::new("cat").arg(place.path("mailboxes/jobs")).stdout(Stdio::null()).spawn().unwrap();
+    wait_for("the reader to wait", || {
+        let status = fs::read_to_string(place.path("control/mailboxes/jobs/status")).unwrap();
+        status.contains("waiting_readers 1\n")
+    });
+    let mut sleeper = Command::new("sleep").arg("1000").current_dir(place.path("segments")).spawn().unwrap();
+    let frame = File::open(place.path("segments/frame")).unwrap();
+    let mut holder = Command::new("tail").args(["-f", "/dev/null"]).stdin(frame).spawn().unwrap();
+
+    let did = place.ipcfs(&["umount"]);
+    let what = format!("cannot unmount {}: it is in use by", place.name());
+    did.failed(&what, &[&format!("ipcfs umount --lazy {}", place.name())]);
+    for (child, command, path) in
+        [(&reader, "cat", "mailboxes/jobs"), (&sleeper, "sleep", "segments"), (&holder, "tail", "segments/frame")]
+    {
+        let pid = child.id().to_string();
+        let path = place.path(path).display().to_string();
+        let words = [pid.as_str(), command, path.as_str()];
+        let named = did.stderr.lines().any(|line| line.split_whitespace().eq(words));
+        assert!(named, "{words:?} is missing in {}", did.stderr);
+    }
+    // Named were those three, and it is still there.
+    let indented = did.stderr.lines().filter(|line| line.starts_with("  ") && !line.contains("end them")).count();
+    assert_eq!(indented, 3, "{}", did.stderr);
+    assert_eq!(place.daemon(), daemon);
+
+    for child in [&mut reader, &mut sleeper, &mut holder] {
+        child.kill().unwrap();
+        common::reap(child);
+    }
+    let did = place.ipcfs(&["umount"]);
+    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    place.assert_nothing_left();
+}
+
+#[test]
+fn lazily_it_goes_at_once_and_ends_with_the_last_who_uses_it() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    place.sh("echo kept > $DIR/segments/frame");
+    let daemon = place.daemon();
+    let frame = File::open(place.path("segments/frame")).unwrap();
+
+    assert_eq!(place.ipcfs(&["umount"]).code, Some(1));
+    let did = place.ipcfs(&["umount", "--lazy"]);
+    assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
+    assert_eq!(place.mounts(), 0);
+    assert!(!place.path("segments").exists());
+    assert_eq!(std::io::read_to_string(&frame).unwrap(), "kept\n", "it goes on for those who have it open");
+    assert!(!has_ended(daemon));
+    // The directory is free meanwhile.
+    place.mount(&[]);
+    assert_ne!(place.daemon(), daemon);
+    drop(frame);
+    wait_for("the first daemon to end", || has_ended(daemon));
+    assert!(place.path("segments").exists(), "the second has nothing to do with it");
+}
+
+#[test]
+fn a_dead_mount_is_cleared_also_where_somebody_uses_it() {
+    let Some(place) = Place::new() else { return };
+    for used in [false, true] {
+        place.mount(&[]);
+        let file = used.then(|| File::create(place.path("segments/s")).unwrap());
+        place.kill_daemon();
+        let did = place.ipcfs(&["umount"]);
+        assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""), "used: {used}");
+        drop(file);
+        place.assert_nothing_left();
+        assert_eq!(fs::read_dir(place.dir()).unwrap().count(), 0, "the directory is as it was");
+    }
+}
+
+#[test]
+fn a_stopped_daemon_does_not_hang_umount() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    let daemon = place.daemon();
+    signal(daemon, Signal::STOP);
+    wait_for("the daemon to stop", || state_of(daemon) == Some('T'));
+    let what = format!("cannot unmount {}: its daemon does not answer", place.name());
+    place.ipcfs(&["umount"]).failed(&what, &["kill -CONT", "--lazy"]);
+    let did = place.ipcfs(&["umount", "--lazy"]);
+    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    assert_eq!(place.mounts(), 0);
+    signal(daemon, Signal::CONT);
+    wait_for("the daemon to end", || has_ended(daemon));
+}
+
+#[test]
+fn umount_run_from_within_the_mount_does_not_stand_in_its_own_way() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    // `exec`: the shell would hold the directory, and rightly be named.
+    place.sh("cd $DIR/mailboxes && exec $IPCFS umount $DIR");
+    place.assert_nothing_left();
+    place.mount(&[]);
+    let mut inside = place.script("cd $DIR && exec $IPCFS umount .");
+    let did = crate::place::run(&mut inside);
+    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    place.assert_nothing_left();
+}
+
+#[test]
+fn of_two_mounts_on_one_another_the_upper_goes_first() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    // Another file system on a folder of ours keeps it busy, and is named.
+    place.sh("mkdir $DIR/mailboxes/inner && mount -t tmpfs tmpfs $DIR/mailboxes/inner");
+    let did = place.ipcfs(&["umount"]);
+    let inner = place.path("mailboxes/inner").display().to_string();
+    place.sh("umount $DIR/mailboxes/inner");
+    let what = format!("cannot unmount {}: it is in use by", place.name());
+    did.failed(&what, &[&format!("mounted in it: {inner}")]);
+    let _ = Holder::of(&place.path("control/status"), place.dir());
+    assert_eq!(place.ipcfs(&["umount"]).code, Some(0));
+}

@@ -1,0 +1,319 @@
+//! The reference queue: the rules of a mailbox, written as plainly as they are told.
+
+use ipcfs::config::MailboxLimits;
+use ipcfs::mailbox::{Memory, Mode, WhenFull};
+use ipcfs::op::Error;
+
+/// What a call was answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Got {
+    Bytes(Vec<u8>),
+    Written(usize),
+    Failed(Error),
+}
+
+/// One READ.
+#[derive(Debug, Clone, Copy)]
+pub struct Read {
+    pub ticket: u64,
+    pub handle: usize,
+    pub offset: u64,
+    pub size: usize,
+    pub nonblock: bool,
+}
+
+/// One WRITE.
+#[derive(Debug, Clone)]
+pub struct Write {
+    pub ticket: u64,
+    pub handle: usize,
+    pub body: Vec<u8>,
+    pub continues: bool,
+    pub nonblock: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    mode: Mode,
+    /// The message in hand, and where it stands: for a reader the offset at which it begins and whether its end was
+    /// told, for a stream what is left of it.
+    hand: Option<Hand>,
+    /// A part of a cut write was refused: so is the next write.
+    cut: bool,
+}
+
+#[derive(Debug)]
+enum Hand {
+    File { body: Vec<u8>, base: u64, told: bool },
+    Rest(Vec<u8>),
+}
+
+/// A mailbox, the slow way. Handles are numbered as they were opened.
+#[derive(Debug)]
+pub struct Reference {
+    pub limits: MailboxLimits,
+    pub full: WhenFull,
+    /// Bytes that memory has, and how many of them other mailboxes take.
+    pub memory: u64,
+    pub elsewhere: u64,
+    queue: Vec<Vec<u8>>,
+    readers: Vec<Read>,
+    writers: Vec<Write>,
+    opens: Vec<Option<Open>>,
+    removed: bool,
+    pub sent: u64,
+    pub received: u64,
+    pub dropped: u64,
+    /// Answers of the operation in hand.
+    answers: Vec<(u64, Got)>,
+}
+
+impl Reference {
+    pub fn new(limits: MailboxLimits, memory: u64) -> Reference {
+        Reference {
+            limits,
+            full: WhenFull::Wait,
+            memory,
+            elsewhere: 0,
+            queue: Vec::new(),
+            readers: Vec::new(),
+            writers: Vec::new(),
+            opens: Vec::new(),
+            removed: false,
+            sent: 0,
+            received: 0,
+            dropped: 0,
+            answers: Vec::new(),
+        }
+    }
+
+    /// What the last operation answered, by ticket.
+    pub fn answers(&mut self) -> Vec<(u64, Got)> {
+        let mut answers = std::mem::take(&mut self.answers);
+        answers.sort_by_key(|answer| answer.0);
+        answers
+    }
+
+    pub fn depth(&self) -> (u64, u64) {
+        (self.queue.len() as u64, self.queue.iter().map(|body| body.len() as u64).sum())
+    }
+
+    pub fn waiting(&self) -> (u64, u64) {
+        (self.readers.len() as u64, self.writers.len() as u64)
+    }
+
+    /// Memory taken by the queue.
+    pub fn used(&self) -> u64 {
+        self.queue.iter().map(|body| Memory::cost(body.len())).sum()
+    }
+
+    /// The longest message that is ever taken.
+    pub fn longest(&self) -> u64 {
+        u64::from(self.limits.msgsize).min(self.limits.maxbytes)
+    }
+
+    pub fn open(&mut self, mode: Mode) {
+        self.opens.push(Some(Open { mode, hand: None, cut: false }));
+    }
+
+    pub fn close(&mut self, handle: usize) {
+        for reader in self.readers.extract_if(.., |reader| reader.handle == handle) {
+            self.answers.push((reader.ticket, Got::Failed(Error::BadDescriptor)));
+        }
+        self.opens[handle] = None;
+    }
+
+    pub fn read(&mut self, read: Read) {
+        let usable = self.opens[read.handle].as_ref().is_some_and(|open| open.mode != Mode::Send);
+        if !usable {
+            return self.answer(read.ticket, Got::Failed(Error::BadDescriptor));
+        }
+        if let Some(got) = self.from_hand(read) {
+            return self.answer(read.ticket, got);
+        }
+        if self.removed {
+            return self.answer(read.ticket, Got::Failed(Error::Removed));
+        }
+        if !self.queue.is_empty() {
+            let body = self.queue.remove(0);
+            self.deliver(read, body);
+        } else if !self.writers.is_empty() {
+            let writer = self.writers.remove(0);
+            self.answer(writer.ticket, Got::Written(writer.body.len()));
+            self.sent += 1;
+            self.deliver(read, writer.body);
+        } else if read.nonblock {
+            self.answer(read.ticket, Got::Failed(Error::WouldWait));
+        } else {
+            self.readers.push(read);
+        }
+        self.let_in();
+    }
+
+    pub fn write(&mut self, write: Write) {
+        let Some(open) = self.opens[write.handle].as_mut().filter(|open| open.mode != Mode::Receive) else {
+            return self.answer(write.ticket, Got::Failed(Error::BadDescriptor));
+        };
+        let was_cut = std::mem::replace(&mut open.cut, write.continues);
+        let len = write.body.len();
+        let error = if write.continues || was_cut {
+            Error::TooLong
+        } else if self.removed {
+            Error::Removed
+        } else if len as u64 > self.longest() {
+            Error::TooLong
+        } else if len == 0 {
+            return self.answer(write.ticket, Got::Written(0));
+        } else if self.writers.is_empty() && self.make_room(len) {
+            self.answer(write.ticket, Got::Written(len));
+            return self.accept(write.body);
+        } else if self.full != WhenFull::Wait {
+            Error::NoSpace
+        } else if write.nonblock {
+            Error::WouldWait
+        } else if self.held() + Memory::cost(len) > self.memory {
+            Error::NoMemory
+        } else {
+            return self.writers.push(write);
+        };
+        self.answer(write.ticket, Got::Failed(error));
+    }
+
+    pub fn cancel(&mut self, ticket: u64) {
+        self.readers.retain(|reader| reader.ticket != ticket);
+        self.writers.retain(|writer| writer.ticket != ticket);
+        self.answer(ticket, Got::Failed(Error::Interrupted));
+        self.let_in();
+    }
+
+    pub fn remove(&mut self) -> u64 {
+        self.removed = true;
+        self.fail_all(Error::Removed);
+        std::mem::take(&mut self.queue).len() as u64
+    }
+
+    pub fn fail_all(&mut self, error: Error) {
+        let readers = self.readers.drain(..).map(|reader| reader.ticket);
+        let writers = self.writers.drain(..).map(|writer| writer.ticket);
+        self.answers.extend(readers.chain(writers).map(|ticket| (ticket, Got::Failed(error))));
+    }
+
+    pub fn set_full(&mut self, full: WhenFull) {
+        self.full = full;
+        self.let_in();
+        if full == WhenFull::Fail {
+            let writers = self.writers.drain(..);
+            self.answers.extend(writers.map(|writer| (writer.ticket, Got::Failed(Error::NoSpace))));
+        }
+    }
+
+    /// Those who wait for room, in order, as long as there is some for the first of them.
+    pub fn let_in(&mut self) {
+        while let Some(writer) = self.writers.first() {
+            if !self.make_room(writer.body.len()) {
+                break;
+            }
+            let writer = self.writers.remove(0);
+            self.answer(writer.ticket, Got::Written(writer.body.len()));
+            self.accept(writer.body);
+        }
+    }
+
+    fn answer(&mut self, ticket: u64, got: Got) {
+        self.answers.push((ticket, got));
+    }
+
+    fn held(&self) -> u64 {
+        self.writers.iter().map(|writer| Memory::cost(writer.body.len())).sum()
+    }
+
+    fn has_room(&self, len: usize) -> bool {
+        let (count, bytes) = self.depth();
+        count < self.limits.maxmsg
+            && bytes + len as u64 <= self.limits.maxbytes
+            && self.elsewhere + self.used() + Memory::cost(len) <= self.memory
+    }
+
+    fn make_room(&mut self, len: usize) -> bool {
+        if !self.readers.is_empty() {
+            return true;
+        }
+        while !self.has_room(len) {
+            if self.full != WhenFull::DropOldest || self.queue.is_empty() {
+                return false;
+            }
+            self.queue.remove(0);
+            self.dropped += 1;
+        }
+        true
+    }
+
+    fn accept(&mut self, body: Vec<u8>) {
+        self.sent += 1;
+        if self.readers.is_empty() {
+            self.queue.push(body);
+        } else {
+            let reader = self.readers.remove(0);
+            self.deliver(reader, body);
+        }
+    }
+
+    /// A message for a read, and its rest for those who wait through the same handle.
+    fn deliver(&mut self, read: Read, body: Vec<u8>) {
+        self.received += 1;
+        let first = body[..read.size.min(body.len())].to_vec();
+        self.answer(read.ticket, Got::Bytes(first.clone()));
+        let open = self.opens[read.handle].as_mut().unwrap();
+        open.hand = match open.mode {
+            Mode::Both => Some(body[first.len()..].to_vec()).filter(|rest| !rest.is_empty()).map(Hand::Rest),
+            _ => Some(Hand::File { body, base: read.offset, told: false }),
+        };
+        while self.has_in_hand(read.handle)
+            && let Some(at) = self.readers.iter().position(|reader| reader.handle == read.handle)
+        {
+            let next = self.readers.remove(at);
+            let got = self.from_hand(next).unwrap();
+            self.answer(next.ticket, got);
+        }
+    }
+
+    fn has_in_hand(&self, handle: usize) -> bool {
+        match self.opens[handle].as_ref().and_then(|open| open.hand.as_ref()) {
+            Some(Hand::File { told, .. }) => !told,
+            Some(Hand::Rest(_)) => true,
+            None => false,
+        }
+    }
+
+    /// What a read gets without another message.
+    fn from_hand(&mut self, read: Read) -> Option<Got> {
+        let open = self.opens[read.handle].as_mut()?;
+        match (&mut open.hand, open.mode) {
+            (None, Mode::Both) => (read.offset != 0).then(|| Got::Bytes(Vec::new())),
+            (None, _) => (read.offset != 0).then_some(Got::Failed(Error::Invalid)),
+            (Some(Hand::Rest(rest)), _) => {
+                let part: Vec<u8> = rest.drain(..read.size.min(rest.len())).collect();
+                if rest.is_empty() {
+                    open.hand = None;
+                }
+                Some(Got::Bytes(part))
+            }
+            (Some(Hand::File { body, base, told }), _) => {
+                if read.offset == 0 {
+                    *base = 0;
+                }
+                if read.offset < *base {
+                    return Some(Got::Failed(Error::Invalid));
+                }
+                let from = (read.offset - *base).min(body.len() as u64) as usize;
+                let part = &body[from..body.len().min(from + read.size)];
+                if from < body.len() {
+                    *told = false;
+                } else if std::mem::replace(told, true) {
+                    return None;
+                }
+                Some(Got::Bytes(part.to_vec()))
+            }
+        }
+    }
+}

@@ -1,0 +1,18 @@
+# busybox filters each take one message, by name and from standard input. (base64 does not: it reads on past the end of file.)
+. "$LIB"
+two='b second
+a first'
+for tool in sort cut fold nl wc od tr md5sum sha256sum tac uniq; do
+    run=$(busybox_applet $tool)
+    case $tool in
+        cut) run="$run -c 1-3" ;;
+        wc) run="$run -l" ;;
+        tr) run="$run a-z A-Z" ;;
+    esac
+    want=$(printf '%s\n' "$two" | $run)
+    receives_one '$run < "$box"' "$want" "$two"
+    case $tool in
+        tr | wc | md5sum | sha256sum) ;;
+        *) receives_one '$run "$box"' "$want" "$two" ;;
+    esac
+done

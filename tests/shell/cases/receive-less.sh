@@ -1,0 +1,5 @@
+# less shows one message.
+. "$LIB"
+need less
+
+receives_one 'less "$box"'

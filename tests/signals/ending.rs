@@ -1,0 +1,164 @@
+//! The mount ends under those who wait.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::JoinHandle;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::Signal;
+
+use crate::common::{self, reap, wait_for};
+use crate::target::{Kind, Range, Target};
+use crate::tools::{aside, finish, run};
+
+/// Callers of each kind that waits.
+const THREADS: usize = 60;
+/// POSIX locks are a process's, so that those who wait for one are processes.
+const PROCESSES: usize = 10;
+
+/// Hundreds of callers who wait.
+struct Crowd {
+    threads: Vec<(Kind, JoinHandle<Result<(), Errno>>)>,
+    processes: Vec<Child>,
+    _files: tempfile::TempDir,
+}
+
+impl Crowd {
+    fn gather(range: &Range) -> Crowd {
+        let files = tempfile::tempdir().unwrap();
+        let mut threads = Vec::new();
+        for kind in Kind::waiting().filter(|kind| *kind != Kind::Posix) {
+            threads.extend((0..THREADS).map(|_| {
+                let mailboxes = range.mailboxes();
+                (kind, aside(move || kind.wait(&mailboxes)))
+            }));
+        }
+        let processes = (0..PROCESSES)
+            .map(|place| Target::start(range, Kind::Posix, files.path().join(place.to_string())).child)
+            .collect();
+        for (kind, expected) in
+            [(Kind::Read, 2 * THREADS), (Kind::Write, 2 * THREADS), (Kind::Flock, 2 * THREADS + PROCESSES)]
+        {
+            wait_for(&format!("{kind:?} and the like to wait"), || range.figure(kind) == expected as u64);
+        }
+        Crowd { threads, processes, _files: files }
+    }
+
+    /// Waits until everyone is back, with one of `errors`. Says how often each kind got which.
+    fn check(self, errors: &[Errno]) {
+        let mut seen = BTreeMap::<String, usize>::new();
+        let mut check = |kind: Kind, error: Errno| {
+            assert!(errors.contains(&error), "{kind:?}: {error:?}");
+            *seen.entry(format!("{kind:?} {error:?}")).or_default() += 1;
+        };
+        for (kind, thread) in self.threads {
+            check(kind, finish("a caller", thread).expect_err("there was nothing to come"));
+        }
+        for mut process in self.processes {
+            let status = reap(&mut process);
+            check(Kind::Posix, Errno::from_raw_os_error(status.code().expect("an exit code")));
+        }
+        eprintln!("{seen:#?}");
+    }
+}
+
+/// What a caller gets whose mount is gone: from the daemon that ends, from the kernel that gave the request up, and from
+/// the kernel that has nobody to ask.
+const GONE: [Errno; 2] = [Errno::NOTCONN, Errno::CONNABORTED];
+
+#[test]
+fn a_killed_daemon_leaves_nobody_waiting() {
+    let Some(mut range) = Range::new() else { return };
+    let crowd = Crowd::gather(&range);
+    let path = range.mailboxes().join("empty");
+    range.mount.signal(Signal::KILL);
+    assert_eq!(range.mount.wait(), None);
+    crowd.check(&GONE);
+    for flags in [OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR] {
+        let result = rustix::fs::open(&path, flags, rustix::fs::Mode::empty());
+        assert_eq!(result.unwrap_err(), Errno::NOTCONN, "whoever comes later is told at once");
+    }
+    assert!(range.mount.in_table(), "as the kernel keeps it; mounting there again clears it");
+}
+
+#[test]
+fn sigterm_and_sigint_end_the_mount_under_those_who_wait() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let Some(mut range) = Range::new() else { return };
+        let crowd = Crowd::gather(&range);
+        range.mount.signal(signal);
+        assert_eq!(range.mount.wait(), Some(0));
+        assert!(!range.mount.in_table());
+        crowd.check(&GONE);
+        assert!(!range.mount.path("mailboxes").exists());
+    }
+}
+
+#[test]
+fn an_idle_mount_can_be_unmounted_from_outside() {
+    for script in ["umount \"$1\"", "umount -l \"$1\"", "umount -f \"$1\"", "fusermount3 -u \"$1\""] {
+        let Some(mut mount) = common::mount() else { return };
+        mount.make_mailbox("box", &[]);
+        run(script, mount.dir());
+        assert_eq!(mount.wait(), Some(0), "{script}");
+        assert!(!mount.in_table(), "{script}");
+    }
+}
+
+#[test]
+fn umount_force_ends_the_waits() {
+    let Some(mut range) = Range::new() else { return };
+    let crowd = Crowd::gather(&range);
+    // Those who wait have files open, so that umount(8) may say "busy"; but they are told.
+    let mut umount = umount(&["-f"], range.mount.dir().to_owned());
+    reap(&mut umount);
+    crowd.check(&GONE);
+    assert_eq!(range.mount.wait(), Some(0));
+    assert!(!range.mount.in_table());
+}
+
+/// A lazy unmount takes the name away, and leaves those who have files open in peace: that is the kernel's doing, for
+/// every file system. What matters is that they can still be served, interrupted and killed, and that the daemon ends
+/// with the last of them.
+#[test]
+fn a_lazily_unmounted_tree_serves_those_who_are_in_it_and_ends_with_them() {
+    let Some(mut mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let stream = crate::tools::open(&path, crate::tools::BOTH);
+    let mut reader = crate::tools::shell("cat \"$1\"; :", &path);
+    mount.wait_for_figure("box", "waiting_readers", 1);
+    run("umount -l \"$1\"", mount.dir());
+    assert!(!mount.in_table() && !path.exists());
+    assert_eq!(rustix::io::write(&stream, b"still here"), Ok(10));
+    assert_eq!(common::output(std::mem::replace(&mut reader, idle())).stdout, b"still here");
+    reap(&mut reader);
+    let waiting = aside({
+        let stream = stream.try_clone().unwrap();
+        move || crate::tools::read(&stream, 99)
+    });
+    assert_eq!(rustix::io::write(&stream, b"through"), Ok(7));
+    assert_eq!(finish("the reader", waiting), Ok(b"through".to_vec()));
+    drop(stream);
+    assert_eq!(mount.wait(), Some(0));
+}
+
+#[test]
+fn ending_a_lazily_unmounted_tree_ends_the_waits_in_it() {
+    let Some(mut range) = Range::new() else { return };
+    let crowd = Crowd::gather(&range);
+    run("umount -l \"$1\"", range.mount.dir());
+    range.mount.signal(Signal::TERM);
+    crowd.check(&GONE);
+    assert_eq!(range.mount.wait(), Some(0));
+    assert!(!range.mount.in_table());
+}
+
+fn umount(options: &[&str], dir: PathBuf) -> Child {
+    Command::new("umount").args(options).arg(dir).stderr(Stdio::null()).spawn().unwrap()
+}
+
+fn idle() -> Child {
+    Command::new("true").spawn().unwrap()
+}

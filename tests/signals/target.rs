@@ -1,0 +1,195 @@
+//! Processes that wait in every way there is, to be shot at.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::common::{self, Mount};
+use crate::tools::{APPEND, BOTH, READ, TRUNC, WRITE, again, open, read, role};
+
+/// Ways of waiting. `Open` never waits in the daemon, and is interrupted all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Read,
+    ReadStream,
+    Write,
+    Append,
+    Flock,
+    Posix,
+    Ofd,
+    Open,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 8] = [
+        Kind::Read,
+        Kind::ReadStream,
+        Kind::Write,
+        Kind::Append,
+        Kind::Flock,
+        Kind::Posix,
+        Kind::Ofd,
+        Kind::Open,
+    ];
+
+    /// Those that wait.
+    pub(crate) fn waiting() -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().filter(|kind| *kind != Kind::Open)
+    }
+
+    /// The status file below `control/`, and its figure, that count those who wait so.
+    pub(crate) fn figure(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Read | Kind::ReadStream => ("mailboxes/empty/status", "waiting_readers"),
+            Kind::Write | Kind::Append => ("mailboxes/full/status", "waiting_writers"),
+            Kind::Flock | Kind::Posix | Kind::Ofd => ("status", "waiting_locks"),
+            Kind::Open => ("status", "waiting_readers"),
+        }
+    }
+
+    fn open(self, mailboxes: &Path) -> OwnedFd {
+        let (name, flags) = match self {
+            Kind::Read => ("empty", READ),
+            Kind::ReadStream => ("empty", BOTH),
+            Kind::Write => ("full", WRITE | TRUNC),
+            Kind::Append => ("full", WRITE | APPEND),
+            Kind::Flock | Kind::Posix | Kind::Ofd | Kind::Open => ("locked", BOTH),
+        };
+        open(&mailboxes.join(name), flags)
+    }
+
+    /// Waits; the error that ends it.
+    pub(crate) fn wait(self, mailboxes: &Path) -> Result<(), Errno> {
+        let file = self.open(mailboxes);
+        self.wait_on(&file, mailboxes)
+    }
+
+    fn wait_on(self, file: &OwnedFd, mailboxes: &Path) -> Result<(), Errno> {
+        match self {
+            Kind::Read | Kind::ReadStream => read(file, 99).map(drop),
+            Kind::Write | Kind::Append => rustix::io::write(file, b"message").map(drop),
+            Kind::Flock => rustix::fs::flock(file, FlockOperation::LockExclusive),
+            Kind::Posix => rustix::fs::fcntl_lock(file, FlockOperation::LockExclusive),
+            Kind::Ofd => lock_ofd(file),
+            Kind::Open => {
+                rustix::fs::open(mailboxes.join("locked"), OFlags::WRONLY | OFlags::TRUNC, Mode::empty())
+                    .map(drop)
+            }
+        }
+    }
+}
+
+/// `F_OFD_SETLKW` of the whole file.
+#[allow(unsafe_code)]
+fn lock_ofd(file: &OwnedFd) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    // SAFETY: the descriptor is open for as long as it is borrowed, and the call reads the structure, which outlives it.
+    let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLKW, &raw const whole) };
+    if result == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap()) }
+}
+
+/// What the targets wait for, and does not come: an empty mailbox, a full one, and one with all locks taken.
+pub(crate) struct Range {
+    pub(crate) mount: Mount,
+    _locks: [OwnedFd; 2],
+}
+
+impl Range {
+    pub(crate) fn new() -> Option<Range> {
+        let mount = common::mount()?;
+        mount.make_mailbox("empty", &[]);
+        fs::write(mount.make_mailbox("full", &[("maxmsg", "1")]), "full").unwrap();
+        let path = mount.make_mailbox("locked", &[]);
+        let locks = [open(&path, BOTH), open(&path, BOTH)];
+        // For the process, and for the descriptor: POSIX and OFD locks conflict with both kinds.
+        rustix::fs::flock(&locks[0], FlockOperation::NonBlockingLockExclusive).unwrap();
+        rustix::fs::fcntl_lock(&locks[1], FlockOperation::NonBlockingLockExclusive).unwrap();
+        Some(Range { mount, _locks: locks })
+    }
+
+    pub(crate) fn mailboxes(&self) -> PathBuf {
+        self.mount.path("mailboxes")
+    }
+
+    pub(crate) fn figure(&self, kind: Kind) -> u64 {
+        let (status, key) = kind.figure();
+        self.mount.figure(status, key)
+    }
+
+    /// Waits until nobody waits.
+    pub(crate) fn wait_until_nobody_waits(&self) {
+        for key in ["waiting_readers", "waiting_writers", "waiting_locks"] {
+            common::wait_for(&format!("{key} to be 0"), || self.mount.figure("status", key) == 0);
+        }
+    }
+}
+
+/// A process that waits, in one way, again and again. SIGUSR1 it survives: each call that fails with `EINTR` it tells by
+/// one byte in a file.
+pub(crate) struct Target {
+    pub(crate) child: Child,
+    pub(crate) kind: Kind,
+    told: PathBuf,
+}
+
+const TEST: &str = "target::plays_a_target";
+
+impl Target {
+    /// Starts one; `told` names a file of its own.
+    pub(crate) fn start(range: &Range, kind: Kind, told: PathBuf) -> Target {
+        File::create(&told).unwrap();
+        let number = Kind::ALL.iter().position(|other| *other == kind).unwrap();
+        let role = format!("{number} {} {}", range.mailboxes().display(), told.display());
+        let child = again(TEST, &role).stderr(Stdio::inherit()).spawn().unwrap();
+        Target { child, kind, told }
+    }
+
+    /// Calls that failed with `EINTR` so far.
+    pub(crate) fn interrupted(&self) -> u64 {
+        fs::metadata(&self.told).unwrap().len()
+    }
+
+    /// Sends a signal. It may have ended.
+    pub(crate) fn shoot(&self, signal: Signal) {
+        // Not reaped yet, so that its number is nobody else's.
+        kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), signal).unwrap();
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+/// Plays a target where this program was started as one, and is nothing otherwise.
+#[test]
+fn plays_a_target() {
+    let Some(role) = role() else { return };
+    let words: Vec<_> = role.split(' ').collect();
+    let (kind, mailboxes, told) =
+        (Kind::ALL[words[0].parse::<usize>().unwrap()], Path::new(words[1]), words[2]);
+    signal_hook::flag::register(libc::SIGUSR1, Arc::new(AtomicBool::new(false))).unwrap();
+    let told = File::options().append(true).open(told).unwrap();
+    let file = kind.open(mailboxes);
+    loop {
+        match kind.wait_on(&file, mailboxes) {
+            Ok(()) => {}
+            Err(Errno::INTR) => assert_eq!(rustix::io::write(&told, b"i"), Ok(1)),
+            // The number tells the one who started it.
+            Err(error) => std::process::exit(error.raw_os_error()),
+        }
+    }
+}

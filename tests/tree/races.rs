@@ -1,0 +1,86 @@
+//! Many processes after the same name at once: each call succeeds or fails as if it had been alone.
+
+use std::fs;
+
+use super::{BOTH, names};
+use crate::common;
+use crate::common::peer::Peer;
+
+const PROCESSES: usize = 16;
+
+fn crowd() -> Option<Vec<Peer>> {
+    (0..PROCESSES).map(|_| Peer::start()).collect()
+}
+
+#[test]
+fn of_sixteen_processes_exactly_one_creates_exclusively() {
+    let Some(mount) = common::mount() else { return };
+    let Some(mut peers) = crowd() else { return };
+    for kind in BOTH {
+        let dir = mount.path(kind);
+        let attempt = "def attempt(path):\n  try: os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)); return 1\n  except FileExistsError: return 0";
+        for peer in &mut peers {
+            peer.run(&format!("exec({attempt:?})"));
+        }
+        for peer in &mut peers {
+            peer.tell(&format!("[attempt({dir:?} + '/%d' % n) for n in range(100)]"));
+        }
+        let answers: Vec<String> = peers.iter_mut().map(Peer::answer).collect();
+        let won: Vec<Vec<u32>> = answers
+            .iter()
+            .map(|answer| {
+                assert!(answer.starts_with('['), "{answer}");
+                answer.trim_matches(['[', ']']).split(", ").map(|number| number.parse().unwrap()).collect()
+            })
+            .collect();
+        for n in 0..100 {
+            assert_eq!(won.iter().map(|won| won[n]).sum::<u32>(), 1, "creators of {kind}/{n}");
+        }
+        assert_eq!(names(&dir).len(), 100);
+    }
+}
+
+#[test]
+fn creating_and_removing_one_name_at_once_never_fails_for_anyone() {
+    let Some(mount) = common::mount() else { return };
+    let Some(mut peers) = crowd() else { return };
+    for kind in BOTH {
+        let path = mount.path(kind).join("name");
+        // `open` of a shell's `echo >`: creates the file or opens the one that is there. Removing may come too late.
+        let step = "def steps(path):\n  for n in range(500):\n    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))\n    try: os.unlink(path)\n    except FileNotFoundError: pass";
+        for peer in &mut peers {
+            peer.run(&format!("exec({step:?})"));
+        }
+        for peer in &mut peers {
+            peer.tell(&format!("steps({path:?})"));
+        }
+        for peer in &mut peers {
+            assert_eq!(peer.answer(), "None", "{kind}");
+        }
+        assert!(!path.exists() || fs::remove_file(&path).is_ok());
+    }
+    assert_eq!(mount.figure("status", "mailboxes"), 0);
+    assert_eq!(mount.figure("status", "segments"), 0);
+}
+
+#[test]
+fn sixteen_senders_at_once_lose_nothing() {
+    let Some(mount) = common::mount() else { return };
+    let Some(mut peers) = crowd() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    // Each send through an open of its own, as from a shell.
+    let send =
+        "def send(path, n):\n  fd = os.open(path, os.O_WRONLY)\n  os.write(fd, b'%05d' % n)\n  os.close(fd)";
+    for (number, peer) in peers.iter_mut().enumerate() {
+        peer.run(&format!("exec({send:?})"));
+        peer.tell(&format!("[send({path:?}, {number} * 100 + n) for n in range(100)] and None"));
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.answer(), "None");
+    }
+    let mut received: Vec<u32> =
+        (0..1600).map(|_| fs::read_to_string(&path).unwrap().parse().unwrap()).collect();
+    received.sort_unstable();
+    assert_eq!(received, (0..1600).collect::<Vec<_>>());
+    assert_eq!(mount.figure("mailboxes/box/status", "depth"), 0);
+}

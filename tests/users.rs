@@ -1,0 +1,295 @@
+//! Ordinary users: mounting as one, keeping others out or letting them in, and who may do what to whose.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use common::peer::Peer;
+use common::{Mount, OTHER, USER, have};
+
+/// A mount of an ordinary user's, through fusermount3, which only works where users may open the device.
+fn mount_as_user(options: &[&str]) -> Option<Mount> {
+    if !common::fuse_is_here() || !have("fusermount3") {
+        return None;
+    }
+    fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
+    let mount = common::mount_as(USER, options)?;
+    assert!(mount.in_table());
+    Some(mount)
+}
+
+/// A mount of root's that lets everyone in.
+fn mount_for_all() -> Option<Mount> {
+    let mount = common::mount_with(&["--allow-other"])?;
+    fs::set_permissions(mount.dir().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    Some(mount)
+}
+
+/// Two ordinary users' processes.
+fn users() -> Option<[Peer; 2]> {
+    Some([Peer::start_as(USER)?, Peer::start_as(OTHER)?])
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn opened(path: &Path, flags: &str) -> String {
+    format!("os.close(os.open({path:?}, os.{flags}))")
+}
+
+#[test]
+fn an_ordinary_user_mounts_and_uses_it_and_nobody_else_gets_in() {
+    let Some(mut mount) = mount_as_user(&[]) else { return };
+    let Some([mut user, mut other]) = users() else { return };
+    let (mailbox, segment) = (mount.mailbox("box"), mount.segment("segment"));
+    for kind in ["mailboxes", "segments", "control"] {
+        let stat = user.ask(&format!(
+            "(lambda s: (s.st_uid, s.st_gid, oct(s.st_mode)))(os.stat({:?}))",
+            mount.path(kind)
+        ));
+        let mode = if kind == "control" { "0o40555" } else { "0o40755" };
+        assert_eq!(stat, format!("({USER}, {USER}, '{mode}')"), "{kind}");
+    }
+    user.open("fd", &mailbox, "O_RDWR | os.O_CREAT");
+    assert_eq!(user.ask("os.write(fd, b'hello'), os.read(fd, 100)"), "(5, b'hello')");
+    user.open("seg", &segment, "O_RDWR | os.O_CREAT");
+    user.run("os.ftruncate(seg, 8192)");
+    user.run("map = mmap.mmap(seg, 8192)");
+    user.run("map[5000] = 7");
+    assert_eq!(user.ask("os.pread(seg, 1, 5000)"), "b'\\x07'");
+    assert_eq!(
+        user.ask(&format!("open({:?}).read().count('segment_path cached')", mount.path("control/status"))),
+        "1"
+    );
+
+    for path in [mount.dir().to_path_buf(), mailbox, mount.path("control/status")] {
+        assert_eq!(other.ask(&format!("os.stat({path:?})")), "EACCES");
+        assert_eq!(fs::metadata(&path).unwrap_err().kind(), std::io::ErrorKind::PermissionDenied, "root too");
+    }
+    user.run("map.close(); os.close(seg); os.close(fd)");
+    mount.signal(rustix::process::Signal::TERM);
+    assert_eq!(mount.wait(), Some(0));
+    assert!(!mount.in_table());
+}
+
+#[test]
+fn an_ordinary_users_mount_ends_by_fusermount() {
+    let Some(mut mount) = mount_as_user(&[]) else { return };
+    let status = Command::new("fusermount3").arg("-u").arg(mount.dir()).uid(USER).gid(USER).status().unwrap();
+    assert!(status.success());
+    assert_eq!(mount.wait(), Some(0));
+    assert!(!mount.in_table());
+}
+
+#[test]
+fn letting_others_in_takes_roots_permission() {
+    if !common::fuse_is_here() || !have("fusermount3") {
+        return;
+    }
+    fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
+    let permitted = fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
+    if permitted.lines().any(|line| line.trim() == "user_allow_other") {
+        eprintln!("SKIP: /etc/fuse.conf permits it to everyone");
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    chmod(temp.path(), 0o755);
+    let dir = temp.path().join("mnt");
+    fs::create_dir(&dir).unwrap();
+    chown(&dir, Some(USER), Some(USER)).unwrap();
+    let mut command = common::ipcfs();
+    command.args(["mount", "-f", "--allow-other"]).arg(&dir).uid(USER).gid(USER);
+    let out = common::output(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.contains("--allow-other") && said.contains("user_allow_other >> /etc/fuse.conf"), "{said}");
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(dir.to_str().unwrap()));
+}
+
+#[test]
+fn w_is_the_right_to_send_and_r_the_right_to_receive() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    let path = mount.mailbox("inbox");
+    owner.run(&opened(&path, "O_CREAT | os.O_WRONLY"));
+    for (mode, sends, receives) in [
+        (0o622, "None", "EACCES"),
+        (0o644, "EACCES", "None"),
+        (0o600, "EACCES", "EACCES"),
+        (0o666, "None", "None"),
+        (0o606, "None", "None"),
+        (0o660, "EACCES", "EACCES"),
+    ] {
+        owner.run(&format!("os.chmod({path:?}, {mode})"));
+        assert_eq!(other.ask(&opened(&path, "O_WRONLY")), sends, "{mode:o}");
+        assert_eq!(other.ask(&opened(&path, "O_RDONLY")), receives, "{mode:o}");
+        let both = if sends == receives { sends } else { "EACCES" };
+        assert_eq!(other.ask(&opened(&path, "O_RDWR")), both, "{mode:o}");
+        owner.run(&opened(&path, "O_RDWR"));
+    }
+    owner.run(&format!("os.chmod({path:?}, 0o622)"));
+    other.open("fd", &path, "O_WRONLY");
+    assert_eq!(other.ask("os.write(fd, b'from the other')"), "14");
+    owner.open("fd", &path, "O_RDONLY");
+    assert_eq!(owner.ask("os.read(fd, 100)"), "b'from the other'");
+    assert_eq!(other.ask("os.read(fd, 100)"), "EBADF");
+    // A right is asked for at open, and lasts as long as the descriptor.
+    owner.run(&format!("os.chmod({path:?}, 0o600)"));
+    assert_eq!(other.ask("os.write(fd, b'x')"), "1");
+    assert_eq!(other.ask(&opened(&path, "O_WRONLY")), "EACCES");
+    for call in [
+        format!("os.chmod({path:?}, 0o666)"),
+        format!("os.utime({path:?}, (1, 1))"),
+        format!("os.chown({path:?}, {OTHER}, -1)"),
+    ] {
+        assert_eq!(other.ask(&call), "EPERM", "{call}");
+    }
+}
+
+#[test]
+fn segments_keep_to_their_modes_and_to_the_rights_of_each_descriptor() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    let path = mount.segment("s");
+    owner.open("fd", &path, "O_CREAT | os.O_RDWR");
+    owner.run("os.ftruncate(fd, 4096)");
+    owner.run(&format!("os.chmod({path:?}, 0o644)"));
+    assert_eq!(other.ask(&opened(&path, "O_RDWR")), "EACCES");
+    assert_eq!(other.ask(&format!("os.truncate({path:?}, 0)")), "EACCES");
+    other.open("fd", &path, "O_RDONLY");
+    assert_eq!(other.ask("mmap.mmap(fd, 4096)"), "EACCES", "a shared mapping that can be written");
+    other.run("map = mmap.mmap(fd, 4096, mmap.MAP_SHARED, mmap.PROT_READ)");
+    owner.run("map = mmap.mmap(fd, 4096)");
+    owner.run("map[9] = 9");
+    assert_eq!(other.ask("map[9], os.pread(fd, 1, 9)"), "(9, b'\\t')");
+    owner.run(&format!("os.chmod({path:?}, 0o600)"));
+    assert_eq!(other.ask(&opened(&path, "O_RDONLY")), "EACCES");
+    // What a write takes away, it takes from others' files too.
+    owner.run(&format!("os.chmod({path:?}, 0o6777)"));
+    other.open("fd", &path, "O_WRONLY");
+    assert_eq!(other.ask("os.write(fd, b'x')"), "1");
+    assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o777);
+}
+
+#[test]
+fn in_the_shared_folders_everyone_removes_only_what_is_his() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    for kind in ["mailboxes", "segments"] {
+        let (path, theirs) = (mount.path(kind).join("file"), mount.path(kind).join("theirs"));
+        owner.run(&opened(&path, "O_CREAT | os.O_RDWR"));
+        other.run(&opened(&theirs, "O_CREAT | os.O_RDWR"));
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (USER, USER));
+        for call in [
+            format!("os.unlink({path:?})"),
+            format!("os.rename({path:?}, {theirs:?})"),
+            format!("os.rename({theirs:?}, {path:?})"),
+        ] {
+            assert_eq!(other.ask(&call), "EPERM", "{call}");
+        }
+        owner.run(&format!("os.unlink({path:?})"));
+        other.run(&format!("os.rename({theirs:?}, {path:?})"));
+        other.run(&format!("os.unlink({path:?})"));
+        // In a folder of one's own, its mode decides.
+        let folder = mount.path(kind).join("folder");
+        owner.run(&format!("os.mkdir({folder:?}, 0o755)"));
+        assert_eq!(other.ask(&opened(&folder.join("x"), "O_CREAT | os.O_RDWR")), "EACCES");
+        owner.run(&format!("os.chmod({folder:?}, 0o777)"));
+        other.run(&opened(&folder.join("x"), "O_CREAT | os.O_RDWR"));
+        owner.run(&format!("os.unlink({:?})", folder.join("x")));
+        assert_eq!(other.ask(&format!("os.rmdir({folder:?})")), "EPERM");
+    }
+    assert_eq!(
+        owner.ask(&format!("os.mkdir({:?})", mount.path("new"))),
+        "EACCES",
+        "the root is the mounter's"
+    );
+}
+
+#[test]
+fn a_private_folder_hides_what_is_in_it_and_so_does_its_mirror_in_control() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    for (kind, config) in [("mailboxes", "maxmsg"), ("segments", "size_max")] {
+        let (folder, mirror) =
+            (mount.path(kind).join("private"), mount.path("control").join(kind).join("private"));
+        owner.run(&format!("os.mkdir({folder:?}, 0o700)"));
+        owner.run(&opened(&folder.join("secret"), "O_CREAT | os.O_RDWR"));
+        owner.run(&format!("os.chmod({:?}, 0o666)", folder.join("secret")));
+        for dir in [&folder, &mirror] {
+            assert_eq!(owner.ask(&format!("os.listdir({dir:?})")), "['secret']");
+            for call in [format!("os.listdir({dir:?})"), format!("os.stat({:?})", dir.join("secret"))] {
+                assert_eq!(other.ask(&call), "EACCES", "{call}");
+            }
+        }
+        for file in [format!("secret/config/{config}"), String::from("secret/status")] {
+            assert_eq!(other.ask(&opened(&mirror.join(&file), "O_RDONLY")), "EACCES");
+            owner.run(&opened(&mirror.join(&file), "O_RDONLY"));
+        }
+        owner.run(&format!("os.chmod({folder:?}, 0o711)"));
+        other.run(&opened(&folder.join("secret"), "O_RDWR"));
+        for dir in [&folder, &mirror] {
+            assert_eq!(other.ask(&format!("os.listdir({dir:?})")), "EACCES");
+            other.run(&format!("os.stat({:?}) and None", dir.join("secret")));
+        }
+    }
+}
+
+#[test]
+fn only_the_owner_changes_the_settings() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    for (file, config) in [("mailboxes/m", "maxmsg"), ("segments/s", "size_max")] {
+        let (path, config) = (mount.path(file), mount.path("control").join(file).join("config").join(config));
+        owner.run(&opened(&path, "O_CREAT | os.O_RDWR"));
+        owner.run(&format!("os.chmod({path:?}, 0o666)"));
+        let set = |value: &str| format!("open({config:?}, 'w').write('{value}')");
+        assert_eq!(owner.ask(&set("77\\n")), "3");
+        assert_eq!(other.ask(&set("88\\n")), "EACCES");
+        assert_eq!(other.ask(&format!("open({config:?}).read()")), "77\\n");
+        for call in [format!("os.chmod({config:?}, 0o666)"), format!("os.chown({config:?}, {OTHER}, -1)")] {
+            assert_eq!(other.ask(&call), "EPERM");
+        }
+        chown(&path, Some(OTHER), None).unwrap();
+        assert_eq!(other.ask(&set("88\\n")), "3", "they go with the object to its new owner");
+        assert_eq!(owner.ask(&set("77\\n")), "EACCES");
+    }
+}
+
+#[test]
+fn status_names_who_waits() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    let path = mount.make_mailbox("m", &[("maxmsg", "1")]);
+    chmod(&path, 0o666);
+    owner.open("fd", &path, "O_RDONLY");
+    owner.tell("os.read(fd, 10)");
+    mount.wait_for_figure("m", "waiting_readers", 1);
+    let status = || fs::read_to_string(mount.path("control/mailboxes/m/status")).unwrap();
+    let line =
+        |role: &str, peer: &Peer, uid: u32| format!("\nwaiting {role} pid {} uid {uid} since ", peer.pid());
+    assert!(status().contains(&line("reader", &owner, USER)), "{}", status());
+    other.open("fd", &path, "O_WRONLY");
+    assert_eq!(other.ask("os.write(fd, b'taken')"), "5");
+    assert_eq!(owner.answer(), "b'taken'");
+    assert!(!status().contains("waiting reader pid"));
+    assert_eq!(other.ask("os.write(fd, b'waits')"), "5");
+    other.tell("os.write(fd, b'more')");
+    mount.wait_for_figure("m", "waiting_writers", 1);
+    assert!(status().contains(&line("writer", &other, OTHER)), "{}", status());
+    let since =
+        status().lines().find_map(|line| line.rsplit_once(" since ").map(|(_, at)| at.to_owned())).unwrap();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    let since: f64 = since.parse().unwrap();
+    assert!(since <= now && since > now - common::PATIENCE.as_secs_f64(), "{since}, {now}");
+    fs::read(&path).unwrap();
+    assert_eq!(other.answer(), "4");
+}
