@@ -114,7 +114,7 @@ impl Place {
     /// Checks that nothing is mounted and no daemon has been left behind.
     pub(crate) fn assert_nothing_left(&self) {
         assert_eq!(self.mounts(), 0, "{} is mounted", self.name());
-        assert_eq!(self.processes(), [], "left behind on {}", self.name());
+        assert_eq!(self.processes(), Vec::<u32>::new(), "left behind on {}", self.name());
     }
 
     /// Processes with the directory among their arguments.

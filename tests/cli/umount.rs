@@ -1,30 +1,12 @@
 //! `ipcfs umount`.
 
 use std::fs::{self, File};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
 use crate::common::{self, state_of, wait_for};
 use crate::place::{Place, has_ended, ipcfs, signal};
-
-/// A process that has standard input open on `path` and its working directory in `dir`.
-struct Holder(Child);
-
-impl Holder {
-    fn of(path: &std::path::Path, dir: &std::path::Path) -> Holder {
-        let mut command = Command::new("cat");
-        // Its output is never read, so that it neither ends nor needs a byte of the file.
-        Holder(command.arg("-").arg("/dev/fd/0").stdin(File::open(path).unwrap()).current_dir(dir).spawn().unwrap())
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 #[test]
 fn a_mount_is_ended_and_its_daemon_with_it() {
@@ -184,6 +166,5 @@ fn of_two_mounts_on_one_another_the_upper_goes_first() {
     place.sh("umount $DIR/mailboxes/inner");
     let what = format!("cannot unmount {}: it is in use by", place.name());
     did.failed(&what, &[&format!("mounted in it: {inner}")]);
-    let _ = Holder::of(&place.path("control/status"), place.dir());
     assert_eq!(place.ipcfs(&["umount"]).code, Some(0));
 }

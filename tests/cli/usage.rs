@@ -119,7 +119,7 @@ fn unknown_words_and_missing_ones_are_wrong_usage() {
     refused(&["mount", "--lazy", "a"], &["--lazy"]);
     refused(&["mount", "--threads", "1", "--threads", "2", "a"], &["--threads"]);
     refused(&["mount", ""], &["<DIR>"]);
-    let did = ipcfs::<&[&str]>(&[]);
+    let did = ipcfs([""; 0]);
     assert_eq!((did.code, did.stdout.as_str()), (Some(2), ""));
     assert!(did.stderr.contains("Usage: ipcfs <COMMAND>"), "{did:?}");
 }
