@@ -4,10 +4,12 @@
 //! each writer.
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
+// A path in Rust's quotes is one in Python's.
+#![allow(clippy::unnecessary_debug_formatting)]
 
 mod common;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use common::peer::Peer;
 use common::{Mount, wait_for};
@@ -34,7 +36,7 @@ fn make(kinds: &[(&str, &str)]) -> Vec<(Mount, PathBuf)> {
 }
 
 /// As many processes that have the file open as `fd`.
-fn peers<const N: usize>(file: &PathBuf) -> Option<[Peer; N]> {
+fn peers<const N: usize>(file: &Path) -> Option<[Peer; N]> {
     let peers: Option<Vec<Peer>> = (0..N).map(|_| Peer::start()).collect();
     let mut peers: [Peer; N] = peers?.try_into().unwrap();
     for peer in &mut peers {

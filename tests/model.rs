@@ -12,6 +12,8 @@ mod mailbox;
 mod plain;
 #[path = "model/reference.rs"]
 mod reference;
+#[path = "model/script.rs"]
+mod script;
 #[path = "model/tree.rs"]
 mod tree;
 #[path = "model/world.rs"]

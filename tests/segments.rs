@@ -4,6 +4,8 @@
 //! itself, and in the kernel's page cache: what a user sees must be the same.
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
+// A path in Rust's quotes is one in Python's.
+#![allow(clippy::unnecessary_debug_formatting)]
 
 mod common;
 

@@ -2,6 +2,8 @@
 //! listings, `control/` and races.
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
+// A path in Rust's quotes is one in Python's.
+#![allow(clippy::unnecessary_debug_formatting)]
 
 mod common;
 

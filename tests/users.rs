@@ -1,6 +1,8 @@
 //! Ordinary users: mounting as one, keeping others out or letting them in, and who may do what to whose.
 
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
+// A path in Rust's quotes is one in Python's.
+#![allow(clippy::unnecessary_debug_formatting)]
 
 mod common;
 
@@ -13,13 +15,16 @@ use std::process::{Command, Stdio};
 use common::peer::Peer;
 use common::{Mount, OTHER, USER, have};
 
+/// An ordinary user with a name: fusermount3 mounts for no others.
+const NOBODY: u32 = 65_534;
+
 /// A mount of an ordinary user's, through fusermount3, which only works where users may open the device.
 fn mount_as_user(options: &[&str]) -> Option<Mount> {
     if !common::fuse_is_here() || !have("fusermount3") {
         return None;
     }
     fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
-    let mount = common::mount_as(USER, options)?;
+    let mount = common::mount_as(NOBODY, options)?;
     assert!(mount.in_table());
     Some(mount)
 }
@@ -47,7 +52,7 @@ fn opened(path: &Path, flags: &str) -> String {
 #[test]
 fn an_ordinary_user_mounts_and_uses_it_and_nobody_else_gets_in() {
     let Some(mut mount) = mount_as_user(&[]) else { return };
-    let Some([mut user, mut other]) = users() else { return };
+    let (Some(mut user), Some(mut other)) = (Peer::start_as(NOBODY), Peer::start_as(OTHER)) else { return };
     let (mailbox, segment) = (mount.mailbox("box"), mount.segment("segment"));
     for kind in ["mailboxes", "segments", "control"] {
         let stat = user.ask(&format!(
@@ -55,7 +60,7 @@ fn an_ordinary_user_mounts_and_uses_it_and_nobody_else_gets_in() {
             mount.path(kind)
         ));
         let mode = if kind == "control" { "0o40555" } else { "0o40755" };
-        assert_eq!(stat, format!("({USER}, {USER}, '{mode}')"), "{kind}");
+        assert_eq!(stat, format!("({NOBODY}, {NOBODY}, '{mode}')"), "{kind}");
     }
     user.open("fd", &mailbox, "O_RDWR | os.O_CREAT");
     assert_eq!(user.ask("os.write(fd, b'hello'), os.read(fd, 100)"), "(5, b'hello')");
@@ -82,7 +87,8 @@ fn an_ordinary_user_mounts_and_uses_it_and_nobody_else_gets_in() {
 #[test]
 fn an_ordinary_users_mount_ends_by_fusermount() {
     let Some(mut mount) = mount_as_user(&[]) else { return };
-    let status = Command::new("fusermount3").arg("-u").arg(mount.dir()).uid(USER).gid(USER).status().unwrap();
+    let status =
+        Command::new("fusermount3").arg("-u").arg(mount.dir()).uid(NOBODY).gid(NOBODY).status().unwrap();
     assert!(status.success());
     assert_eq!(mount.wait(), Some(0));
     assert!(!mount.in_table());
@@ -103,9 +109,9 @@ fn letting_others_in_takes_roots_permission() {
     chmod(temp.path(), 0o755);
     let dir = temp.path().join("mnt");
     fs::create_dir(&dir).unwrap();
-    chown(&dir, Some(USER), Some(USER)).unwrap();
+    chown(&dir, Some(NOBODY), Some(NOBODY)).unwrap();
     let mut command = common::ipcfs();
-    command.args(["mount", "-f", "--allow-other"]).arg(&dir).uid(USER).gid(USER);
+    command.args(["mount", "-f", "--allow-other"]).arg(&dir).uid(NOBODY).gid(NOBODY);
     let out = common::output(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{said}");

@@ -12,6 +12,7 @@ use super::mount::default_threads;
 use super::size;
 use super::text::{self, reason, word};
 use crate::config::Limits;
+use crate::kernel::session;
 
 /// Oldest kernel that mounts: the first long-term one with all that the daemon asks of FUSE.
 const OLDEST: (u32, u32) = (5, 10);
@@ -138,7 +139,7 @@ fn device() -> Finding {
 
 fn fusermount() -> Finding {
     let what = "fusermount3";
-    let finding = match machine::program(what) {
+    let finding = match Some(session::fusermount()).filter(|path| path.is_file()) {
         None => Finding::new(what, Verdict::Missing, "not on PATH; users who are not root mount with it")
             .fix("apt-get install fuse3"),
         Some(path) if machine::is_setuid_root(&path) => Finding::ok(what, word(&path)),

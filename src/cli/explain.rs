@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rustix::io::Errno;
 
-use super::text::{reason, word};
+use super::text::{reason, without_number, word};
 use crate::daemon;
 use crate::kernel::session::MountError;
 
@@ -46,7 +46,7 @@ fn mount(error: &MountError) -> (String, String) {
             "leave it out, or let root permit it: echo user_allow_other >> /etc/fuse.conf".to_owned(),
         ),
         MountError::NoPassthrough(why) => (
-            format!("--segments=passthrough is not to be had: {why}"),
+            format!("--segments=passthrough is not to be had: {}", without_number(why)),
             "use --segments=auto, which takes the kernel's page cache where it must".to_owned(),
         ),
         MountError::Other(why) if why.contains("could not determine username") => (
@@ -54,7 +54,7 @@ fn mount(error: &MountError) -> (String, String) {
             "give the user a line in /etc/passwd, or mount as root".to_owned(),
         ),
         MountError::Other(why) => {
-            (why.trim().to_owned(), "see what this machine lacks: ipcfs doctor".to_owned())
+            (without_number(why.trim()), "see what this machine lacks: ipcfs doctor".to_owned())
         }
     }
 }

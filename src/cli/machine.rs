@@ -52,12 +52,6 @@ pub(super) fn is_in_first_user_namespace() -> bool {
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// A program on `PATH`.
-pub(super) fn program(name: &str) -> Option<PathBuf> {
-    let executable = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.mode() & 0o111 != 0);
-    env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(name)).find(executable)
-}
-
 /// Whether a program runs as root whoever starts it.
 pub(super) fn is_setuid_root(program: &Path) -> bool {
     program.metadata().is_ok_and(|m| m.uid() == 0 && m.permissions().mode() & 0o4000 != 0)

@@ -26,11 +26,17 @@ pub(super) fn complain(message: &str) {
 
 /// A system error in words, without the number Rust puts behind it.
 pub(super) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.find(" (os error ") {
-        Some(end) => text[..end].to_owned(),
-        None => text,
-    }
+    without_number(&error.to_string())
+}
+
+/// As [`reason`], for an error that is words already, with more behind it perhaps.
+pub(super) fn without_number(text: &str) -> String {
+    let cut = || {
+        let (before, rest) = text.split_once(" (os error ")?;
+        let (_number, after) = rest.split_once(')')?;
+        Some(format!("{before}{after}"))
+    };
+    cut().unwrap_or_else(|| text.to_owned())
 }
 
 /// A name for a terminal: control characters, backslashes and bytes that are not UTF-8 are escaped.
@@ -130,5 +136,7 @@ mod tests {
     #[test]
     fn reasons_have_no_numbers() {
         assert_eq!(reason(&io::Error::from_raw_os_error(2)), "No such file or directory");
+        assert_eq!(without_number("refused: No (os error 1) (as ever)"), "refused: No (as ever)");
+        assert_eq!(without_number("refused (os error"), "refused (os error");
     }
 }

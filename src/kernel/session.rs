@@ -156,7 +156,10 @@ fn explain(error: &io::Error) -> MountError {
     let text = text.trim();
     if text.contains("user_allow_other") {
         MountError::OtherRefused
-    } else if error.kind() == io::ErrorKind::NotFound {
+    } else if error.kind() == io::ErrorKind::NotFound
+        // What execvp(3) says of a program that is nowhere, if it was not let into some folder of PATH.
+        || (error.kind() == io::ErrorKind::PermissionDenied && !fusermount().is_file())
+    {
         MountError::NoFusermount
     } else {
         MountError::Other(String::from(text))

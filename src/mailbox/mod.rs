@@ -48,6 +48,8 @@ pub struct Mailbox {
     /// Open files that poll for something to read, and for room to write.
     polls_in: BTreeMap<HandleId, PollHandle>,
     polls_out: BTreeMap<HandleId, PollHandle>,
+    /// One of `polls_out` was told that there is no room, where nothing but the mount's memory lacked.
+    denied: bool,
     next_wait: u64,
     sent: u64,
     received: u64,
@@ -98,6 +100,7 @@ impl Mailbox {
             handles: Slab::new(),
             polls_in: BTreeMap::new(),
             polls_out: BTreeMap::new(),
+            denied: false,
             next_wait: 0,
             sent: 0,
             received: 0,
@@ -204,20 +207,23 @@ impl Mailbox {
         let Some(open) = self.handles.get(handle.0) else {
             return Ready { hangup: true, ..Ready::default() };
         };
+        let waiting = !self.queue.is_empty() || !self.writers.is_empty();
+        let ready = Ready {
+            readable: open.mode.reads() && (open.framing.ready() || waiting),
+            writable: open.mode.writes() && self.writable(memory),
+            hangup: self.removed,
+        };
         if let Some(poll) = arm {
             if open.mode.reads() {
                 self.polls_in.insert(handle, poll);
             }
             if open.mode.writes() {
+                self.denied &= !self.polls_out.is_empty();
+                self.denied |= !ready.writable && self.only_memory_lacks();
                 self.polls_out.insert(handle, poll);
             }
         }
-        let waiting = !self.queue.is_empty() || !self.writers.is_empty();
-        Ready {
-            readable: open.mode.reads() && (open.framing.ready() || waiting),
-            writable: open.mode.writes() && self.writable(memory),
-            hangup: self.removed,
-        }
+        ready
     }
 
     /// A waiting caller got a signal, or may wait no longer. False if it was answered already.
@@ -279,20 +285,32 @@ impl Mailbox {
                 cx.fx.reply(writer.ticket, Reply::Written(len as u32));
             }
         }
-        if !self.polls_out.is_empty() && self.writable(cx.memory) {
+        if self.polls_out.is_empty() {
+            return;
+        }
+        if self.writable(cx.memory) {
             for handle in std::mem::take(&mut self.polls_out).into_values() {
                 cx.fx.wake(handle);
             }
+            self.denied = false;
+        } else {
+            self.denied = self.only_memory_lacks();
         }
     }
 
     /// True while someone waits, or polls, for room that only the mount's memory can give: [`Mailbox::room_made`] must
-    /// be called when there is some.
-    pub fn starves(&self, memory: &Memory) -> bool {
+    /// be called when there is some. Says what was found when the memory was last looked at, because there may be some
+    /// by now, of which whoever freed it could not tell this mailbox.
+    pub fn starves(&self) -> bool {
         match self.writers.first() {
-            Some(writer) => self.fits(writer.body.len()) && !memory.has_room(writer.body.len()),
-            None => !self.polls_out.is_empty() && !memory.has_room(self.longest() as usize),
+            Some(writer) => self.fits(writer.body.len()),
+            None => self.denied && !self.polls_out.is_empty(),
         }
+    }
+
+    /// True if the memory has room by now for the first who starves.
+    pub fn could_feed(&self, memory: &Memory) -> bool {
+        memory.has_room(self.writers.first().map_or(self.longest() as usize, |writer| writer.body.len()))
     }
 
     /// The bounds in force.
@@ -372,6 +390,11 @@ impl Mailbox {
         }
         let longest = self.longest() as usize;
         !self.removed && self.writers.is_empty() && self.fits(longest) && memory.has_room(longest)
+    }
+
+    /// Why it is not writable: the mailbox's own bounds have room.
+    fn only_memory_lacks(&self) -> bool {
+        !self.removed && self.writers.is_empty() && self.fits(self.longest() as usize)
     }
 
     /// Room for a message that is not waiting yet: none while others wait before it.
@@ -458,7 +481,11 @@ impl Mailbox {
 
     fn wait_for_room(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         let error = match self.full {
-            WhenFull::Wait if call.nonblock => Error::WouldWait,
+            WhenFull::Wait if call.nonblock => {
+                // Whoever polls for changes only was told of room before, and now that there is none.
+                self.denied |= self.only_memory_lacks();
+                Error::WouldWait
+            }
             WhenFull::Wait if !cx.memory.hold(call.body.len()) => Error::NoMemory,
             WhenFull::Wait => {
                 let id = self.next_wait();

@@ -32,6 +32,8 @@ use crate::op::{
 
 /// What a control file reports as its size: no less than one reading of it gives, for programs that trust it.
 const STATUS_SIZE: u64 = 4096;
+/// Bytes of the line that `status` has for each caller who waits, or more.
+const WAITING_LINE: u64 = 80;
 
 /// What a place's object is, found anew each time.
 enum Found {
@@ -56,6 +58,7 @@ impl Tree {
 
     pub(super) fn control_entry(&self, place: Place) -> Result<Entry, Error> {
         let ino = place.ino();
+        let mut size = STATUS_SIZE;
         let (owner, folder, mode) = match (self.find_control(place.object)?, place.slot) {
             (Found::Folder(meta), Slot::Top) => (meta.clone(), true, meta.mode & 0o555),
             (Found::Folder(meta), Slot::File(0)) if place.object == ROOT => (meta, false, 0o444),
@@ -63,12 +66,16 @@ impl Tree {
             (Found::Object(_, meta), Slot::Top | Slot::Config) => (meta, true, 0o555),
             (Found::Object(child, meta), Slot::File(index)) => {
                 let writable = child.writable(index).ok_or(Error::NotFound)?;
+                if let Child::Mailbox(file) = &child {
+                    let counts = file.state.lock().queue.counts();
+                    size += (counts.waiting_readers + counts.waiting_writers) * WAITING_LINE;
+                }
                 (meta, false, if writable { 0o644 } else { 0o444 })
             }
         };
         let attr = Attr {
             ino,
-            size: if folder { 0 } else { STATUS_SIZE },
+            size: if folder { 0 } else { size },
             blocks: 0,
             atime: owner.atime,
             mtime: owner.mtime,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::Tree;
-use super::folders::{attr_of, entry};
+use super::folders::{attr_of, entry, folder_of};
 use super::handles::{Handle, Read, Target, Write};
+use super::names::Names;
 use super::nodes::Object;
 use super::objects::{Child, MailboxFile, SegmentFile, SegmentState};
 use super::place::Place;
@@ -103,7 +104,7 @@ impl Tree {
             }
             Object::Segment(file) => {
                 drop(names);
-                self.open_segment(node, &file, flags, now)
+                self.open_segment(node, &file, flags, caller.pid, now)
             }
         }
     }
@@ -119,8 +120,11 @@ impl Tree {
     ) -> Result<(Entry, Opened), Error> {
         let mut names = self.names.lock();
         let child = match self.new_file(&mut names, parent, name, mode, caller, now) {
-            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked.
-            Err(Error::Exists) if !flags.exclusive => return Err(Error::Stale),
+            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked;
+            // but once only, so that where the name comes and goes all the time it is opened here if it may be.
+            Err(Error::Exists) if !flags.exclusive => {
+                created_by_same(&names, parent, name, flags, caller).ok_or(Error::Stale)?
+            }
             other => other?,
         };
         let entry = entry(&mut names, &child, caller.pid, now);
@@ -136,7 +140,7 @@ impl Tree {
             }
             Child::Segment(file) => {
                 drop(names);
-                let opened = self.open_segment(entry.node, &file, flags, now)?;
+                let opened = self.open_segment(entry.node, &file, flags, caller.pid, now)?;
                 Ok((entry, opened))
             }
         }
@@ -303,7 +307,8 @@ impl Tree {
         }
     }
 
-    /// A segment's memory goes with its name and its last open file, whichever is later.
+    /// A segment's memory goes with its name and its last open file, whichever is later; or with the kernel's node,
+    /// where somebody else was about to open it when it lost its name.
     pub(super) fn free_if_unused(&self, state: &mut SegmentState) {
         if state.opens > 0 {
             return;
@@ -311,7 +316,7 @@ impl Tree {
         if let (Some(id), Some(backing)) = (state.backing.take(), &self.setup.backing) {
             backing.close(id);
         }
-        if !state.linked {
+        if !state.linked && !state.spared {
             state.segment.free();
         }
     }
@@ -332,13 +337,15 @@ impl Tree {
         node: NodeId,
         file: &Arc<SegmentFile>,
         flags: OpenFlags,
+        pid: u32,
         now: Timestamp,
     ) -> Result<Opened, Error> {
         let mut state = file.state.lock();
-        if !state.linked && state.opens == 0 {
+        if !state.linked && state.opens == 0 && !state.spared {
             // Its memory is gone; the name may have a new owner.
             return Err(Error::Stale);
         }
+        state.glances.clear(pid);
         let how = match &self.setup.backing {
             None => OpenAs::Cached,
             Some(backing) => {
@@ -388,4 +395,23 @@ impl Tree {
             self.free_if_unused(&mut state);
         }
     }
+}
+
+/// What the name that CREATE asks for leads to, where the kernel would let the caller open it for certain: he owns it,
+/// and the owner's bits grant what he asks for. The rights of others (groups, sticky folders) only the kernel knows; and
+/// what is to be cut it cuts itself, cached pages included.
+fn created_by_same(
+    names: &Names,
+    parent: NodeId,
+    name: &[u8],
+    flags: OpenFlags,
+    caller: Caller,
+) -> Option<Child> {
+    let folder = folder_of(names, parent).ok()?;
+    let child = names.folder(folder)?.get(name)?.clone();
+    let attr = attr_of(names, &child);
+    let wanted = if flags.read { 0o400 } else { 0 } | if flags.write { 0o200 } else { 0 };
+    let cuts = flags.truncate && attr.size > 0 && matches!(child, Child::Segment(_));
+    let granted = attr.uid == caller.uid && attr.mode & wanted == wanted;
+    (granted && !cuts && !child.is_folder()).then_some(child)
 }

@@ -9,7 +9,7 @@ use super::Tree;
 use super::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
 use super::names::{Kind, Names, ROOT, check_name};
 use super::nodes::Object;
-use super::objects::{Child, MailboxFile, MailboxState, SegmentFile, SegmentState};
+use super::objects::{Child, Glances, MailboxFile, MailboxState, SegmentFile, SegmentState};
 use super::place::{NAME, Place};
 use crate::mailbox::Mailbox;
 use crate::op::{
@@ -48,8 +48,14 @@ impl Tree {
     pub(super) fn forget(&self, items: &[(NodeId, u64)]) {
         let mut names = self.names.lock();
         for (node, count) in items {
-            if let Some(Object::Folder(ino)) = names.nodes.forget(*node, *count) {
-                names.drop_folder(ino);
+            match names.nodes.forget(*node, *count) {
+                Some(Object::Folder(ino)) => names.drop_folder(ino),
+                Some(Object::Segment(file)) => {
+                    let mut state = file.state.lock();
+                    state.spared = false;
+                    self.free_if_unused(&mut state);
+                }
+                Some(Object::Mailbox(_)) | None => {}
             }
         }
     }
@@ -105,7 +111,9 @@ impl Tree {
         let ino = Ino(names.fresh());
         let child = if segments {
             let segment = Segment::new((self.make_memory)()?, Arc::clone(&self.segment_budget));
-            let state = SegmentState { meta, segment, opens: 0, linked: true, backing: None, refusal: None };
+            let glances = Glances::default();
+            let (opens, linked, spared, backing, refusal) = (0, true, false, None, None);
+            let state = SegmentState { meta, segment, opens, linked, spared, glances, backing, refusal };
             Child::Segment(Arc::new(SegmentFile { ino, state: Mutex::new(state) }))
         } else {
             let mut limits = self.setup.limits.mailbox;
@@ -176,6 +184,7 @@ impl Tree {
             Child::Segment(file) => {
                 let mut state = file.state.lock();
                 state.linked = false;
+                state.spared = state.glances.meet(now);
                 state.meta.ctime = now;
                 self.free_if_unused(&mut state);
             }
@@ -262,7 +271,10 @@ pub(super) fn entry(names: &mut Names, child: &Child, pid: u32, now: Timestamp) 
             let fresh = NodeId(names.fresh());
             (names.nodes.look_up_mailbox(file, pid, now, || fresh), Validity::None)
         }
-        Child::Segment(_) => (names.nodes.look_up(child), Validity::None),
+        Child::Segment(file) => {
+            file.state.lock().glances.note(pid, now);
+            (names.nodes.look_up(child), Validity::None)
+        }
         Child::Folder(_) => (names.nodes.look_up(child), Validity::Long),
     };
     Entry { node, attr: attr_of(names, child), validity }

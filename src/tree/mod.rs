@@ -316,7 +316,7 @@ impl Tree {
     }
 
     fn note_starving(&self, file: &Arc<MailboxFile>, state: &mut MailboxState) {
-        if !state.starving && state.queue.starves(&self.memory) {
+        if !state.starving && state.queue.starves() {
             state.starving = true;
             let mut starving = self.starving.lock();
             starving.push(Arc::clone(file));
@@ -327,8 +327,8 @@ impl Tree {
     /// What follows from a request's effects: waits that ended leave the index, and memory that came free goes to the
     /// mailboxes that starve.
     ///
-    /// A mailbox puts itself on the list before it looks at the memory once more, and whoever frees memory does so before
-    /// he looks at the list; so one of the two sees the other.
+    /// A mailbox that found no memory puts itself on the list, whatever there is by then, before it looks at the memory
+    /// once more; and whoever frees memory does so before he looks at the list. So one of the two sees the other.
     fn settle(&self, own: Option<Ticket>, now: Timestamp, fx: &mut Effects) {
         while self.any_starving.load(Ordering::SeqCst) {
             let hungry = {
@@ -342,7 +342,7 @@ impl Tree {
                 state.starving = false;
                 state.queue.room_made(&mut Context { now, memory: &self.memory, fx });
                 self.note_starving(&file, &mut state);
-                again |= state.starving && !state.queue.starves(&self.memory);
+                again |= state.starving && state.queue.could_feed(&self.memory);
             }
             if !again {
                 break;

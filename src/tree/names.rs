@@ -210,10 +210,11 @@ impl Names {
     ) -> Result<Child, Error> {
         check_name(name)?;
         let holder = self.folders.get(&folder).ok_or(Error::NotFolder)?;
-        let child = holder.get(name).ok_or(Error::NotFound)?;
+        // First of all, because `control` is a name that is not kept here.
         if holder.kind == Kind::Root {
             return Err(Error::NotPermitted);
         }
+        let child = holder.get(name).ok_or(Error::NotFound)?;
         self.check_removable(child, as_folder)?;
         let child = self
             .folders
@@ -294,10 +295,10 @@ impl Names {
     fn movable(&self, from: (Ino, &[u8]), to: Ino) -> Result<Child, Error> {
         let source = self.folders.get(&from.0).ok_or(Error::NotFolder)?;
         let target = self.folders.get(&to).ok_or(Error::NotFolder)?;
-        let child = source.get(from.1).ok_or(Error::NotFound)?;
         if source.kind == Kind::Root {
             return Err(Error::NotPermitted);
         }
+        let child = source.get(from.1).ok_or(Error::NotFound)?;
         if source.kind != target.kind {
             return Err(Error::OtherKind);
         }

@@ -20,7 +20,7 @@ use crate::op::{Ino, NodeId, Timestamp};
 
 /// How long a looked-up node is left to the process that looked it up, in nanoseconds. Far longer than unlink(2) needs
 /// from its look-up to its lock.
-const GLANCE: u64 = 50_000_000;
+pub(super) const GLANCE: u64 = 50_000_000;
 
 /// Callers a pool remembers to have refused. More than will ever race for one mailbox; the oldest gives way.
 const KEPT: usize = 64;
@@ -172,13 +172,19 @@ impl Nodes {
         if let Object::Mailbox(file) = &node.object {
             let ino = file.ino;
             let pool = self.pools.get_mut(&ino)?;
+            let known = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.lookups > 0);
+            if !pool.nodes.iter().any(known) {
+                // Whoever a node is still kept for never came for it. He would find a fresh one all the same.
+                let last = self.nodes.remove(&id);
+                for (_, kept) in self.pools.remove(&ino)?.kept {
+                    self.nodes.remove(&kept);
+                }
+                return last.map(|node| node.object);
+            }
             if pool.kept.iter().any(|kept| kept.1 == id) {
                 return None;
             }
             pool.nodes.retain(|other| *other != id);
-            if pool.nodes.is_empty() {
-                self.pools.remove(&ino);
-            }
         }
         self.nodes.remove(&id).map(|node| node.object)
     }

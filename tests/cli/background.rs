@@ -105,7 +105,9 @@ fn directories_and_log_files_may_be_named_relative_to_where_mount_is_started() {
 #[test]
 fn a_directory_may_have_any_name() {
     let Some(place) = Place::new() else { return };
-    for odd in ["two words", "it's", "new\\nline", "back\\\\slash", "tab\\t", "\\377", "-dash", "quo\"te", "$HOME"] {
+    for odd in
+        ["two words", "it's", "new\\nline", "back\\\\slash", "tab\\t", "\\377", "-dash", "quo\"te", "$HOME"]
+    {
         // printf's own escapes, with `-` and `$` as they are.
         let script = format!(
             "d=$T/$(printf -- '{}x') && d=${{d%x}} && mkdir \"$d\" && $IPCFS mount \"$d\" && cd \"$T\" &&

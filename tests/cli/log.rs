@@ -3,30 +3,28 @@
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 
-use crate::common::{self, output, wait_for};
-use crate::place::{Did, Place, run};
+use crate::common::{self, wait_for};
+use crate::place::{Beside, Place, run};
 
 /// In no name and no other figure.
 const BODY: &str = "Zyzzyva-7319";
 
 /// Mounts with a log of that level in `log`.
 fn mount(place: &Place, level: &str) {
-    let did = run(common::ipcfs().args(["mount", "--log"]).arg(place.beside("log")).arg(place.dir()).env("RUST_LOG", level));
+    let did = run(common::ipcfs()
+        .args(["mount", "--log"])
+        .arg(place.beside("log"))
+        .arg(place.dir())
+        .env("RUST_LOG", level));
     assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
 }
 
 fn log(place: &Place) -> String {
     String::from_utf8_lossy(&fs::read(place.beside("log")).unwrap()).into_owned()
-}
-
-/// Runs a script beside the test.
-fn start(place: &Place, script: &str) -> Child {
-    place.script(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
 fn figure(place: &Place, key: &str) -> u64 {
@@ -99,12 +97,12 @@ fn no_message_body_is_ever_logged() {
     place.sh("timeout 60 head -c 4 $DIR/mailboxes/box");
 
     // A reader and a writer who wait, and those who are refused.
-    let reader = start(&place, "cat $DIR/mailboxes/box");
+    let reader = Beside::start(&mut place.script("exec cat $DIR/mailboxes/box"));
     waiting("waiting_readers");
     place.sh(&format!("echo {BODY} > $DIR/mailboxes/box; echo 1 > $DIR/control/mailboxes/box/config/maxmsg"));
-    assert_eq!(Did::from(output(reader)).stdout, sent);
+    assert_eq!(reader.finish().stdout, sent);
     place.sh(&format!("echo {BODY} > $DIR/mailboxes/box"));
-    let writer = start(&place, &format!("echo {BODY} > $DIR/mailboxes/box"));
+    let writer = Beside::start(&mut place.script(&format!("echo {BODY} > $DIR/mailboxes/box")));
     waiting("waiting_writers");
     let mut refused = OpenOptions::new();
     refused.write(true);
@@ -112,8 +110,10 @@ fn no_message_body_is_ever_logged() {
     let refused = std::io::Write::write(&mut refused.open(&box_).unwrap(), sent.as_bytes());
     assert_eq!(refused.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
     place.sh("cat $DIR/mailboxes/box");
-    assert_eq!(Did::from(output(writer)).code, Some(0));
-    place.sh(&format!("echo 4 > $DIR/control/mailboxes/box/config/msgsize; ! echo {BODY} > $DIR/mailboxes/box"));
+    assert_eq!(writer.finish().code, Some(0));
+    place.sh(&format!(
+        "echo 4 > $DIR/control/mailboxes/box/config/msgsize; ! echo {BODY} > $DIR/mailboxes/box"
+    ));
 
     // A segment's bytes are as private, and so is what stands in an attribute.
     place.sh(&format!("echo {BODY} > $DIR/segments/s && cat $DIR/segments/s && rm $DIR/segments/s"));

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
@@ -107,7 +107,9 @@ impl Place {
 
     /// How often the directory is in the mount table.
     pub(crate) fn mounts(&self) -> usize {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        // Mount points of others need not be UTF-8.
+        let table = fs::read("/proc/self/mountinfo").unwrap();
+        let table = String::from_utf8_lossy(&table);
         table.lines().filter(|line| line.split(' ').nth(4) == Some(self.name())).count()
     }
 
@@ -139,10 +141,39 @@ impl Drop for Place {
     }
 }
 
+/// A program that runs beside a test, and not beyond it.
+pub(crate) struct Beside(Option<Child>);
+
+impl Beside {
+    /// Starts it, with nothing to read.
+    pub(crate) fn start(command: &mut Command) -> Beside {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Beside(Some(command.spawn().unwrap()))
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    /// Waits for its end, under the watchdog.
+    pub(crate) fn finish(mut self) -> Did {
+        Did::from(common::output(self.0.take().unwrap()))
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
 /// Runs a program to its end, under the watchdog.
 pub(crate) fn run(command: &mut Command) -> Did {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    Did::from(common::output(child))
+    Beside::start(command).finish()
 }
 
 /// `ipcfs WORDS`

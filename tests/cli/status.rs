@@ -2,13 +2,12 @@
 
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::{self, state_of, wait_for};
-use crate::place::{Did, Place, ipcfs, run, signal};
+use crate::place::{Beside, Did, Place, ipcfs, run, signal};
 
 /// The lines of a table, each split into its columns.
 fn rows(table: &str) -> Vec<Vec<&str>> {
@@ -37,12 +36,10 @@ fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
 
 /// Mailboxes in folders and with odd names, messages in some, and segments.
 fn fill(place: &Place) {
-    place.sh(
-        "cd $DIR && mkdir -p mailboxes/team/deep segments/team && echo hello > mailboxes/jobs &&
+    place.sh("cd $DIR && mkdir -p mailboxes/team/deep segments/team && echo hello > mailboxes/jobs &&
         echo one > mailboxes/jobs && cat mailboxes/jobs > /dev/null && : > mailboxes/team/deep/empty &&
         echo x > 'mailboxes/two words' && chmod 0622 mailboxes/team/deep/empty &&
-        truncate -s 1M segments/team/frame && printf 12345 > segments/small",
-    );
+        truncate -s 1M segments/team/frame && printf 12345 > segments/small");
     for odd in [&b"new\nline"[..], b"not\xffutf8", b"esc\x1b[31m", b"back\\slash"] {
         fs::write(place.path("mailboxes").join(std::ffi::OsStr::from_bytes(odd)), "odd\n").unwrap();
     }
@@ -82,7 +79,7 @@ fn a_mounts_table_has_every_mailbox_and_segment_whatever_its_name() {
     let Some(place) = Place::new() else { return };
     place.mount(&["--memory", "8M", "--segment-memory", "16M"]);
     fill(&place);
-    let reader = place.script("cat $DIR/mailboxes/team/deep/empty").stdout(Stdio::piped()).spawn().unwrap();
+    let reader = Beside::start(&mut place.script("exec cat $DIR/mailboxes/team/deep/empty"));
     wait_for("the reader to wait", || {
         let status = fs::read_to_string(place.path("control/mailboxes/team/deep/empty/status")).unwrap();
         status.contains("waiting_readers 1\n")
@@ -93,26 +90,35 @@ fn a_mounts_table_has_every_mailbox_and_segment_whatever_its_name() {
     let table = &did.stdout;
     // `depth bytes readers writers sent received owner mode` behind each name.
     for line in [
-        "jobs              1      4        0        0     2         1  root   0644",
-        "two words         1      2        0        0     1         0  root   0644",
-        "team/deep/empty   0      0        1        0     0         0  root   0622",
-        "new\\nline         1      4        0        0     1         0  root   0644",
-        "not\\xffutf8       1      4        0        0     1         0  root   0644",
-        "esc\\x1b[31m       1      4        0        0     1         0  root   0644",
-        "back\\\\slash       1      4        0        0     1         0  root   0644",
+        "jobs 1 4 0 0 2 1 root 0644",
+        "two words 1 2 0 0 1 0 root 0644",
+        "team/deep/empty 0 0 1 0 0 0 root 0622",
+        "new\\nline 1 4 0 0 1 0 root 0644",
+        "not\\xffutf8 1 4 0 0 1 0 root 0644",
+        "esc\\x1b[31m 1 4 0 0 1 0 root 0644",
+        "back\\\\slash 1 4 0 0 1 0 root 0644",
     ] {
-        assert!(table.lines().any(|found| found == line), "no {line:?} in\n{table}");
+        assert!(rows(table).iter().any(|row| row.join(" ") == line), "no {line:?} in\n{table}");
     }
     let rows = rows(table);
     assert!(rows.contains(&vec!["team/frame", "1M", "0", "root", "0644"]), "{table}");
     assert!(rows.contains(&vec!["small", "5", "4K", "root", "0644"]), "{table}");
-    assert!(rows[1].starts_with(&[place.name(), "live", env!("CARGO_PKG_VERSION"), "dev", "7", "6"]), "{table}");
+    assert!(
+        rows[1].starts_with(&[place.name(), "live", env!("CARGO_PKG_VERSION"), "dev", "7", "6"]),
+        "{table}"
+    );
     let memory = table.lines().nth(2).unwrap();
-    assert!(memory.starts_with("memory ") && memory.contains(" of 8M for messages, 1M of 16M for segments ("), "{memory}");
-    assert!(table.bytes().all(|byte| byte == b'\n' || !byte.is_ascii_control()), "safe for a terminal: {table:?}");
+    assert!(
+        memory.starts_with("memory ") && memory.contains(" of 8M for messages, 1M of 16M for segments ("),
+        "{memory}"
+    );
+    assert!(
+        table.bytes().all(|byte| byte == b'\n' || !byte.is_ascii_control()),
+        "safe for a terminal: {table:?}"
+    );
 
     place.sh("echo bye > $DIR/mailboxes/team/deep/empty");
-    assert_eq!(common::output(reader).stdout, b"bye\n");
+    assert_eq!(reader.finish().stdout, "bye\n");
 }
 
 #[test]
@@ -156,7 +162,8 @@ fn json_has_the_numbers_of_a_mount() {
     let mailboxes = &whole["mailbox_list"];
     assert_eq!(mailboxes.as_array().unwrap().len(), 7);
     let jobs = named(mailboxes, "jobs");
-    for (key, value) in [("depth", 1), ("bytes", 4), ("sent", 2), ("received", 1), ("dropped", 0), ("uid", 0)] {
+    for (key, value) in [("depth", 1), ("bytes", 4), ("sent", 2), ("received", 1), ("dropped", 0), ("uid", 0)]
+    {
         assert_eq!(jobs[key], value, "{key} in {jobs:#}");
     }
     assert_eq!((&jobs["owner"], &jobs["mode"]), (&"root".into(), &"0644".into()));

@@ -1,12 +1,18 @@
 //! `ipcfs umount`.
 
 use std::fs::{self, File};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::common::{self, state_of, wait_for};
-use crate::place::{Place, has_ended, ipcfs, signal};
+use crate::common::{state_of, wait_for};
+use crate::place::{Beside, Place, has_ended, ipcfs, signal};
+
+fn is_open(pid: u32, path: &Path) -> bool {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    entries.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == path))
+}
 
 #[test]
 fn a_mount_is_ended_and_its_daemon_with_it() {
@@ -27,7 +33,9 @@ fn a_mount_is_ended_and_its_daemon_with_it() {
 fn what_is_no_mount_is_said_to_be_none() {
     let Some(place) = Place::new() else { return };
     let name = place.name();
-    place.ipcfs(&["umount"]).failed(&format!("{name} is not an ipcfs mount: nothing is mounted there"), &["ipcfs status"]);
+    place
+        .ipcfs(&["umount"])
+        .failed(&format!("{name} is not an ipcfs mount: nothing is mounted there"), &["ipcfs status"]);
     let missing = format!("{name}/missing");
     let why = format!("{missing} is not an ipcfs mount: No such file or directory");
     ipcfs(["umount", &missing]).failed(&why, &["ipcfs status"]);
@@ -41,7 +49,8 @@ fn a_path_within_a_mount_is_answered_with_the_mounts_own() {
     place.mount(&[]);
     let within = place.path("mailboxes");
     let why = format!("{} is not an ipcfs mount, but lies in one", within.display());
-    ipcfs(["umount".as_ref(), within.as_os_str()]).failed(&why, &[&format!("name the mount itself: {}\n", place.name())]);
+    ipcfs(["umount".as_ref(), within.as_os_str()])
+        .failed(&why, &[&format!("name the mount itself: {}\n", place.name())]);
     assert_eq!(place.mounts(), 1);
 }
 
@@ -49,24 +58,26 @@ fn a_path_within_a_mount_is_answered_with_the_mounts_own() {
 fn those_who_keep_it_busy_are_named() {
     let Some(place) = Place::new() else { return };
     place.mount(&[]);
-    place.sh("truncate -s 4096 $DIR/segments/frame; mkfifo $T/never; : > $DIR/mailboxes/jobs");
+    place.sh("truncate -s 4096 $DIR/segments/frame; : > $DIR/mailboxes/jobs");
     let daemon = place.daemon();
 
-    let mut reader = Command::new("cat").arg(place.path("mailboxes/jobs")).stdout(Stdio::null()).spawn().unwrap();
+    let reader = Beside::start(Command::new("cat").arg(place.path("mailboxes/jobs")));
     wait_for("the reader to wait", || {
         let status = fs::read_to_string(place.path("control/mailboxes/jobs/status")).unwrap();
         status.contains("waiting_readers 1\n")
     });
-    let mut sleeper = Command::new("sleep").arg("1000").current_dir(place.path("segments")).spawn().unwrap();
-    let frame = File::open(place.path("segments/frame")).unwrap();
-    let mut holder = Command::new("tail").args(["-f", "/dev/null"]).stdin(frame).spawn().unwrap();
+    let sleeper = Beside::start(Command::new("sleep").arg("1000").current_dir(place.path("segments")));
+    let holder = Beside::start(&mut place.script("exec tail -f /dev/null 3< $DIR/segments/frame"));
+    wait_for("the file to be open", || is_open(holder.id(), &place.path("segments/frame")));
 
     let did = place.ipcfs(&["umount"]);
     let what = format!("cannot unmount {}: it is in use by", place.name());
     did.failed(&what, &[&format!("ipcfs umount --lazy {}", place.name())]);
-    for (child, command, path) in
-        [(&reader, "cat", "mailboxes/jobs"), (&sleeper, "sleep", "segments"), (&holder, "tail", "segments/frame")]
-    {
+    for (child, command, path) in [
+        (&reader, "cat", "mailboxes/jobs"),
+        (&sleeper, "sleep", "segments"),
+        (&holder, "tail", "segments/frame"),
+    ] {
         let pid = child.id().to_string();
         let path = place.path(path).display().to_string();
         let words = [pid.as_str(), command, path.as_str()];
@@ -74,14 +85,12 @@ fn those_who_keep_it_busy_are_named() {
         assert!(named, "{words:?} is missing in {}", did.stderr);
     }
     // Named were those three, and it is still there.
-    let indented = did.stderr.lines().filter(|line| line.starts_with("  ") && !line.contains("end them")).count();
+    let indented =
+        did.stderr.lines().filter(|line| line.starts_with("  ") && !line.contains("end them")).count();
     assert_eq!(indented, 3, "{}", did.stderr);
     assert_eq!(place.daemon(), daemon);
 
-    for child in [&mut reader, &mut sleeper, &mut holder] {
-        child.kill().unwrap();
-        common::reap(child);
-    }
+    drop((reader, sleeper, holder));
     let did = place.ipcfs(&["umount"]);
     assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
     place.assert_nothing_left();

@@ -65,7 +65,8 @@ fn help_names_every_subcommand() {
 
 #[test]
 fn each_subcommand_has_help_with_its_options() {
-    let mount: Vec<&str> = BAD.iter().map(|(option, ..)| *option).chain(["--foreground", "--allow-other"]).collect();
+    let mount: Vec<&str> =
+        BAD.iter().map(|(option, ..)| *option).chain(["--foreground", "--allow-other"]).collect();
     let cases: [(&str, &[&str]); 4] = [
         ("mount", &mount),
         ("umount", &["<DIR>", "--lazy"]),
@@ -160,7 +161,10 @@ fn values_on_the_bounds_are_taken() {
         "--segments=cached",
     ] {
         let did = ipcfs(["mount", given, "/nonexistent/dir"]);
-        did.failed("cannot mount on /nonexistent/dir: there is no such directory", &["mkdir -p /nonexistent/dir"]);
+        did.failed(
+            "cannot mount on /nonexistent/dir: there is no such directory",
+            &["mkdir -p /nonexistent/dir"],
+        );
     }
 }
 

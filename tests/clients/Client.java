@@ -43,8 +43,6 @@ final class Client {
                 return Files.readAllBytes(path);
             case "readString":
                 return Files.readString(path).getBytes(StandardCharsets.UTF_8);
-            case "readAllLines":
-                return unlines(String.join("\n", Files.readAllLines(path)));
             case "lines":
                 try (var lines = Files.lines(path)) {
                     return unlines(lines.collect(Collectors.joining("\n")));

@@ -79,21 +79,22 @@ static void transmit(const char *api, const char *path, size_t length) {
         check(write(descriptor(path, O_WRONLY), buffer, length) == (ssize_t)length, "write");
     } else if (!strcmp(api, "append")) {
         check(write(descriptor(path, O_WRONLY | O_APPEND), buffer, length) == (ssize_t)length, "write");
-    } else if (!strcmp(api, "pwrite")) {
-        check(pwrite(descriptor(path, O_WRONLY), buffer, length, 0) == (ssize_t)length, "pwrite");
     } else if (!strcmp(api, "stream")) {
         check(write(descriptor(path, O_RDWR), buffer, length) == (ssize_t)length, "write");
     } else if (!strcmp(api, "dprintf")) {
         check(dprintf(descriptor(path, O_WRONLY), "%.*s", (int)length, buffer) == (int)length, "dprintf");
     } else {
         FILE *file = stream(path, !strcmp(api, "fprintf_append") ? "a" : "w");
+        static char space[ENOUGH];
+        if (!strcmp(api, "setvbuf"))
+            check(setvbuf(file, space, _IOFBF, sizeof space) == 0, "setvbuf");
         if (!strcmp(api, "fputc")) {
             for (size_t at = 0; at < length; at++)
                 check(fputc(buffer[at], file) != EOF, "fputc");
         } else if (!strcmp(api, "fwrite")) {
             check(fwrite(buffer, 1, length, file) == length, "fwrite");
         } else {
-            check(!strncmp(api, "fprintf", 7), api);
+            check(!strncmp(api, "fprintf", 7) || !strcmp(api, "setvbuf"), api);
             fprintf(file, "%.*s", (int)(length / 2), buffer);
             fprintf(file, "%.*s", (int)(length - length / 2), buffer + length / 2);
         }

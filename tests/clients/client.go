@@ -1,5 +1,5 @@
 // client API MAILBOX receives one message and prints it; with a FILE behind, it sends that as one message.
-// client many MAILBOX N blocks N goroutines, prints how many threads that took, and then what each received.
+// client many MAILBOX N blocks N goroutines, prints how many of them hold no thread, and then what each received.
 // client deadline MAILBOX lets a read's deadline pass on an empty mailbox, and then receives.
 // Nothing but Go's own packages.
 package main
@@ -33,16 +33,6 @@ var receive = map[string]func(path string) []byte{
 		buffer := make([]byte, enough)
 		return buffer[:must(file.Read(buffer))]
 	},
-	"readAt": func(path string) []byte {
-		file := must(os.Open(path))
-		defer file.Close()
-		buffer := make([]byte, enough)
-		n, err := file.ReadAt(buffer, 0)
-		if err != nil && err != io.EOF {
-			panic(err)
-		}
-		return buffer[:n]
-	},
 	"stream": func(path string) []byte {
 		file := must(os.OpenFile(path, os.O_RDWR, 0))
 		defer file.Close()
@@ -69,7 +59,6 @@ var receive = map[string]func(path string) []byte{
 		must(io.Copy(os.Stdout, file))
 		return nil
 	},
-	"deadline": deadline,
 }
 
 var send = map[string]func(path string, text []byte){
@@ -102,7 +91,7 @@ var send = map[string]func(path string, text []byte){
 	},
 	"fprint": func(path string, text []byte) {
 		file := must(os.Create(path))
-		fmt.Fprint(file, string(text))
+		must(fmt.Fprint(file, string(text)))
 		check(file.Close())
 	},
 }
@@ -110,6 +99,8 @@ var send = map[string]func(path string, text []byte){
 func main() {
 	api, path := os.Args[1], os.Args[2]
 	switch {
+	case api == "deadline":
+		must(os.Stdout.Write(deadline(path)))
 	case api == "many":
 		many(path, must(strconv.Atoi(os.Args[3])))
 	case len(os.Args) > 3:
@@ -144,20 +135,14 @@ func many(path string, count int) {
 			got <- string(must(io.ReadAll(file)))
 		}()
 	}
-	// All are blocked, in the runtime's poller or in a system call, when each has been seen to be.
+	// A goroutine in "IO wait" holds no thread, as one in "syscall" would.
 	stacks := make([]byte, 64<<20)
-	for {
-		text := string(stacks[:runtime.Stack(stacks, true)])
-		if strings.Count(text, "[IO wait")+strings.Count(text, "[syscall") >= count {
-			break
-		}
-		time.Sleep(time.Millisecond)
+	waiting := 0
+	for patience := 0; waiting < count && patience < 3000; patience++ {
+		time.Sleep(10 * time.Millisecond)
+		waiting = strings.Count(string(stacks[:runtime.Stack(stacks, true)]), "[IO wait")
 	}
-	for _, line := range strings.Split(string(must(os.ReadFile("/proc/self/status"))), "\n") {
-		if strings.HasPrefix(line, "Threads:") {
-			fmt.Println(strings.TrimSpace(strings.TrimPrefix(line, "Threads:")))
-		}
-	}
+	fmt.Println(waiting)
 	done.Wait()
 	close(got)
 	for message := range got {

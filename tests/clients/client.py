@@ -1,10 +1,9 @@
-"""client.py API MAILBOX receives one message and prints it; with a TEXT behind, it sends that as one message.
+"""client.py API MAILBOX receives one message and prints it; with a FILE behind, it sends that as one message.
 
 Nothing but Python's own file objects and `os`.
 """
 
 import asyncio
-import json
 import os
 import pathlib
 import select
@@ -73,7 +72,10 @@ def asyncio_reader(path):
 
         def readable():
             loop.remove_reader(fd)
-            message.set_result(os.read(fd, 2 << 20))
+            try:
+                message.set_result(os.read(fd, 2 << 20))
+            except OSError as error:
+                message.set_exception(error)
 
         loop.add_reader(fd, readable)
         try:
@@ -136,11 +138,6 @@ def os_write(path, text):
 
 def pathlib_write(path, text):
     pathlib.Path(path).write_text(text)
-
-
-def json_dump(path, text):
-    with open(path, "w") as file:
-        json.dump(text, file)
 
 
 def main():

@@ -165,8 +165,8 @@ impl Mount {
 
     /// True while the mount point is in the mount table.
     pub fn in_table(&self) -> bool {
-        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        table.contains(&format!(" {} ", self.dir.display()))
+        let table = fs::read("/proc/self/mountinfo").unwrap();
+        String::from_utf8_lossy(&table).contains(&format!(" {} ", self.dir.display()))
     }
 }
 

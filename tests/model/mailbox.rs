@@ -308,7 +308,7 @@ impl Pair {
     }
 
     fn note_starving(&mut self) {
-        self.starving |= self.mailbox.starves(&self.memory);
+        self.starving |= self.mailbox.starves();
     }
 
     /// What must hold after every operation.
@@ -371,7 +371,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(config(3000))]
+    #![proptest_config(config(8000))]
 
     #[test]
     fn a_mailbox_does_what_a_queue_of_vectors_does(steps in steps()) {

@@ -148,7 +148,7 @@ fn a_message_that_is_awaited_needs_no_memory() {
     let reader = aside(move || read(reader, LONGEST));
     mount.wait_for_figure("box", "waiting_readers", 1);
     fill(&mount);
-    send(&path, &[1; LONGEST]);
+    send(&path, &vec![1; LONGEST]);
     assert_eq!(finish("the read", reader).map(|message| message.len()), Ok(LONGEST));
     // And a reader takes from a writer whom only the lack of memory keeps out.
     let writer = open(&path, WRITE);

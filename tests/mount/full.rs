@@ -137,7 +137,9 @@ fn any_of_many_waiting_writers_can_be_killed() {
     for expected in ["0", "3", "4", "5", "8", "9", "10"] {
         assert_eq!(receive_text(&path), format!("{expected}\n"), "and the others keep their places");
     }
-    writers.into_iter().for_each(|mut writer| drop(reap(&mut writer)));
+    for mut writer in writers {
+        reap(&mut writer);
+    }
 }
 
 #[test]
@@ -195,5 +197,7 @@ fn a_writer_who_waits_on_dev_stdout_holds_up_nobody() {
     reap(&mut reopened);
     mount.wait_for_figure("box", "waiting_writers", 1);
     assert_eq!([receive_text(&path), receive_text(&path)], ["0\n", "1\n"]);
-    writers.into_iter().for_each(|mut writer| assert!(reap(&mut writer).success()));
+    for mut writer in writers {
+        assert!(reap(&mut writer).success());
+    }
 }

@@ -64,7 +64,9 @@ fn opening_writing_and_closing_at_once_never_fails() {
     let mut openers: Vec<_> = (0..PROCESSES).map(start).collect();
     let failed = openers.iter_mut().map(reap).filter(|status| !status.success()).count();
     done.store(true, Ordering::Relaxed);
-    others.into_iter().for_each(|other| finish("a process that looks on", other));
+    for other in others {
+        finish("a thread that looks on", other);
+    }
     assert_eq!(failed, 0, "their errors are above");
     assert_eq!(mount.figure("mailboxes/box/status", "sent"), (PROCESSES * ROUNDS) as u64);
 }

@@ -244,7 +244,7 @@ fn an_end_of_file_between_messages_loses_no_edge() {
         while all.len() < 1_000 {
             match read(&reader, 3) {
                 Ok(part) if part.is_empty() => {
-                    all.push(String::from_utf8(std::mem::take(&mut message)).unwrap())
+                    all.push(String::from_utf8(std::mem::take(&mut message)).unwrap());
                 }
                 Ok(part) => message.extend(part),
                 Err(error) => {

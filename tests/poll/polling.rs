@@ -138,11 +138,14 @@ fn a_writer_who_waits_is_something_to_read() {
     assert_eq!(finish("the writer", writer), Ok(5000));
 }
 
+/// Something that makes room.
+type Change = fn(&Mount);
+
 #[test]
 fn room_wakes_whoever_polls_to_write() {
     let Some(mount) = common::mount() else { return };
     let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
-    let ways: [(&str, fn(&Mount)); 4] = [
+    let ways: [(&str, Change); 4] = [
         ("a receive", |mount| drop(receive(&mount.mailbox("box")))),
         ("raising maxmsg", |mount| set(mount, "box", "maxmsg", "2")),
         ("full fail", |mount| set(mount, "box", "full", "fail")),
@@ -169,14 +172,14 @@ fn room_wakes_whoever_polls_to_write() {
 fn a_reader_that_begins_to_wait_wakes_whoever_polls_to_write() {
     let Some(mount) = common::mount_with(&["--memory", "2M"]) else { return };
     let filler = mount.make_mailbox("filler", &[]);
-    while try_send(&filler, &[0; LONGEST]).is_ok() {}
+    while try_send(&filler, &vec![0; LONGEST]).is_ok() {}
     let path = mount.make_mailbox("box", &[]);
     let writer = open(&path, WRITE | NOWAIT);
     let waits = polls(&writer, OUT);
     let reader = open(&path, READ);
     let reader = aside(move || read(reader, LONGEST));
     assert_eq!(finish("the poller", waits), OUT);
-    assert_eq!(rustix::io::write(&writer, &[1; LONGEST]), Ok(LONGEST));
+    assert_eq!(rustix::io::write(&writer, &vec![1; LONGEST]), Ok(LONGEST));
     assert_eq!(finish("the reader", reader), Ok(vec![1; LONGEST]));
 }
 
@@ -185,7 +188,7 @@ fn memory_that_frees_elsewhere_wakes_whoever_polls_to_write() {
     let Some(mount) = common::mount_with(&["--memory", "2M"]) else { return };
     let filler = mount.make_mailbox("filler", &[]);
     for _ in 0..20 {
-        while try_send(&filler, &[0; LONGEST]).is_ok() {}
+        while try_send(&filler, &vec![0; LONGEST]).is_ok() {}
         let waits = ["one", "two", "three"].map(|name| {
             let path = mount.make_mailbox(name, &[]);
             polls(&open(&path, WRITE | NOWAIT), OUT)
@@ -238,7 +241,9 @@ fn of_many_who_poll_for_one_message_one_gets_it() {
         let got: Vec<_> = readers.iter().map(|reader| read(reader, 9)).collect();
         assert_eq!(got.iter().filter(|got| got.is_ok()).count(), 1, "round {round}: {got:?}");
         // The rest may still sleep: a message for each wakes them.
-        readers.iter().for_each(|_| send(&path, b"more"));
+        for _ in &readers {
+            send(&path, b"more");
+        }
         for wait in waits {
             assert_eq!(finish("a poller", wait), IN);
         }

@@ -8,13 +8,16 @@ use std::process::Stdio;
 use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 
-use super::{PAGE, create, errno, mounts, sharing};
+use super::{PAGE, create, errno, is_passthrough, mounts, sharing};
 use crate::common::peer::Peer;
 use crate::common::{self, Mount, wait_for};
 
 /// What the mounts here have for all segments.
 const ALL: u64 = 1 << 20;
 const OPTION: &str = "--segment-memory=1M";
+
+/// An ordinary user with a name, as fusermount3 wants one.
+const NOBODY: u32 = 65_534;
 
 fn used(mount: &Mount) -> u64 {
     mount.figure("status", "segment_used")
@@ -40,7 +43,7 @@ fn what_the_mount_has_not_is_refused_at_the_call_and_changes_nothing() {
         refused(fallocate(&file, FallocateFlags::KEEP_SIZE, ALL, 1));
         refused(fallocate(&file, FallocateFlags::ZERO_RANGE, 1, ALL));
         refused(file.write_at(b"x", ALL));
-        refused(file.write_at(&vec![1; ALL as usize + 1], 0));
+        refused(file.write_at(&[1; 8193], ALL - 8192));
         let truncated =
             std::process::Command::new("truncate").args(["-s", "2M"]).arg(&path).output().unwrap();
         assert!(String::from_utf8_lossy(&truncated.stderr).contains("No space left"), "{truncated:?}");
@@ -49,16 +52,11 @@ fn what_the_mount_has_not_is_refused_at_the_call_and_changes_nothing() {
 
         file.set_len(ALL - PAGE).unwrap();
         assert_eq!(used(&mount), ALL - PAGE, "holes count");
+        assert!(fs::read(&path).unwrap().iter().all(|byte| *byte == 0), "nothing of what was refused");
         let second = create(&other);
         second.write_all_at(b"x", 0).unwrap();
         assert_eq!(used(&mount), ALL);
         refused(second.write_at(b"y", PAGE));
-        refused(
-            OpenOptions::new()
-                .append(true)
-                .open(&other)
-                .and_then(|mut end| std::io::Write::write(&mut end, &[1; PAGE as usize])),
-        );
         refused(file.set_len(ALL));
         assert_eq!(fs::read(&other).unwrap(), b"x");
         second.write_all_at(&[2; PAGE as usize], 0).unwrap();
@@ -105,7 +103,8 @@ fn a_write_that_extends_is_charged_whatever_it_comes_through() {
         last(14 * PAGE);
         assert_eq!(peer.ask("os.copy_file_range(source, fd, 4096, 0, 57344)"), "4096");
         last(15 * PAGE);
-        assert_eq!(peer.ask("os.pwrite(fd, b'x' * 4096, (1 << 20) - 4095)"), "ENOSPC");
+        assert_eq!(peer.ask("os.pwrite(fd, b'x' * 4097, (1 << 20) - 4096)"), "ENOSPC");
+        last(15 * PAGE);
         assert_eq!(peer.ask("os.pwrite(fd, b'x' * 4096, (1 << 20) - 4096)"), "4096");
         last(ALL);
         assert_eq!(peer.ask("os.lseek(fd, 0, os.SEEK_END)"), ALL.to_string());
@@ -118,6 +117,37 @@ fn a_write_that_extends_is_charged_whatever_it_comes_through() {
         }
         assert_eq!(fs::metadata(&path).unwrap().len(), ALL);
         last(ALL);
+    }
+}
+
+#[test]
+fn a_write_across_the_bound_is_refused_or_short() {
+    for mount in mounts(&[OPTION]) {
+        let path = mount.segment("s");
+        let file = create(&path);
+        let written = file.write_at(&[1; 4096], ALL - 4000);
+        if is_passthrough(&mount) {
+            refused(written);
+            assert_eq!((file.metadata().unwrap().len(), used(&mount)), (0, 0));
+        } else {
+            // The page cache divides a write that begins within a page. What was written before the end of the space
+            // counts, as on tmpfs.
+            let end = ALL - 4000 + written.unwrap() as u64;
+            assert!(end <= ALL && file.metadata().unwrap().len() == end);
+        }
+        let (mut appends, mut all) = (OpenOptions::new().append(true).open(&path).unwrap(), 0);
+        while all < 2 * ALL {
+            match std::io::Write::write(&mut appends, &[2; 10_000]) {
+                Ok(written) => all += written as u64,
+                failed => {
+                    refused(failed);
+                    break;
+                }
+            }
+        }
+        let len = file.metadata().unwrap().len();
+        assert!(len <= ALL && len > ALL - 10_000, "{len}");
+        assert_eq!(used(&mount), len.next_multiple_of(PAGE));
     }
 }
 
@@ -170,7 +200,7 @@ fn a_segments_own_bound_holds_for_every_way_to_grow() {
         fs::write(&bound, "8K\n").unwrap();
         assert_eq!(fs::read_to_string(&bound).unwrap(), "8192\n");
         refused(file.set_len(8193));
-        refused(file.write_at(b"xy", 8191));
+        refused(file.write_at(b"x", 8192));
         refused(fallocate(&file, FallocateFlags::empty(), 0, 8193).map_err(std::io::Error::from));
         refused(fallocate(&file, FallocateFlags::KEEP_SIZE, 8192, 1).map_err(std::io::Error::from));
         file.write_all_at(b"x", 8191).unwrap();
@@ -277,14 +307,15 @@ fn passthrough_that_is_not_to_be_had_is_an_error_at_mount() {
     if !common::fuse_is_here() {
         return;
     }
+    fs::set_permissions("/dev/fuse", std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let temp = tempfile::tempdir().unwrap();
     fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let dir = temp.path().join("mnt");
     fs::create_dir(&dir).unwrap();
-    std::os::unix::fs::chown(&dir, Some(common::USER), Some(common::USER)).unwrap();
+    std::os::unix::fs::chown(&dir, Some(NOBODY), Some(NOBODY)).unwrap();
     let mut command = common::ipcfs();
     command.args(["mount", "-f", "--segments=passthrough"]).arg(&dir).stdin(Stdio::null());
-    std::os::unix::process::CommandExt::uid(&mut command, common::USER).stderr(Stdio::piped());
+    std::os::unix::process::CommandExt::uid(&mut command, NOBODY).stderr(Stdio::piped());
     let out = common::output(command.spawn().unwrap());
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{said}");

@@ -175,7 +175,7 @@ fn a_segment_does_what_an_array_of_bytes_would() {
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
                 while world.step < STEPS {
                     done.push(world.step(&path));
-                    if world.step % 16 == 0 {
+                    if world.step.is_multiple_of(16) {
                         world.compare();
                     }
                 }

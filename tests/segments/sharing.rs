@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use super::{PAGE, create, is_passthrough, mounts};
 use crate::common::peer::Peer;
-use crate::common::{have, output};
+use crate::common::{Mount, have, output, state_of, wait_for};
 
 /// Extends `file` to `size` bytes if it is shorter, and maps them, shared.
 #[allow(unsafe_code)]
@@ -91,6 +91,23 @@ fn what_was_stored_is_there_for_who_comes_later() {
     }
 }
 
+/// The daemon stands still until this is dropped.
+struct Stopped<'a>(&'a Mount);
+
+impl Stopped<'_> {
+    fn new(mount: &Mount) -> Stopped<'_> {
+        mount.signal(Signal::STOP);
+        wait_for("the daemon to stop", || state_of(mount.pid()) == Some('T'));
+        Stopped(mount)
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.signal(Signal::CONT);
+    }
+}
+
 #[test]
 fn in_passthrough_mappings_and_readers_need_no_daemon() {
     for mount in mounts(&[]).into_iter().filter(is_passthrough) {
@@ -99,14 +116,15 @@ fn in_passthrough_mappings_and_readers_need_no_daemon() {
         let (Some(mut writer), Some(mut reader)) = (Peer::start(), Peer::start()) else { return };
         writer.open("fd", &path, "O_RDWR");
         reader.open("fd", &path, "O_RDONLY");
-        mount.signal(Signal::STOP);
+        // Mapped first, because Python asks for the size.
         writer.run("map = mmap.mmap(fd, 409600)");
+        reader.run("map = mmap.mmap(fd, 409600, mmap.MAP_SHARED, mmap.PROT_READ)");
+        let stopped = Stopped::new(&mount);
         writer.run("for at in range(0, 409600, 4096): map[at] = 7");
         let page = "os.pread(fd, 4096, 4096 * 50)[0]";
         assert_eq!(reader.ask(page), "7");
-        reader.run("map = mmap.mmap(fd, 409600, mmap.MAP_SHARED, mmap.PROT_READ)");
         assert_eq!(reader.ask("sum(map[at] for at in range(0, 409600, 4096))"), "700");
-        mount.signal(Signal::CONT);
+        drop(stopped);
         assert_eq!(writer.ask("os.pwrite(fd, b'w', 0)"), "1");
         assert_eq!(reader.ask("map[0], os.pread(fd, 1, 0)"), "(119, b'w')");
     }

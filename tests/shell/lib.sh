@@ -70,8 +70,11 @@ await_reader() {
 }
 
 sleeps_on() {
-    grep -q '^State:.S' "/proc/$2/status" 2> /dev/null &&
-        ls -l "/proc/$2/fd" 2> /dev/null | grep -q "/mailboxes/$1\$"
+    grep -q '^State:.S' "/proc/$2/status" 2> /dev/null || return 1
+    for descriptor in "/proc/$2/fd"/*; do
+        [ "$(readlink "$descriptor")" != "$MNT/mailboxes/$1" ] || return 0
+    done
+    return 1
 }
 
 # await_output TEXT: until the file `out` is that text.
@@ -101,25 +104,26 @@ send_file() {
     $dd "if=$1" "of=$MNT/mailboxes/$2" bs=2M status=none
 }
 
-# receives_one COMMAND [OUTPUT]: COMMAND, which reads "$box", prints OUTPUT (or the message) for the first
-# of two messages and leaves the second: when both are there already, and when it has to wait.
+# receives_one COMMAND [OUTPUT [MESSAGE]]: COMMAND, which reads "$box", prints OUTPUT (else MESSAGE, else "first") for the
+# first of two messages, MESSAGE, and leaves the second: when both are there already, and when it has to wait.
 receives_one() {
     message=${3-first}
     printf '%s\n' "${2-$message}" > want
+    printf '%s\n' "$message" > message
     for state in there awaited; do
         box=$MNT/mailboxes/$state
         export box
         rm -f "$box"
         : > "$box"
         if [ $state = there ]; then
-            echo "$message" > "$box"
+            cat message > "$box" # in one write, as not every shell's echo
             echo second > "$box"
         fi
         (eval "$1") > out 2> err < /dev/null &
         pid=$!
         if [ $state = awaited ]; then
             await_reader awaited $pid
-            echo "$message" > "$box"
+            cat message > "$box"
             echo second > "$box"
         fi
         await_end $pid

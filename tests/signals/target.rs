@@ -3,16 +3,14 @@
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::process::{Child, Command, Stdio};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{self, Mount};
-use crate::tools::{APPEND, BOTH, READ, TRUNC, WRITE, again, open, read, role};
+use crate::tools::{APPEND, BOTH, READ, TRUNC, WRITE, open, read};
 
 /// Ways of waiting. `Open` never waits in the daemon, and is interrupted all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +52,7 @@ impl Kind {
         }
     }
 
+    /// Opens what the kind waits on.
     fn open(self, mailboxes: &Path) -> OwnedFd {
         let (name, flags) = match self {
             Kind::Read => ("empty", READ),
@@ -65,23 +64,16 @@ impl Kind {
         open(&mailboxes.join(name), flags)
     }
 
-    /// Waits; the error that ends it.
+    /// Waits in the calling thread; the error that ends it.
     pub(crate) fn wait(self, mailboxes: &Path) -> Result<(), Errno> {
         let file = self.open(mailboxes);
-        self.wait_on(&file, mailboxes)
-    }
-
-    fn wait_on(self, file: &OwnedFd, mailboxes: &Path) -> Result<(), Errno> {
         match self {
-            Kind::Read | Kind::ReadStream => read(file, 99).map(drop),
-            Kind::Write | Kind::Append => rustix::io::write(file, b"message").map(drop),
-            Kind::Flock => rustix::fs::flock(file, FlockOperation::LockExclusive),
-            Kind::Posix => rustix::fs::fcntl_lock(file, FlockOperation::LockExclusive),
-            Kind::Ofd => lock_ofd(file),
-            Kind::Open => {
-                rustix::fs::open(mailboxes.join("locked"), OFlags::WRONLY | OFlags::TRUNC, Mode::empty())
-                    .map(drop)
-            }
+            Kind::Read | Kind::ReadStream => read(&file, 99).map(drop),
+            Kind::Write | Kind::Append => rustix::io::write(&file, b"message").map(drop),
+            Kind::Flock => rustix::fs::flock(&file, FlockOperation::LockExclusive),
+            Kind::Posix => rustix::fs::fcntl_lock(&file, FlockOperation::LockExclusive),
+            Kind::Ofd => lock_ofd(&file),
+            Kind::Open => Ok(()),
         }
     }
 }
@@ -102,23 +94,26 @@ fn lock_ofd(file: &OwnedFd) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap()) }
 }
 
-/// What the targets wait for, and does not come: an empty mailbox, a full one, and one with all locks taken.
+/// What the targets wait for, and does not come: an empty mailbox, a full one, and one with all locks taken. `None` where
+/// there is no FUSE, or no perl to play the targets.
+#[derive(Debug)]
 pub(crate) struct Range {
     pub(crate) mount: Mount,
-    _locks: [OwnedFd; 2],
+    /// Hold what the targets wait for, and the mount busy.
+    pub(crate) locks: Vec<OwnedFd>,
 }
 
 impl Range {
     pub(crate) fn new() -> Option<Range> {
-        let mount = common::mount()?;
+        let mount = common::have("perl").then(common::mount)??;
         mount.make_mailbox("empty", &[]);
         fs::write(mount.make_mailbox("full", &[("maxmsg", "1")]), "full").unwrap();
         let path = mount.make_mailbox("locked", &[]);
-        let locks = [open(&path, BOTH), open(&path, BOTH)];
+        let locks = vec![open(&path, BOTH), open(&path, BOTH)];
         // For the process, and for the descriptor: POSIX and OFD locks conflict with both kinds.
         rustix::fs::flock(&locks[0], FlockOperation::NonBlockingLockExclusive).unwrap();
         rustix::fs::fcntl_lock(&locks[1], FlockOperation::NonBlockingLockExclusive).unwrap();
-        Some(Range { mount, _locks: locks })
+        Some(Range { mount, locks })
     }
 
     pub(crate) fn mailboxes(&self) -> PathBuf {
@@ -140,21 +135,49 @@ impl Range {
 
 /// A process that waits, in one way, again and again. SIGUSR1 it survives: each call that fails with `EINTR` it tells by
 /// one byte in a file.
+#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) child: Child,
     pub(crate) kind: Kind,
     told: PathBuf,
 }
 
-const TEST: &str = "target::plays_a_target";
+/// What a target runs: a program of one thread, so that it is the thread that waits which gets the signal.
+const PERL: &str = r#"
+use Errno qw(EINTR);
+use Fcntl;
+my ($kind, $mailboxes, $told) = @ARGV;
+$SIG{USR1} = sub {};
+sysopen my $out, $told, O_WRONLY | O_APPEND or exit 255;
+sub file { sysopen my $file, "$mailboxes/$_[0]", $_[1] or return; $file }
+# struct flock: exclusive, from the beginning, all of it.
+my ($whole, $buffer) = (pack("s s x4 q q l x4", F_WRLCK, 0, 0, 0, 0), "");
+my ($name, $flags, $wait) = @{{
+    Read => ["empty", O_RDONLY, sub { sysread $_[0], $buffer, 99 }],
+    ReadStream => ["empty", O_RDWR, sub { sysread $_[0], $buffer, 99 }],
+    Write => ["full", O_WRONLY | O_TRUNC, sub { syswrite $_[0], "message" }],
+    Append => ["full", O_WRONLY | O_APPEND, sub { syswrite $_[0], "message" }],
+    Flock => ["locked", O_RDWR, sub { flock($_[0], 2) || undef }],
+    Posix => ["locked", O_RDWR, sub { fcntl $_[0], F_SETLKW, $whole }],
+    Ofd => ["locked", O_RDWR, sub { fcntl $_[0], 38, $whole }],
+    Open => ["locked", O_RDWR, sub { file("locked", O_WRONLY | O_TRUNC) }],
+}->{$kind}};
+my $file;
+until ($file = file($name, $flags)) { exit $! unless $! == EINTR }
+while (1) {
+    next if defined $wait->($file);
+    exit $! unless $! == EINTR;
+    syswrite $out, "i";
+}
+"#;
 
 impl Target {
     /// Starts one; `told` names a file of its own.
     pub(crate) fn start(range: &Range, kind: Kind, told: PathBuf) -> Target {
         File::create(&told).unwrap();
-        let number = Kind::ALL.iter().position(|other| *other == kind).unwrap();
-        let role = format!("{number} {} {}", range.mailboxes().display(), told.display());
-        let child = again(TEST, &role).stderr(Stdio::inherit()).spawn().unwrap();
+        let mut command = Command::new("perl");
+        command.arg("-e").arg(PERL).arg(format!("{kind:?}")).arg(range.mailboxes()).arg(&told);
+        let child = command.stdin(Stdio::null()).spawn().unwrap();
         Target { child, kind, told }
     }
 
@@ -171,25 +194,5 @@ impl Target {
 
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
-    }
-}
-
-/// Plays a target where this program was started as one, and is nothing otherwise.
-#[test]
-fn plays_a_target() {
-    let Some(role) = role() else { return };
-    let words: Vec<_> = role.split(' ').collect();
-    let (kind, mailboxes, told) =
-        (Kind::ALL[words[0].parse::<usize>().unwrap()], Path::new(words[1]), words[2]);
-    signal_hook::flag::register(libc::SIGUSR1, Arc::new(AtomicBool::new(false))).unwrap();
-    let told = File::options().append(true).open(told).unwrap();
-    let file = kind.open(mailboxes);
-    loop {
-        match kind.wait_on(&file, mailboxes) {
-            Ok(()) => {}
-            Err(Errno::INTR) => assert_eq!(rustix::io::write(&told, b"i"), Ok(1)),
-            // The number tells the one who started it.
-            Err(error) => std::process::exit(error.raw_os_error()),
-        }
     }
 }

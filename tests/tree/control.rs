@@ -23,12 +23,9 @@ fn control_follows_every_change_of_names_at_once() {
                 common::sh(&script)
             };
             let own = all(&dir);
-            let mirrored: String = all(&mirror)
-                .lines()
-                .filter(|line| !line.contains("/config") && !line.ends_with("/error"))
-                .map(|line| format!("{line}\n"))
-                .collect();
-            assert_eq!(mirrored, own, "{what}");
+            let mut mirrored: Vec<String> = all(&mirror).lines().map(String::from).collect();
+            mirrored.retain(|line| !line.contains("/config") && !line.ends_with("/error"));
+            assert_eq!(mirrored, own.lines().collect::<Vec<_>>(), "{what}");
         };
         assert!(names(&mirror).is_empty());
         fs::create_dir_all(dir.join("a/b")).unwrap();
@@ -65,7 +62,7 @@ fn control_is_changed_through_the_objects_only() {
             "{path:?}"
         );
         assert_eq!(errno(chown(path, Some(1), None)), Some(Errno::PERM), "{path:?}");
-        assert_eq!(errno(fs::remove_file(path)).or(errno(fs::remove_dir(path))).is_some(), true, "{path:?}");
+        assert!(fs::remove_file(path).is_err() && fs::remove_dir(path).is_err(), "{path:?}");
         assert_eq!(errno(fs::rename(path, mount.mailbox("x"))), Some(Errno::PERM), "{path:?}");
     }
     assert_eq!(errno(create(&below.join("new"))), Some(Errno::PERM));
@@ -207,7 +204,7 @@ fn a_control_file_read_in_pieces_is_one_text() {
     let path = mount.make_mailbox("m", &[]);
     let file = File::open(mount.path("control/mailboxes/m/status")).unwrap();
     let mut text = Vec::new();
-    for (at, byte) in (&file).bytes().enumerate() {
+    for (at, byte) in std::io::BufReader::with_capacity(1, &file).bytes().enumerate() {
         text.push(byte.unwrap());
         if at % 10 == 5 {
             fs::write(&path, "changes every figure meanwhile").unwrap();

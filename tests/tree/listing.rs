@@ -49,9 +49,9 @@ fn a_hundred_thousand_names_are_each_listed_once_while_others_come_and_go() {
         steps += 1;
         if steps.is_multiple_of(100) {
             // Something already listed, something to come, and something new.
-            for gone in [steps / 2 - 50, (steps + ALL) / 2] {
+            for gone in [steps / 2 - 50, steps.midpoint(ALL)] {
                 let name = format!("name{:06}", gone / 10 * 10 + 3);
-                if removed.insert(name.clone()) {
+                if gone < ALL - 10 && removed.insert(name.clone()) {
                     fs::remove_file(dir.join(&name)).unwrap();
                 }
             }
@@ -71,12 +71,8 @@ fn a_hundred_thousand_names_are_each_listed_once_while_others_come_and_go() {
         let there_all_along = !removed.contains(&name);
         assert!(times == 1 || (times == 0 && !there_all_along), "{name} {times} times");
     }
-    assert!(
-        seen.values().all(|times| *times == 1)
-            || seen.iter().all(|(name, times)| *times == 1 || name == "name000001")
-    );
+    assert!(seen.iter().all(|(name, times)| *times == 1 || name == "name000001"));
 
-    // By its cost in requests and not in time: twice as many names take twice as many.
     listing.rewind();
     let seen = count(&mut listing);
     assert_eq!(seen.len(), fs::read_dir(&dir).unwrap().count() + 2);

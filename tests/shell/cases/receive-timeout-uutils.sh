@@ -5,7 +5,7 @@ timeout=$(uutils timeout)
 receives_one '$timeout 60 cat "$box"'
 box=$MNT/mailboxes/empty
 : > "$box"
-if $timeout 0.2 cat "$box" 2> err; then
+if ($timeout 0.2 cat "$box" || exit 1) 2> err; then
     fail "there was nothing to read"
 fi
 [ "$(figure empty waiting_readers)" = 0 ] || fail "somebody still waits"

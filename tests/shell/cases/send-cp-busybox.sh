@@ -3,7 +3,7 @@
 cp=$(busybox_applet cp)
 random_file 65536 piece
 random_file 65537 longer
-echo more > more
+echo added > added
 
 sends_one '$cp piece "$box"' piece
 sends '$cp longer "$box"'
@@ -11,5 +11,5 @@ sends '$cp longer "$box"'
 grep -q 'Message too long' err || fail "it said: $(cat err)"
 rm "$box"
 echo waiting > "$box"
-$cp more "$box"
-[ "$(cat "$box") $(cat "$box")" = 'waiting more' ] || fail "not both"
+$cp added "$box"
+[ "$(cat "$box") $(cat "$box")" = 'waiting added' ] || fail "not both"

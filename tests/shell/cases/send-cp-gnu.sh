@@ -3,11 +3,11 @@
 cp=$(gnu cp)
 random_file 1044480 longest
 random_file 1044481 longer
-echo more > more
+echo added > added
 
 sends_one '$cp longest "$box"' longest
 sends_one '$cp -f longest "$box"' longest
 fails_to_send '$cp longer "$box"' 'Message too long'
 echo waiting > "$box"
-$cp more "$box"
-[ "$(cat "$box") $(cat "$box")" = 'waiting more' ] || fail "not both"
+$cp added "$box"
+[ "$(cat "$box") $(cat "$box")" = 'waiting added' ] || fail "not both"

@@ -1,0 +1,180 @@
+//! Nodes: one a writer, none for `control/`, and none left when all are forgotten.
+
+use super::*;
+
+/// Nodes in memory beside the root's and those of `mailboxes/` and `segments/`.
+fn nodes(desk: &Desk) -> usize {
+    let names = desk.tree.names.lock();
+    let known = [1, 2, 3].into_iter().filter(|number| names.nodes.object(NodeId(*number)).is_some());
+    names.nodes.len() - known.count()
+}
+
+fn forget(desk: &mut Desk, node: NodeId, count: u64) {
+    assert_eq!(desk.ask(1, node, Op::Forget(vec![(node, count)])).1, None);
+}
+
+#[test]
+fn every_writer_has_a_node_to_itself_and_all_are_one_file() {
+    let mut desk = Desk::new();
+    let mut seen = vec![desk.create("mailboxes/box", WRITE).0];
+    let ino = desk.look_up(9, MAILBOXES, "box").unwrap().attr.ino;
+    for pid in 10..40 {
+        let entry = desk.look_up(pid, MAILBOXES, "box").unwrap();
+        assert_eq!(entry.attr.ino, ino);
+        assert!(!seen.contains(&entry.node), "{:?} is a writer's", entry.node);
+        desk.open(pid, entry.node, WRITE).unwrap();
+        seen.push(entry.node);
+    }
+}
+
+#[test]
+fn one_client_after_the_other_gets_the_same_node() {
+    let mut desk = Desk::new();
+    let (node, fh) = desk.create("mailboxes/box", WRITE);
+    desk.release(node, fh);
+    for pid in 0..100 {
+        let entry = desk.look_up(pid, MAILBOXES, "box").unwrap();
+        assert_eq!(entry.node, node);
+        let fh = desk.open(pid, node, if pid % 2 == 0 { WRITE } else { READ }).unwrap();
+        desk.release(node, fh);
+    }
+    assert_eq!(nodes(&desk), 1);
+}
+
+#[test]
+fn a_writer_who_would_share_is_sent_to_look_again_and_then_let_in() {
+    let mut desk = Desk::new();
+    let (node, _) = desk.create("mailboxes/box", WRITE);
+    assert_eq!(desk.open(2, node, WRITE), Err(Error::Stale));
+    let entry = desk.look_up(2, MAILBOXES, "box").unwrap();
+    assert_ne!(entry.node, node);
+    desk.open(2, entry.node, WRITE).unwrap();
+}
+
+#[test]
+fn nodes_that_were_kept_for_callers_who_never_came_go_with_the_last_one_known() {
+    let mut desk = Desk::new();
+    let (node, fh) = desk.create("mailboxes/box", WRITE);
+    for pid in 2..10 {
+        assert_eq!(desk.open(pid, node, WRITE), Err(Error::Stale));
+    }
+    let looked_up = desk.look_up(2, MAILBOXES, "box").unwrap().node;
+    desk.release(node, fh);
+    desk.unlink("mailboxes/box");
+    forget(&mut desk, looked_up, 1);
+    assert_eq!(nodes(&desk), 9, "the file can still be opened again");
+    forget(&mut desk, node, 1);
+    assert_eq!(nodes(&desk), 0);
+}
+
+#[test]
+fn a_forgotten_mailbox_is_found_again_by_its_name() {
+    let mut desk = Desk::new();
+    let (node, fh) = desk.create("mailboxes/box", WRITE);
+    assert_eq!(desk.get(node, write(fh, b"kept")), Reply::Written(4));
+    desk.release(node, fh);
+    forget(&mut desk, node, 1);
+    assert_eq!(nodes(&desk), 0);
+    assert_eq!(desk.get(node, Op::Getattr), Reply::Failed(Error::Stale));
+    let entry = desk.look_up(1, MAILBOXES, "box").unwrap();
+    assert_ne!(entry.node, node, "a number is never used again");
+    let fh = desk.open(1, entry.node, READ).unwrap();
+    let reply = desk.get(entry.node, read(fh));
+    assert!(is_message(&reply, b"kept"), "{reply:?}");
+}
+
+#[test]
+fn references_are_counted() {
+    let mut desk = Desk::new();
+    let (node, fh) = desk.create("mailboxes/box", WRITE);
+    desk.release(node, fh);
+    for _ in 0..4 {
+        assert_eq!(desk.look_up(1, MAILBOXES, "box").unwrap().node, node);
+    }
+    forget(&mut desk, node, 4);
+    assert_eq!(nodes(&desk), 1, "one is left, of its creation");
+    forget(&mut desk, node, 1);
+    assert_eq!(nodes(&desk), 0);
+}
+
+#[test]
+fn a_removed_folder_lives_as_long_as_the_kernel_knows_it() {
+    let mut desk = Desk::new();
+    desk.node("mailboxes");
+    let Reply::Entry(entry) = desk.get(MAILBOXES, Op::Mkdir { name: b"d", mode: 0o700 }) else { panic!() };
+    assert_eq!(desk.get(MAILBOXES, Op::Rmdir { name: b"d" }), Reply::Done);
+    let Reply::Attr(attr, _) = desk.get(entry.node, Op::Getattr) else { panic!() };
+    assert_eq!(attr.nlink, 0);
+    assert_eq!(desk.get(entry.node, Op::Mkdir { name: b"e", mode: 0o700 }), Reply::Failed(Error::NotFound));
+    forget(&mut desk, entry.node, 1);
+    assert_eq!(desk.get(entry.node, Op::Getattr), Reply::Failed(Error::Stale));
+    assert!(desk.tree.names.lock().folder(attr.ino).is_none());
+}
+
+#[test]
+fn control_files_cost_no_nodes_and_go_with_their_object() {
+    let mut desk = Desk::new();
+    let (node, fh) = desk.create("mailboxes/box", WRITE);
+    let before = nodes(&desk);
+    let status = desk.node("control/mailboxes/box/status");
+    let config = desk.node("control/mailboxes/box/config/maxmsg");
+    let folder = desk.node("control/mailboxes/box/config");
+    assert_eq!(nodes(&desk), before);
+    for known in [status, config, folder] {
+        let place = Place::of(known).expect("one of control's");
+        assert_eq!(place.ino(), Ino(known.0), "a node's number says all");
+    }
+    let open = desk.open(1, status, READ).unwrap();
+    desk.unlink("mailboxes/box");
+    for known in [status, config, folder] {
+        assert_eq!(desk.get(known, Op::Getattr), Reply::Failed(Error::NotFound));
+    }
+    assert_eq!(desk.get(status, read(open)), Reply::Failed(Error::NotFound));
+    desk.release(node, fh);
+    desk.release(status, open);
+}
+
+#[test]
+fn control_files_follow_their_object_to_another_name() {
+    let mut desk = Desk::new();
+    desk.create("mailboxes/old", WRITE);
+    let config = desk.node("control/mailboxes/old/config/maxmsg");
+    let how = crate::op::RenameHow::Replace;
+    let rename = Op::Rename { name: b"old", new_parent: MAILBOXES, new_name: b"new", how };
+    assert_eq!(desk.get(MAILBOXES, rename), Reply::Done);
+    assert_eq!(desk.node("control/mailboxes/new/config/maxmsg"), config);
+}
+
+#[test]
+fn numbers_that_name_nothing_in_control_are_not_found() {
+    let mut desk = Desk::new();
+    desk.create("mailboxes/box", WRITE);
+    let top = desk.node("control/mailboxes/box").0;
+    for number in [top + 2 + 6, top + 63, top + 64, u64::MAX, 1 << 62] {
+        assert_eq!(desk.get(NodeId(number), Op::Getattr), Reply::Failed(Error::NotFound), "{number:#x}");
+        let open = desk.open(1, NodeId(number), READ);
+        assert_eq!(open, Err(Error::NotFound));
+    }
+}
+
+#[test]
+fn nothing_is_made_changed_or_removed_in_control() {
+    let mut desk = Desk::new();
+    desk.create("mailboxes/box", WRITE);
+    let (control, top) = (desk.node("control"), desk.node("control/mailboxes/box"));
+    for folder in [control, top] {
+        assert_eq!(
+            desk.get(folder, Op::Mkdir { name: b"x", mode: 0o700 }),
+            Reply::Failed(Error::NotPermitted)
+        );
+        assert_eq!(desk.get(folder, Op::Mknod { name: b"x", mode: 0 }), Reply::Failed(Error::NotPermitted));
+        assert_eq!(desk.get(folder, Op::Unlink { name: b"status" }), Reply::Failed(Error::NotPermitted));
+        assert_eq!(desk.get(folder, Op::Rmdir { name: b"config" }), Reply::Failed(Error::NotPermitted));
+        let chmod = SetAttr { mode: Some(0o777), ..SetAttr::default() };
+        assert_eq!(desk.get(folder, Op::Setattr(chmod)), Reply::Failed(Error::NotPermitted));
+        assert_eq!(desk.get(folder, Op::Open(READ)), Reply::Failed(Error::IsFolder));
+    }
+    let status = desk.node("control/mailboxes/box/status");
+    assert_eq!(desk.open(1, status, WRITE), Err(Error::AccessDenied));
+    assert_eq!(desk.get(status, Op::Opendir), Reply::Failed(Error::NotFolder));
+}

@@ -1,0 +1,15 @@
+//! Mounts that cannot be made, or that reach their bounds: what is said, and that nothing is left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in the helpers, too
+
+mod common;
+
+#[path = "bad_mounts/bounds.rs"]
+mod bounds;
+#[path = "bad_mounts/directory.rs"]
+mod directory;
+#[path = "bad_mounts/machine.rs"]
+mod machine;
+#[path = "cli/place.rs"]
+mod place;
+#[path = "bad_mounts/sandbox.rs"]
+mod sandbox;
