@@ -1,10 +1,9 @@
 //! What the machine has: memory, kernel, privileges, programs. Asked by `mount` for its defaults and by `doctor`.
 
-use std::env;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use rustix::mount::UnmountFlags;
