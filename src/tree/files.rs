@@ -140,7 +140,9 @@ impl Tree {
             }
             Child::Segment(file) => {
                 drop(names);
-                let opened = self.open_segment(entry.node, &file, flags, caller.pid, now)?;
+                let opened = self.open_segment(entry.node, &file, flags, caller.pid, now);
+                // The kernel learns of no node with an error, and will forget none.
+                let opened = opened.inspect_err(|_| self.forget(&[(entry.node, 1)]))?;
                 Ok((entry, opened))
             }
         }

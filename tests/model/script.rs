@@ -156,7 +156,15 @@ fn create(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
             world.name(world.nodes[&folder].ino, name, entry.attr.ino, kind_of(part));
             world.opened(entry.node, &opened, flags);
         }
+        // Looked up again, or opened at once where the owner asks.
         (Reply::Failed(Error::Stale), Err(Error::Exists)) if !flags.exclusive => {}
+        (Reply::Created(entry, opened), Err(Error::Exists)) if !flags.exclusive => {
+            let (ino, kind) = world.names[&world.nodes[&folder].ino][name];
+            assert_eq!(entry.attr.ino, ino);
+            assert_eq!(entry.attr.uid, u32::from(who), "opened for its owner only");
+            world.learn(&entry, kind);
+            world.opened(entry.node, &opened, flags);
+        }
         (reply, expected) => assert_eq!(reply, Reply::Failed(expected.unwrap_err()), "create {name:?}"),
     }
 }
@@ -190,20 +198,18 @@ fn unlink(world: &mut World, who: u8, a: u8, b: u8, as_folder: bool) {
     let Some(parent) = any_node(world, a, true) else { return };
     let (ino, name) = (world.nodes[&parent].ino, name(b));
     let expected = check_name(name).and_then(|()| {
-        let child = world.names[&ino].get(name).copied().ok_or(Error::NotFound)?;
         if world.parts[&ino] == Part::Root {
-            Err(Error::NotPermitted)
-        } else {
-            check_removable(world, child, as_folder)
+            return Err(Error::NotPermitted);
         }
+        let child = world.names[&ino].get(name).copied().ok_or(Error::NotFound)?;
+        check_removable(world, child, as_folder)
     });
     let op = if as_folder { Op::Rmdir { name } } else { Op::Unlink { name } };
     let reply = world.get(who, parent, op);
     match expected {
         Ok(()) => {
             assert_eq!(reply, Reply::Done);
-            let (gone, _) = world.unname(ino, name).expect("it was there");
-            world.free_if_unused(gone);
+            world.unname(ino, name).expect("it was there");
         }
         Err(error) => assert_eq!(reply, Reply::Failed(error), "unlink {name:?}"),
     }
@@ -217,10 +223,10 @@ fn check_rename(
     how: RenameHow,
 ) -> Result<bool, Error> {
     let movable = |from: (ipcfs::op::Ino, &[u8]), to: ipcfs::op::Ino| {
-        let child = world.names[&from.0].get(from.1).copied().ok_or(Error::NotFound)?;
         if world.parts[&from.0] == Part::Root {
             return Err(Error::NotPermitted);
         }
+        let child = world.names[&from.0].get(from.1).copied().ok_or(Error::NotFound)?;
         if world.parts[&from.0] != world.parts[&to] {
             return Err(Error::OtherKind);
         }
@@ -269,10 +275,8 @@ fn rename(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
                 let replaced = world.unname(to, new);
                 let (ino, kind) = world.unname(from, old).expect("it was there");
                 world.name(to, new, ino, kind);
-                match replaced {
-                    Some((ino, kind)) if how == RenameHow::Exchange => world.name(from, old, ino, kind),
-                    Some((ino, _)) => world.free_if_unused(ino),
-                    None => {}
+                if let Some((ino, kind)) = replaced.filter(|_| how == RenameHow::Exchange) {
+                    world.name(from, old, ino, kind);
                 }
             }
         }
@@ -329,9 +333,7 @@ fn set_attributes(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
     match world.get(who, node, Op::Setattr(set)) {
         Reply::Attr(attr, _) => {
             assert_eq!(attr.ino, known.ino);
-            let reachable =
-                world.find(known.ino).is_some() || world.files.iter().any(|file| file.ino == known.ino);
-            if let (Kind::Segment, Some(size), true) = (known.kind, set.size, reachable) {
+            if let (Kind::Segment, Some(size)) = (known.kind, set.size) {
                 assert_eq!(attr.size, size);
                 world.bytes.entry(known.ino).or_default().resize(size as usize, 0);
             }

@@ -83,7 +83,7 @@ pub struct World {
     pub files: Vec<File>,
     pub names: BTreeMap<Ino, BTreeMap<Vec<u8>, (Ino, Kind)>>,
     pub parts: BTreeMap<Ino, Part>,
-    /// Bytes of the segments that have any.
+    /// Bytes of the segments that have any, or had when they could be opened last.
     pub bytes: BTreeMap<Ino, Vec<u8>>,
     /// Segments that go with their last close.
     pub last_close: BTreeSet<Ino>,
@@ -287,7 +287,6 @@ impl World {
             {
                 self.unname(folder, &name);
             }
-            self.free_if_unused(file.ino);
         }
     }
 
@@ -381,13 +380,6 @@ impl World {
     pub fn unname(&mut self, folder: Ino, name: &[u8]) -> Option<(Ino, Kind)> {
         self.touched(folder, name);
         self.names.get_mut(&folder)?.remove(name)
-    }
-
-    /// A segment goes with its name and its last opening, whichever is later.
-    pub fn free_if_unused(&mut self, ino: Ino) {
-        if self.find(ino).is_none() && self.files.iter().all(|file| file.ino != ino) {
-            self.bytes.remove(&ino);
-        }
     }
 
     fn touched(&mut self, folder: Ino, name: &[u8]) {

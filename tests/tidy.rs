@@ -1,0 +1,194 @@
+//! The house rules, held to: which layer may know which, where `unsafe` and errno may stand, what documents must say.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A line of the sources, with its place.
+struct Line {
+    path: String,
+    number: usize,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files below a folder whose names end so, as paths from the root.
+fn files(folder: &str, ending: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(ending) {
+                found.push(path.strip_prefix(root()).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no {ending} files in {folder}");
+    found
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The program's own lines: `src/` without its tests and without comments.
+fn code() -> Vec<Line> {
+    let mut lines = Vec::new();
+    for path in files("src", ".rs") {
+        if path.contains("/tests") {
+            continue;
+        }
+        for (index, text) in read(&path).lines().enumerate() {
+            // Test modules stand at the end of their file.
+            if text.trim_start().starts_with("#[cfg(test)]") && !read(&path).lines().nth(index + 1).is_some_and(is_declaration) {
+                break;
+            }
+            if !text.trim_start().starts_with("//") {
+                lines.push(Line { path: path.clone(), number: index + 1, text: text.to_owned() });
+            }
+        }
+    }
+    lines
+}
+
+/// `mod tests;`, or a function for tests alone, rather than a module that ends the file.
+fn is_declaration(line: &str) -> bool {
+    line.trim_end().ends_with(';') || line.contains("fn ")
+}
+
+/// Fails with the place of every line that a rule forbids.
+#[track_caller]
+fn forbid(rule: &str, wrong: impl Fn(&Line) -> bool) {
+    let found: Vec<String> = code()
+        .iter()
+        .filter(|line| wrong(line))
+        .map(|line| format!("{}:{}: {}", line.path, line.number, line.text.trim()))
+        .collect();
+    assert!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+}
+
+fn under(path: &str, folders: &[&str]) -> bool {
+    folders.iter().any(|folder| path.starts_with(&format!("src/{folder}")))
+}
+
+#[test]
+fn the_domain_does_no_io_and_has_no_clock() {
+    let system = ["std::fs", "std::net", "std::thread", "std::process", "SystemTime", "Instant", "rustix", "libc::"];
+    forbid("mailbox, segment, locks, control, tree and op know no system", |line| {
+        under(&line.path, &["mailbox", "segment", "locks", "control", "tree", "op", "config"])
+            && system.iter().any(|word| line.text.contains(word))
+    });
+}
+
+#[test]
+fn layers_know_only_what_is_below_them() {
+    let rules: [(&[&str], &[&str]); 4] = [
+        (&["mailbox/", "segment/", "locks/", "op/", "config"], &["kernel", "tree", "control", "cli", "daemon", "sys"]),
+        (&["control/"], &["kernel", "tree", "cli", "daemon", "sys", "locks"]),
+        (&["tree/"], &["kernel", "cli", "daemon", "sys"]),
+        (&["kernel/"], &["cli", "daemon", "mailbox", "locks", "control"]),
+    ];
+    for (layers, above) in rules {
+        forbid(&format!("{layers:?} may not know {above:?}"), |line| {
+            under(&line.path, layers)
+                && above.iter().any(|module| line.text.contains(&format!("crate::{module}::")))
+        });
+    }
+}
+
+#[test]
+fn unsafe_stands_in_sys_alone_and_is_argued() {
+    forbid("unsafe belongs into src/sys", |line| {
+        line.text.contains("unsafe ") && !line.text.contains("unsafe_code") && !under(&line.path, &["sys/"])
+    });
+    for path in files("src/sys", ".rs") {
+        let text = read(&path);
+        let blocks = text.lines().filter(|line| line.contains("unsafe {")).count();
+        let arguments = text.matches("// SAFETY:").count();
+        assert!(arguments >= blocks, "{path}: {blocks} unsafe blocks, {arguments} arguments");
+    }
+}
+
+#[test]
+fn fuser_is_known_to_the_session_alone() {
+    forbid("fuser belongs into src/kernel/session.rs", |line| {
+        line.text.contains("fuser::") && line.path != "src/kernel/session.rs"
+    });
+}
+
+#[test]
+fn numbers_of_errors_stand_at_the_edges_alone() {
+    let edges = ["kernel/errno.rs", "kernel/dev.rs", "kernel/reply.rs", "sys/", "cli/", "daemon.rs"];
+    forbid("errno belongs into src/kernel/errno.rs and where system calls are made", |line| {
+        line.text.contains("Errno::") && !under(&line.path, &edges)
+    });
+}
+
+#[test]
+fn nothing_gives_up_on_what_the_outside_does() {
+    let words = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "unreachable!("];
+    forbid("an error, please", |line| words.iter().any(|word| line.text.contains(word)));
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    for path in files("src", ".rs").into_iter().chain(files("tests", ".rs")) {
+        let lines = read(&path).lines().count();
+        assert!(lines <= 700, "{path} has {lines} lines: look for its second subject");
+    }
+}
+
+#[test]
+fn the_code_map_names_every_module() {
+    let map = read("docs/ARCHITECTURE.md");
+    assert!(map.lines().count() < 200, "docs/ARCHITECTURE.md is to be read in ten minutes");
+    for path in files("src", ".rs") {
+        let path = Path::new(&path).strip_prefix("src").unwrap();
+        let (folder, file) = (path.parent().unwrap().to_string_lossy(), path.file_name().unwrap().to_string_lossy());
+        let whole = ["cli", "op", "locks", "sys", "control", "mailbox", "segment"].iter().any(|all| folder.starts_with(all));
+        let named = if whole { format!("`{}/", folder.split('/').next().unwrap()) } else { file.to_string() };
+        let known = ["lib.rs", "main.rs", "mod.rs"].contains(&&*file) || folder.contains("tests") || file == "tests.rs";
+        assert!(known || map.contains(&named), "docs/ARCHITECTURE.md does not name {}", path.display());
+    }
+}
+
+#[test]
+fn every_suite_is_explained_and_every_explained_suite_is_there() {
+    let readme = read("tests/README.md");
+    for path in files("tests", ".rs") {
+        let name = path.strip_prefix("tests/").unwrap();
+        assert!(name.contains('/') || readme.contains(&format!("`{name}`")), "tests/README.md does not name {path}");
+    }
+    for name in readme.split('`').filter(|word| word.ends_with(".rs") && !word.contains(' ')) {
+        assert!(root().join("tests").join(name).exists(), "tests/README.md names {name}, which is not there");
+    }
+}
+
+#[test]
+fn every_link_in_the_documents_leads_somewhere() {
+    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/SEMANTICS.md", "tests/README.md"] {
+        for link in read(document).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(str::to_owned)) {
+            let target: PathBuf = root().join(document).parent().unwrap().join(link.split('#').next().unwrap());
+            assert!(link.starts_with("http") || target.exists(), "{document}: {link} leads nowhere");
+        }
+    }
+}
+
+#[test]
+fn the_project_speaks_of_itself_alone() {
+    // In two parts, so that this file does not break its own rule.
+    let words = [concat!("/wo", "rk/"), concat!("crates", ".io"), concat!("py", "pi"), concat!("TO", "DO"), concat!("FIX", "ME")];
+    let texts = ["src", "tests", "docs", "scripts", "benches", "fuzz"].into_iter().flat_map(|folder| files(folder, ""));
+    for path in texts.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Cargo.toml"].map(String::from)) {
+        let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
+        for word in words {
+            assert!(!text.contains(word), "{path} has {word}");
+        }
+    }
+}
