@@ -46,7 +46,9 @@ fn code() -> Vec<Line> {
         }
         for (index, text) in read(&path).lines().enumerate() {
             // Test modules stand at the end of their file.
-            if text.trim_start().starts_with("#[cfg(test)]") && !read(&path).lines().nth(index + 1).is_some_and(is_declaration) {
+            if text.trim_start().starts_with("#[cfg(test)]")
+                && !read(&path).lines().nth(index + 1).is_some_and(is_declaration)
+            {
                 break;
             }
             if !text.trim_start().starts_with("//") {
@@ -79,7 +81,8 @@ fn under(path: &str, folders: &[&str]) -> bool {
 
 #[test]
 fn the_domain_does_no_io_and_has_no_clock() {
-    let system = ["std::fs", "std::net", "std::thread", "std::process", "SystemTime", "Instant", "rustix", "libc::"];
+    let system =
+        ["std::fs", "std::net", "std::thread", "std::process", "SystemTime", "Instant", "rustix", "libc::"];
     forbid("mailbox, segment, locks, control, tree and op know no system", |line| {
         under(&line.path, &["mailbox", "segment", "locks", "control", "tree", "op", "config"])
             && system.iter().any(|word| line.text.contains(word))
@@ -89,7 +92,10 @@ fn the_domain_does_no_io_and_has_no_clock() {
 #[test]
 fn layers_know_only_what_is_below_them() {
     let rules: [(&[&str], &[&str]); 4] = [
-        (&["mailbox/", "segment/", "locks/", "op/", "config"], &["kernel", "tree", "control", "cli", "daemon", "sys"]),
+        (
+            &["mailbox/", "segment/", "locks/", "op/", "config"],
+            &["kernel", "tree", "control", "cli", "daemon", "sys"],
+        ),
         (&["control/"], &["kernel", "tree", "cli", "daemon", "sys", "locks"]),
         (&["tree/"], &["kernel", "cli", "daemon", "sys"]),
         (&["kernel/"], &["cli", "daemon", "mailbox", "locks", "control"]),
@@ -150,10 +156,15 @@ fn the_code_map_names_every_module() {
     assert!(map.lines().count() < 200, "docs/ARCHITECTURE.md is to be read in ten minutes");
     for path in files("src", ".rs") {
         let path = Path::new(&path).strip_prefix("src").unwrap();
-        let (folder, file) = (path.parent().unwrap().to_string_lossy(), path.file_name().unwrap().to_string_lossy());
-        let whole = ["cli", "op", "locks", "sys", "control", "mailbox", "segment"].iter().any(|all| folder.starts_with(all));
+        let (folder, file) =
+            (path.parent().unwrap().to_string_lossy(), path.file_name().unwrap().to_string_lossy());
+        let whole = ["cli", "op", "locks", "sys", "control", "mailbox", "segment"]
+            .iter()
+            .any(|all| folder.starts_with(all));
         let named = if whole { format!("`{}/", folder.split('/').next().unwrap()) } else { file.to_string() };
-        let known = ["lib.rs", "main.rs", "mod.rs"].contains(&&*file) || folder.contains("tests") || file == "tests.rs";
+        let known = ["lib.rs", "main.rs", "mod.rs"].contains(&&*file)
+            || folder.contains("tests")
+            || file == "tests.rs";
         assert!(known || map.contains(&named), "docs/ARCHITECTURE.md does not name {}", path.display());
     }
 }
@@ -163,7 +174,10 @@ fn every_suite_is_explained_and_every_explained_suite_is_there() {
     let readme = read("tests/README.md");
     for path in files("tests", ".rs") {
         let name = path.strip_prefix("tests/").unwrap();
-        assert!(name.contains('/') || readme.contains(&format!("`{name}`")), "tests/README.md does not name {path}");
+        assert!(
+            name.contains('/') || readme.contains(&format!("`{name}`")),
+            "tests/README.md does not name {path}"
+        );
     }
     for name in readme.split('`').filter(|word| word.ends_with(".rs") && !word.contains(' ')) {
         assert!(root().join("tests").join(name).exists(), "tests/README.md names {name}, which is not there");
@@ -172,9 +186,19 @@ fn every_suite_is_explained_and_every_explained_suite_is_there() {
 
 #[test]
 fn every_link_in_the_documents_leads_somewhere() {
-    for document in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/SEMANTICS.md", "tests/README.md"] {
-        for link in read(document).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(str::to_owned)) {
-            let target: PathBuf = root().join(document).parent().unwrap().join(link.split('#').next().unwrap());
+    for document in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/ARCHITECTURE.md",
+        "docs/SEMANTICS.md",
+        "tests/README.md",
+    ] {
+        for link in
+            read(document).split("](").skip(1).filter_map(|rest| rest.split(')').next().map(str::to_owned))
+        {
+            let target: PathBuf =
+                root().join(document).parent().unwrap().join(link.split('#').next().unwrap());
             assert!(link.starts_with("http") || target.exists(), "{document}: {link} leads nowhere");
         }
     }
@@ -183,9 +207,18 @@ fn every_link_in_the_documents_leads_somewhere() {
 #[test]
 fn the_project_speaks_of_itself_alone() {
     // In two parts, so that this file does not break its own rule.
-    let words = [concat!("/wo", "rk/"), concat!("crates", ".io"), concat!("py", "pi"), concat!("TO", "DO"), concat!("FIX", "ME")];
-    let texts = ["src", "tests", "docs", "scripts", "benches", "fuzz/fuzz_targets"].into_iter().flat_map(|folder| files(folder, ""));
-    for path in texts.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Cargo.toml"].map(String::from)) {
+    let words = [
+        concat!("/wo", "rk/"),
+        concat!("crates", ".io"),
+        concat!("py", "pi"),
+        concat!("TO", "DO"),
+        concat!("FIX", "ME"),
+    ];
+    let texts = ["src", "tests", "docs", "scripts", "benches", "fuzz/fuzz_targets"]
+        .into_iter()
+        .flat_map(|folder| files(folder, ""));
+    for path in texts.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Cargo.toml"].map(String::from))
+    {
         let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
         for word in words {
             assert!(!text.contains(word), "{path} has {word}");

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use super::Tree;
-use super::folders::{attr_of, entry, folder_of};
+use super::folders::{attr_of, entry};
 use super::handles::{Handle, Read, Target, Write};
-use super::names::Names;
 use super::nodes::Object;
 use super::objects::{Child, MailboxFile, SegmentFile, SegmentState};
 use super::place::Place;
@@ -120,11 +119,8 @@ impl Tree {
     ) -> Result<(Entry, Opened), Error> {
         let mut names = self.names.lock();
         let child = match self.new_file(&mut names, parent, name, mode, caller, now) {
-            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked;
-            // but once only, so that where the name comes and goes all the time it is opened here if it may be.
-            Err(Error::Exists) if !flags.exclusive => {
-                created_by_same(&names, parent, name, flags, caller).ok_or(Error::Stale)?
-            }
+            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked.
+            Err(Error::Exists) if !flags.exclusive => return Err(Error::Stale),
             other => other?,
         };
         let entry = entry(&mut names, &child, caller.pid, now);
@@ -397,23 +393,4 @@ impl Tree {
             self.free_if_unused(&mut state);
         }
     }
-}
-
-/// What the name that CREATE asks for leads to, where the kernel would let the caller open it for certain: he owns it,
-/// and the owner's bits grant what he asks for. The rights of others (groups, sticky folders) only the kernel knows; and
-/// what is to be cut it cuts itself, cached pages included.
-fn created_by_same(
-    names: &Names,
-    parent: NodeId,
-    name: &[u8],
-    flags: OpenFlags,
-    caller: Caller,
-) -> Option<Child> {
-    let folder = folder_of(names, parent).ok()?;
-    let child = names.folder(folder)?.get(name)?.clone();
-    let attr = attr_of(names, &child);
-    let wanted = if flags.read { 0o400 } else { 0 } | if flags.write { 0o200 } else { 0 };
-    let cuts = flags.truncate && attr.size > 0 && matches!(child, Child::Segment(_));
-    let granted = attr.uid == caller.uid && attr.mode & wanted == wanted;
-    (granted && !cuts && !child.is_folder()).then_some(child)
 }

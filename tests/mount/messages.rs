@@ -192,7 +192,8 @@ fn a_write_of_many_parts_is_one_message() {
     let Some(mount) = common::mount() else { return };
     let path = mount.make_mailbox("box", &[]);
     let (writer, reader) = (open(&path, WRITE), open(&path, BOTH | NOWAIT));
-    for count in [2, 3, 16, 17, 128, 255, 256] {
+    // Each part may lie in two pages, and the kernel takes 256 pages at once.
+    for count in [2, 3, 16, 17, 127, 128] {
         let parts: Vec<_> = (0..count).map(|part| noise(1 + part % 20, part as u32)).collect();
         let slices: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
         let message = parts.concat();

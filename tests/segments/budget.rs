@@ -245,6 +245,22 @@ fn what_is_removed_while_mapped_lives_until_the_last_mapping_is_gone() {
     }
 }
 
+#[test]
+fn memory_comes_back_when_others_only_looked_at_what_is_removed() {
+    for mount in mounts(&[OPTION]) {
+        let (Some(mut one), Some(mut two)) = (Peer::start(), Peer::start()) else { return };
+        for n in 0..20 {
+            let path = mount.segment(&format!("s{n}"));
+            create(&path).set_len(ALL / 2).unwrap();
+            for peer in [&mut one, &mut two] {
+                assert_eq!(peer.ask(&format!("os.stat({path:?}).st_size")), (ALL / 2).to_string());
+            }
+            fs::remove_file(&path).unwrap();
+            wait_for_used(&mount, 0);
+        }
+    }
+}
+
 fn live_until_last_close(mount: &Mount, path: &Path) {
     drop(create(path));
     let name = path.file_name().unwrap().to_str().unwrap();

@@ -27,7 +27,7 @@ struct Crowd {
 impl Crowd {
     fn gather(range: &Range) -> Crowd {
         let files = tempfile::tempdir().unwrap();
-        let mut threads = Vec::new();
+        let mut threads: Vec<(Kind, JoinHandle<Result<(), Errno>>)> = Vec::new();
         for kind in Kind::waiting().filter(|kind| *kind != Kind::Posix) {
             threads.extend((0..THREADS).map(|_| {
                 let mailboxes = range.mailboxes();
@@ -40,7 +40,13 @@ impl Crowd {
         for (kind, expected) in
             [(Kind::Read, 2 * THREADS), (Kind::Write, 2 * THREADS), (Kind::Flock, 2 * THREADS + PROCESSES)]
         {
-            wait_for(&format!("{kind:?} and the like to wait"), || range.figure(kind) == expected as u64);
+            wait_for(&format!("{kind:?} and the like to wait"), || {
+                if let Some(at) = threads.iter().position(|(_, thread)| thread.is_finished()) {
+                    let (kind, thread) = threads.swap_remove(at);
+                    panic!("{kind:?} did not wait: {:?}", thread.join());
+                }
+                range.figure(kind) == expected as u64
+            });
         }
         Crowd { threads, processes, _files: files }
     }

@@ -167,10 +167,11 @@ fn an_interrupt_and_a_message_that_meet_are_decided_once() {
 }
 
 /// Readers and writers of several mailboxes, with memory for two messages, each of whom leaves when it has done its
-/// part; then the end, which finds nobody.
+/// part; then the end, which finds nobody. No more writers than messages: all may wait at once, and their messages are
+/// held to the same bound.
 #[test]
 fn everyone_gets_through_with_memory_for_two_messages() {
-    const BOXES: usize = 3;
+    const BOXES: usize = 2;
     const EACH: usize = 2000;
     let mut desk = Desk::with(setup(room_for(2)));
     let boxes: Vec<(NodeId, Fh)> =
