@@ -3,7 +3,7 @@
 //!
 //! A failure prints the shortest history that shows it, and keeps its seed in `tests/model/regressions.txt`, from where
 //! it is tried first the next time. `PROPTEST_CASES=100000` looks longer.
-
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's failure is its report
 #![allow(unreachable_pub)] // modules of a test program have no other users
 
 #[path = "model/mailbox.rs"]

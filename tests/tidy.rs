@@ -1,5 +1,7 @@
 //! The house rules, held to: which layer may know which, where `unsafe` and errno may stand, what documents must say.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::case_sensitive_file_extension_comparisons)] // a test's helpers
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -254,7 +254,9 @@ mod tests {
             padding: 0,
         };
         let mut all = header.as_bytes().to_vec();
-        parts.iter().for_each(|part| all.extend_from_slice(part));
+        for part in parts {
+            all.extend_from_slice(part);
+        }
         all
     }
 

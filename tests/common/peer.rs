@@ -122,6 +122,7 @@ impl Peer {
     }
 
     /// Opens `path` with Python's flags for `os.open`, as `name`.
+    #[allow(clippy::unnecessary_debug_formatting)] // quoted and escaped as Python has it too
     pub fn open(&mut self, name: &str, path: &Path, flags: &str) {
         self.run(&format!("{name} = os.open({path:?}, os.{flags})"));
     }

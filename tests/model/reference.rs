@@ -128,7 +128,7 @@ impl Reference {
         if !usable {
             return self.answer(read.ticket, Got::Failed(Error::BadDescriptor));
         }
-        if let Some(got) = self.from_hand(read) {
+        if let Some(got) = self.take_in_hand(read) {
             return self.answer(read.ticket, got);
         }
         if self.removed {
@@ -272,7 +272,7 @@ impl Reference {
             && let Some(at) = self.readers.iter().position(|reader| reader.handle == read.handle)
         {
             let next = self.readers.remove(at);
-            let got = self.from_hand(next).unwrap();
+            let got = self.take_in_hand(next).unwrap();
             self.answer(next.ticket, got);
         }
     }
@@ -286,7 +286,7 @@ impl Reference {
     }
 
     /// What a read gets without another message.
-    fn from_hand(&mut self, read: Read) -> Option<Got> {
+    fn take_in_hand(&mut self, read: Read) -> Option<Got> {
         let open = self.opens[read.handle].as_mut()?;
         match (&mut open.hand, open.mode) {
             (None, Mode::Both) => (read.offset != 0).then(|| Got::Bytes(Vec::new())),

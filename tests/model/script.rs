@@ -82,7 +82,11 @@ fn pick<T: Clone>(all: &[T], number: u8) -> Option<T> {
 }
 
 fn name(number: u8) -> &'static [u8] {
-    if number >= 250 { BAD[usize::from(number) - 250 & 3] } else { NAMES[usize::from(number) % NAMES.len()] }
+    if number >= 250 {
+        BAD[(usize::from(number) - 250) & 3]
+    } else {
+        NAMES[usize::from(number) % NAMES.len()]
+    }
 }
 
 fn flags(number: u8) -> OpenFlags {

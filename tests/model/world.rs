@@ -281,12 +281,12 @@ impl World {
         }
         self.files.remove(at);
         assert_eq!(self.get(who, file.node, Op::Release { fh: file.fh }), Reply::Done);
-        if file.kind == Kind::Segment && self.files.iter().all(|other| other.ino != file.ino) {
-            if self.last_close.contains(&file.ino)
-                && let Some((folder, name)) = self.find(file.ino)
-            {
-                self.unname(folder, &name);
-            }
+        if file.kind == Kind::Segment
+            && self.files.iter().all(|other| other.ino != file.ino)
+            && self.last_close.contains(&file.ino)
+            && let Some((folder, name)) = self.find(file.ino)
+        {
+            self.unname(folder, &name);
         }
     }
 

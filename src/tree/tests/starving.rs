@@ -57,6 +57,7 @@ fn each_piece_of_memory_lets_one_writer_in() {
 
 #[test]
 fn memory_freed_in_any_way_is_given_on() {
+    #[allow(clippy::type_complexity)] // a table
     let ways: [(&str, fn(&mut Desk)); 3] = [
         ("removal", |desk| desk.unlink("mailboxes/full")),
         ("dropping the oldest", |desk| {

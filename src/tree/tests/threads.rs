@@ -202,7 +202,7 @@ fn everyone_gets_through_with_memory_for_two_messages() {
         for &(node, fh) in &boxes {
             let calls = &calls;
             scope.spawn(move || {
-                calls(node, &|number| write(fh, &FULL[..1 + number % LONGEST]), &|reply| {
+                calls(node, &|number| write(fh, &FULL[..=(number % LONGEST)]), &|reply| {
                     matches!(reply, Reply::Written(_))
                 });
             });
