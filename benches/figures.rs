@@ -114,6 +114,9 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
+/// What is done, by a mailbox and by a FIFO.
+type Case<'a> = (&'static str, Box<dyn Fn() -> f64 + 'a>, Box<dyn Fn() -> f64 + 'a>);
+
 fn main() {
     let temp = tempfile::tempdir().unwrap();
     let (dir, fifos) = (temp.path().join("mnt"), temp.path().join("fifos"));
@@ -136,7 +139,6 @@ fn main() {
     };
     let (fifo_a, fifo_b) = (fifo("a"), fifo("b"));
     let (box_a, box_b) = (mailbox("a"), mailbox("b"));
-    type Case<'a> = (&'static str, Box<dyn Fn() -> f64 + 'a>, Box<dyn Fn() -> f64 + 'a>);
     let cases: [Case<'_>; 5] = [
         ("send + receive, 64 B", Box::new(|| pairs(&box_a, 64)), Box::new(|| pairs(&fifo_a, 64))),
         ("send + receive, 4 KiB", Box::new(|| pairs(&box_a, 4096)), Box::new(|| pairs(&fifo_a, 4096))),
@@ -157,6 +159,6 @@ fn main() {
     }
     let before = mount.cpu();
     let time = pairs(&box_a, 64);
-    let cpu = (mount.cpu() - before).as_secs_f64() * 1e6 / f64::from(PAIRS);
+    let cpu = mount.cpu().saturating_sub(before).as_secs_f64() * 1e6 / f64::from(PAIRS);
     println!("\ndaemon CPU time for one send + receive: {cpu:.1} µs of {time:.1} µs");
 }

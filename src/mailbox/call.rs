@@ -26,7 +26,7 @@ pub enum WhenFull {
     /// The writer waits.
     #[default]
     Wait,
-    /// The write fails: [`Error::NoSpace`].
+    /// The write fails: [`crate::op::Error::NoSpace`].
     Fail,
     /// The oldest messages make room, and are counted.
     DropOldest,
