@@ -1,6 +1,12 @@
 //! What a mailbox or a segment does, told once and run twice: straight on the tree, and through a real mount. Where the
 //! two differ, either the tree's answer is wrong or the kernel does not do with it what we think.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test's failure is its report
+#![allow(
+    unreachable_pub,
+    clippy::large_stack_arrays,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)] // a test's failure is its report
 
 mod common;
 #[path = "scenarios/desk.rs"]
