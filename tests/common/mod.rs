@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up. Far more than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// An ordinary user of the tests' own making: no entry in /etc/passwd is needed to be one.
+/// An ordinary user of the tests' own making. No entry in /etc/passwd is needed to be one, except to mount: fusermount3
+/// wants a name.
 pub const USER: u32 = 4711;
 /// Another one.
 pub const OTHER: u32 = 4712;

@@ -147,6 +147,8 @@ const PERL: &str = r#"
 use Errno qw(EINTR);
 use Fcntl;
 my ($kind, $mailboxes, $told) = @ARGV;
+# A test that runs in the background may have inherited these ignored.
+$SIG{$_} = "DEFAULT" for qw(INT QUIT);
 $SIG{USR1} = sub {};
 sysopen my $out, $told, O_WRONLY | O_APPEND or exit 255;
 sub file { sysopen my $file, "$mailboxes/$_[0]", $_[1] or return; $file }

@@ -88,8 +88,10 @@ fn ctrl_c_ends_a_foreground_job() {
         ("echo x > \"$1/full\"; :", Kind::Write),
         ("flock \"$1/locked\" true; :", Kind::Flock),
     ] {
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(script).arg("sh").arg(range.mailboxes()).process_group(0);
+        let mut command = Command::new("perl");
+        // Where the test itself runs in the background, SIGINT may be ignored, which no shell can undo.
+        command.arg("-e").arg("$SIG{INT} = 'DEFAULT'; exec @ARGV").args(["sh", "-c", script, "sh"]);
+        command.arg(range.mailboxes()).process_group(0);
         let mut job =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait_for("the job to wait", || range.figure(kind) == 1);
