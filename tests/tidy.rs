@@ -117,10 +117,28 @@ fn unsafe_stands_in_sys_alone_and_is_argued() {
     });
     for path in files("src/sys", ".rs") {
         let text = read(&path);
-        let blocks = text.lines().filter(|line| line.contains("unsafe {")).count();
-        let arguments = text.matches("// SAFETY:").count();
-        assert!(arguments >= blocks, "{path}: {blocks} unsafe blocks, {arguments} arguments");
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        for (index, line) in lines.iter().enumerate() {
+            if !line.contains("unsafe {") || line.starts_with("//") {
+                continue;
+            }
+            let above = lines[..index].iter().rev().take_while(|line| line.starts_with("//"));
+            let argued = above.into_iter().any(|line| line.starts_with("// SAFETY:"));
+            assert!(argued, "{path}:{}: an unsafe block without its argument", index + 1);
+        }
     }
+}
+
+#[test]
+fn siblings_know_nothing_of_each_others_insides() {
+    let siblings = ["mailbox", "segment", "locks", "control"];
+    forbid("what a module does not export at its top is its own", |line| {
+        siblings.iter().any(|module| {
+            let inside = line.text.split(&format!("crate::{module}::")).nth(1);
+            let reaches_in = inside.is_some_and(|path| path.starts_with(|first: char| first.is_lowercase()));
+            reaches_in && !under(&line.path, &[&format!("{module}/")])
+        })
+    });
 }
 
 #[test]
