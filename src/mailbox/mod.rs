@@ -408,7 +408,8 @@ impl Mailbox {
             if !self.readers.is_empty() || (self.fits(len) && cx.memory.take(len)) {
                 return true;
             }
-            if self.full != WhenFull::DropOldest {
+            // Nothing is dropped in vain.
+            if self.full != WhenFull::DropOldest || !self.dropping_helps(len, cx.memory) {
                 return false;
             }
             let Some(oldest) = self.queue.pop_front() else { return false };
@@ -416,6 +417,13 @@ impl Mailbox {
             self.dropped += 1;
             cx.memory.give_back(oldest.body.len());
         }
+    }
+
+    /// There would be room for a message of `len` bytes if nothing else waited here.
+    fn dropping_helps(&self, len: usize, memory: &Memory) -> bool {
+        let own = self.bytes + MESSAGE_COST * self.queue.len() as u64;
+        let others = memory.used().saturating_sub(own);
+        len as u64 <= self.limits.maxbytes && others.saturating_add(Memory::cost(len)) <= memory.limit()
     }
 
     /// A message for which there is room comes in: to the first who waits, or into the queue.

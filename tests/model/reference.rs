@@ -239,7 +239,9 @@ impl Reference {
             return true;
         }
         while !self.has_room(len) {
-            if self.full != WhenFull::DropOldest || self.queue.is_empty() {
+            let in_vain =
+                len as u64 > self.limits.maxbytes || self.elsewhere + Memory::cost(len) > self.memory;
+            if self.full != WhenFull::DropOldest || in_vain {
                 return false;
             }
             self.queue.remove(0);

@@ -88,6 +88,31 @@ fn as_many_are_dropped_as_the_new_one_needs_and_no_more() {
 }
 
 #[test]
+fn nothing_is_dropped_for_a_message_that_has_no_room_all_the_same() {
+    let mut desk = Desk::with(LIMITS, Memory::cost(10) + Memory::cost(40));
+    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
+    assert!(desk.memory.take(40), "another mailbox's message");
+    desk.when_full(WhenFull::DropOldest);
+    desk.fill(writer, &["kept"]);
+    assert_eq!(desk.send(writer, "longer than what the other has left"), Got::Failed(Error::NoSpace));
+    assert_eq!(desk.counts().dropped, 0);
+    desk.fill(writer, &["fits in"]);
+    assert_eq!(desk.counts().dropped, 1, "with the memory of the one that is dropped");
+    assert_eq!(desk.read(reader, 64), bytes("fits in"));
+
+    let mut desk = Desk::new();
+    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
+    desk.fill(writer, &["1", "2", "3"]);
+    let waiting = desk.await_room(writer, "longer than the queue may be");
+    desk.set_limits(MailboxLimits { maxbytes: 4, ..LIMITS });
+    desk.when_full(WhenFull::DropOldest);
+    assert_eq!((desk.got(waiting), desk.counts().depth), (Got::Waits, 3));
+    for body in ["1", "2", "3", "longer than the queue may be"] {
+        assert_eq!(desk.read(reader, 64), bytes(body));
+    }
+}
+
+#[test]
 fn raised_limits_let_waiting_writers_in() {
     let mut desk = Desk::new();
     let writer = desk.open(Mode::Send);
