@@ -236,8 +236,9 @@ impl Tree {
     }
 
     pub(super) fn release(&self, fh: Fh, now: Timestamp, fx: &mut Effects) -> Result<Reply, Error> {
-        let handle = self.handles.remove(fh).ok_or(Error::BadDescriptor)?;
+        // While the number is taken: once it is free it may be another open file's, with locks of its own.
         self.locks.lock().close_handle(fh, fx);
+        let handle = self.handles.remove(fh).ok_or(Error::BadDescriptor)?;
         match &handle.target {
             Target::Mailbox { file, id, write } => {
                 self.with_mailbox(file, now, fx, |state, cx| state.queue.close(*id, cx));

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::common::{self, reap};
-use crate::tools::{again, aside, finish, role};
+use crate::tools::{READ, again, aside, finish, open, role};
 
 const PROCESSES: usize = 8;
 const ROUNDS: usize = 2_000;
@@ -94,4 +95,35 @@ fn creating_opening_and_removing_at_once_gives_only_errors_that_say_so() {
     done.store(true, Ordering::Relaxed);
     finish("the one who removes", remover);
     assert_eq!(failed, 0, "their errors are above");
+}
+
+/// Closing a file takes its locks away, and those of no other: not even of one that was opened meanwhile and got the
+/// closed one's place.
+#[test]
+fn a_lock_outlasts_the_closing_of_other_files() {
+    let Some(mount) = common::mount() else { return };
+    let paths = ["box", "other"].map(|name| mount.make_mailbox(name, &[]));
+    let done = Arc::new(AtomicBool::new(false));
+    let others: Vec<_> = (0..2)
+        .map(|_| {
+            let (path, done) = (paths[1].clone(), Arc::clone(&done));
+            aside(move || {
+                while !done.load(Ordering::Relaxed) {
+                    open(&path, READ);
+                }
+            })
+        })
+        .collect();
+    for round in 0..5_000 {
+        let (first, second) = (open(&paths[0], READ), open(&paths[0], READ));
+        flock(&first, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let result = flock(&second, FlockOperation::NonBlockingLockExclusive);
+        assert_eq!(result, Err(Errno::AGAIN), "round {round}");
+        // By itself it goes a moment after the last close.
+        flock(&first, FlockOperation::Unlock).unwrap();
+    }
+    done.store(true, Ordering::Relaxed);
+    for other in others {
+        finish("a thread that opens and closes", other);
+    }
 }

@@ -115,7 +115,9 @@ fn status_names_who_waits_as_the_kernel_attests_it() {
         command.arg("-c").arg(script).arg("sh").arg(&path).uid(USER).gid(USER);
         let mut waiting = command.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let input = waiting.stdin.take().unwrap();
-        rustix::io::write(&input, b"mine").unwrap();
+        if role == "writer" {
+            rustix::io::write(&input, b"mine").unwrap();
+        }
         drop(input);
         mount.wait_for_figure("box", &format!("waiting_{role}s"), 1);
         let text = fs::read_to_string(&status).unwrap();
