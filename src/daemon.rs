@@ -16,6 +16,7 @@ use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING};
 use crate::kernel::dev::{Transport, now};
 use crate::kernel::session::{self, MountError};
 use crate::op::Timestamp;
+use crate::sys::heap;
 use crate::sys::memfd::Memfd;
 use crate::tree::{Setup, Tree};
 
@@ -42,6 +43,7 @@ enum End {
 
 /// Mounts and serves until the mount ends. `ready` is called once, when the tree answers.
 pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
+    heap::share_one();
     let (ends, end) = mpsc::channel();
     // Before the mount, so that no signal comes between the two.
     watch_signals(ends.clone())?;

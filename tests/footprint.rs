@@ -50,8 +50,7 @@ fn warm_up(mount: &Mount) {
     fs::remove_file(&path).unwrap();
 }
 
-/// What was taken up to `full` and is free again serves for the same once more. How much of it the system gets back
-/// meanwhile is the allocator's affair.
+/// What was taken up to `full` and is free again serves for the same once more.
 fn serves_again(mount: &Mount, before: u64, full: u64, again: impl FnOnce()) {
     println!("afterwards: {} of {} bytes are kept", memory(mount).saturating_sub(before), full - before);
     again();
@@ -139,6 +138,28 @@ fn a_short_message_takes_less_than_160_bytes_beside_its_own() {
     }
     assert_eq!(mount.figure("status", "memory_used"), 0);
     serves_again(&mount, before, full, || fill(&mut file));
+}
+
+#[test]
+fn a_drained_mailbox_gives_its_memory_back_to_the_system() {
+    const MIB: u64 = 1 << 20;
+    let _turn = turn();
+    let Some(mount) = common::mount_with(&["--maxmsg=max", "--maxbytes=max", "--memory=1G"]) else { return };
+    warm_up(&mount);
+    let path = mount.make_mailbox("box", &[]);
+    let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let before = memory(&mount);
+    for size in [1000, 64 << 10, 1_000_000] {
+        let count = 48 * MIB / size as u64;
+        (0..count).for_each(|_| file.write_all(&vec![1; size]).unwrap());
+        let full = memory(&mount).saturating_sub(before);
+        assert!(full >= 45 * MIB, "{full}");
+        let mut buffer = vec![0; size];
+        (0..count).for_each(|_| assert_eq!(std::io::Read::read(&mut file, &mut buffer).unwrap(), size));
+        let kept = memory(&mount).saturating_sub(before);
+        println!("{count} messages of {size} bytes: {full} bytes, {kept} afterwards");
+        assert!(kept <= 24 * MIB, "{kept} of {full} bytes are kept");
+    }
 }
 
 #[test]

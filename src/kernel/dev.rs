@@ -17,7 +17,7 @@ use super::reply::{self, Encoded};
 use super::request::{self, Garbage};
 use crate::config::MAX_WRITE;
 use crate::op::{Effect, Effects, Error, Reply, Ticket, Timestamp};
-use crate::sys::fuse_device;
+use crate::sys::{fuse_device, heap};
 use crate::tree::Tree;
 
 /// Room for the longest request: a WRITE of the greatest size with its headers. The kernel wants no less.
@@ -95,6 +95,7 @@ impl Transport {
                 // ENOENT: nobody polls any more.
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
                 Effect::InterruptAgain { unique } => self.ask_again(unique),
+                Effect::GiveMemoryBack => heap::give_back(),
             }
         }
     }

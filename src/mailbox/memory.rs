@@ -16,12 +16,17 @@ pub struct Memory {
     limit: u64,
     queued: AtomicU64,
     held: AtomicU64,
+    /// The most that was taken since [`Memory::ebbed`] was last true.
+    peak: AtomicU64,
 }
+
+/// So much has to come free before the system is given any of it, in bytes.
+const EBB: u64 = 8 << 20;
 
 impl Memory {
     /// A bound of `limit` bytes.
     pub fn new(limit: u64) -> Memory {
-        Memory { limit, queued: AtomicU64::new(0), held: AtomicU64::new(0) }
+        Memory { limit, queued: AtomicU64::new(0), held: AtomicU64::new(0), peak: AtomicU64::new(0) }
     }
 
     /// What a message of `len` bytes costs.
@@ -55,6 +60,20 @@ impl Memory {
         self.queued.fetch_sub(Self::cost(len), Ordering::SeqCst);
     }
 
+    /// True once whenever half of what was taken, and no less than [`EBB`], has come free: worth giving back. So a
+    /// drained mount is asked for it a number of times that grows with the logarithm of what was taken.
+    pub fn ebbed(&self) -> bool {
+        let taken = self.used().saturating_add(self.held.load(Ordering::Relaxed));
+        let peak = self.peak.load(Ordering::Relaxed);
+        if taken > peak {
+            // A peak that another thread sees at the same time is as good.
+            self.peak.store(taken, Ordering::Relaxed);
+        }
+        taken.saturating_add(EBB) <= peak
+            && taken <= peak / 2
+            && self.peak.compare_exchange(peak, taken, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// Takes room for a message whose writer waits.
     #[must_use]
     pub fn hold(&self, len: usize) -> bool {
@@ -73,4 +92,29 @@ fn take(counter: &AtomicU64, cost: u64, limit: u64) -> bool {
             used.checked_add(cost).filter(|sum| *sum <= limit)
         })
         .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ebbs_is_told_once_and_what_comes_and_goes_never() {
+        let memory = Memory::new(1 << 30);
+        for _ in 0..3 {
+            assert!(memory.take(1 << 20) && !memory.ebbed());
+            memory.give_back(1 << 20);
+            assert!(!memory.ebbed());
+        }
+        let count = 64;
+        for _ in 0..count {
+            assert!(memory.take(1 << 20) && !memory.ebbed());
+        }
+        let told = (0..count).filter(|_| {
+            memory.give_back(1 << 20);
+            memory.ebbed()
+        });
+        assert_eq!(told.count(), 3, "at 32, 16 and 8 MiB");
+        assert_eq!(memory.used(), 0);
+    }
 }

@@ -77,7 +77,7 @@ impl Desk {
                     assert_eq!(before, None, "{} is answered twice", ticket.unique);
                 }
                 Effect::Wake(handle) => self.woken.push(handle.0),
-                Effect::InterruptAgain { .. } => panic!("{effect:?}"),
+                Effect::InterruptAgain { .. } | Effect::GiveMemoryBack => panic!("{effect:?}"),
             }
         }
         let counts = self.mailbox.counts();

@@ -15,6 +15,8 @@ pub enum Effect {
         /// The interrupted request.
         unique: u64,
     },
+    /// Much of the memory that messages took has come free: the system may have it.
+    GiveMemoryBack,
 }
 
 /// The effects of a call, in order. Reused from call to call, so that the usual case allocates nothing.

@@ -2,4 +2,5 @@
 
 pub mod descriptors;
 pub mod fuse_device;
+pub mod heap;
 pub mod memfd;

@@ -348,6 +348,9 @@ impl Tree {
                 break;
             }
         }
+        if self.memory.ebbed() {
+            fx.push(Effect::GiveMemoryBack);
+        }
         let never_parked = if fx.take_parked() { None } else { own };
         for effect in fx.iter() {
             if let Effect::Reply(ticket, _) = effect

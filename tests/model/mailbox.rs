@@ -300,7 +300,7 @@ impl Pair {
                 Effect::Wake(handle) => {
                     self.woken.insert(handle.0 as usize);
                 }
-                Effect::InterruptAgain { .. } => panic!("{effect:?}"),
+                Effect::InterruptAgain { .. } | Effect::GiveMemoryBack => panic!("{effect:?}"),
             }
         }
         self.note_starving();

@@ -41,7 +41,7 @@ impl Hall {
                     assert_eq!(before, None, "{ticket:?} is answered twice");
                 }
                 Effect::InterruptAgain { .. } => again = true,
-                Effect::Wake(_) => {}
+                Effect::Wake(_) | Effect::GiveMemoryBack => {}
             }
         }
         again
