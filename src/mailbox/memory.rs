@@ -60,7 +60,7 @@ impl Memory {
         self.queued.fetch_sub(Self::cost(len), Ordering::SeqCst);
     }
 
-    /// True once whenever half of what was taken, and no less than [`EBB`], has come free: worth giving back. So a
+    /// True once whenever half of what was taken, and 8 MiB or more, has come free: worth giving back. So a
     /// drained mount is asked for it a number of times that grows with the logarithm of what was taken.
     pub fn ebbed(&self) -> bool {
         let taken = self.used().saturating_add(self.held.load(Ordering::Relaxed));
