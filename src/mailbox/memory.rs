@@ -114,7 +114,7 @@ mod tests {
             memory.give_back(1 << 20);
             memory.ebbed()
         });
-        assert_eq!(told.count(), 3, "at 32, 16 and 8 MiB");
+        assert_eq!(told.count(), 4, "at 32, 16 and 8 MiB, and at nothing");
         assert_eq!(memory.used(), 0);
     }
 }
