@@ -21,6 +21,15 @@ pub const MAXMSG: u64 = 10_000;
 /// Default of `maxbytes`: bytes waiting in one mailbox.
 pub const MAXBYTES: u64 = 64 * 1024 * 1024;
 
+/// Default of `wholesize`: longest message of the `whole` door, in bytes.
+pub const WHOLESIZE: u64 = 64 * 1024 * 1024;
+
+/// Most that `wholesize` can be: 1 GiB.
+pub const WHOLESIZE_MAX: u64 = 1 << 30;
+
+/// Highest priority of a message, as POSIX has it at least (`sysconf(_SC_MQ_PRIO_MAX)` − 1 on Linux).
+pub const PRIORITY_MAX: u16 = 32_767;
+
 /// Files and folders in one mount. Each costs the daemon up to 2 KiB.
 pub const MAX_FILES: u64 = 1_000_000;
 

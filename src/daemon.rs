@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
 
@@ -61,8 +61,10 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
     let tree = Tree::new(setup, Box::new(make_memory), now());
-    let transport = Arc::new(Transport::new(mounted.device(), config.threads, tree));
-    let served = start_threads(&transport, config.threads, &ends);
+    let (clock, wishes) = mpsc::channel();
+    let transport = Arc::new(Transport::new(mounted.device(), config.threads, tree, clock));
+    let served =
+        start_threads(&transport, config.threads, &ends).and_then(|()| start_clock(&transport, wishes));
     if served.is_ok() {
         keep_within_timeout(&transport);
         // Through the kernel and back: only now does the tree answer.
@@ -101,6 +103,12 @@ fn start_threads(transport: &Arc<Transport>, threads: usize, ends: &Sender<End>)
             let _ = ends.send(end);
         })?;
     }
+    Ok(())
+}
+
+fn start_clock(transport: &Arc<Transport>, wishes: Receiver<Timestamp>) -> io::Result<()> {
+    let transport = Arc::clone(transport);
+    thread::Builder::new().name(String::from("clock")).spawn(move || transport.keep_time(&wishes))?;
     Ok(())
 }
 

@@ -247,9 +247,10 @@ fn waits_and_locks_that_ended_leave_nothing_behind() {
     warm_up(&mount);
     let path = mount.make_mailbox("box", &[]);
     peer.open("fd", &path, "O_RDWR");
-    // Waits ended by a timer, as a program does that waits with a limit; and locks taken and given back.
+    // Waits ended by a timer, as a program does that waits with a limit, again and again in case it fires before the
+    // read has begun; and locks taken and given back.
     peer.ask("signal.signal(signal.SIGALRM, signalled)");
-    let wait = "def wait(steps):\n  for n in range(steps):\n    try: signal.setitimer(signal.ITIMER_REAL, 0.0005); os.read(fd, 10)\n    except Signalled: pass";
+    let wait = "def wait(steps):\n  for n in range(steps):\n    try: signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.02); os.read(fd, 10)\n    except Signalled: pass\n  signal.setitimer(signal.ITIMER_REAL, 0)";
     peer.run(&format!("exec({wait:?})"));
     let lock = "def lock(steps):\n  for n in range(steps):\n    fcntl.lockf(fd, fcntl.LOCK_EX, 1, n % 100); fcntl.lockf(fd, fcntl.LOCK_UN, 1, n % 100); fcntl.flock(fd, fcntl.LOCK_EX); fcntl.flock(fd, fcntl.LOCK_UN)";
     peer.run(&format!("exec({lock:?})"));

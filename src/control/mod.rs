@@ -7,9 +7,9 @@ mod value;
 
 use std::fmt::Write as _;
 
-use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT};
-use crate::mailbox::{Counts, Waiter, WhenFull};
-use crate::op::{Caller, Error, Timestamp};
+use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, PRIORITY_MAX, WHOLESIZE_MAX};
+use crate::mailbox::{Counts, Door, Order, Rules, Waiter, WhenFull};
+use crate::op::{Caller, Error, Ino, Timestamp};
 use crate::segment::Lifetime;
 
 /// Why a value was refused: the error the write fails with, and a sentence for `error`.
@@ -63,13 +63,15 @@ pub struct MountView {
 }
 
 /// What can be set on a mailbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct MailboxSettings {
     pub limits: MailboxLimits,
-    pub full: WhenFull,
+    pub rules: Rules,
     /// The longest message that this mount's kernel hands over in one piece.
     pub ceiling: u32,
+    /// The mailbox that a written value names, as the tree found it; `None` for an empty value.
+    pub named: Result<Option<Ino>, Refusal>,
 }
 
 /// A mailbox as its files show it.
@@ -79,6 +81,8 @@ pub struct MailboxView {
     pub settings: MailboxSettings,
     pub counts: Counts,
     pub waiters: Vec<Waiter>,
+    /// Path of the mailbox for the dead, below `mailboxes/`; empty if there is none.
+    pub dead: String,
     /// Why the last value was refused; empty if it was not.
     pub refusal: String,
 }
@@ -107,7 +111,7 @@ pub struct SegmentView {
 }
 
 /// `control/mailboxes/<name>/`
-pub static MAILBOX: [File<MailboxView, MailboxSettings>; 6] = [
+pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
     File {
         name: "status",
         config: false,
@@ -154,16 +158,155 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 6] = [
         }),
     },
     File {
+        name: "wholesize",
+        config: true,
+        help: "longest message of the whole door, in bytes",
+        show: |view| line(&value::show(view.settings.rules.wholesize)),
+        store: Some(|text, settings| {
+            settings.rules.wholesize = value::number("wholesize", "bytes", text, 1, WHOLESIZE_MAX, false)?;
+            Ok(())
+        }),
+    },
+    File {
         name: "full",
         config: true,
         help: "what a send does when the mailbox is full: wait, fail or drop-oldest",
-        show: |view| line(value::name_of(&WHEN_FULL, view.settings.full)),
+        show: |view| line(value::name_of(&WHEN_FULL, view.settings.rules.full)),
         store: Some(|text, settings| {
-            settings.full = value::one_of("full", &WHEN_FULL, text)?;
+            settings.rules.full = value::one_of("full", &WHEN_FULL, text)?;
+            Ok(())
+        }),
+    },
+    File {
+        name: "order",
+        config: true,
+        help: "priority: higher ones first; fifo: as they were sent, whatever their priority",
+        show: |view| line(value::name_of(&ORDER, view.settings.rules.order)),
+        store: Some(|text, settings| {
+            settings.rules.order = value::one_of("order", &ORDER, text)?;
+            Ok(())
+        }),
+    },
+    File {
+        name: "ttl",
+        config: true,
+        help: "how long a message waits before it expires, or max",
+        show: |view| line(&value::show_time(view.settings.rules.ttl)),
+        store: Some(|text, settings| {
+            settings.rules.ttl = value::time("ttl", text)?;
+            Ok(())
+        }),
+    },
+    File {
+        name: "lease_time",
+        config: true,
+        help: "how long a lease lasts at most, or max",
+        show: |view| line(&value::show_time(view.settings.rules.lease_time)),
+        store: Some(|text, settings| {
+            settings.rules.lease_time = value::time("lease_time", text)?;
+            Ok(())
+        }),
+    },
+    File {
+        name: "max_deliver",
+        config: true,
+        help: "how often a message is leased before it is given up, or max",
+        show: |view| line(&value::show(view.settings.rules.max_deliver)),
+        store: Some(|text, settings| {
+            settings.rules.max_deliver =
+                value::number("max_deliver", "deliveries", text, 1, u64::from(u32::MAX), true)?;
+            Ok(())
+        }),
+    },
+    File {
+        name: "dead",
+        config: true,
+        help: "the mailbox for messages that expired or were given up, below mailboxes/; empty: they are dropped",
+        show: |view| line(&view.dead),
+        store: Some(|_, settings| {
+            settings.rules.dead = settings.named.clone()?;
             Ok(())
         }),
     },
 ];
+
+/// A file of a mailbox that is a way in or out.
+#[derive(Debug)]
+pub struct DoorFile {
+    /// Its name; of a folder of doors, each named by what is special to it.
+    pub name: &'static str,
+    /// One line for people.
+    pub help: &'static str,
+    /// What it opens.
+    pub kind: DoorKind,
+}
+
+/// A door, or a folder of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DoorKind {
+    One(Door),
+    Priorities,
+    Tags,
+    Senders,
+}
+
+/// The doors in `control/mailboxes/<name>/`.
+pub static DOORS: [DoorFile; 10] = [
+    door(
+        "stream",
+        "read: message after message, no end of file; write: a message of each line",
+        Door::Stream,
+    ),
+    door("whole", "write: all until the last close is one message", Door::Whole),
+    door("peek", "read: the next message, not taken", Door::Peek),
+    door("json", "read: as stream, each message a JSON object in a line", Door::Json),
+    door("lease", "read: a message that comes back unless ack, nack or dead is written", Door::Lease),
+    door("rpc", "write a request, read its answer", Door::Rpc),
+    door("serve", "read a request, write its answer", Door::Serve),
+    DoorFile {
+        name: "priority",
+        help: "priority/N, write: messages of priority N, 0 to 32767, higher ones first",
+        kind: DoorKind::Priorities,
+    },
+    DoorFile {
+        name: "tag",
+        help: "tag/TEXT, write: messages with that tag; read: only those",
+        kind: DoorKind::Tags,
+    },
+    DoorFile {
+        name: "from",
+        help: "from/UID, read: only messages that this user sent",
+        kind: DoorKind::Senders,
+    },
+];
+
+const fn door(name: &'static str, help: &'static str, door: Door) -> DoorFile {
+    DoorFile { name, help, kind: DoorKind::One(door) }
+}
+
+impl DoorKind {
+    /// The door that `name` leads to in a folder of doors. A number is written in one way only.
+    pub fn named(&self, name: &[u8]) -> Result<Door, Error> {
+        let number = || -> Result<u64, Error> {
+            let text = std::str::from_utf8(name).map_err(|_| Error::Invalid)?;
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || (text.len() > 1 && text.starts_with('0')) {
+                return Err(Error::Invalid);
+            }
+            text.parse().map_err(|_| Error::Range)
+        };
+        match self {
+            DoorKind::One(_) => Err(Error::NotFolder),
+            DoorKind::Tags => Ok(Door::Tag(name.into())),
+            DoorKind::Priorities => match u16::try_from(number()?) {
+                Ok(priority) if priority <= PRIORITY_MAX => Ok(Door::Priority(priority)),
+                _ => Err(Error::Range),
+            },
+            DoorKind::Senders => u32::try_from(number()?).map(Door::From).map_err(|_| Error::Range),
+        }
+    }
+}
 
 /// `control/segments/<name>/`
 pub static SEGMENT: [File<SegmentView, SegmentSettings>; 4] = [
@@ -206,13 +349,15 @@ pub static SEGMENT: [File<SegmentView, SegmentSettings>; 4] = [
 const WHEN_FULL: [(&str, WhenFull); 3] =
     [("wait", WhenFull::Wait), ("fail", WhenFull::Fail), ("drop-oldest", WhenFull::DropOldest)];
 
+const ORDER: [(&str, Order); 2] = [("priority", Order::Priority), ("fifo", Order::Fifo)];
+
 const LIFETIME: [(&str, Lifetime); 2] = [("keep", Lifetime::Keep), ("last-close", Lifetime::LastClose)];
 
 /// `control/status`
 pub fn mount_status(view: &MountView) -> String {
     let uptime = format!("{}.{:03}", view.uptime_ns / 1_000_000_000, view.uptime_ns / 1_000_000 % 1000);
     let counts = view.counts;
-    let pairs: [(&str, &dyn std::fmt::Display); 21] = [
+    let pairs: [(&str, &dyn std::fmt::Display); 26] = [
         ("version", &env!("CARGO_PKG_VERSION")),
         ("pid", &view.pid),
         ("transport", &view.transport),
@@ -229,6 +374,11 @@ pub fn mount_status(view: &MountView) -> String {
         ("sent", &counts.sent),
         ("received", &counts.received),
         ("dropped", &counts.dropped),
+        ("leased", &counts.leased),
+        ("redelivered", &counts.redelivered),
+        ("expired", &counts.expired),
+        ("requests", &counts.requests),
+        ("serving", &counts.serving),
         ("discarded", &view.discarded),
         ("memory_used", &view.memory_used),
         ("memory_max", &view.memory_max),
@@ -250,6 +400,16 @@ fn mailbox_status(view: &MailboxView) -> String {
         ("sent", &counts.sent),
         ("received", &counts.received),
         ("dropped", &counts.dropped),
+        ("leased", &counts.leased),
+        ("redelivered", &counts.redelivered),
+        ("expired", &counts.expired),
+        ("dead", &counts.dead),
+        ("removed", &counts.removed),
+        ("moved_in", &counts.moved_in),
+        ("moved_out", &counts.moved_out),
+        ("requests", &counts.requests),
+        ("serving", &counts.serving),
+        ("replied", &counts.replied),
     ]);
     for waiter in &view.waiters {
         let role = if waiter.writes { "writer" } else { "reader" };

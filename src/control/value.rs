@@ -1,5 +1,7 @@
 //! Values as people write them into files, and as files show them.
 
+use std::time::Duration;
+
 use super::Refusal;
 use crate::config::{NO_LIMIT, parse_size};
 use crate::op::Error;
@@ -30,6 +32,38 @@ pub(super) fn number(
     }
     Ok(number)
 }
+
+/// A length of time in nanoseconds, as `10s`, `1h 30m`, or a number of seconds; `max` for none.
+pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
+    let text = text.trim();
+    if text == "max" {
+        return Ok(NO_LIMIT);
+    }
+    let number = text.parse().ok().map(Duration::from_secs);
+    let Some(time) = number.or_else(|| humantime::parse_duration(text).ok()) else {
+        let why = format!("{name}: '{}' is no length of time (as 500ms, 10s, 1h 30m, or max)", shown(text));
+        return Err(Refusal { error: Error::Invalid, why });
+    };
+    if time < LEAST_TIME || time > MOST_TIME {
+        let why =
+            format!("{name}: {} is out of range: 1ms to 10years, or max", humantime::format_duration(time));
+        return Err(Refusal { error: Error::Range, why });
+    }
+    Ok(time.as_nanos() as u64)
+}
+
+/// A length of time as a file shows it.
+pub(super) fn show_time(nanos: u64) -> String {
+    if nanos == NO_LIMIT {
+        String::from("max")
+    } else {
+        humantime::format_duration(Duration::from_nanos(nanos)).to_string()
+    }
+}
+
+const LEAST_TIME: Duration = Duration::from_millis(1);
+/// Ten years of humantime's.
+const MOST_TIME: Duration = Duration::from_secs(10 * 31_557_600);
 
 /// One of a few words.
 pub(super) fn one_of<T: Copy>(name: &str, words: &[(&str, T)], text: &str) -> Result<T, Refusal> {
@@ -76,6 +110,23 @@ mod tests {
             refusal.why,
             "maxmsg: 'ten\\u{7}' is no number of messages (1 or more, or max; K, M and G are taken)"
         );
+    }
+
+    #[test]
+    fn times_take_units_and_read_back_in_them() {
+        for (text, shown) in
+            [("10", "10s"), ("90s\n", "1m 30s"), ("250ms", "250ms"), ("1h", "1h"), ("max", "max")]
+        {
+            assert_eq!(time("ttl", text).map(show_time).as_deref(), Ok(shown), "{text}");
+        }
+        assert_eq!(time("ttl", "soon").unwrap_err().error, Error::Invalid);
+        assert_eq!(time("ttl", "-1s").unwrap_err().error, Error::Invalid);
+        let refusal = time("ttl", "0").unwrap_err();
+        assert_eq!(
+            (refusal.error, refusal.why.as_str()),
+            (Error::Range, "ttl: 0s is out of range: 1ms to 10years, or max")
+        );
+        assert_eq!(time("ttl", "11years").unwrap_err().error, Error::Range);
     }
 
     #[test]

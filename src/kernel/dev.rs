@@ -7,7 +7,8 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error, warn};
 use rustix::io::Errno;
@@ -23,16 +24,21 @@ use crate::tree::Tree;
 /// Room for the longest request: a WRITE of the greatest size with its headers. The kernel wants no less.
 const BUFFER: usize = MAX_WRITE as usize + 4096;
 
+/// How long the clock sleeps without looking at the time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
 /// The lanes of a mount and the tree they lead to.
 #[derive(Debug)]
 pub struct Transport {
     lanes: Vec<Arc<OwnedFd>>,
     tree: Tree,
+    /// Where the tree's wishes to be told the time go.
+    clock: Sender<Timestamp>,
 }
 
 impl Transport {
     /// As many lanes as `threads`, or one.
-    pub fn new(device: &Arc<OwnedFd>, threads: usize, tree: Tree) -> Transport {
+    pub fn new(device: &Arc<OwnedFd>, threads: usize, tree: Tree, clock: Sender<Timestamp>) -> Transport {
         let mut lanes = vec![Arc::clone(device)];
         for _ in 1..threads {
             match fuse_device::clone_device(device.as_fd()) {
@@ -43,7 +49,7 @@ impl Transport {
                 }
             }
         }
-        Transport { lanes, tree }
+        Transport { lanes, tree, clock }
     }
 
     /// Serves the requests of one lane until the mount ends.
@@ -73,6 +79,34 @@ impl Transport {
         }
     }
 
+    /// Tells the tree the time whenever it has asked for it. `wishes` is the other end of this transport's clock.
+    pub fn keep_time(&self, wishes: &Receiver<Timestamp>) {
+        let mut next: Option<Timestamp> = None;
+        loop {
+            let wish = match next {
+                None => wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(next) => {
+                    let left = Duration::from_nanos(next.0.saturating_sub(now().0));
+                    // The system's clock may be set meanwhile.
+                    wishes.recv_timeout(left.min(LONGEST_SLEEP))
+                }
+            };
+            match wish {
+                Ok(wish) => next = Some(next.map_or(wish, |next| next.min(wish))),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = now();
+                    if next.is_some_and(|next| next <= now) {
+                        next = None;
+                        let mut fx = Effects::new();
+                        self.tree.tick(now, &mut fx);
+                        self.perform(&mut fx);
+                    }
+                }
+            }
+        }
+    }
+
     /// Ends the waits that began at `limit` or before.
     pub fn expire(&self, limit: Timestamp) {
         let mut fx = Effects::new();
@@ -95,6 +129,8 @@ impl Transport {
                 // ENOENT: nobody polls any more.
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
                 Effect::InterruptAgain { unique } => self.ask_again(unique),
+                // Fails only where the clock is gone with the mount.
+                Effect::Alarm(time) => drop(self.clock.send(time)),
                 Effect::GiveMemoryBack => heap::give_back(),
             }
         }

@@ -46,6 +46,10 @@ pub(super) fn errno(error: Error) -> Errno {
         Error::NoLocks => Errno::NOLCK,
         // What the kernel itself says once the daemon is gone.
         Error::Ending => Errno::NOTCONN,
+        // msgrcv(2): "no message of the desired type"; here: none that could be settled or answered.
+        Error::NoMessage => Errno::NOMSG,
+        Error::Busy => Errno::BUSY,
+        Error::Cancelled => Errno::CANCELED,
         Error::Malformed | Error::Io => Errno::IO,
     }
 }

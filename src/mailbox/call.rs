@@ -1,9 +1,10 @@
 //! What a mailbox is asked, and what it tells of itself.
 
-use std::sync::Arc;
-
 use super::Memory;
-use crate::op::{Caller, Effects, Ticket, Timestamp};
+use super::message::Tag;
+use super::queue::{Filter, Order};
+use crate::config::NO_LIMIT;
+use crate::op::{Caller, Effects, Ino, Ticket, Timestamp};
 
 /// An open file of a mailbox. Reused after it was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -12,12 +13,48 @@ pub struct HandleId(pub(super) usize);
 /// How a mailbox was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// `O_RDONLY`: a seekable file of one message at a time.
+    /// `O_RDONLY`: through [`Door::Plain`], a seekable file of one message at a time.
     Receive,
     /// `O_WRONLY`.
     Send,
-    /// `O_RDWR`: a stream of messages both ways.
+    /// `O_RDWR`: through [`Door::Plain`], a stream of messages both ways.
     Both,
+}
+
+/// By which of its files a mailbox was opened. All lead to the same queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Door {
+    /// The mailbox itself: a write sends one message, a read receives one.
+    Plain,
+    /// Message after message without an end of file; a message of each line.
+    Stream,
+    /// All that is written until the last close is one message.
+    Whole,
+    /// The next message, not taken.
+    Peek,
+    /// Messages of this priority.
+    Priority(u16),
+    /// Messages with this tag.
+    Tag(Tag),
+    /// Messages of this user.
+    From(u32),
+    /// As the stream, each message as a JSON object in a line.
+    Json,
+    /// A message that comes back unless it is settled.
+    Lease,
+    /// Requests, and their answers.
+    Rpc,
+    /// The other end of [`Door::Rpc`].
+    Serve,
+}
+
+/// What a reader waits for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Wish {
+    Message(Filter),
+    Peek,
+    Request,
+    Reply(HandleId),
 }
 
 /// What a send does when the mailbox is full.
@@ -32,17 +69,37 @@ pub enum WhenFull {
     DropOldest,
 }
 
-/// A message as it waits.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Never reused within the mailbox.
-    pub id: u64,
-    /// When it was taken into the queue.
-    pub sent: Timestamp,
-    /// Who sent it, as the kernel attests.
-    pub sender: Caller,
-    /// Its bytes.
-    pub body: Arc<[u8]>,
+/// What a mailbox does with its messages; its bounds are [`crate::config::MailboxLimits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    /// When there is no room.
+    pub full: WhenFull,
+    /// In what order messages are received.
+    pub order: Order,
+    /// How long a message waits before it goes by itself, in nanoseconds, or [`NO_LIMIT`].
+    pub ttl: u64,
+    /// How often a message is leased, or [`NO_LIMIT`]; then it goes.
+    pub max_deliver: u64,
+    /// How long a lease is left to its holder, in nanoseconds, or [`NO_LIMIT`].
+    pub lease_time: u64,
+    /// Longest message of the `whole` door, in bytes.
+    pub wholesize: u64,
+    /// The mailbox that messages go to that nobody could deal with.
+    pub dead: Option<Ino>,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            full: WhenFull::default(),
+            order: Order::default(),
+            ttl: NO_LIMIT,
+            max_deliver: NO_LIMIT,
+            lease_time: NO_LIMIT,
+            wholesize: crate::config::WHOLESIZE,
+            dead: None,
+        }
+    }
 }
 
 /// What every call is given: the time, the mount's memory, and where effects go.
@@ -50,7 +107,7 @@ pub struct Message {
 pub struct Context<'a> {
     /// The time of the call.
     pub now: Timestamp,
-    /// The mount-wide bound.
+    /// What all mailboxes share.
     pub memory: &'a Memory,
     /// Answers and wake-ups.
     pub fx: &'a mut Effects,
@@ -98,10 +155,50 @@ pub struct Counts {
     pub bytes: u64,
     pub waiting_readers: u64,
     pub waiting_writers: u64,
+    /// Handed out, neither settled nor given back.
+    pub leased: u64,
+    /// Of `rpc`, waiting for a server, and being served.
+    pub requests: u64,
+    pub serving: u64,
     pub sent: u64,
     pub received: u64,
-    /// Dropped to make room, under [`WhenFull::DropOldest`].
+    /// Given back by whoever had leased them.
+    pub redelivered: u64,
+    /// Gone by themselves.
+    pub expired: u64,
+    /// Dropped to make room, under [`WhenFull::DropOldest`], or given up with no mailbox for the dead.
     pub dropped: u64,
+    /// Given up, to the mailbox for the dead.
+    pub dead: u64,
+    /// Removed, or moved to or from another mailbox, through `messages/`.
+    pub removed: u64,
+    pub moved_in: u64,
+    pub moved_out: u64,
+    /// Requests answered.
+    pub replied: u64,
+}
+
+impl Counts {
+    /// Adds another mailbox's.
+    pub fn add(&mut self, other: &Counts) {
+        self.depth += other.depth;
+        self.bytes += other.bytes;
+        self.waiting_readers += other.waiting_readers;
+        self.waiting_writers += other.waiting_writers;
+        self.leased += other.leased;
+        self.requests += other.requests;
+        self.serving += other.serving;
+        self.sent += other.sent;
+        self.received += other.received;
+        self.redelivered += other.redelivered;
+        self.expired += other.expired;
+        self.dropped += other.dropped;
+        self.dead += other.dead;
+        self.removed += other.removed;
+        self.moved_in += other.moved_in;
+        self.moved_out += other.moved_out;
+        self.replied += other.replied;
+    }
 }
 
 /// A waiting caller, for `status`.
@@ -120,5 +217,34 @@ impl Mode {
 
     pub(super) fn writes(self) -> bool {
         self != Mode::Receive
+    }
+}
+
+impl Door {
+    /// Whether it can be opened for reading, and for writing.
+    pub fn ways(&self) -> (bool, bool) {
+        match self {
+            Door::Plain | Door::Stream | Door::Tag(_) | Door::Lease | Door::Rpc | Door::Serve => (true, true),
+            Door::Peek | Door::From(_) | Door::Json => (true, false),
+            Door::Whole | Door::Priority(_) => (false, true),
+        }
+    }
+
+    pub(super) fn wish(&self, handle: HandleId) -> Wish {
+        match self {
+            Door::Tag(tag) => Wish::Message(Filter::Tag(tag.clone())),
+            Door::From(uid) => Wish::Message(Filter::Sender(*uid)),
+            Door::Peek => Wish::Peek,
+            Door::Serve => Wish::Request,
+            Door::Rpc => Wish::Reply(handle),
+            Door::Plain | Door::Stream | Door::Json | Door::Lease | Door::Whole | Door::Priority(_) => {
+                Wish::Message(Filter::Any)
+            }
+        }
+    }
+
+    /// A read through it gets as many messages as its buffer holds.
+    pub(super) fn takes_many(&self) -> bool {
+        matches!(self, Door::Stream | Door::Json)
     }
 }

@@ -16,20 +16,35 @@ use crate::op::{Error, Slice};
 ///      └───────────────────── read at the end: the next message ◀─────────┘
 /// ```
 ///
-/// Opened for reading and writing, it is a *stream of messages*: `Rest` holds what a buffer was too short for, and
-/// there is no end of file.
+/// Opened for reading and writing, and through some doors, it is a *stream of messages*: what a buffer was too short for
+/// is held, and there is no end of file. Through other doors it is *one message at a time*, then end of file until that
+/// message was settled or answered.
 #[derive(Debug)]
 pub(super) enum Framing {
     /// A descriptor that may seek.
     File(Option<Held>),
     /// A descriptor without a position. The slice is never empty.
     Stream(Option<Slice>),
+    /// A descriptor without a position that has one message in hand until it is told to go on.
+    Single(Single),
+}
+
+/// What a descriptor that has one message at a time has in hand.
+#[derive(Debug)]
+pub(super) enum Single {
+    Nothing,
+    /// Never empty.
+    Rest(Slice),
+    /// The end of file, which every read tells; `told` once one has.
+    End {
+        told: bool,
+    },
 }
 
 /// A message that a seekable descriptor stands in.
 #[derive(Debug)]
 pub(super) struct Held {
-    bytes: Arc<[u8]>,
+    message: Slice,
     /// The descriptor's offset at which the message begins. The kernel's position runs on from message to message.
     base: u64,
     /// The end of file after the message was told.
@@ -53,6 +68,7 @@ impl Framing {
         match self {
             Framing::File(held) => held.as_ref().is_some_and(|held| !held.told),
             Framing::Stream(rest) => rest.is_some(),
+            Framing::Single(single) => matches!(single, Single::Rest(_) | Single::End { told: false }),
         }
     }
 
@@ -62,7 +78,7 @@ impl Framing {
             // `tail` and `tac` go to the end that `stat` tells before they read, `dd skip=` over a part. There is nothing
             // to seek in yet, and a message must not be lost to a program that takes its beginning for something else.
             Framing::File(None) if offset != 0 => Resumed::Refused(Error::Invalid),
-            Framing::File(None) => Resumed::NextDue,
+            Framing::File(None) | Framing::Single(Single::Nothing) => Resumed::NextDue,
             Framing::File(Some(held)) => held.resume(offset, size),
             Framing::Stream(None) if offset == 0 => Resumed::NextDue,
             // The kernel cut one long read in two, which happens only to readv(2) of more buffers than a request holds.
@@ -72,27 +88,49 @@ impl Framing {
                 Some(slice) => Resumed::Bytes(self.first_part(slice, size)),
                 None => Resumed::NextDue,
             },
+            Framing::Single(Single::End { told }) => {
+                *told = true;
+                Resumed::Bytes(empty())
+            }
+            Framing::Single(Single::Rest(slice)) => {
+                let slice = slice.clone();
+                Resumed::Bytes(self.first_part(slice, size))
+            }
+        }
+    }
+
+    /// What was in hand is settled: the next message is due.
+    pub(super) fn clear(&mut self) {
+        if let Framing::Single(single) = self {
+            *single = Single::Nothing;
+        }
+    }
+
+    /// What is in hand is no more, of which its reader has to be told: there is nothing more to read until then.
+    pub(super) fn cut_off(&mut self) {
+        if let Framing::Single(single) = self {
+            *single = Single::End { told: false };
         }
     }
 
     /// The next message was taken for a read of up to `size` bytes at `offset`: what the read gets of it.
-    pub(super) fn begin(&mut self, bytes: Arc<[u8]>, offset: u64, size: usize) -> Slice {
-        let whole = Slice { from: 0, to: bytes.len(), bytes };
+    pub(super) fn begin(&mut self, message: Slice, offset: u64, size: usize) -> Slice {
         match self {
             Framing::File(held) => {
-                *held = Some(Held { bytes: Arc::clone(&whole.bytes), base: offset, told: false });
-                cut(whole, size)
+                *held = Some(Held { message: message.clone(), base: offset, told: false });
+                cut(message, size)
             }
-            Framing::Stream(_) => self.first_part(whole, size),
+            Framing::Stream(_) | Framing::Single(_) => self.first_part(message, size),
         }
     }
 
     fn first_part(&mut self, slice: Slice, size: usize) -> Slice {
         let part = cut(slice.clone(), size);
-        if let Framing::Stream(rest) = self
-            && part.to < slice.to
-        {
-            *rest = Some(Slice { from: part.to, ..slice });
+        let rest = (part.to < slice.to).then_some(Slice { from: part.to, ..slice });
+        match self {
+            Framing::File(_) => {}
+            Framing::Stream(held) => *held = rest,
+            Framing::Single(single) => *single = rest.map_or(Single::End { told: false }, Single::Rest),
         }
         part
     }
@@ -108,12 +146,10 @@ impl Held {
             self.base = 0;
         }
         let at = usize::try_from(offset - self.base).unwrap_or(usize::MAX);
-        if at < self.bytes.len() {
+        let from = self.message.from.saturating_add(at);
+        if from < self.message.to {
             self.told = false;
-            return Resumed::Bytes(cut(
-                Slice { bytes: Arc::clone(&self.bytes), from: at, to: self.bytes.len() },
-                size,
-            ));
+            return Resumed::Bytes(cut(Slice { from, ..self.message.clone() }, size));
         }
         if self.told {
             return Resumed::NextDue;

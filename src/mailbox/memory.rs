@@ -2,11 +2,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a message costs beyond its own bytes: its place in the queue (48 bytes, twice that just after the queue has
-/// grown) and the allocator's share. A test measures that it is not more.
+/// What a message costs beyond its own bytes: its place in the queue (64 bytes, twice that just after the queue has
+/// grown) and the allocator's share. `tests/footprint.rs` measures that it is not more.
 pub const MESSAGE_COST: u64 = 152;
 
-/// Bytes taken by messages in all the mailboxes of a mount, of which there are `limit`.
+/// What one with a tag or a time limit costs on top: the record of those, and its places in the indices of them.
+pub(super) const EXTRA_COST: u64 = 256;
+
+/// What all the mailboxes of a mount share: `limit` bytes for their messages, and the numbers of these.
 ///
 /// `queued` counts messages in queues, `held` those whose writers wait for room: their bytes are here too, because the
 /// kernel hands them over once. Each is bounded by `limit` on its own, so that waiting writers cannot keep room from
@@ -18,6 +21,8 @@ pub struct Memory {
     held: AtomicU64,
     /// The most that was taken since [`Memory::ebbed`] was last true.
     peak: AtomicU64,
+    /// Numbers given to messages so far.
+    numbered: AtomicU64,
 }
 
 /// So much has to come free before the system is given any of it, in bytes.
@@ -26,12 +31,23 @@ const EBB: u64 = 8 << 20;
 impl Memory {
     /// A bound of `limit` bytes.
     pub fn new(limit: u64) -> Memory {
-        Memory { limit, queued: AtomicU64::new(0), held: AtomicU64::new(0), peak: AtomicU64::new(0) }
+        Memory {
+            limit,
+            queued: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+            peak: AtomicU64::new(0),
+            numbered: AtomicU64::new(0),
+        }
     }
 
     /// What a message of `len` bytes costs.
     pub fn cost(len: usize) -> u64 {
         len as u64 + MESSAGE_COST
+    }
+
+    /// The first of `count` numbers that no message has had.
+    pub fn number(&self, count: u64) -> u64 {
+        self.numbered.fetch_add(count, Ordering::Relaxed) + 1
     }
 
     /// The bound, in bytes.
@@ -44,20 +60,25 @@ impl Memory {
         self.queued.load(Ordering::SeqCst)
     }
 
-    /// True if a message of `len` bytes would be taken now.
-    pub fn has_room(&self, len: usize) -> bool {
-        self.used().saturating_add(Self::cost(len)) <= self.limit
+    /// True if so much could be taken now.
+    pub fn has_room(&self, cost: u64) -> bool {
+        self.used().saturating_add(cost) <= self.limit
     }
 
-    /// Takes room for a message of `len` bytes in a queue.
+    /// Takes room in a queue.
     #[must_use]
-    pub fn take(&self, len: usize) -> bool {
-        take(&self.queued, Self::cost(len), self.limit)
+    pub fn take(&self, cost: u64) -> bool {
+        take(&self.queued, cost, self.limit)
     }
 
-    /// Gives back what [`Memory::take`] took.
-    pub fn give_back(&self, len: usize) {
-        self.queued.fetch_sub(Self::cost(len), Ordering::SeqCst);
+    /// Takes room whether there is any or not, for a message that is here already.
+    pub fn take_anyway(&self, cost: u64) {
+        self.queued.fetch_add(cost, Ordering::SeqCst);
+    }
+
+    /// Gives back what was taken.
+    pub fn give_back(&self, cost: u64) {
+        self.queued.fetch_sub(cost, Ordering::SeqCst);
     }
 
     /// True once whenever half of what was taken, and 8 MiB or more, has come free: worth giving back. So a
@@ -74,15 +95,15 @@ impl Memory {
             && self.peak.compare_exchange(peak, taken, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Takes room for a message whose writer waits.
+    /// Takes room for what a writer has handed over and is not in a queue yet.
     #[must_use]
-    pub fn hold(&self, len: usize) -> bool {
-        take(&self.held, Self::cost(len), self.limit)
+    pub fn hold(&self, cost: u64) -> bool {
+        take(&self.held, cost, self.limit)
     }
 
     /// Gives back what [`Memory::hold`] took.
-    pub fn let_go(&self, len: usize) {
-        self.held.fetch_sub(Self::cost(len), Ordering::SeqCst);
+    pub fn let_go(&self, cost: u64) {
+        self.held.fetch_sub(cost, Ordering::SeqCst);
     }
 }
 

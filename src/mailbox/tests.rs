@@ -7,7 +7,7 @@ mod waiting;
 
 use std::collections::BTreeMap;
 
-use super::{Context, Counts, HandleId, Mailbox, Memory, Mode, Receive, Send, WaitId, WhenFull};
+use super::{Context, Counts, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull};
 use crate::config::MailboxLimits;
 use crate::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
 
@@ -69,6 +69,7 @@ impl Desk {
                 Effect::Reply(ticket, reply) => {
                     let got = match reply {
                         Reply::Message(slice) => Got::Bytes(slice.as_bytes().to_vec()),
+                        Reply::Data(bytes) => Got::Bytes(bytes),
                         Reply::Written(count) => Got::Written(count),
                         Reply::Failed(error) => Got::Failed(error),
                         other => panic!("no answer of a mailbox's: {other:?}"),
@@ -77,7 +78,9 @@ impl Desk {
                     assert_eq!(before, None, "{} is answered twice", ticket.unique);
                 }
                 Effect::Wake(handle) => self.woken.push(handle.0),
-                Effect::InterruptAgain { .. } | Effect::GiveMemoryBack => panic!("{effect:?}"),
+                Effect::InterruptAgain { .. } | Effect::Alarm(_) | Effect::GiveMemoryBack => {
+                    panic!("{effect:?}")
+                }
             }
         }
         let counts = self.mailbox.counts();
@@ -87,7 +90,7 @@ impl Desk {
     }
 
     fn open(&mut self, mode: Mode) -> HandleId {
-        self.call(|mailbox, _| mailbox.open(mode))
+        self.call(|mailbox, _| mailbox.open(Door::Plain, mode).0)
     }
 
     fn close(&mut self, handle: HandleId) {
@@ -171,7 +174,7 @@ impl Desk {
     }
 
     fn when_full(&mut self, full: WhenFull) {
-        self.call(|mailbox, cx| mailbox.set_when_full(full, cx));
+        self.call(|mailbox, cx| mailbox.set_rules(Rules { full, ..mailbox.rules() }, cx));
     }
 
     fn ready(&mut self, handle: HandleId) -> Ready {
@@ -195,24 +198,19 @@ impl Desk {
 
     /// Another mailbox takes all of the memory, or gives it back.
     fn crowd(&self) {
-        assert!(self.memory.take(self.everything()));
+        assert!(self.memory.take(self.memory.limit()));
     }
 
     fn clear(&self) {
-        self.memory.give_back(self.everything());
+        self.memory.give_back(self.memory.limit());
     }
 
     /// What waiting writers take of the memory; nothing if another could take all of it.
     fn held(&self) -> u64 {
-        let largest = self.everything();
+        let largest = self.memory.limit();
         let held = (0..=largest).find(|held| self.memory.hold(largest - held)).unwrap();
         self.memory.let_go(largest - held);
-        held as u64
-    }
-
-    /// The length of a message that takes all of the memory.
-    fn everything(&self) -> usize {
-        (self.memory.limit() - Memory::cost(0)) as usize
+        held
     }
 }
 

@@ -1,6 +1,6 @@
 //! What follows from a request.
 
-use super::{Error, PollHandle, Reply, Ticket};
+use super::{Error, PollHandle, Reply, Ticket, Timestamp};
 
 /// What the transport has to carry out once the domain has decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,8 @@ pub enum Effect {
         /// The interrupted request.
         unique: u64,
     },
+    /// The tree wants to be told when it is this time.
+    Alarm(Timestamp),
     /// Much of the memory that messages took has come free: the system may have it.
     GiveMemoryBack,
 }

@@ -66,6 +66,12 @@ pub enum Error {
     Ending,
     #[error("malformed request")]
     Malformed,
+    #[error("nothing of the kind is in hand")]
+    NoMessage,
+    #[error("something is in hand already")]
+    Busy,
+    #[error("whoever asked is gone")]
+    Cancelled,
     #[error("input/output error")]
     Io,
 }

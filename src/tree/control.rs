@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Tree;
+use super::doors::{list_messages, messages_mode};
 use super::folders::dots;
 use super::handles::{Handle, Read, Target, no_text};
 use super::meta::{FOLDER, Meta, REGULAR};
@@ -21,13 +22,13 @@ use super::names::ROOT;
 use super::objects::{Child, MailboxState, SegmentState};
 use super::place::{Place, Slot};
 use crate::control::{
-    self, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT, SegmentSettings,
-    SegmentView,
+    self, DOORS, DoorKind, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT,
+    SegmentSettings, SegmentView,
 };
 use crate::mailbox::{Counts, Mailbox};
 use crate::op::{
-    Attr, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Slice,
-    Timestamp, Validity,
+    Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr,
+    Slice, Timestamp, Validity,
 };
 
 /// What a control file reports as its size: no less than one reading of it gives, for programs that trust it.
@@ -52,6 +53,11 @@ struct Item {
 
 impl Tree {
     pub(super) fn look_up_control(&self, place: Place, name: &[u8]) -> Result<Entry, Error> {
+        if let Some(file) = self.mailbox_numbered(place.object)
+            && let Some(entry) = self.look_up_door(place, &file, name)?
+        {
+            return Ok(entry);
+        }
         let item = self.control_item(place, name)?.ok_or(Error::NotFound)?;
         self.control_entry(item)
     }
@@ -62,8 +68,17 @@ impl Tree {
         let (owner, folder, mode) = match (self.find_control(place.object)?, place.slot) {
             (Found::Folder(meta), Slot::Top) => (meta.clone(), true, meta.mode & 0o555),
             (Found::Folder(meta), Slot::File(0)) if place.object == ROOT => (meta, false, 0o444),
-            (Found::Folder(_), _) => return Err(Error::NotFound),
             (Found::Object(_, meta), Slot::Top | Slot::Config) => (meta, true, 0o555),
+            (Found::Object(Child::Mailbox(_), meta), Slot::Messages) => {
+                let mode = messages_mode(meta.mode);
+                (meta, true, mode)
+            }
+            (Found::Object(Child::Mailbox(_), meta), Slot::Door(index)) if is_folder_of_doors(index) => {
+                (meta, true, 0o555)
+            }
+            (Found::Folder(_), _) | (Found::Object(..), Slot::Messages | Slot::Door(_)) => {
+                return Err(Error::NotFound);
+            }
             (Found::Object(child, meta), Slot::File(index)) => {
                 let writable = child.writable(index).ok_or(Error::NotFound)?;
                 if let Child::Mailbox(file) = &child {
@@ -100,12 +115,19 @@ impl Tree {
     pub(super) fn open_control_folder(&self, place: Place) -> Result<Reply, Error> {
         match place.slot {
             Slot::File(_) => Err(Error::NotFolder),
-            Slot::Top | Slot::Config => self.find_control(place.object).map(|_| Reply::Directory),
+            Slot::Top | Slot::Config | Slot::Messages | Slot::Door(_) => {
+                self.find_control(place.object).map(|_| Reply::Directory)
+            }
         }
     }
 
     pub(super) fn list_control(&self, place: Place, offset: u64, most: usize) -> Result<Vec<Listed>, Error> {
         let mut list = dots(place.ino(), Place::ROOT.ino(), offset);
+        if place.slot == Slot::Messages {
+            let file = self.mailbox_numbered(place.object).ok_or(Error::NotFound)?;
+            list.extend(list_messages(&file, offset.max(2), most));
+            return Ok(list);
+        }
         let items = self.control_items(place, offset.max(2), most)?;
         list.extend(items.into_iter().map(|item| Listed {
             ino: item.place.ino(),
@@ -153,6 +175,7 @@ impl Tree {
         &self,
         place: Place,
         data: &[u8],
+        caller: Caller,
         now: Timestamp,
         fx: &mut Effects,
     ) -> Result<Reply, Error> {
@@ -162,15 +185,17 @@ impl Tree {
             Found::Object(Child::Mailbox(file), _) => {
                 let store = MAILBOX.get(index).and_then(|file| file.store).ok_or(Error::AccessDenied)?;
                 let ceiling = self.setup.ceiling;
+                // Found before the mailbox is locked: names come first.
+                let named = self.find_named(&text, file.ino, caller);
                 self.with_mailbox(&file, now, fx, |state, cx| {
-                    let mut settings = mailbox_settings(&state.queue, ceiling);
-                    let old = settings;
+                    let mut settings = MailboxSettings { named, ..mailbox_settings(&state.queue, ceiling) };
+                    let old = (settings.limits, settings.rules);
                     let result = store(&text, &mut settings);
-                    if settings.limits != old.limits {
+                    if settings.limits != old.0 {
                         state.queue.set_limits(settings.limits, cx);
                     }
-                    if settings.full != old.full {
-                        state.queue.set_when_full(settings.full, cx);
+                    if settings.rules != old.1 {
+                        state.queue.set_rules(settings.rules, cx);
                     }
                     noted(result, &mut state.refusal)
                 })?;
@@ -189,14 +214,40 @@ impl Tree {
         Ok(Reply::Written(data.len() as u32))
     }
 
+    /// The mailbox that a written value names, for a caller who may send to it. Empty: none.
+    fn find_named(&self, text: &str, own: Ino, caller: Caller) -> Result<Option<Ino>, Refusal> {
+        let path = text.trim();
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let refuse = |error, what: &str| Refusal { error, why: format!("dead: {what}") };
+        let shown: String = path.chars().take(80).flat_map(char::escape_default).collect();
+        let file = match self.names.lock().find_mailbox(path.as_bytes(), caller) {
+            Ok(Child::Mailbox(file)) => file,
+            Err(Error::AccessDenied) => {
+                return Err(refuse(Error::AccessDenied, &format!("the way to '{shown}' is closed to you")));
+            }
+            _ => return Err(refuse(Error::Invalid, &format!("there is no mailbox '{shown}'"))),
+        };
+        if file.ino == own {
+            return Err(refuse(Error::Invalid, "a mailbox cannot be its own"));
+        }
+        if !file.state.lock().meta.permits(caller, 2) {
+            return Err(refuse(Error::AccessDenied, &format!("you may not send to '{shown}'")));
+        }
+        Ok(Some(file.ino))
+    }
+
     fn show_control(&self, place: Place, now: Timestamp) -> Result<String, Error> {
         let Slot::File(index) = place.slot else { return Err(Error::IsFolder) };
         match self.find_control(place.object)? {
             Found::Folder(_) => Ok(control::mount_status(&self.mount_view(now))),
             Found::Object(Child::Mailbox(file), _) => {
+                let dead = file.state.lock().queue.rules().dead;
+                let dead = dead.map(|ino| self.names.lock().path_of(ino)).unwrap_or_default();
                 let state = file.state.lock();
                 let file = MAILBOX.get(index).ok_or(Error::NotFound)?;
-                Ok((file.show)(&mailbox_view(&state, self.setup.ceiling)))
+                Ok((file.show)(&mailbox_view(&state, self.setup.ceiling, dead)))
             }
             Found::Object(Child::Segment(file), _) => {
                 let state = file.state.lock();
@@ -225,7 +276,7 @@ impl Tree {
     fn control_item(&self, place: Place, name: &[u8]) -> Result<Option<Place>, Error> {
         match (self.find_control(place.object)?, place.slot) {
             (_, Slot::File(_)) => Err(Error::NotFolder),
-            (Found::Folder(_), Slot::Config) => Err(Error::NotFound),
+            (Found::Folder(_), Slot::Config | Slot::Messages | Slot::Door(_)) => Err(Error::NotFound),
             (Found::Folder(_), Slot::Top) if place.object == ROOT && name == b"status" => {
                 Ok(Some(place.with(Slot::File(0))))
             }
@@ -244,7 +295,7 @@ impl Tree {
     fn control_items(&self, place: Place, after: u64, most: usize) -> Result<Vec<Item>, Error> {
         match (self.find_control(place.object)?, place.slot) {
             (_, Slot::File(_)) => Err(Error::NotFolder),
-            (Found::Folder(_), Slot::Config) => Err(Error::NotFound),
+            (Found::Folder(_), Slot::Config | Slot::Messages | Slot::Door(_)) => Err(Error::NotFound),
             (Found::Folder(_), Slot::Top) => {
                 let names = self.names.lock();
                 let folder = names.folder(place.object).ok_or(Error::Stale)?;
@@ -288,13 +339,7 @@ impl Tree {
                 Child::Mailbox(file) => {
                     mailboxes += 1;
                     let own = file.state.lock().queue.counts();
-                    counts.depth += own.depth;
-                    counts.bytes += own.bytes;
-                    counts.waiting_readers += own.waiting_readers;
-                    counts.waiting_writers += own.waiting_writers;
-                    counts.sent += own.sent;
-                    counts.received += own.received;
-                    counts.dropped += own.dropped;
+                    counts.add(&own);
                 }
                 Child::Segment(_) => segments += 1,
                 Child::Folder(_) => {}
@@ -344,12 +389,15 @@ impl Tree {
 impl Child {
     /// The files that the object's table puts into a folder of its view.
     fn items(&self, place: Place, slot: Slot) -> Vec<Item> {
+        if let Slot::Messages | Slot::Door(_) = slot {
+            return Vec::new();
+        }
         let config = slot == Slot::Config;
         let file = |index: usize, name: &str| Item {
             name: Arc::from(name.as_bytes()),
             place: place.with(Slot::File(index)),
             folder: false,
-            cookie: index as u64 + 4,
+            cookie: index as u64 + FILES_COOKIE,
         };
         let mut items = match self {
             Child::Mailbox(_) => in_folder(&MAILBOX, config, file),
@@ -357,8 +405,20 @@ impl Child {
             Child::Folder(_) => Vec::new(),
         };
         if !config {
-            let name = Arc::from(*b"config");
-            items.insert(0, Item { name, place: place.with(Slot::Config), folder: true, cookie: 3 });
+            let folder = |name: &str, slot, cookie| {
+                let name = Arc::from(name.as_bytes());
+                Item { name, place: place.with(slot), folder: true, cookie }
+            };
+            let mut first = vec![folder("config", Slot::Config, 3)];
+            if let Child::Mailbox(_) = self {
+                first.push(folder("messages", Slot::Messages, 4));
+                first.extend((0..).zip(&DOORS).map(|(index, door)| Item {
+                    folder: is_folder_of_doors(index),
+                    ..folder(door.name, Slot::Door(index), index as u64 + 5)
+                }));
+            }
+            first.append(&mut items);
+            return first;
         }
         items
     }
@@ -371,6 +431,13 @@ impl Child {
             Child::Folder(_) => None,
         }
     }
+}
+
+/// Where the files of the table are in a listing: behind the folders and doors.
+const FILES_COOKIE: u64 = 32;
+
+fn is_folder_of_doors(index: usize) -> bool {
+    DOORS.get(index).is_some_and(|door| !matches!(door.kind, DoorKind::One(_)))
 }
 
 fn in_folder<V, S>(table: &[File<V, S>], config: bool, item: impl Fn(usize, &str) -> Item) -> Vec<Item> {
@@ -393,14 +460,15 @@ fn noted(result: Result<(), Refusal>, refusal: &mut Option<Box<str>>) -> Result<
 }
 
 fn mailbox_settings(queue: &Mailbox, ceiling: u32) -> MailboxSettings {
-    MailboxSettings { limits: queue.limits(), full: queue.when_full(), ceiling }
+    MailboxSettings { limits: queue.limits(), rules: queue.rules(), ceiling, named: Ok(None) }
 }
 
-fn mailbox_view(state: &MailboxState, ceiling: u32) -> MailboxView {
+fn mailbox_view(state: &MailboxState, ceiling: u32, dead: String) -> MailboxView {
     MailboxView {
         settings: mailbox_settings(&state.queue, ceiling),
         counts: state.queue.counts(),
-        waiters: state.queue.waiters().collect(),
+        waiters: state.queue.waiters(),
+        dead,
         refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
     }
 }

@@ -8,10 +8,10 @@ use super::handles::{Handle, Read, Target, Write};
 use super::nodes::Object;
 use super::objects::{Child, MailboxFile, SegmentFile, SegmentState};
 use super::place::Place;
-use crate::mailbox::{Mode, Receive, Send};
+use crate::mailbox::{Door, Mode, Receive, Send};
 use crate::op::{
     Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
-    SetAttr, Ticket, Timestamp, Validity, Whence,
+    SetAttr, Slice, Ticket, Timestamp, Validity, Whence,
 };
 use crate::segment::Lifetime;
 
@@ -23,6 +23,14 @@ impl Tree {
         let names = self.names.lock();
         let object = names.nodes.object(node).cloned().ok_or(Error::Stale)?;
         Ok(match object {
+            Object::Door(found) => {
+                drop(names);
+                Reply::Attr(found.attr(), Validity::None)
+            }
+            Object::Message(found) => {
+                drop(names);
+                Reply::Attr(found.attr()?, Validity::None)
+            }
             Object::Folder(ino) => Reply::Attr(attr_of(&names, &Child::Folder(ino)), Validity::Long),
             Object::Mailbox(file) => {
                 drop(names);
@@ -56,6 +64,11 @@ impl Tree {
                 folder.meta.set(set, true, now);
                 Ok(Reply::Attr(folder.attr(ino), Validity::Long))
             }
+            Object::Door(found) => {
+                drop(names);
+                found.set_attr(set)
+            }
+            Object::Message(_) => Err(Error::NotPermitted),
             Object::Mailbox(file) => {
                 drop(names);
                 // A size is accepted and means nothing: `echo >` must never lose what waits.
@@ -93,13 +106,21 @@ impl Tree {
         let mut names = self.names.lock();
         match names.nodes.object(node).cloned().ok_or(Error::Stale)? {
             Object::Folder(_) => Err(Error::IsFolder),
+            Object::Door(found) => {
+                drop(names);
+                self.open_door(node, &found, flags)
+            }
+            Object::Message(found) => {
+                drop(names);
+                self.open_message(node, &found, flags)
+            }
             Object::Mailbox(file) => {
                 let fresh = NodeId(names.fresh());
                 if !names.nodes.open(node, flags.write, caller.pid, now, || fresh) {
                     return Err(Error::Stale);
                 }
                 drop(names);
-                Ok(self.open_mailbox(node, &file, flags))
+                Ok(self.open_mailbox(node, &file, Door::Plain, flags))
             }
             Object::Segment(file) => {
                 drop(names);
@@ -132,7 +153,7 @@ impl Tree {
                     return Err(Error::Stale);
                 }
                 drop(names);
-                Ok((entry, self.open_mailbox(entry.node, &file, flags)))
+                Ok((entry, self.open_mailbox(entry.node, &file, Door::Plain, flags)))
             }
             Child::Segment(file) => {
                 drop(names);
@@ -176,6 +197,15 @@ impl Tree {
                 };
                 memory.read(call.offset, call.size as usize).map(|bytes| Some(Reply::Data(bytes)))
             }
+            Target::Message(bytes) => {
+                if !call.direct {
+                    return Err(Error::Invalid);
+                }
+                let bytes = Arc::clone(bytes);
+                let from = usize::try_from(call.offset).unwrap_or(usize::MAX).min(bytes.len());
+                let to = from.saturating_add(call.size as usize).min(bytes.len());
+                Ok(Some(Reply::Message(Slice { bytes, from, to })))
+            }
             Target::Control { place, text } => self.read_control(*place, text, call, now).map(Some),
         }
     }
@@ -216,7 +246,8 @@ impl Tree {
                 (state.meta.mtime, state.meta.ctime) = (now, now);
                 Ok(Some(Reply::Written(written)))
             }
-            Target::Control { place, .. } => self.write_control(*place, call.data, now, fx).map(Some),
+            Target::Message(_) => Err(Error::BadDescriptor),
+            Target::Control { place, .. } => self.write_control(*place, call.data, caller, now, fx).map(Some),
         }
     }
 
@@ -229,7 +260,7 @@ impl Tree {
                 self.note_starving(file, &mut state);
                 ready
             }
-            Target::Segment { .. } | Target::Control { .. } => {
+            Target::Segment { .. } | Target::Message(_) | Target::Control { .. } => {
                 Ready { readable: true, writable: true, hangup: false }
             }
         }))
@@ -245,7 +276,7 @@ impl Tree {
                 self.names.lock().nodes.close(handle.node, *write);
             }
             Target::Segment { file, .. } => self.close_segment(file, now),
-            Target::Control { .. } => {}
+            Target::Message(_) | Target::Control { .. } => {}
         }
         Ok(Reply::Done)
     }
@@ -301,6 +332,7 @@ impl Tree {
         }
         match self.names.lock().nodes.object(node).ok_or(Error::Stale)? {
             Object::Folder(ino) => Ok(*ino),
+            Object::Door(_) | Object::Message(_) => Ok(Ino(node.0)),
             Object::Mailbox(file) => Ok(file.ino),
             Object::Segment(file) => Ok(file.ino),
         }
@@ -320,13 +352,20 @@ impl Tree {
         }
     }
 
-    fn open_mailbox(&self, node: NodeId, file: &Arc<MailboxFile>, flags: OpenFlags) -> Opened {
-        let (mode, how) = match (flags.read, flags.write) {
-            (true, true) => (Mode::Both, OpenAs::Stream),
-            (false, true) => (Mode::Send, OpenAs::Stream),
-            _ => (Mode::Receive, OpenAs::Message),
+    pub(super) fn open_mailbox(
+        &self,
+        node: NodeId,
+        file: &Arc<MailboxFile>,
+        door: Door,
+        flags: OpenFlags,
+    ) -> Opened {
+        let mode = match (flags.read, flags.write) {
+            (true, true) => Mode::Both,
+            (false, true) => Mode::Send,
+            _ => Mode::Receive,
         };
-        let id = file.state.lock().queue.open(mode);
+        let (id, seekable) = file.state.lock().queue.open(door, mode);
+        let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let target = Target::Mailbox { file: Arc::clone(file), id, write: flags.write };
         Opened { fh: self.handles.insert(Handle { node, target }), how }
     }

@@ -55,7 +55,7 @@ impl Tree {
                     state.spared = false;
                     self.free_if_unused(&mut state);
                 }
-                Some(Object::Mailbox(_)) | None => {}
+                Some(Object::Mailbox(_) | Object::Door(_) | Object::Message(_)) | None => {}
             }
         }
     }
@@ -119,7 +119,7 @@ impl Tree {
             let mut limits = self.setup.limits.mailbox;
             limits.msgsize = limits.msgsize.min(self.setup.ceiling);
             let queue = Mailbox::new(limits, now);
-            let state = MailboxState { meta, queue, starving: false, refusal: None };
+            let state = MailboxState { meta, queue, starving: false, alarm: None, refusal: None };
             Child::Mailbox(Arc::new(MailboxFile { ino, state: Mutex::new(state) }))
         };
         names.link(folder, name, child.clone(), now);
@@ -134,6 +134,9 @@ impl Tree {
         now: Timestamp,
         fx: &mut Effects,
     ) -> Result<Reply, Error> {
+        if let Some(place) = Place::of(parent).filter(|_| !as_folder) {
+            return self.unlink_message(place, name, now, fx);
+        }
         let child = {
             let mut names = self.names.lock();
             let folder = user_folder_of(&names, parent)?;
@@ -151,6 +154,12 @@ impl Tree {
         now: Timestamp,
         fx: &mut Effects,
     ) -> Result<Reply, Error> {
+        if let (Some(source), Some(target)) = (Place::of(from.0), Place::of(to.0)) {
+            if how == RenameHow::Exchange {
+                return Err(Error::Invalid);
+            }
+            return self.move_message((source, from.1), (target, to.1), now, fx);
+        }
         let replaced = {
             let mut names = self.names.lock();
             let from = (user_folder_of(&names, from.0)?, from.1);
@@ -233,6 +242,18 @@ impl Tree {
         })
     }
 
+    /// Looks at what a node has beside its contents.
+    pub(super) fn read_meta<T>(&self, node: NodeId, look: impl FnOnce(&Meta) -> T) -> Result<T, Error> {
+        let message = match self.names.lock().nodes.object(node) {
+            Some(Object::Message(found)) => Some(Arc::clone(found)),
+            _ => None,
+        };
+        match message {
+            Some(found) => found.meta().map(|meta| look(&meta)),
+            None => self.with_meta(node, |meta| look(meta)),
+        }
+    }
+
     /// Works on what a node has beside its contents.
     pub(super) fn with_meta<T>(&self, node: NodeId, work: impl FnOnce(&mut Meta) -> T) -> Result<T, Error> {
         if Place::of(node).is_some() {
@@ -243,6 +264,7 @@ impl Tree {
             Object::Folder(ino) => {
                 names.folder_mut(ino).map(|folder| work(&mut folder.meta)).ok_or(Error::Stale)
             }
+            Object::Door(_) | Object::Message(_) => Err(Error::NotSupported),
             Object::Mailbox(file) => {
                 drop(names);
                 Ok(work(&mut file.state.lock().meta))

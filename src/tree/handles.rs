@@ -29,6 +29,8 @@ pub(super) enum Target {
         file: Arc<SegmentFile>,
         write: bool,
     },
+    /// A waiting message, as it was when the file was opened.
+    Message(Arc<[u8]>),
     /// The text as it was when reading began, so that reading in pieces gives one state.
     Control {
         place: Place,

@@ -3,15 +3,18 @@
 //! [`Tree::handle`] is the one way in. It finds the object by node or by open file, takes that object's lock, lets
 //! `mailbox`, `segment`, `locks` or `control` decide, and leaves answers and wake-ups in [`Effects`]. It never blocks.
 //!
-//! Locks, outermost first; a thread takes them in this order and holds at most one of the second row:
+//! Locks, outermost first; a thread takes them in this order and holds at most one of the second row
+//! (two mailboxes, that with the lower number first, where a message moves from one to the other):
 //!
 //! ```text
 //! names                       folders, names, nodes
 //! a mailbox | a segment | locks | handles
-//! starving | parked
+//! starving | alarms | parked
 //! ```
 
+mod alarms;
 mod control;
+mod doors;
 mod files;
 mod folders;
 mod handles;
@@ -36,6 +39,7 @@ use crate::locks::Locks;
 use crate::mailbox::{Context, Memory, WaitId};
 use crate::op::{Effect, Effects, Error, LockCall, NodeId, Op, Reply, Request, Ticket, Timestamp};
 use crate::segment;
+use alarms::Alarms;
 use handles::Handles;
 use meta::Meta;
 use names::Names;
@@ -87,6 +91,7 @@ pub struct Tree {
     make_memory: MakeMemory,
     /// Mailboxes where someone waits for memory. `any_starving` says that there are some, to be read without the lock.
     starving: Mutex<Vec<Arc<MailboxFile>>>,
+    alarms: Alarms,
     any_starving: AtomicBool,
     /// Messages that went with their mailbox.
     discarded: AtomicU64,
@@ -115,6 +120,7 @@ impl Tree {
             segment_budget: Arc::new(segment::Budget::new(setup.limits.segment_memory)),
             make_memory,
             starving: Mutex::new(Vec::new()),
+            alarms: Alarms::default(),
             any_starving: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
             ending: AtomicBool::new(false),
@@ -211,8 +217,8 @@ impl Tree {
                 self.with_meta(node, |meta| meta.set_xattr(name, value, *create, *replace, now))??;
                 Reply::Done
             }
-            Op::Getxattr { name, size } => self.with_meta(node, |meta| meta.get_xattr(name, *size))?,
-            Op::Listxattr { size } => self.with_meta(node, |meta| meta.list_xattrs(*size))?,
+            Op::Getxattr { name, size } => self.read_meta(node, |meta| meta.get_xattr(name, *size))?,
+            Op::Listxattr { size } => self.read_meta(node, |meta| meta.list_xattrs(*size))?,
             Op::Removexattr { name } => {
                 self.with_meta(node, |meta| meta.remove_xattr(name, now))??;
                 Reply::Done
@@ -291,8 +297,17 @@ impl Tree {
     ) -> T {
         let mut state = file.state.lock();
         let result = work(&mut state, &mut Context { now, memory: &self.memory, fx });
-        self.note_starving(file, &mut state);
+        let dead = state.queue.take_outbox();
+        self.note_changed(file, &mut state, fx);
+        drop(state);
+        self.bury(file, dead, now, fx);
         result
+    }
+
+    /// What the tree keeps of a mailbox's state, after that has changed.
+    fn note_changed(&self, file: &Arc<MailboxFile>, state: &mut MailboxState, fx: &mut Effects) {
+        self.note_starving(file, state);
+        self.alarms.note(file, state, fx);
     }
 
     /// As [`Tree::with_mailbox`], for a call that may have to wait.
@@ -341,7 +356,7 @@ impl Tree {
                 let mut state = file.state.lock();
                 state.starving = false;
                 state.queue.room_made(&mut Context { now, memory: &self.memory, fx });
-                self.note_starving(&file, &mut state);
+                self.note_changed(&file, &mut state, fx);
                 again |= state.starving && state.queue.could_feed(&self.memory);
             }
             if !again {

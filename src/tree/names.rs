@@ -7,7 +7,7 @@ use super::meta::{FOLDER, Meta};
 use super::nodes::Nodes;
 use super::objects::Child;
 use crate::config::NAME_MAX;
-use crate::op::{Attr, Error, Ino, NodeId, Timestamp};
+use crate::op::{Attr, Caller, Error, Ino, NodeId, Timestamp};
 
 /// The mount's root.
 pub(super) const ROOT: Ino = Ino(1);
@@ -147,6 +147,32 @@ impl Names {
     /// The file or folder numbered `ino`, as long as it has a name.
     pub(super) fn located(&self, ino: Ino) -> Option<&Located> {
         self.files.get(&ino)
+    }
+
+    /// The mailbox at a path below `mailboxes/`, if `caller` may go there.
+    pub(super) fn find_mailbox(&self, path: &[u8], caller: Caller) -> Result<Child, Error> {
+        let mut child = Child::Folder(MAILBOXES);
+        for name in path.split(|byte| *byte == b'/') {
+            let Child::Folder(ino) = child else { return Err(Error::NotFolder) };
+            let folder = self.folders.get(&ino).ok_or(Error::NotFound)?;
+            if !folder.meta.permits(caller, 1) {
+                return Err(Error::AccessDenied);
+            }
+            child = folder.get(name).cloned().ok_or(Error::NotFound)?;
+        }
+        Ok(child)
+    }
+
+    /// The path of a file, below `mailboxes/` or `segments/`; empty if it has no name any more.
+    pub(super) fn path_of(&self, ino: Ino) -> String {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while let Some(located) = self.files.get(&at) {
+            names.push(String::from_utf8_lossy(&located.name));
+            at = located.folder;
+        }
+        names.reverse();
+        names.join("/")
     }
 
     /// Files and folders that users made.

@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::doors::{DoorNode, MessageNode};
 use super::objects::{Child, MailboxFile, SegmentFile};
 use crate::op::{Ino, NodeId, Timestamp};
 
@@ -31,6 +32,8 @@ pub(super) enum Object {
     Folder(Ino),
     Mailbox(Arc<MailboxFile>),
     Segment(Arc<SegmentFile>),
+    Door(Arc<DoorNode>),
+    Message(Arc<MessageNode>),
 }
 
 impl From<&Child> for Object {
@@ -80,6 +83,11 @@ impl Nodes {
         let id = NodeId(child.ino().0);
         self.nodes.entry(id).or_insert_with(|| Node::new(child.into())).lookups += 1;
         id
+    }
+
+    /// A LOOKUP that makes a node of its own, numbered `id`, which was never used before.
+    pub(super) fn look_up_once(&mut self, id: NodeId, object: Object) {
+        self.nodes.insert(id, Node { lookups: 1, ..Node::new(object) });
     }
 
     /// A LOOKUP of a mailbox by thread `pid`. `fresh` makes a number never used before.
@@ -240,6 +248,7 @@ mod tests {
                 meta: Meta::new(0o644, 0, 0, Timestamp(0)),
                 queue: Mailbox::new(MailboxLimits::default(), Timestamp(0)),
                 starving: false,
+                alarm: None,
                 refusal: None,
             };
             World {

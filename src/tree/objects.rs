@@ -25,6 +25,8 @@ pub(super) struct MailboxState {
     pub(super) queue: Mailbox,
     /// On the tree's list of mailboxes that wait for memory.
     pub(super) starving: bool,
+    /// When the tree's clock will call next.
+    pub(super) alarm: Option<Timestamp>,
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
 }

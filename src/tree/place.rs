@@ -9,6 +9,8 @@ pub(super) const NAME: &[u8] = b"control";
 /// No object's number is as high.
 const BASE: u64 = 1 << 62;
 const SLOT_BITS: u32 = 6;
+const FIRST_DOOR: u64 = 3;
+const FIRST_FILE: u64 = 16;
 
 /// A node of `control/`: an object and which of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +25,10 @@ pub(super) enum Slot {
     Top,
     /// `config/` in it.
     Config,
+    /// `messages/`
+    Messages,
+    /// A door, or a folder of doors: its index in `crate::control::DOORS`.
+    Door(usize),
     /// A file: its index in the object's table. For the root, 0 is `control/status`.
     File(usize),
 }
@@ -38,7 +44,9 @@ impl Place {
         let slot = match number & ((1 << SLOT_BITS) - 1) {
             0 => Slot::Top,
             1 => Slot::Config,
-            file => Slot::File(file as usize - 2),
+            2 => Slot::Messages,
+            door @ FIRST_DOOR..FIRST_FILE => Slot::Door((door - FIRST_DOOR) as usize),
+            file => Slot::File((file - FIRST_FILE) as usize),
         };
         Some(Place { object, slot })
     }
@@ -48,7 +56,9 @@ impl Place {
         let slot = match self.slot {
             Slot::Top => 0,
             Slot::Config => 1,
-            Slot::File(index) => index as u64 + 2,
+            Slot::Messages => 2,
+            Slot::Door(index) => FIRST_DOOR + index as u64,
+            Slot::File(index) => FIRST_FILE + index as u64,
         };
         Ino(BASE + (self.object.0 << SLOT_BITS) + slot)
     }

@@ -92,7 +92,7 @@ impl Desk {
                 }
                 Effect::Reply(ticket, reply) => self.late.push((ticket.unique, reply)),
                 Effect::Wake(handle) => self.woken.push(handle.0),
-                Effect::GiveMemoryBack => {}
+                Effect::Alarm(_) | Effect::GiveMemoryBack => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }
         }

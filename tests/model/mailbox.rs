@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipcfs::config::MailboxLimits;
-use ipcfs::mailbox::{Context, HandleId, Mailbox, Memory, Mode, Receive, Send, WaitId, WhenFull};
+use ipcfs::mailbox::{
+    Context, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull,
+};
 use ipcfs::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
 use proptest::prelude::*;
 
@@ -123,7 +125,7 @@ impl Pair {
     fn perform(&mut self, step: &Step) {
         match step {
             Step::Open(mode) => {
-                let id = self.mailbox.open(*mode);
+                let id = self.mailbox.open(Door::Plain, *mode).0;
                 self.reference.open(*mode);
                 self.handles.push(Some((id, *mode, 0)));
             }
@@ -194,7 +196,7 @@ impl Pair {
                 self.reference.let_in();
             }
             Step::Full(full) => {
-                self.call(|mailbox, cx| mailbox.set_when_full(*full, cx));
+                self.call(|mailbox, cx| mailbox.set_rules(Rules { full: *full, ..mailbox.rules() }, cx));
                 self.reference.set_full(*full);
             }
             Step::Elsewhere(messages) => self.elsewhere(*messages as usize),
@@ -254,10 +256,10 @@ impl Pair {
     /// Other mailboxes have so many messages now. If they have fewer, whoever starves is told, as the tree does.
     fn elsewhere(&mut self, messages: usize) {
         while self.elsewhere > messages {
-            self.memory.give_back(0);
+            self.memory.give_back(Memory::cost(0));
             self.elsewhere -= 1;
         }
-        while self.elsewhere < messages && self.memory.take(0) {
+        while self.elsewhere < messages && self.memory.take(Memory::cost(0)) {
             self.elsewhere += 1;
         }
         if std::mem::take(&mut self.starving) {
@@ -300,7 +302,9 @@ impl Pair {
                 Effect::Wake(handle) => {
                     self.woken.insert(handle.0 as usize);
                 }
-                Effect::InterruptAgain { .. } | Effect::GiveMemoryBack => panic!("{effect:?}"),
+                Effect::InterruptAgain { .. } | Effect::Alarm(_) | Effect::GiveMemoryBack => {
+                    panic!("{effect:?}")
+                }
             }
         }
         self.note_starving();
@@ -324,7 +328,7 @@ impl Pair {
         assert_eq!((counts.sent, counts.received, counts.dropped), reference);
         assert_eq!(self.memory.used(), self.reference.used() + self.reference.elsewhere);
         assert_eq!(counts.waiting_readers + counts.waiting_writers, self.waits.len() as u64);
-        assert_eq!(self.mailbox.waiters().count(), self.waits.len());
+        assert_eq!(self.mailbox.waiters().len(), self.waits.len());
         assert!(
             counts.waiting_readers == 0 || (counts.depth == 0 && counts.waiting_writers == 0),
             "{counts:?}"
@@ -366,7 +370,7 @@ impl Pair {
         assert!(self.waits.is_empty(), "never answered: {:?}", self.waits);
         assert_eq!(self.answered, (1..=self.now).collect(), "every call is answered");
         assert_eq!(self.memory.used(), 0);
-        assert!(self.memory.hold((MEMORY - Memory::cost(0)) as usize), "memory of waiting writers is left");
+        assert!(self.memory.hold(MEMORY), "memory of waiting writers is left");
     }
 }
 

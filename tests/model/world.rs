@@ -151,7 +151,7 @@ impl World {
                     assert_eq!(own.replace(reply), None, "answered twice: {request:?}");
                 }
                 Effect::Reply(to, reply) => self.late(to, &reply),
-                Effect::Wake(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
                 Effect::InterruptAgain { unique } => again = Some(unique),
             }
         }
@@ -338,7 +338,7 @@ impl World {
                     assert!(fine, "{reply:?}");
                     self.late(to, &reply);
                 }
-                Effect::Wake(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
                 Effect::InterruptAgain { .. } => panic!("{effect:?}"),
             }
         }

@@ -91,7 +91,7 @@ fn as_many_are_dropped_as_the_new_one_needs_and_no_more() {
 fn nothing_is_dropped_for_a_message_that_has_no_room_all_the_same() {
     let mut desk = Desk::with(LIMITS, Memory::cost(10) + Memory::cost(40));
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
-    assert!(desk.memory.take(40), "another mailbox's message");
+    assert!(desk.memory.take(Memory::cost(40)), "another mailbox's message");
     desk.when_full(WhenFull::DropOldest);
     desk.fill(writer, &["kept"]);
     assert_eq!(desk.send(writer, "longer than what the other has left"), Got::Failed(Error::NoSpace));

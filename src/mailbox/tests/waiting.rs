@@ -224,13 +224,13 @@ fn status_lists_who_waits_since_when() {
     let mut desk = Desk::new();
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
     let call = desk.await_message(reader);
-    let listed: Vec<_> = desk.mailbox.waiters().collect();
+    let listed = desk.mailbox.waiters();
     let [one] = listed[..] else { panic!("{listed:?}") };
     assert_eq!((one.caller, one.writes, one.since), (caller(call), false, Timestamp(call)));
     assert!(desk.cancel(call));
     desk.fill(writer, &["1", "2", "3"]);
     let calls = [desk.await_room(writer, "4"), desk.await_room(writer, "5")];
-    let listed: Vec<_> = desk.mailbox.waiters().collect();
+    let listed = desk.mailbox.waiters();
     assert!(listed.iter().all(|waiter| waiter.writes));
     assert_eq!(listed.iter().map(|waiter| waiter.caller).collect::<Vec<_>>(), calls.map(caller));
 }
