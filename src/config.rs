@@ -27,6 +27,9 @@ pub const WHOLESIZE: u64 = 64 * 1024 * 1024;
 /// Most that `wholesize` can be: 1 GiB.
 pub const WHOLESIZE_MAX: u64 = 1 << 30;
 
+/// Default of `backlog`: messages waiting for one reader of a topic.
+pub const BACKLOG: u64 = 1_000;
+
 /// Highest priority of a message, as POSIX has it at least (`sysconf(_SC_MQ_PRIO_MAX)` − 1 on Linux).
 pub const PRIORITY_MAX: u16 = 32_767;
 

@@ -45,17 +45,17 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-const BOTH: [&str; 2] = ["mailboxes", "segments"];
+const KINDS: [&str; 3] = ["mailboxes", "segments", "topics"];
 
 #[test]
-fn the_root_has_three_folders_and_takes_no_more() {
+fn the_root_has_its_folders_and_takes_no_more() {
     let Some(mount) = common::mount() else { return };
-    assert_eq!(names(mount.dir()), ["control", "mailboxes", "segments"]);
+    assert_eq!(names(mount.dir()), ["control", "mailboxes", "segments", "topics"]);
     for dir in [mount.dir().to_path_buf(), mount.path("control"), mount.path("control/mailboxes")] {
         assert_eq!(errno(fs::create_dir(dir.join("new"))), Some(Errno::PERM), "{dir:?}");
         assert_eq!(errno(create(&dir.join("new"))), Some(Errno::PERM), "{dir:?}");
     }
-    for name in ["control", "mailboxes", "segments"] {
+    for name in ["control", "mailboxes", "segments", "topics"] {
         let path = mount.path(name);
         assert_eq!(errno(fs::remove_dir(&path)), Some(Errno::PERM), "{name}");
         assert_eq!(errno(fs::rename(&path, mount.path("other"))), Some(Errno::PERM), "{name}");
@@ -64,13 +64,13 @@ fn the_root_has_three_folders_and_takes_no_more() {
     assert_eq!(errno(fs::remove_file(mount.path("control/status"))), Some(Errno::PERM));
     assert_eq!(errno(fs::rename(mount.path("control/status"), mount.mailbox("status"))), Some(Errno::PERM));
     assert_eq!(errno(fs::rename(mount.mailbox(""), mount.path("segments/m"))), Some(Errno::PERM));
-    assert_eq!(names(mount.dir()), ["control", "mailboxes", "segments"]);
+    assert_eq!(names(mount.dir()), ["control", "mailboxes", "segments", "topics"]);
 }
 
 #[test]
 fn folders_nest_and_go_only_when_they_are_empty() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let top = mount.path(kind).join("a");
         let deep = top.join("b/c/d/e/f");
         fs::create_dir_all(&deep).unwrap();
@@ -95,7 +95,7 @@ fn folders_nest_and_go_only_when_they_are_empty() {
 #[test]
 fn files_are_made_opened_and_removed_as_on_any_file_system() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let path = mount.path(kind).join("file");
         assert_eq!(errno(File::open(&path)), Some(Errno::NOENT));
         assert_eq!(errno(fs::remove_file(&path)), Some(Errno::NOENT));
@@ -123,7 +123,7 @@ fn files_are_made_opened_and_removed_as_on_any_file_system() {
 #[test]
 fn links_and_devices_are_refused() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let (file, new) = (mount.path(kind).join("file"), mount.path(kind).join("new"));
         create(&file).unwrap();
         assert_eq!(errno(fs::hard_link(&file, &new)), Some(Errno::PERM));
@@ -145,7 +145,7 @@ fn links_and_devices_are_refused() {
 #[test]
 fn names_are_any_bytes_up_to_255() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let dir = mount.path(kind);
         let mut all = vec![
             vec![b'x'; 255],
@@ -242,7 +242,7 @@ fn renaming_over_a_name_replaces_what_was_there() {
 #[test]
 fn renaming_obeys_rename_2() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let dir = mount.path(kind);
         let path = |name: &str| dir.join(name);
         create(&path("file")).unwrap();
@@ -273,7 +273,7 @@ fn renaming_obeys_rename_2() {
 #[test]
 fn rename_can_refuse_to_replace_and_can_exchange() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let dir = mount.path(kind);
         let path = |name: &str| dir.join(name);
         for name in ["one", "two"] {
@@ -322,7 +322,7 @@ fn nothing_goes_from_one_kind_to_the_other() {
 #[test]
 fn a_removed_folder_that_is_somebodys_working_directory_is_empty_and_takes_nothing() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let dir = mount.path(kind).join("folder");
         fs::create_dir(&dir).unwrap();
         let said = common::sh(&format!(

@@ -1,4 +1,4 @@
-//! What a mount holds, read through the mount itself: mailboxes with their figures from `control/`, segments from
+//! What a mount holds, read through the mount itself: mailboxes and topics with their figures from `control/`, segments from
 //! their own attributes. Read while the tree changes, so that whatever goes meanwhile is left out.
 
 use std::collections::HashMap;
@@ -19,17 +19,19 @@ const STATUS_MAX: u64 = 16 * 1024 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// By name.
-    pub(super) mailboxes: Vec<Mailbox>,
+    pub(super) mailboxes: Vec<Object>,
+    /// By name.
+    pub(super) topics: Vec<Object>,
     /// By name.
     pub(super) segments: Vec<Segment>,
     /// Folders and files that this user may not read.
     pub(super) unreadable: usize,
 }
 
-/// A mailbox.
+/// A mailbox or a topic.
 #[derive(Debug, Serialize)]
-pub(super) struct Mailbox {
-    /// Below `mailboxes/`; escaped where it is not UTF-8.
+pub(super) struct Object {
+    /// Below `mailboxes/` or `topics/`; escaped where it is not UTF-8.
     pub(super) name: String,
     /// The name, safe for a terminal.
     #[serde(skip)]
@@ -72,31 +74,32 @@ pub(super) struct Rights {
 
 /// Reads it all, or says why the mount cannot be read at all.
 pub(super) fn read(point: &Path) -> Result<Listing, String> {
-    for root in ["control/mailboxes", "segments"].map(|root| point.join(root)) {
+    for root in ["control/mailboxes", "control/topics", "segments"].map(|root| point.join(root)) {
         let looked = root.symlink_metadata();
         looked.map_err(|error| format!("cannot look into {}: {}", word(&root), reason(&error)))?;
     }
     let mut listing = Listing::default();
     let users = Users::read();
-    listing.read_mailboxes(point, &users);
+    listing.mailboxes = listing.read_objects(point, "mailboxes", &users);
+    listing.topics = listing.read_objects(point, "topics", &users);
     listing.read_segments(point, &users);
-    listing.mailboxes.sort_by(|a, b| a.name.cmp(&b.name));
     listing.segments.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(listing)
 }
 
 impl Listing {
-    fn read_mailboxes(&mut self, point: &Path, users: &Users) {
-        let root = point.join("control/mailboxes");
+    fn read_objects(&mut self, point: &Path, kind: &str, users: &Users) -> Vec<Object> {
+        let mut objects = Vec::new();
+        let root = point.join("control").join(kind);
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             for dir in self.entries(&folder) {
                 let below = dir.strip_prefix(&root).unwrap_or(&dir);
-                match is_mailbox(&dir) {
+                match is_object(&dir) {
                     Ok(true) => {
                         if let Some(status) = self.seen(read_status(&dir)) {
-                            let file = self.seen(point.join("mailboxes").join(below).symlink_metadata());
-                            self.mailboxes.push(Mailbox::of(below, status, file.as_ref(), users));
+                            let file = self.seen(point.join(kind).join(below).symlink_metadata());
+                            objects.push(Object::of(below, status, file.as_ref(), users));
                         }
                     }
                     Ok(false) if dir.is_dir() => folders.push(dir),
@@ -107,6 +110,8 @@ impl Listing {
                 }
             }
         }
+        objects.sort_by(|a, b| a.name.cmp(&b.name));
+        objects
     }
 
     fn read_segments(&mut self, point: &Path, users: &Users) {
@@ -144,10 +149,10 @@ impl Listing {
     }
 }
 
-impl Mailbox {
-    fn of(below: &Path, status: Status, file: Option<&Metadata>, users: &Users) -> Mailbox {
+impl Object {
+    fn of(below: &Path, status: Status, file: Option<&Metadata>, users: &Users) -> Object {
         let file = file.map(|file| Rights::of(file, users));
-        Mailbox { name: exact(below), shown: name(below), status, file }
+        Object { name: exact(below), shown: name(below), status, file }
     }
 }
 
@@ -175,8 +180,8 @@ pub(super) fn exact(path: &Path) -> String {
     path.to_str().map_or_else(|| name(path), str::to_owned)
 }
 
-/// A folder of mailboxes has neither: everything in it is a directory, too.
-fn is_mailbox(dir: &Path) -> io::Result<bool> {
+/// A folder of them has neither: everything in it is a directory, too.
+fn is_object(dir: &Path) -> io::Result<bool> {
     match dir.join("status").symlink_metadata() {
         Ok(status) => Ok(status.is_file() && dir.join("config").is_dir()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -234,6 +239,8 @@ mod tests {
         }
         fs::write(boxes.join("jobs/status"), "depth 3\nbytes 12\nsent 5\nreceived 2\n").unwrap();
         fs::write(boxes.join("team/a/status"), "depth 0\n").unwrap();
+        fs::create_dir_all(mount.path().join("control/topics/news/config")).unwrap();
+        fs::write(mount.path().join("control/topics/news/status"), "readers 2\n").unwrap();
         fs::create_dir_all(mount.path().join("mailboxes")).unwrap();
         fs::write(mount.path().join("mailboxes/jobs"), "").unwrap();
         fs::create_dir_all(mount.path().join("segments/team")).unwrap();
@@ -245,6 +252,7 @@ mod tests {
         let jobs = &listing.mailboxes[0];
         assert_eq!((jobs.status.number("depth"), jobs.status.number("sent")), (Some(3), Some(5)));
         assert!(jobs.file.is_some() && listing.mailboxes[1].file.is_none());
+        assert_eq!(listing.topics[0].status.number("readers"), Some(2));
         assert_eq!(listing.segments.len(), 1);
         assert_eq!((listing.segments[0].name.as_str(), listing.segments[0].size), ("team/frame", 5));
         assert_eq!(listing.unreadable, 0);

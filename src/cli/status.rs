@@ -1,4 +1,4 @@
-//! `ipcfs status`: the mounts; or one mount's mailboxes and segments. For people a table, for programs JSON.
+//! `ipcfs status`: the mounts; or one mount's mailboxes, topics and segments. For people a table, for programs JSON.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::listing::{self, Listing, Mailbox, Segment, exact};
+use super::listing::{self, Listing, Object, Segment, exact};
 use super::mounts::{self, Mount, State, Status};
 use super::size;
 use super::text::{self, complain, name, table, word};
@@ -19,7 +19,7 @@ use super::umount;
     its owner letting nobody else in; or failing. Sizes: K is 1024 bytes."
 )]
 pub(super) struct Args {
-    /// One mount instead of all: its mailboxes and segments too
+    /// One mount instead of all: its mailboxes, topics and segments too
     dir: Option<PathBuf>,
 
     /// JSON instead of tables
@@ -43,7 +43,8 @@ struct Line {
 struct Whole<'a> {
     #[serde(flatten)]
     line: &'a Line,
-    mailbox_list: &'a [Mailbox],
+    mailbox_list: &'a [Object],
+    topic_list: &'a [Object],
     segment_list: &'a [Segment],
     /// Folders and files that this user may not read.
     unreadable: usize,
@@ -98,8 +99,14 @@ impl Line {
 
 impl<'a> Whole<'a> {
     fn of(line: &'a Line, listing: &'a Listing) -> Whole<'a> {
-        let Listing { mailboxes, segments, unreadable } = listing;
-        Whole { line, mailbox_list: mailboxes, segment_list: segments, unreadable: *unreadable }
+        let Listing { mailboxes, topics, segments, unreadable } = listing;
+        Whole {
+            line,
+            mailbox_list: mailboxes,
+            topic_list: topics,
+            segment_list: segments,
+            unreadable: *unreadable,
+        }
     }
 }
 
@@ -144,6 +151,10 @@ fn tables(line: &Line, listing: &Listing) -> String {
     text.push('\n');
     text.push_str(&mailboxes(&listing.mailboxes));
     text.push('\n');
+    if !listing.topics.is_empty() {
+        text.push_str(&topics(&listing.topics));
+        text.push('\n');
+    }
     text.push_str(&segments(&listing.segments));
     if listing.unreadable > 0 {
         let _ = writeln!(text, "\n{} left out that this user may not read", listing.unreadable);
@@ -151,7 +162,7 @@ fn tables(line: &Line, listing: &Listing) -> String {
     text
 }
 
-fn mailboxes(mailboxes: &[Mailbox]) -> String {
+fn mailboxes(mailboxes: &[Object]) -> String {
     if mailboxes.is_empty() {
         return "no mailboxes\n".to_owned();
     }
@@ -171,6 +182,25 @@ fn mailboxes(mailboxes: &[Mailbox]) -> String {
         ]);
     }
     table(&[false, true, true, true, true, true, true, false, false], &rows)
+}
+
+fn topics(topics: &[Object]) -> String {
+    let heading = ["TOPIC", "READERS", "SENT", "UNHEARD", "BACKLOG", "DROPPED", "OWNER", "MODE"];
+    let mut rows = vec![heading.map(str::to_owned).to_vec()];
+    for topic in topics {
+        let figure = |key| shown(&topic.status, key);
+        rows.push(vec![
+            topic.shown.clone(),
+            figure("readers"),
+            figure("sent"),
+            figure("unheard"),
+            figure("backlog"),
+            figure("dropped"),
+            topic.file.as_ref().map_or("-", |file| &file.owner).to_owned(),
+            topic.file.as_ref().map_or("-", |file| &file.mode).to_owned(),
+        ]);
+    }
+    table(&[false, true, true, true, true, true, false, false], &rows)
 }
 
 fn segments(segments: &[Segment]) -> String {

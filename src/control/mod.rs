@@ -11,6 +11,7 @@ use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, PRIORITY_MAX, WHOL
 use crate::mailbox::{Counts, Door, Order, Rules, Waiter, WhenFull};
 use crate::op::{Caller, Error, Ino, Timestamp};
 use crate::segment::Lifetime;
+use crate::topic;
 
 /// Why a value was refused: the error the write fails with, and a sentence for `error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub struct MountView {
     pub folders: u64,
     pub mailboxes: u64,
     pub segments: u64,
+    pub topics: u64,
+    pub topic_readers: u64,
+    /// Copies that wait for readers of topics.
+    pub topic_backlog: u64,
     pub counts: Counts,
     /// Messages that went with their mailbox.
     pub discarded: u64,
@@ -83,6 +88,27 @@ pub struct MailboxView {
     pub waiters: Vec<Waiter>,
     /// Path of the mailbox for the dead, below `mailboxes/`; empty if there is none.
     pub dead: String,
+    /// Why the last value was refused; empty if it was not.
+    pub refusal: String,
+}
+
+/// What can be set on a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct TopicSettings {
+    pub limits: topic::Limits,
+    /// The longest message that this mount's kernel hands over in one piece.
+    pub ceiling: u32,
+}
+
+/// A topic as its files show it.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct TopicView {
+    pub settings: TopicSettings,
+    pub counts: topic::Counts,
+    pub readers: Vec<topic::Reader>,
+    pub waiters: Vec<Waiter>,
     /// Why the last value was refused; empty if it was not.
     pub refusal: String,
 }
@@ -132,8 +158,7 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
         help: "longest message, in bytes",
         show: |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
         store: Some(|text, settings| {
-            let ceiling = u64::from(settings.ceiling.min(MSGSIZE_CEILING));
-            settings.limits.msgsize = value::number("msgsize", "bytes", text, 1, ceiling, false)? as u32;
+            settings.limits.msgsize = msgsize(text, settings.ceiling)?;
             Ok(())
         }),
     },
@@ -346,6 +371,49 @@ pub static SEGMENT: [File<SegmentView, SegmentSettings>; 4] = [
     },
 ];
 
+/// `control/topics/<name>/`
+pub static TOPIC: [File<TopicView, TopicSettings>; 4] = [
+    File {
+        name: "status",
+        config: false,
+        help: "counts, and for each reader what waits for it and what it missed",
+        show: topic_status,
+        store: None,
+    },
+    File {
+        name: "error",
+        config: false,
+        help: "why the last value written to config/ was refused",
+        show: |view| line(&view.refusal),
+        store: None,
+    },
+    File {
+        name: "msgsize",
+        config: true,
+        help: "longest message, in bytes",
+        show: |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
+        store: Some(|text, settings| {
+            settings.limits.msgsize = msgsize(text, settings.ceiling)?;
+            Ok(())
+        }),
+    },
+    File {
+        name: "backlog",
+        config: true,
+        help: "messages that wait for one reader at most, or max; then it misses the oldest",
+        show: |view| line(&value::show(view.settings.limits.backlog)),
+        store: Some(|text, settings| {
+            settings.limits.backlog = value::number("backlog", "messages", text, 1, NO_LIMIT - 1, true)?;
+            Ok(())
+        }),
+    },
+];
+
+fn msgsize(text: &str, ceiling: u32) -> Result<u32, Refusal> {
+    let ceiling = u64::from(ceiling.min(MSGSIZE_CEILING));
+    Ok(value::number("msgsize", "bytes", text, 1, ceiling, false)? as u32)
+}
+
 const WHEN_FULL: [(&str, WhenFull); 3] =
     [("wait", WhenFull::Wait), ("fail", WhenFull::Fail), ("drop-oldest", WhenFull::DropOldest)];
 
@@ -357,7 +425,7 @@ const LIFETIME: [(&str, Lifetime); 2] = [("keep", Lifetime::Keep), ("last-close"
 pub fn mount_status(view: &MountView) -> String {
     let uptime = format!("{}.{:03}", view.uptime_ns / 1_000_000_000, view.uptime_ns / 1_000_000 % 1000);
     let counts = view.counts;
-    let pairs: [(&str, &dyn std::fmt::Display); 26] = [
+    let pairs: [(&str, &dyn std::fmt::Display); 29] = [
         ("version", &env!("CARGO_PKG_VERSION")),
         ("pid", &view.pid),
         ("transport", &view.transport),
@@ -367,6 +435,9 @@ pub fn mount_status(view: &MountView) -> String {
         ("folders", &view.folders),
         ("mailboxes", &view.mailboxes),
         ("segments", &view.segments),
+        ("topics", &view.topics),
+        ("topic_readers", &view.topic_readers),
+        ("topic_backlog", &view.topic_backlog),
         ("messages", &counts.depth),
         ("bytes", &counts.bytes),
         ("waiting_readers", &counts.waiting_readers),
@@ -411,11 +482,38 @@ fn mailbox_status(view: &MailboxView) -> String {
         ("serving", &counts.serving),
         ("replied", &counts.replied),
     ]);
-    for waiter in &view.waiters {
+    add_waiters(&mut text, &view.waiters);
+    text
+}
+
+fn add_waiters(text: &mut String, waiters: &[Waiter]) {
+    for waiter in waiters {
         let role = if waiter.writes { "writer" } else { "reader" };
         let Caller { pid, uid, .. } = waiter.caller;
         let _ = writeln!(text, "waiting {role} pid {pid} uid {uid} since {}", seconds(waiter.since));
     }
+}
+
+fn topic_status(view: &TopicView) -> String {
+    let counts = view.counts;
+    let mut text = lines(&[
+        ("readers", &counts.readers),
+        ("waiting_readers", &view.waiters.len()),
+        ("sent", &counts.sent),
+        ("unheard", &counts.unheard),
+        ("received", &counts.received),
+        ("backlog", &counts.backlog),
+        ("dropped", &counts.dropped),
+    ]);
+    for reader in &view.readers {
+        let Caller { pid, uid, .. } = reader.caller;
+        let _ = writeln!(
+            text,
+            "reader pid {pid} uid {uid} backlog {} dropped {}",
+            reader.backlog, reader.dropped
+        );
+    }
+    add_waiters(&mut text, &view.waiters);
     text
 }
 

@@ -6,11 +6,11 @@ use super::queue::{Filter, Order};
 use crate::config::NO_LIMIT;
 use crate::op::{Caller, Effects, Ino, Ticket, Timestamp};
 
-/// An open file of a mailbox. Reused after it was closed.
+/// An open file of a mailbox or topic. Reused after it was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HandleId(pub(super) usize);
+pub struct HandleId(pub(crate) usize);
 
-/// How a mailbox was opened.
+/// How a mailbox or topic was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// `O_RDONLY`: through [`Door::Plain`], a seekable file of one message at a time.
@@ -211,11 +211,11 @@ pub struct Waiter {
 }
 
 impl Mode {
-    pub(super) fn reads(self) -> bool {
+    pub(crate) fn reads(self) -> bool {
         self != Mode::Send
     }
 
-    pub(super) fn writes(self) -> bool {
+    pub(crate) fn writes(self) -> bool {
         self != Mode::Receive
     }
 }

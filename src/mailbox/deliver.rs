@@ -1,11 +1,11 @@
 //! Reading: how a message gets from the queue, or from whoever sends it, to a reader.
 
-use super::framing::Resumed;
 use super::message::Message;
 use super::readers::WaitingReader;
 use super::{
     Context, Door, Error, Filter, Hand, Lease, Mailbox, Receive, Reply, Wish, json, open_mut, queue,
 };
+use crate::framing::Resumed;
 use crate::op::Slice;
 
 impl Mailbox {

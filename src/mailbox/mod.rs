@@ -20,7 +20,6 @@
 
 mod call;
 mod deliver;
-mod framing;
 mod json;
 mod lease;
 mod line;
@@ -40,9 +39,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use slab::Slab;
 
 use crate::config::MailboxLimits;
+use crate::framing::{Framing, Resumed, Single};
 use crate::op::{Caller, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
 use call::Wish;
-use framing::{Framing, Resumed, Single};
 use lease::Lease;
 use line::Line;
 use queue::{Filter, Queue};

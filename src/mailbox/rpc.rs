@@ -4,9 +4,9 @@
 //! asked can ask again once it was answered. Each request has a number; an answer goes to the open file that has asked
 //! with this number and still waits for it, and so never to another.
 
-use super::framing::{Framing, Single};
 use super::message::Message;
 use super::{Context, Error, Hand, HandleId, Mailbox, Receive, Reply, Send, WaitId, Wish, open_mut};
+use crate::framing::{Framing, Single};
 use crate::op::Slice;
 
 /// A request that no server has taken.

@@ -19,11 +19,11 @@ use super::folders::dots;
 use super::handles::{Handle, Read, Target, no_text};
 use super::meta::{FOLDER, Meta, REGULAR};
 use super::names::ROOT;
-use super::objects::{Child, MailboxState, SegmentState};
+use super::objects::{Child, MailboxState, SegmentState, TopicState};
 use super::place::{Place, Slot};
 use crate::control::{
     self, DOORS, DoorKind, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT,
-    SegmentSettings, SegmentView,
+    SegmentSettings, SegmentView, TOPIC, TopicSettings, TopicView,
 };
 use crate::mailbox::{Counts, Mailbox};
 use crate::op::{
@@ -81,10 +81,7 @@ impl Tree {
             }
             (Found::Object(child, meta), Slot::File(index)) => {
                 let writable = child.writable(index).ok_or(Error::NotFound)?;
-                if let Child::Mailbox(file) = &child {
-                    let counts = file.state.lock().queue.counts();
-                    size += (counts.waiting_readers + counts.waiting_writers) * WAITING_LINE;
-                }
+                size += WAITING_LINE * child.status_lines();
                 (meta, false, if writable { 0o644 } else { 0o444 })
             }
         };
@@ -209,6 +206,15 @@ impl Tree {
                 state.segment.set_lifetime(settings.lifetime);
                 noted(result, &mut state.refusal)?;
             }
+            Found::Object(Child::Topic(file), _) => {
+                let store = TOPIC.get(index).and_then(|file| file.store).ok_or(Error::AccessDenied)?;
+                let mut state = file.state.lock();
+                let mut settings =
+                    TopicSettings { limits: state.topic.limits(), ceiling: self.setup.ceiling };
+                let result = store(&text, &mut settings);
+                state.topic.set_limits(settings.limits);
+                noted(result, &mut state.refusal)?;
+            }
             Found::Object(Child::Folder(_), _) | Found::Folder(_) => return Err(Error::AccessDenied),
         }
         Ok(Reply::Written(data.len() as u32))
@@ -254,6 +260,11 @@ impl Tree {
                 let file = SEGMENT.get(index).ok_or(Error::NotFound)?;
                 Ok((file.show)(&self.segment_view(&state)))
             }
+            Found::Object(Child::Topic(file), _) => {
+                let state = file.state.lock();
+                let file = TOPIC.get(index).ok_or(Error::NotFound)?;
+                Ok((file.show)(&topic_view(&state, self.setup.ceiling)))
+            }
             Found::Object(Child::Folder(_), _) => Err(Error::IsFolder),
         }
     }
@@ -268,6 +279,7 @@ impl Tree {
         let meta = match &child {
             Child::Mailbox(file) => file.state.lock().meta.clone(),
             Child::Segment(file) => file.state.lock().meta.clone(),
+            Child::Topic(file) => file.state.lock().meta.clone(),
             Child::Folder(_) => return Err(Error::NotFound),
         };
         Ok(Found::Object(child, meta))
@@ -334,12 +346,19 @@ impl Tree {
         };
         let mut counts = Counts::default();
         let (mut mailboxes, mut segments) = (0, 0);
+        let (mut topics, mut topic_readers, mut topic_backlog) = (0, 0, 0);
         for file in &files {
             match file {
                 Child::Mailbox(file) => {
                     mailboxes += 1;
                     let own = file.state.lock().queue.counts();
                     counts.add(&own);
+                }
+                Child::Topic(file) => {
+                    topics += 1;
+                    let own = file.state.lock().topic.counts();
+                    topic_readers += own.readers;
+                    topic_backlog += own.backlog;
                 }
                 Child::Segment(_) => segments += 1,
                 Child::Folder(_) => {}
@@ -358,6 +377,9 @@ impl Tree {
             folders,
             mailboxes,
             segments,
+            topics,
+            topic_readers,
+            topic_backlog,
             counts,
             discarded: self.discarded.load(std::sync::atomic::Ordering::Relaxed),
             memory_used: self.memory.used(),
@@ -402,6 +424,7 @@ impl Child {
         let mut items = match self {
             Child::Mailbox(_) => in_folder(&MAILBOX, config, file),
             Child::Segment(_) => in_folder(&SEGMENT, config, file),
+            Child::Topic(_) => in_folder(&TOPIC, config, file),
             Child::Folder(_) => Vec::new(),
         };
         if !config {
@@ -423,11 +446,27 @@ impl Child {
         items
     }
 
+    /// Lines that `status` has for callers and open files, at most.
+    fn status_lines(&self) -> u64 {
+        match self {
+            Child::Mailbox(file) => {
+                let counts = file.state.lock().queue.counts();
+                counts.waiting_readers + counts.waiting_writers
+            }
+            Child::Topic(file) => {
+                let state = file.state.lock();
+                state.topic.counts().readers + state.topic.waiters().len() as u64
+            }
+            Child::Segment(_) | Child::Folder(_) => 0,
+        }
+    }
+
     /// Whether the file at `index` in the object's table can be written; `None` if there is none.
     fn writable(&self, index: usize) -> Option<bool> {
         match self {
             Child::Mailbox(_) => MAILBOX.get(index).map(|file| file.store.is_some()),
             Child::Segment(_) => SEGMENT.get(index).map(|file| file.store.is_some()),
+            Child::Topic(_) => TOPIC.get(index).map(|file| file.store.is_some()),
             Child::Folder(_) => None,
         }
     }
@@ -469,6 +508,16 @@ fn mailbox_view(state: &MailboxState, ceiling: u32, dead: String) -> MailboxView
         counts: state.queue.counts(),
         waiters: state.queue.waiters(),
         dead,
+        refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
+    }
+}
+
+fn topic_view(state: &TopicState, ceiling: u32) -> TopicView {
+    TopicView {
+        settings: TopicSettings { limits: state.topic.limits(), ceiling },
+        counts: state.topic.counts(),
+        readers: state.topic.readers(),
+        waiters: state.topic.waiters(),
         refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
     }
 }

@@ -172,7 +172,7 @@ impl Tree {
     pub(super) fn mailbox_numbered(&self, ino: Ino) -> Option<Arc<MailboxFile>> {
         match &self.names.lock().located(ino)?.child {
             Child::Mailbox(file) => Some(Arc::clone(file)),
-            Child::Folder(_) | Child::Segment(_) => None,
+            Child::Folder(_) | Child::Segment(_) | Child::Topic(_) => None,
         }
     }
 

@@ -1,14 +1,16 @@
 //! Operations on files: attributes, open, read, write, poll, close.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::Tree;
 use super::folders::{attr_of, entry};
 use super::handles::{Handle, Read, Target, Write};
 use super::nodes::Object;
-use super::objects::{Child, MailboxFile, SegmentFile, SegmentState};
+use super::objects::{Child, MailboxFile, SegmentFile, SegmentState, TopicFile, TopicState};
+use super::parked;
 use super::place::Place;
-use crate::mailbox::{Door, Mode, Receive, Send};
+use crate::mailbox::{Context, Door, Mode, Receive, Send};
 use crate::op::{
     Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
     SetAttr, Slice, Ticket, Timestamp, Validity, Whence,
@@ -33,6 +35,10 @@ impl Tree {
             }
             Object::Folder(ino) => Reply::Attr(attr_of(&names, &Child::Folder(ino)), Validity::Long),
             Object::Mailbox(file) => {
+                drop(names);
+                Reply::Attr(file.state.lock().attr(file.ino), Validity::None)
+            }
+            Object::Topic(file) => {
                 drop(names);
                 Reply::Attr(file.state.lock().attr(file.ino), Validity::None)
             }
@@ -80,6 +86,15 @@ impl Tree {
                 });
                 Ok(Reply::Attr(attr, Validity::None))
             }
+            Object::Topic(file) => {
+                drop(names);
+                let mut state = file.state.lock();
+                let TopicState { meta, topic, .. } = &mut *state;
+                (meta.atime, meta.mtime) = (topic.last_received, topic.last_sent);
+                meta.set(set, false, now);
+                (topic.last_received, topic.last_sent) = (meta.atime, meta.mtime);
+                Ok(Reply::Attr(state.attr(file.ino), Validity::None))
+            }
             Object::Segment(file) => {
                 drop(names);
                 let mut state = file.state.lock();
@@ -122,6 +137,10 @@ impl Tree {
                 drop(names);
                 Ok(self.open_mailbox(node, &file, Door::Plain, flags))
             }
+            Object::Topic(file) => {
+                drop(names);
+                Ok(self.open_topic(node, &file, flags, caller))
+            }
             Object::Segment(file) => {
                 drop(names);
                 self.open_segment(node, &file, flags, caller.pid, now)
@@ -155,6 +174,10 @@ impl Tree {
                 drop(names);
                 Ok((entry, self.open_mailbox(entry.node, &file, Door::Plain, flags)))
             }
+            Child::Topic(file) => {
+                drop(names);
+                Ok((entry, self.open_topic(entry.node, &file, flags, caller)))
+            }
             Child::Segment(file) => {
                 drop(names);
                 let opened = self.open_segment(entry.node, &file, flags, caller.pid, now);
@@ -187,6 +210,16 @@ impl Tree {
                 let size = call.size as usize;
                 let receive = Receive { ticket, handle: *id, offset, size, nonblock, caller };
                 self.with_waiting(file, ticket, now, fx, |state, cx| state.queue.receive(receive, cx));
+                Ok(None)
+            }
+            Target::Topic { file, id } => {
+                if !call.direct {
+                    return Err(Error::Invalid);
+                }
+                let Read { offset, nonblock, .. } = call;
+                let size = call.size as usize;
+                let receive = Receive { ticket, handle: *id, offset, size, nonblock, caller };
+                self.receive_from_topic(file, receive, now, fx);
                 Ok(None)
             }
             Target::Segment { file, .. } => {
@@ -230,6 +263,14 @@ impl Tree {
                 self.with_waiting(file, ticket, now, fx, |state, cx| state.queue.send(send, cx));
                 Ok(None)
             }
+            Target::Topic { file, id } => {
+                let continues = call.offset != 0 && !call.append;
+                let Write { data: body, nonblock, .. } = call;
+                let send = Send { ticket, handle: *id, body, continues, nonblock, caller };
+                let mut cx = Context { now, memory: &self.memory, fx };
+                file.state.lock().topic.send(send, &mut cx);
+                Ok(None)
+            }
             Target::Segment { file, write } => {
                 if !write && !call.page_cache {
                     return Err(Error::BadDescriptor);
@@ -260,6 +301,7 @@ impl Tree {
                 self.note_starving(file, &mut state);
                 ready
             }
+            Target::Topic { file, id } => file.state.lock().topic.poll(*id, arm),
             Target::Segment { .. } | Target::Message(_) | Target::Control { .. } => {
                 Ready { readable: true, writable: true, hangup: false }
             }
@@ -274,6 +316,10 @@ impl Tree {
             Target::Mailbox { file, id, write } => {
                 self.with_mailbox(file, now, fx, |state, cx| state.queue.close(*id, cx));
                 self.names.lock().nodes.close(handle.node, *write);
+            }
+            Target::Topic { file, id } => {
+                let mut cx = Context { now, memory: &self.memory, fx };
+                file.state.lock().topic.close(*id, &mut cx);
             }
             Target::Segment { file, .. } => self.close_segment(file, now),
             Target::Message(_) | Target::Control { .. } => {}
@@ -334,6 +380,7 @@ impl Tree {
             Object::Folder(ino) => Ok(*ino),
             Object::Door(_) | Object::Message(_) => Ok(Ino(node.0)),
             Object::Mailbox(file) => Ok(file.ino),
+            Object::Topic(file) => Ok(file.ino),
             Object::Segment(file) => Ok(file.ino),
         }
     }
@@ -359,15 +406,30 @@ impl Tree {
         door: Door,
         flags: OpenFlags,
     ) -> Opened {
-        let mode = match (flags.read, flags.write) {
-            (true, true) => Mode::Both,
-            (false, true) => Mode::Send,
-            _ => Mode::Receive,
-        };
-        let (id, seekable) = file.state.lock().queue.open(door, mode);
+        let (id, seekable) = file.state.lock().queue.open(door, mode(flags));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let target = Target::Mailbox { file: Arc::clone(file), id, write: flags.write };
         Opened { fh: self.handles.insert(Handle { node, target }), how }
+    }
+
+    fn open_topic(&self, node: NodeId, file: &Arc<TopicFile>, flags: OpenFlags, caller: Caller) -> Opened {
+        let (id, seekable) = file.state.lock().topic.open(mode(flags), caller);
+        let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
+        let target = Target::Topic { file: Arc::clone(file), id };
+        Opened { fh: self.handles.insert(Handle { node, target }), how }
+    }
+
+    /// As [`Tree::with_waiting`], of a topic.
+    fn receive_from_topic(&self, file: &Arc<TopicFile>, call: Receive, now: Timestamp, fx: &mut Effects) {
+        let mut state = file.state.lock();
+        let mut cx = Context { now, memory: &self.memory, fx };
+        if let Some(id) = state.topic.receive(call, &mut cx) {
+            self.parked.insert(call.ticket.unique, parked::Place::Topic(Arc::clone(file), id), now);
+            cx.fx.note_parked();
+            if self.ending.load(Ordering::SeqCst) {
+                state.topic.cancel(id, Error::Ending, &mut cx);
+            }
+        }
     }
 
     fn open_segment(
@@ -432,5 +494,13 @@ impl Tree {
             state.linked = false;
             self.free_if_unused(&mut state);
         }
+    }
+}
+
+fn mode(flags: OpenFlags) -> Mode {
+    match (flags.read, flags.write) {
+        (true, true) => Mode::Both,
+        (false, true) => Mode::Send,
+        _ => Mode::Receive,
     }
 }

@@ -9,13 +9,17 @@ use super::Tree;
 use super::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
 use super::names::{Kind, Names, ROOT, check_name};
 use super::nodes::Object;
-use super::objects::{Child, Glances, MailboxFile, MailboxState, SegmentFile, SegmentState};
+use super::objects::{
+    Child, Glances, MailboxFile, MailboxState, SegmentFile, SegmentState, TopicFile, TopicState,
+};
 use super::place::{NAME, Place};
-use crate::mailbox::Mailbox;
+use crate::config::BACKLOG;
+use crate::mailbox::{Context, Mailbox};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, RenameHow, Reply, Space, Timestamp, Validity,
 };
 use crate::segment::Segment;
+use crate::topic::{self, Topic};
 
 /// The least a name takes in a listing of the kernel's: a listing of n bytes holds no more than n/24 names.
 const LEAST_LISTED: usize = 24;
@@ -55,7 +59,8 @@ impl Tree {
                     state.spared = false;
                     self.free_if_unused(&mut state);
                 }
-                Some(Object::Mailbox(_) | Object::Door(_) | Object::Message(_)) | None => {}
+                Some(Object::Mailbox(_) | Object::Topic(_) | Object::Door(_) | Object::Message(_)) | None => {
+                }
             }
         }
     }
@@ -107,9 +112,14 @@ impl Tree {
         let folder = user_folder_of(names, parent)?;
         let holder = names.check_new(folder, name)?;
         let meta = Meta::created(mode & !TYPE_MASK, caller, &holder.meta, now);
-        let segments = holder.kind == Kind::Segments;
+        let kind = holder.kind;
         let ino = Ino(names.fresh());
-        let child = if segments {
+        let child = if kind == Kind::Topics {
+            let msgsize = self.setup.limits.mailbox.msgsize.min(self.setup.ceiling);
+            let topic = Topic::new(topic::Limits { msgsize, backlog: BACKLOG }, now);
+            let state = TopicState { meta, topic, refusal: None };
+            Child::Topic(Arc::new(TopicFile { ino, state: Mutex::new(state) }))
+        } else if kind == Kind::Segments {
             let segment = Segment::new((self.make_memory)()?, Arc::clone(&self.segment_budget));
             let glances = Glances::default();
             let (opens, linked, spared, backing, refusal) = (0, true, false, None, None);
@@ -190,6 +200,11 @@ impl Tree {
                 });
                 self.discarded.fetch_add(lost, Ordering::Relaxed);
             }
+            Child::Topic(file) => {
+                let mut state = file.state.lock();
+                state.meta.ctime = now;
+                state.topic.remove(&mut Context { now, memory: &self.memory, fx });
+            }
             Child::Segment(file) => {
                 let mut state = file.state.lock();
                 state.linked = false;
@@ -269,6 +284,10 @@ impl Tree {
                 drop(names);
                 Ok(work(&mut file.state.lock().meta))
             }
+            Object::Topic(file) => {
+                drop(names);
+                Ok(work(&mut file.state.lock().meta))
+            }
             Object::Segment(file) => {
                 drop(names);
                 Ok(work(&mut file.state.lock().meta))
@@ -297,6 +316,8 @@ pub(super) fn entry(names: &mut Names, child: &Child, pid: u32, now: Timestamp) 
             file.state.lock().glances.note(pid, now);
             (names.nodes.look_up(child), Validity::None)
         }
+        // Nobody who uses a topic holds its node locked while waiting, so one serves all.
+        Child::Topic(_) => (names.nodes.look_up(child), Validity::None),
         Child::Folder(_) => (names.nodes.look_up(child), Validity::Long),
     };
     Entry { node, attr: attr_of(names, child), validity }
@@ -310,6 +331,7 @@ pub(super) fn attr_of(names: &Names, child: &Child) -> Attr {
         },
         Child::Mailbox(file) => file.state.lock().attr(file.ino),
         Child::Segment(file) => file.state.lock().attr(file.ino),
+        Child::Topic(file) => file.state.lock().attr(file.ino),
     }
 }
 
@@ -331,6 +353,7 @@ fn touch(moved: Option<&Child>, now: Timestamp) {
     match moved {
         Some(Child::Mailbox(file)) => file.state.lock().meta.ctime = now,
         Some(Child::Segment(file)) => file.state.lock().meta.ctime = now,
+        Some(Child::Topic(file)) => file.state.lock().meta.ctime = now,
         Some(Child::Folder(_)) | None => {}
     }
 }

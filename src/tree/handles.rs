@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
-use super::objects::{MailboxFile, SegmentFile};
+use super::objects::{MailboxFile, SegmentFile, TopicFile};
 use super::place::Place;
 use crate::mailbox;
 use crate::op::{Error, Fh, NodeId};
@@ -24,6 +24,10 @@ pub(super) enum Target {
         file: Arc<MailboxFile>,
         id: mailbox::HandleId,
         write: bool,
+    },
+    Topic {
+        file: Arc<TopicFile>,
+        id: mailbox::HandleId,
     },
     Segment {
         file: Arc<SegmentFile>,

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! names                       folders, names, nodes
-//! a mailbox | a segment | locks | handles
+//! a mailbox | a topic | a segment | locks | handles
 //! starving | alarms | parked
 //! ```
 
@@ -259,6 +259,10 @@ impl Tree {
         match place {
             Place::Mailbox(file, id) => {
                 self.with_mailbox(file, now, fx, |state, cx| state.queue.cancel(*id, error, cx));
+            }
+            Place::Topic(file, id) => {
+                let mut cx = Context { now, memory: &self.memory, fx };
+                file.state.lock().topic.cancel(*id, error, &mut cx);
             }
             Place::Lock(id) => {
                 self.locks.lock().cancel(*id, error, fx);

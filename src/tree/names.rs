@@ -15,6 +15,8 @@ pub(super) const ROOT: Ino = Ino(1);
 pub(super) const MAILBOXES: Ino = Ino(2);
 /// `segments/`
 pub(super) const SEGMENTS: Ino = Ino(3);
+/// `topics/`
+pub(super) const TOPICS: Ino = Ino(4);
 const FIRST_FREE: u64 = 16;
 
 /// What may be created in a folder.
@@ -23,6 +25,7 @@ pub(super) enum Kind {
     Root,
     Mailboxes,
     Segments,
+    Topics,
 }
 
 /// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings, so that a
@@ -117,7 +120,7 @@ impl Folder {
 }
 
 impl Names {
-    /// `mailboxes/` and `segments/` with the given mode, the rest read-only; all of `meta`'s owner.
+    /// `mailboxes/`, `segments/` and `topics/` with the given mode, the rest read-only; all of `meta`'s owner.
     pub(super) fn new(meta: &Meta, shared_mode: u32, max_files: u64) -> Names {
         let mut shared = meta.clone();
         shared.mode = shared_mode;
@@ -125,10 +128,12 @@ impl Names {
         let now = meta.mtime;
         root.insert(&Arc::from(*b"mailboxes"), Child::Folder(MAILBOXES), now);
         root.insert(&Arc::from(*b"segments"), Child::Folder(SEGMENTS), now);
+        root.insert(&Arc::from(*b"topics"), Child::Folder(TOPICS), now);
         let folders = HashMap::from([
             (ROOT, root),
             (MAILBOXES, Folder::new(shared.clone(), Kind::Mailboxes, ROOT)),
-            (SEGMENTS, Folder::new(shared, Kind::Segments, ROOT)),
+            (SEGMENTS, Folder::new(shared.clone(), Kind::Segments, ROOT)),
+            (TOPICS, Folder::new(shared, Kind::Topics, ROOT)),
         ]);
         let mut nodes = Nodes::default();
         // The kernel holds the root without ever looking it up.
@@ -312,7 +317,7 @@ impl Names {
             Child::Folder(ino) if !self.folders.get(ino).is_some_and(Folder::is_empty) => {
                 Err(Error::NotEmpty)
             }
-            Child::Mailbox(_) | Child::Segment(_) if as_folder => Err(Error::NotFolder),
+            Child::Mailbox(_) | Child::Segment(_) | Child::Topic(_) if as_folder => Err(Error::NotFolder),
             _ => Ok(()),
         }
     }

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::doors::{DoorNode, MessageNode};
-use super::objects::{Child, MailboxFile, SegmentFile};
+use super::objects::{Child, MailboxFile, SegmentFile, TopicFile};
 use crate::op::{Ino, NodeId, Timestamp};
 
 /// How long a looked-up node is left to the process that looked it up, in nanoseconds. Far longer than unlink(2) needs
@@ -32,6 +32,7 @@ pub(super) enum Object {
     Folder(Ino),
     Mailbox(Arc<MailboxFile>),
     Segment(Arc<SegmentFile>),
+    Topic(Arc<TopicFile>),
     Door(Arc<DoorNode>),
     Message(Arc<MessageNode>),
 }
@@ -42,6 +43,7 @@ impl From<&Child> for Object {
             Child::Folder(ino) => Object::Folder(*ino),
             Child::Mailbox(file) => Object::Mailbox(Arc::clone(file)),
             Child::Segment(file) => Object::Segment(Arc::clone(file)),
+            Child::Topic(file) => Object::Topic(Arc::clone(file)),
         }
     }
 }

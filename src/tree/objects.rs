@@ -9,6 +9,7 @@ use super::nodes::GLANCE;
 use crate::mailbox::Mailbox;
 use crate::op::{Attr, Ino, Timestamp};
 use crate::segment::Segment;
+use crate::topic::Topic;
 
 /// A mailbox and what stat shows of it.
 #[derive(Debug)]
@@ -83,12 +84,29 @@ impl Glances {
     }
 }
 
+/// A topic and what stat shows of it.
+#[derive(Debug)]
+pub(super) struct TopicFile {
+    pub(super) ino: Ino,
+    pub(super) state: Mutex<TopicState>,
+}
+
+/// Guarded by [`TopicFile::state`].
+#[derive(Debug)]
+pub(super) struct TopicState {
+    pub(super) meta: Meta,
+    pub(super) topic: Topic,
+    /// Why the last value written to `config/` was refused.
+    pub(super) refusal: Option<Box<str>>,
+}
+
 /// What a name in a folder stands for.
 #[derive(Debug, Clone)]
 pub(super) enum Child {
     Folder(Ino),
     Mailbox(Arc<MailboxFile>),
     Segment(Arc<SegmentFile>),
+    Topic(Arc<TopicFile>),
 }
 
 impl Child {
@@ -97,6 +115,7 @@ impl Child {
             Child::Folder(ino) => *ino,
             Child::Mailbox(file) => file.ino,
             Child::Segment(file) => file.ino,
+            Child::Topic(file) => file.ino,
         }
     }
 
@@ -121,6 +140,26 @@ impl MailboxState {
             uid: self.meta.uid,
             gid: self.meta.gid,
             // Programs that copy in blocks of this size send a file in one piece, or learn that it is too long.
+            blksize: (msgsize + 1).next_power_of_two(),
+        }
+    }
+}
+
+impl TopicState {
+    pub(super) fn attr(&self, ino: Ino) -> Attr {
+        let msgsize = self.topic.limits().msgsize;
+        Attr {
+            ino,
+            // As a mailbox's.
+            size: u64::from(msgsize),
+            blocks: 0,
+            atime: self.topic.last_received,
+            mtime: self.topic.last_sent,
+            ctime: self.meta.ctime,
+            mode: REGULAR | self.meta.mode,
+            nlink: u32::from(!self.topic.is_removed()),
+            uid: self.meta.uid,
+            gid: self.meta.gid,
             blksize: (msgsize + 1).next_power_of_two(),
         }
     }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::objects::MailboxFile;
+use super::objects::{MailboxFile, TopicFile};
 use crate::op::Timestamp;
 use crate::{locks, mailbox};
 
@@ -22,6 +22,8 @@ use crate::{locks, mailbox};
 pub(super) enum Place {
     /// In a mailbox's line of readers or writers.
     Mailbox(Arc<MailboxFile>, mailbox::WaitId),
+    /// In a topic, for what comes.
+    Topic(Arc<TopicFile>, mailbox::WaitId),
     /// In a file's line for a lock.
     Lock(locks::WaitId),
 }

@@ -44,7 +44,7 @@ fn the_tree_answers_as_soon_as_mount_returns() {
     for round in 0..10 {
         let script = "$IPCFS mount $DIR && ls $DIR && echo hi > $DIR/mailboxes/a && cat $DIR/mailboxes/a &&
             echo shared > $DIR/segments/s && cat $DIR/segments/s && $IPCFS umount $DIR";
-        assert_eq!(place.sh(script), "control\nmailboxes\nsegments\nhi\nshared\n", "round {round}");
+        assert_eq!(place.sh(script), "control\nmailboxes\nsegments\ntopics\nhi\nshared\n", "round {round}");
         place.assert_nothing_left();
     }
 }
@@ -76,7 +76,7 @@ fn a_shell_gets_the_output_of_mount_at_once() {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    assert_eq!(read_to_the_end(&mut child), "[]\n3\n");
+    assert_eq!(read_to_the_end(&mut child), "[]\n4\n");
     assert!(common::reap(&mut child).success());
 }
 

@@ -8,14 +8,14 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
 use rustix::io::Errno;
 
-use super::{BOTH, create};
+use super::{KINDS, create};
 use crate::common::peer::Peer;
 use crate::common::{self, Mount};
 
 /// A mailbox, a segment and a folder of each kind.
 fn one_of_each(mount: &Mount) -> Vec<PathBuf> {
     let mut all = Vec::new();
-    for kind in BOTH {
+    for kind in KINDS {
         let (file, folder) = (mount.path(kind).join("file"), mount.path(kind).join("folder"));
         create(&file).unwrap();
         fs::create_dir(&folder).unwrap();
@@ -63,7 +63,7 @@ fn owner_mode_and_times_are_as_set() {
 #[test]
 fn a_change_of_owner_or_contents_takes_set_user_id_away() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let path = mount.path(kind).join("file");
         create(&path).unwrap();
         let arm = || fs::set_permissions(&path, fs::Permissions::from_mode(0o6777)).unwrap();
@@ -80,7 +80,7 @@ fn a_change_of_owner_or_contents_takes_set_user_id_away() {
 #[test]
 fn the_umask_holds_for_files_and_folders() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let dir = mount.path(kind);
         common::sh(&format!(
             "cd {} && umask 027 && touch file && mkdir folder && : > created",
@@ -95,7 +95,7 @@ fn the_umask_holds_for_files_and_folders() {
 #[test]
 fn what_is_made_in_a_setgid_folder_has_its_group() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let folder = mount.path(kind).join("folder");
         fs::create_dir(&folder).unwrap();
         chown(&folder, None, Some(99)).unwrap();
@@ -114,7 +114,7 @@ fn what_is_made_in_a_setgid_folder_has_its_group() {
 fn the_shared_folders_are_sticky_with_allow_other_and_the_owners_without() {
     let Some(own) = common::mount() else { return };
     let Some(shared) = common::mount_with(&["--allow-other"]) else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         assert_eq!(mode(&own.path(kind)), 0o755);
         assert_eq!(mode(&shared.path(kind)), 0o1777);
     }
@@ -131,7 +131,7 @@ fn the_shared_folders_are_sticky_with_allow_other_and_the_owners_without() {
 fn a_folders_links_and_times_follow_its_names() {
     let Some(mount) = common::mount() else { return };
     let old = fs::FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
-    for kind in BOTH {
+    for kind in KINDS {
         let dir = mount.path(kind).join("dir");
         fs::create_dir(&dir).unwrap();
         let touched = |what: &str, links: u64, change: &dyn Fn()| {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _, cho
 
 use rustix::io::Errno;
 
-use super::{BOTH, create, errno, names, rename_with};
+use super::{KINDS, create, errno, names, rename_with};
 use crate::common;
 
 /// What `control/` has for a mailbox.
@@ -18,7 +18,7 @@ const IN_A_MAILBOX: [&str; 14] = [
 #[test]
 fn control_follows_every_change_of_names_at_once() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let (dir, mirror) = (mount.path(kind), mount.path("control").join(kind));
         let same = |what: &str| {
             let all = |root: &std::path::Path| {

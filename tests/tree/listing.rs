@@ -8,7 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{Dir, FileType, OFlags};
 
-use super::{BOTH, create};
+use super::{KINDS, create};
 use crate::common;
 
 fn open_dir(path: &Path) -> Dir {
@@ -105,7 +105,7 @@ fn a_listing_starts_again_from_where_it_is_told() {
 #[test]
 fn entries_say_what_they_are_and_have_the_inode_that_stat_shows() {
     let Some(mount) = common::mount() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         fs::create_dir(mount.path(kind).join("folder")).unwrap();
         create(&mount.path(kind).join("file")).unwrap();
     }

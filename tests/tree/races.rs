@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{BOTH, names};
+use super::{KINDS, names};
 use crate::common;
 use crate::common::peer::Peer;
 
@@ -16,7 +16,7 @@ fn crowd() -> Option<Vec<Peer>> {
 fn of_sixteen_processes_exactly_one_creates_exclusively() {
     let Some(mount) = common::mount() else { return };
     let Some(mut peers) = crowd() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let dir = mount.path(kind);
         let attempt = "def attempt(path):\n  try: os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)); return 1\n  except FileExistsError: return 0";
         for peer in &mut peers {
@@ -44,7 +44,7 @@ fn of_sixteen_processes_exactly_one_creates_exclusively() {
 fn creating_and_removing_one_name_at_once_never_fails_for_anyone() {
     let Some(mount) = common::mount() else { return };
     let Some(mut peers) = crowd() else { return };
-    for kind in BOTH {
+    for kind in KINDS {
         let path = mount.path(kind).join("name");
         // `open` of a shell's `echo >`: creates the file or opens the one that is there. Removing may come too late.
         let step = "def steps(path):\n  for n in range(500):\n    os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))\n    try: os.unlink(path)\n    except FileNotFoundError: pass";

@@ -20,7 +20,7 @@ use crate::op::{Error, Slice};
 /// is held, and there is no end of file. Through other doors it is *one message at a time*, then end of file until that
 /// message was settled or answered.
 #[derive(Debug)]
-pub(super) enum Framing {
+pub(crate) enum Framing {
     /// A descriptor that may seek.
     File(Option<Held>),
     /// A descriptor without a position. The slice is never empty.
@@ -31,7 +31,7 @@ pub(super) enum Framing {
 
 /// What a descriptor that has one message at a time has in hand.
 #[derive(Debug)]
-pub(super) enum Single {
+pub(crate) enum Single {
     Nothing,
     /// Never empty.
     Rest(Slice),
@@ -43,7 +43,7 @@ pub(super) enum Single {
 
 /// A message that a seekable descriptor stands in.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(crate) struct Held {
     message: Slice,
     /// The descriptor's offset at which the message begins. The kernel's position runs on from message to message.
     base: u64,
@@ -53,7 +53,7 @@ pub(super) struct Held {
 
 /// What a read gets without another message being taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Resumed {
+pub(crate) enum Resumed {
     /// These bytes of the message in hand; none: its end.
     Bytes(Slice),
     /// Nothing in hand: the next message is due.
@@ -64,7 +64,7 @@ pub(super) enum Resumed {
 
 impl Framing {
     /// True when a read would be answered from what is in hand.
-    pub(super) fn ready(&self) -> bool {
+    pub(crate) fn ready(&self) -> bool {
         match self {
             Framing::File(held) => held.as_ref().is_some_and(|held| !held.told),
             Framing::Stream(rest) => rest.is_some(),
@@ -73,7 +73,7 @@ impl Framing {
     }
 
     /// A read of up to `size` bytes at `offset`.
-    pub(super) fn resume(&mut self, offset: u64, size: usize) -> Resumed {
+    pub(crate) fn resume(&mut self, offset: u64, size: usize) -> Resumed {
         match self {
             // `tail` and `tac` go to the end that `stat` tells before they read, `dd skip=` over a part. There is nothing
             // to seek in yet, and a message must not be lost to a program that takes its beginning for something else.
@@ -100,21 +100,21 @@ impl Framing {
     }
 
     /// What was in hand is settled: the next message is due.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         if let Framing::Single(single) = self {
             *single = Single::Nothing;
         }
     }
 
     /// What is in hand is no more, of which its reader has to be told: there is nothing more to read until then.
-    pub(super) fn cut_off(&mut self) {
+    pub(crate) fn cut_off(&mut self) {
         if let Framing::Single(single) = self {
             *single = Single::End { told: false };
         }
     }
 
     /// The next message was taken for a read of up to `size` bytes at `offset`: what the read gets of it.
-    pub(super) fn begin(&mut self, message: Slice, offset: u64, size: usize) -> Slice {
+    pub(crate) fn begin(&mut self, message: Slice, offset: u64, size: usize) -> Slice {
         match self {
             Framing::File(held) => {
                 *held = Some(Held { message: message.clone(), base: offset, told: false });

@@ -1,0 +1,346 @@
+//! A topic: every reader who has it open gets its own copy of each message sent since. No I/O, no clock, no lock.
+//!
+//! A reader keeps up or misses: what waits for it is bounded by `backlog`, and by the mount's memory, and where there is
+//! no room its oldest messages go and are counted. So a sender never waits, whoever reads, and whether anybody does.
+//!
+//! Invariant: *while a read waits through an open file, no message waits for that open file.*
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::framing::{Framing, Resumed};
+use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter};
+use crate::op::{Caller, Error, PollHandle, Ready, Reply, Slice, Timestamp};
+
+/// What a topic is bounded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest message, in bytes.
+    pub msgsize: u32,
+    /// Messages that wait for one reader at most, or [`crate::config::NO_LIMIT`].
+    pub backlog: u64,
+}
+
+/// A topic.
+#[derive(Debug)]
+pub struct Topic {
+    limits: Limits,
+    handles: Slab<Open>,
+    /// Through which open file a read waits.
+    waits: BTreeMap<WaitId, HandleId>,
+    next_wait: u64,
+    counts: Counts,
+    removed: bool,
+    /// Time of the last send, or set by utimes(2).
+    pub last_sent: Timestamp,
+    /// Time of the last receive, or set by utimes(2).
+    pub last_received: Timestamp,
+}
+
+#[derive(Debug)]
+struct Open {
+    mode: Mode,
+    caller: Caller,
+    framing: Framing,
+    backlog: VecDeque<Arc<[u8]>>,
+    dropped: u64,
+    waiting: VecDeque<(WaitId, Receive, Timestamp)>,
+    poll: Option<PollHandle>,
+    /// As in a mailbox: a part of a write was refused, so the next write is too.
+    cut_short: bool,
+}
+
+/// Figures for `stat` and `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct Counts {
+    pub readers: u64,
+    pub sent: u64,
+    /// Sent while nobody had it open for reading.
+    pub unheard: u64,
+    /// Copies that readers have taken.
+    pub received: u64,
+    /// Copies that had no room.
+    pub dropped: u64,
+    /// Copies that wait.
+    pub backlog: u64,
+}
+
+/// A reader, for `status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Reader {
+    pub caller: Caller,
+    pub backlog: u64,
+    pub dropped: u64,
+}
+
+impl Topic {
+    /// One that nobody has open.
+    pub fn new(limits: Limits, now: Timestamp) -> Topic {
+        Topic {
+            limits,
+            handles: Slab::new(),
+            waits: BTreeMap::new(),
+            next_wait: 0,
+            counts: Counts::default(),
+            removed: false,
+            last_sent: now,
+            last_received: now,
+        }
+    }
+
+    /// Opens it. A reader gets what is sent from now on. True: it may seek, within a message.
+    pub fn open(&mut self, mode: Mode, caller: Caller) -> (HandleId, bool) {
+        let seekable = mode == Mode::Receive;
+        let framing = if seekable { Framing::File(None) } else { Framing::Stream(None) };
+        self.counts.readers += u64::from(mode.reads());
+        let open = Open {
+            mode,
+            caller,
+            framing,
+            backlog: VecDeque::new(),
+            dropped: 0,
+            waiting: VecDeque::new(),
+            poll: None,
+            cut_short: false,
+        };
+        (HandleId(self.handles.insert(open)), seekable)
+    }
+
+    /// Closes an open file. What waited for it goes with it.
+    pub fn close(&mut self, handle: HandleId, cx: &mut Context<'_>) {
+        let Some(open) = self.handles.try_remove(handle.0) else { return };
+        self.counts.readers -= u64::from(open.mode.reads());
+        for (id, call, _) in open.waiting {
+            self.waits.remove(&id);
+            cx.fx.fail(call.ticket, Error::BadDescriptor);
+        }
+        for body in open.backlog {
+            self.counts.backlog -= 1;
+            cx.memory.give_back(Memory::cost(body.len()));
+        }
+        if self.handles.is_empty() {
+            self.handles = Slab::new();
+        }
+    }
+
+    /// A read. Answered now unless the caller has to wait.
+    pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
+        let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
+            cx.fx.fail(call.ticket, Error::BadDescriptor);
+            return None;
+        };
+        match open.framing.resume(call.offset, call.size) {
+            Resumed::Bytes(slice) => {
+                cx.fx.reply(call.ticket, Reply::Message(slice));
+                return None;
+            }
+            Resumed::Refused(error) => {
+                cx.fx.fail(call.ticket, error);
+                return None;
+            }
+            Resumed::NextDue => {}
+        }
+        if let Some(body) = open.backlog.pop_front() {
+            if open.backlog.is_empty() && open.backlog.capacity() > 64 {
+                open.backlog = VecDeque::new();
+            }
+            self.counts.backlog -= 1;
+            cx.memory.give_back(Memory::cost(body.len()));
+            self.counts.received += 1;
+            self.last_received = cx.now;
+            open.deliver(&call, body, cx);
+            return None;
+        }
+        let error = match (self.removed, call.nonblock) {
+            (true, _) => Error::Removed,
+            (false, true) => Error::WouldWait,
+            (false, false) => {
+                self.next_wait += 1;
+                let id = WaitId(self.next_wait);
+                open.waiting.push_back((id, call, cx.now));
+                self.waits.insert(id, call.handle);
+                return Some(id);
+            }
+        };
+        cx.fx.fail(call.ticket, error);
+        None
+    }
+
+    /// A write: to everyone who has it open for reading. Never waits.
+    pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) {
+        match self.try_send(call, cx) {
+            Ok(()) => cx.fx.reply(call.ticket, Reply::Written(call.body.len() as u32)),
+            Err(error) => cx.fx.fail(call.ticket, error),
+        }
+    }
+
+    fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
+        let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
+        let open = open.ok_or(Error::BadDescriptor)?;
+        if call.continues || std::mem::take(&mut open.cut_short) {
+            open.cut_short = call.continues;
+            return Err(Error::TooLong);
+        }
+        if self.removed {
+            return Err(Error::Removed);
+        }
+        if call.body.len() as u64 > u64::from(self.limits.msgsize) {
+            return Err(Error::TooLong);
+        }
+        if call.body.is_empty() {
+            return Ok(());
+        }
+        self.counts.sent += 1;
+        self.last_sent = cx.now;
+        if self.counts.readers == 0 {
+            self.counts.unheard += 1;
+            return Ok(());
+        }
+        let body: Arc<[u8]> = Arc::from(call.body);
+        for (_, open) in self.handles.iter_mut().filter(|(_, open)| open.mode.reads()) {
+            if let Some((id, reader, _)) = open.waiting.pop_front() {
+                self.waits.remove(&id);
+                self.counts.received += 1;
+                self.last_received = cx.now;
+                for id in open.deliver(&reader, Arc::clone(&body), cx) {
+                    self.waits.remove(&id);
+                }
+            } else {
+                let lost = open.keep(Arc::clone(&body), self.limits.backlog, cx.memory);
+                self.counts.backlog = self.counts.backlog + 1 - lost;
+                self.counts.dropped += lost;
+            }
+            if let Some(poll) = open.poll.take() {
+                cx.fx.wake(poll);
+            }
+        }
+        Ok(())
+    }
+
+    /// What poll(2) would find. With `arm`, the next change wakes `handle`'s poller.
+    pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
+        let removed = self.removed;
+        let Some(open) = self.handles.get_mut(handle.0) else {
+            return Ready { hangup: true, ..Ready::default() };
+        };
+        open.poll = arm.or(open.poll);
+        Ready {
+            readable: open.mode.reads() && (open.framing.ready() || !open.backlog.is_empty()),
+            writable: open.mode.writes() && !removed,
+            hangup: removed,
+        }
+    }
+
+    /// A waiting caller got a signal, or may wait no longer. False if it was answered already.
+    pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) -> bool {
+        let Some(handle) = self.waits.remove(&id) else { return false };
+        let Some(open) = self.handles.get_mut(handle.0) else { return false };
+        let Some(at) = open.waiting.iter().position(|(other, _, _)| *other == id) else { return false };
+        if let Some((_, call, _)) = open.waiting.remove(at) {
+            cx.fx.fail(call.ticket, error);
+        }
+        true
+    }
+
+    /// The name was removed: whoever waits is told. What waits for a reader can still be read.
+    pub fn remove(&mut self, cx: &mut Context<'_>) {
+        self.removed = true;
+        self.waits.clear();
+        for (_, open) in &mut self.handles {
+            for (_, call, _) in open.waiting.drain(..) {
+                cx.fx.fail(call.ticket, Error::Removed);
+            }
+            if let Some(poll) = open.poll.take() {
+                cx.fx.wake(poll);
+            }
+        }
+    }
+
+    /// The bounds in force.
+    pub fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    /// Changes the bounds. What waits stays until more comes.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// True once the name is gone.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Figures.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Who has it open for reading.
+    pub fn readers(&self) -> Vec<Reader> {
+        let open = self.handles.iter().map(|(_, open)| open).filter(|open| open.mode.reads());
+        let reader = |open: &Open| Reader {
+            caller: open.caller,
+            backlog: open.backlog.len() as u64,
+            dropped: open.dropped,
+        };
+        open.map(reader).collect()
+    }
+
+    /// Who waits.
+    pub fn waiters(&self) -> Vec<Waiter> {
+        let waiting = self.handles.iter().flat_map(|(_, open)| &open.waiting);
+        let waiter = |(_, call, since): &(WaitId, Receive, Timestamp)| Waiter {
+            caller: call.caller,
+            writes: false,
+            since: *since,
+        };
+        waiting.map(waiter).collect()
+    }
+}
+
+impl Open {
+    /// Answers a read with a message, and further ones with what its buffer was too short for: their waits, which end.
+    fn deliver(&mut self, call: &Receive, body: Arc<[u8]>, cx: &mut Context<'_>) -> Vec<WaitId> {
+        let whole = Slice { from: 0, to: body.len(), bytes: body };
+        let slice = self.framing.begin(whole, call.offset, call.size);
+        cx.fx.reply(call.ticket, Reply::Message(slice));
+        let mut ended = Vec::new();
+        while self.framing.ready()
+            && let Some((id, next, _)) = self.waiting.pop_front()
+        {
+            ended.push(id);
+            let reply = match self.framing.resume(next.offset, next.size) {
+                Resumed::Bytes(slice) => Reply::Message(slice),
+                Resumed::Refused(error) => Reply::Failed(error),
+                Resumed::NextDue => Reply::Failed(Error::Io),
+            };
+            cx.fx.reply(next.ticket, reply);
+        }
+        ended
+    }
+
+    /// Keeps a message until it is read; older ones make room. Returns how many were lost, this one perhaps among them.
+    fn keep(&mut self, body: Arc<[u8]>, most: u64, memory: &Memory) -> u64 {
+        let cost = Memory::cost(body.len());
+        let mut lost = 0;
+        while self.backlog.len() as u64 >= most || !memory.take(cost) {
+            let Some(oldest) = self.backlog.pop_front() else {
+                self.dropped += lost + 1;
+                return lost + 1;
+            };
+            memory.give_back(Memory::cost(oldest.len()));
+            lost += 1;
+        }
+        self.backlog.push_back(body);
+        self.dropped += lost;
+        lost
+    }
+}

@@ -1,0 +1,185 @@
+//! A topic's rules, by plain calls.
+
+use super::*;
+use crate::config::NO_LIMIT;
+use crate::op::{Effect, Effects, Ticket};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Got {
+    Bytes(Vec<u8>),
+    Written(u32),
+    Failed(Error),
+}
+
+struct Desk {
+    topic: Topic,
+    memory: Memory,
+    next: u64,
+    answers: BTreeMap<u64, Got>,
+    woken: Vec<u64>,
+}
+
+impl Desk {
+    fn new(backlog: u64, memory: u64) -> Desk {
+        let topic = Topic::new(Limits { msgsize: 64, backlog }, Timestamp(0));
+        Desk { topic, memory: Memory::new(memory), next: 0, answers: BTreeMap::new(), woken: Vec::new() }
+    }
+
+    fn call<T>(&mut self, work: impl FnOnce(&mut Topic, &mut Context<'_>) -> T) -> T {
+        self.next += 1;
+        let mut fx = Effects::new();
+        let result = work(
+            &mut self.topic,
+            &mut Context { now: Timestamp(self.next), memory: &self.memory, fx: &mut fx },
+        );
+        for effect in fx.drain() {
+            match effect {
+                Effect::Reply(ticket, reply) => {
+                    let got = match reply {
+                        Reply::Message(slice) => Got::Bytes(slice.as_bytes().to_vec()),
+                        Reply::Written(count) => Got::Written(count),
+                        Reply::Failed(error) => Got::Failed(error),
+                        other => panic!("{other:?}"),
+                    };
+                    assert_eq!(self.answers.insert(ticket.unique, got), None, "answered twice");
+                }
+                Effect::Wake(handle) => self.woken.push(handle.0),
+                other => panic!("{other:?}"),
+            }
+        }
+        let waiting: u64 = self.topic.readers().iter().map(|reader| reader.backlog).sum();
+        assert_eq!(self.topic.counts().backlog, waiting);
+        result
+    }
+
+    fn open(&mut self, mode: Mode) -> HandleId {
+        self.topic.open(mode, Caller::default()).0
+    }
+
+    fn read_at(
+        &mut self,
+        handle: HandleId,
+        offset: u64,
+        size: usize,
+        nonblock: bool,
+    ) -> (u64, Option<WaitId>) {
+        let unique = self.next + 1;
+        let ticket = Ticket { unique, lane: 0 };
+        let call = Receive { ticket, handle, offset, size, nonblock, caller: Caller::default() };
+        (unique, self.call(|topic, cx| topic.receive(call, cx)))
+    }
+
+    fn read(&mut self, handle: HandleId) -> Got {
+        let (unique, _) = self.read_at(handle, 0, 64, true);
+        self.answers.remove(&unique).unwrap()
+    }
+
+    fn send(&mut self, handle: HandleId, body: &str) -> Got {
+        let unique = self.next + 1;
+        let (ticket, caller) = (Ticket { unique, lane: 0 }, Caller::default());
+        let body = body.as_bytes();
+        let call = Send { ticket, handle, body, continues: false, nonblock: false, caller };
+        self.call(|topic, cx| topic.send(call, cx));
+        self.answers.remove(&unique).unwrap()
+    }
+}
+
+fn bytes(text: &str) -> Got {
+    Got::Bytes(text.as_bytes().to_vec())
+}
+
+#[test]
+fn every_reader_gets_each_message_sent_since_it_opened() {
+    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
+    let writer = desk.open(Mode::Send);
+    assert_eq!(desk.send(writer, "unheard"), Got::Written(7));
+    let first = desk.open(Mode::Both);
+    assert_eq!(desk.send(writer, "one"), Got::Written(3));
+    let second = desk.open(Mode::Both);
+    assert_eq!(desk.send(writer, "two"), Got::Written(3));
+    for text in ["one", "two"] {
+        assert_eq!(desk.read(first), bytes(text));
+    }
+    assert_eq!(desk.read(second), bytes("two"));
+    assert_eq!(desk.read(second), Got::Failed(Error::WouldWait));
+    let counts = desk.topic.counts();
+    assert_eq!((counts.sent, counts.unheard, counts.received, counts.readers), (3, 1, 3, 2));
+    assert_eq!(desk.memory.used(), 0);
+}
+
+#[test]
+fn a_reader_that_waits_is_served_and_reads_to_the_end_of_file() {
+    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
+    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
+    let (call, wait) = desk.read_at(reader, 0, 3, false);
+    assert!(wait.is_some());
+    desk.send(writer, "hello");
+    assert_eq!(desk.answers.remove(&call), Some(bytes("hel")));
+    let (call, _) = desk.read_at(reader, 3, 9, true);
+    assert_eq!(desk.answers.remove(&call), Some(bytes("lo")));
+    let (call, _) = desk.read_at(reader, 5, 9, true);
+    assert_eq!(desk.answers.remove(&call), Some(bytes("")), "end of file");
+    assert!(desk.topic.waits.is_empty());
+}
+
+#[test]
+fn a_slow_reader_misses_the_oldest_and_nobody_else_does() {
+    let mut desk = Desk::new(2, 1 << 20);
+    let (writer, slow, quick) = (desk.open(Mode::Send), desk.open(Mode::Both), desk.open(Mode::Both));
+    for text in ["1", "2", "3", "4"] {
+        assert_eq!(desk.send(writer, text), Got::Written(1));
+        assert_eq!(desk.read(quick), bytes(text));
+    }
+    assert_eq!(desk.topic.readers().iter().map(|reader| reader.dropped).collect::<Vec<_>>(), [2, 0]);
+    assert_eq!([desk.read(slow), desk.read(slow)], [bytes("3"), bytes("4")]);
+    assert_eq!(desk.topic.counts().dropped, 2);
+}
+
+#[test]
+fn where_the_mounts_memory_is_full_the_reader_misses_the_message() {
+    let mut desk = Desk::new(NO_LIMIT, Memory::cost(3));
+    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
+    desk.send(writer, "one");
+    desk.send(writer, "two");
+    assert_eq!(desk.read(reader), bytes("two"));
+    assert!(desk.memory.take(1));
+    assert_eq!(desk.send(writer, "three"), Got::Written(5));
+    assert_eq!(desk.read(reader), Got::Failed(Error::WouldWait));
+    desk.memory.give_back(1);
+    desk.send(writer, "4");
+    desk.call(|topic, cx| topic.close(reader, cx));
+    assert_eq!(desk.memory.used(), 0);
+    assert_eq!(desk.topic.counts().dropped, 2);
+}
+
+#[test]
+fn a_wait_is_interrupted_and_a_removal_ends_all() {
+    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
+    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
+    let (call, wait) = desk.read_at(reader, 0, 9, false);
+    assert!(desk.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)));
+    assert_eq!(desk.answers.remove(&call), Some(Got::Failed(Error::Interrupted)));
+    assert!(!desk.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)), "answered already");
+    let late = desk.open(Mode::Both);
+    let (call, _) = desk.read_at(late, 0, 9, false);
+    desk.send(writer, "x");
+    assert_eq!(desk.answers.remove(&call), Some(bytes("x")));
+    let (call, _) = desk.read_at(late, 0, 9, false);
+    desk.call(Topic::remove);
+    assert_eq!(desk.answers.remove(&call), Some(Got::Failed(Error::Removed)));
+    assert_eq!(desk.read(reader), bytes("x"), "what was sent before can be read");
+    assert_eq!(desk.read(reader), Got::Failed(Error::Removed));
+    assert_eq!(desk.send(writer, "y"), Got::Failed(Error::Removed));
+}
+
+#[test]
+fn pollers_are_told() {
+    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
+    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
+    assert!(!desk.topic.poll(reader, Some(PollHandle(5))).readable);
+    assert!(desk.topic.poll(writer, None).writable);
+    desk.send(writer, "x");
+    assert_eq!(desk.woken, [5]);
+    assert!(desk.topic.poll(reader, None).readable);
+    assert_eq!(desk.send(writer, &"x".repeat(65)), Got::Failed(Error::TooLong));
+}
