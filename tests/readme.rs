@@ -23,6 +23,8 @@ fn steps(readme: &str) -> Vec<Step> {
             inside = line == "```console";
         } else if let (true, Some(command)) = (inside, line.strip_prefix("$ ")) {
             steps.push(Step { command: command.to_owned(), output: String::new() });
+        } else if let (true, Some(more), Some(step)) = (inside, line.strip_prefix("> "), steps.last_mut()) {
+            step.command += &format!("\n{more}");
         } else if let (true, Some(step)) = (inside, steps.last_mut()) {
             step.output += &format!("{line}\n");
         }
@@ -85,7 +87,7 @@ fn the_transcript_is_what_happens() {
 
 #[test]
 fn blocks_are_read_as_commands_and_what_they_print() {
-    let text = "text\n```console\n$ one\n1\n2\n$ two\n```\n```text\n$ three\n```\n";
+    let text = "text\n```console\n$ one\n1\n2\n$ two\n> goes on\n```\n```text\n$ three\n```\n";
     let step = |command: &str, output: &str| Step { command: command.into(), output: output.into() };
-    assert_eq!(steps(text), [step("one", "1\n2\n"), step("two", "")]);
+    assert_eq!(steps(text), [step("one", "1\n2\n"), step("two\ngoes on", "")]);
 }

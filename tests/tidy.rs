@@ -245,3 +245,15 @@ fn the_project_speaks_of_itself_alone() {
         }
     }
 }
+
+#[test]
+fn the_reference_of_control_is_that_of_the_program() {
+    let described: Vec<String> = ipcfs::control::reference()
+        .iter()
+        .map(|file| format!("| `{}{}` | {} |", file.folder, file.path, file.help))
+        .collect();
+    let text = read("docs/SEMANTICS.md");
+    let (_, after) = text.split_once("| file below `control/` | what it is |\n|---|---|\n").unwrap();
+    let rows: Vec<&str> = after.lines().take_while(|line| line.starts_with('|')).collect();
+    assert_eq!(rows, described, "write:\n{}", described.join("\n"));
+}

@@ -17,11 +17,14 @@ mod status;
 mod text;
 mod umount;
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-/// Inter-process communication as files: mailboxes to write and read, segments to mmap.
+use crate::control;
+
+/// Inter-process communication as files: mailboxes to write and read, topics, segments to mmap.
 #[derive(Debug, Parser)]
 #[command(name = "ipcfs", version, max_term_width = 100)]
 struct Cli {
@@ -35,7 +38,7 @@ enum Command {
     Mount(mount::Args),
     /// End a mount; names those who keep it busy
     Umount(umount::Args),
-    /// Show the mounts, or one mount's mailboxes and segments
+    /// Show the mounts, or one mount's mailboxes, topics and segments
     Status(status::Args),
     /// Show what this machine offers, and the command that adds what is missing
     Doctor,
@@ -43,7 +46,9 @@ enum Command {
 
 /// Does what the process's arguments say. Does not return for `--help` and wrong usage.
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    let arguments = command().get_matches();
+    let cli = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),
@@ -55,12 +60,25 @@ pub fn run() -> ExitCode {
     })
 }
 
+/// The arguments' grammar, with the reference of `control/` in the help of `status`.
+fn command() -> clap::Command {
+    let files = control::reference();
+    let width = files.iter().map(|file| file.path.len()).max().unwrap_or(0);
+    let mut reference = String::from(status::AFTER_HELP);
+    let mut folder = None;
+    for file in &files {
+        if folder.replace(file.folder) != Some(file.folder) {
+            let _ = write!(reference, "\n\ncontrol/{}", file.folder);
+        }
+        let _ = write!(reference, "\n  {:width$}  {}", file.path, file.help);
+    }
+    Cli::command().mut_subcommand("status", |status| status.after_long_help(reference))
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     #[test]
     fn the_arguments_make_sense() {
-        super::Cli::command().debug_assert();
+        super::command().debug_assert();
     }
 }

@@ -13,11 +13,12 @@ use super::size;
 use super::text::{self, complain, name, table, word};
 use super::umount;
 
+/// What the words in the table mean.
+pub(super) const AFTER_HELP: &str = "A mount is live; dead, its daemon having gone; silent, its daemon not answering; \
+    private, its owner letting nobody else in; or failing. Sizes: K is 1024 bytes.";
+
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "A mount is live; dead, its daemon having gone; silent, its daemon not answering; private, \
-    its owner letting nobody else in; or failing. Sizes: K is 1024 bytes."
-)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
     /// One mount instead of all: its mailboxes, topics and segments too
     dir: Option<PathBuf>,

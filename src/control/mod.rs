@@ -195,7 +195,7 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
     File {
         name: "full",
         config: true,
-        help: "what a send does when the mailbox is full: wait, fail or drop-oldest",
+        help: "what a send does when there is no room: wait, fail or drop-oldest",
         show: |view| line(value::name_of(&WHEN_FULL, view.settings.rules.full)),
         store: Some(|text, settings| {
             settings.rules.full = value::one_of("full", &WHEN_FULL, text)?;
@@ -205,7 +205,7 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
     File {
         name: "order",
         config: true,
-        help: "priority: higher ones first; fifo: as they were sent, whatever their priority",
+        help: "priority: higher ones first; fifo: as they were sent",
         show: |view| line(value::name_of(&ORDER, view.settings.rules.order)),
         store: Some(|text, settings| {
             settings.rules.order = value::one_of("order", &ORDER, text)?;
@@ -246,7 +246,7 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
     File {
         name: "dead",
         config: true,
-        help: "the mailbox for messages that expired or were given up, below mailboxes/; empty: they are dropped",
+        help: "mailbox for what expired or was given up, below mailboxes/; empty: dropped",
         show: |view| line(&view.dead),
         store: Some(|_, settings| {
             settings.rules.dead = settings.named.clone()?;
@@ -278,36 +278,37 @@ pub enum DoorKind {
 
 /// The doors in `control/mailboxes/<name>/`.
 pub static DOORS: [DoorFile; 10] = [
-    door(
-        "stream",
-        "read: message after message, no end of file; write: a message of each line",
-        Door::Stream,
-    ),
+    door("stream", "read: message after message without end; write: a message of each line", Door::Stream),
     door("whole", "write: all until the last close is one message", Door::Whole),
     door("peek", "read: the next message, not taken", Door::Peek),
     door("json", "read: as stream, each message a JSON object in a line", Door::Json),
-    door("lease", "read: a message that comes back unless ack, nack or dead is written", Door::Lease),
+    door("lease", "read: a message; write: ack, nack or dead; comes back if closed without", Door::Lease),
     door("rpc", "write a request, read its answer", Door::Rpc),
     door("serve", "read a request, write its answer", Door::Serve),
     DoorFile {
         name: "priority",
-        help: "priority/N, write: messages of priority N, 0 to 32767, higher ones first",
+        help: "write: messages of priority n, 0 to 32767, higher ones first",
         kind: DoorKind::Priorities,
     },
-    DoorFile {
-        name: "tag",
-        help: "tag/TEXT, write: messages with that tag; read: only those",
-        kind: DoorKind::Tags,
-    },
-    DoorFile {
-        name: "from",
-        help: "from/UID, read: only messages that this user sent",
-        kind: DoorKind::Senders,
-    },
+    DoorFile { name: "tag", help: "write: messages with that tag; read: only those", kind: DoorKind::Tags },
+    DoorFile { name: "from", help: "read: only messages that this user sent", kind: DoorKind::Senders },
 ];
 
 const fn door(name: &'static str, help: &'static str, door: Door) -> DoorFile {
     DoorFile { name, help, kind: DoorKind::One(door) }
+}
+
+impl DoorFile {
+    /// Its path from the mailbox's folder.
+    fn path(&self) -> String {
+        let special = match self.kind {
+            DoorKind::One(_) => "",
+            DoorKind::Priorities => "/<n>",
+            DoorKind::Tags => "/<text>",
+            DoorKind::Senders => "/<uid>",
+        };
+        format!("{}{special}", self.name)
+    }
 }
 
 impl DoorKind {
@@ -362,7 +363,7 @@ pub static SEGMENT: [File<SegmentView, SegmentSettings>; 4] = [
     File {
         name: "lifetime",
         config: true,
-        help: "keep: until rm; last-close: gone with its last descriptor and mapping",
+        help: "keep: until rm; last-close: until the last descriptor and mapping go",
         show: |view| line(value::name_of(&LIFETIME, view.settings.lifetime)),
         store: Some(|text, settings| {
             settings.lifetime = value::one_of("lifetime", &LIFETIME, text)?;
@@ -400,7 +401,7 @@ pub static TOPIC: [File<TopicView, TopicSettings>; 4] = [
     File {
         name: "backlog",
         config: true,
-        help: "messages that wait for one reader at most, or max; then it misses the oldest",
+        help: "messages that wait for one reader; beyond, it misses the oldest",
         show: |view| line(&value::show(view.settings.limits.backlog)),
         store: Some(|text, settings| {
             settings.limits.backlog = value::number("backlog", "messages", text, 1, NO_LIMIT - 1, true)?;
@@ -420,6 +421,35 @@ const WHEN_FULL: [(&str, WhenFull); 3] =
 const ORDER: [(&str, Order); 2] = [("priority", Order::Priority), ("fifo", Order::Fifo)];
 
 const LIFETIME: [(&str, Lifetime); 2] = [("keep", Lifetime::Keep), ("last-close", Lifetime::LastClose)];
+
+/// A file of `control/`, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// The folder it is in, or `""`.
+    pub folder: &'static str,
+    /// Its path from there.
+    pub path: String,
+    /// One line.
+    pub help: &'static str,
+}
+
+/// Every file of `control/`, in the order of the tables.
+pub fn reference() -> Vec<Described> {
+    fn files<V, S>(folder: &'static str, table: &[File<V, S>]) -> Vec<Described> {
+        let path = |file: &File<V, S>| format!("{}{}", if file.config { "config/" } else { "" }, file.name);
+        table.iter().map(|file| Described { folder, path: path(file), help: file.help }).collect()
+    }
+    let one = |folder, path: String, help| Described { folder, path, help };
+    let mut all =
+        vec![one("", String::from("status"), "the whole mount: version, transport, counts, memory")];
+    all.extend(files("mailboxes/<name>/", &MAILBOX));
+    let message = "a waiting message: cat looks, rm removes, mv moves it elsewhere";
+    all.push(one("mailboxes/<name>/", String::from("messages/<id>"), message));
+    all.extend(DOORS.iter().map(|door| one("mailboxes/<name>/", door.path(), door.help)));
+    all.extend(files("topics/<name>/", &TOPIC));
+    all.extend(files("segments/<name>/", &SEGMENT));
+    all
+}
 
 /// `control/status`
 pub fn mount_status(view: &MountView) -> String {
