@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use log::{info, warn};
 use rustix::process::{Resource, getgid, getpid, getuid};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGIO, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING};
@@ -113,6 +113,8 @@ fn start_clock(transport: &Arc<Transport>, wishes: Receiver<Timestamp>) -> io::R
 }
 
 fn watch_signals(ends: Sender<End>) -> io::Result<()> {
+    // Somebody opening a memory file past the mount, just when it is asked about, would end the daemon otherwise.
+    signal_hook::flag::register(SIGIO, Arc::default())?;
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
     thread::Builder::new().name(String::from("signals")).spawn(move || {
         for signal in signals.forever() {

@@ -13,6 +13,10 @@ mod common;
 mod budget;
 #[path = "segments/exerciser.rs"]
 mod exerciser;
+#[path = "segments/mapped.rs"]
+mod mapped;
+#[path = "segments/sealing.rs"]
+mod sealing;
 #[path = "segments/sharing.rs"]
 mod sharing;
 

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, PRIORITY_MAX, WHOLESIZE_MAX};
 use crate::mailbox::{Counts, Door, Order, Rules, Waiter, WhenFull};
 use crate::op::{Caller, Error, Ino, Timestamp};
-use crate::segment::Lifetime;
+use crate::segment::{Lifetime, Seals};
 use crate::topic;
 
 /// Why a value was refused: the error the write fails with, and a sentence for `error`.
@@ -119,6 +119,9 @@ pub struct TopicView {
 pub struct SegmentSettings {
     pub size_max: u64,
     pub lifetime: Lifetime,
+    pub seals: Seals,
+    /// Somebody has it open, or mapped, for writing.
+    pub written: bool,
 }
 
 /// A segment as its files show it.
@@ -130,7 +133,10 @@ pub struct SegmentView {
     pub promised: u64,
     /// Bytes.
     pub resident: u64,
-    pub opens: u32,
+    /// Somebody has it open or mapped: yes, no, or unknown.
+    pub in_use: &'static str,
+    /// Who has it open, for reading, for writing.
+    pub openers: Vec<(Caller, bool, bool)>,
     pub path: &'static str,
     /// Why the last value was refused; empty if it was not.
     pub refusal: String,
@@ -335,7 +341,7 @@ impl DoorKind {
 }
 
 /// `control/segments/<name>/`
-pub static SEGMENT: [File<SegmentView, SegmentSettings>; 4] = [
+pub static SEGMENT: [File<SegmentView, SegmentSettings>; 5] = [
     File {
         name: "status",
         config: false,
@@ -349,6 +355,13 @@ pub static SEGMENT: [File<SegmentView, SegmentSettings>; 4] = [
         help: "why the last value written to config/ was refused",
         show: |view| line(&view.refusal),
         store: None,
+    },
+    File {
+        name: "seal",
+        config: false,
+        help: "changes forbidden for good: grow, shrink, write; write: forbid more",
+        show: |view| line(&view.settings.seals.to_string()),
+        store: Some(seal),
     },
     File {
         name: "size_max",
@@ -415,6 +428,30 @@ fn msgsize(text: &str, ceiling: u32) -> Result<u32, Refusal> {
     Ok(value::number("msgsize", "bytes", text, 1, ceiling, false)? as u32)
 }
 
+/// The files of a segment's doorbell.
+pub static BELLS: [(&str, &str); 2] = [
+    ("notify", "write: ring, whatever is written"),
+    ("wait", "read: wait for the next ring; how often it was rung"),
+];
+
+/// Forbids what `text` names, beside what is forbidden already.
+fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
+    let mut seals = settings.seals;
+    for word in text.split_whitespace() {
+        let all = [("grow", &mut seals.grow), ("shrink", &mut seals.shrink), ("write", &mut seals.write)];
+        match all.into_iter().find(|(name, _)| *name == word) {
+            Some((_, seal)) => *seal = true,
+            None => return value::one_of("seal", &[("grow", ()), ("shrink", ()), ("write", ())], word),
+        }
+    }
+    if seals.write && !settings.seals.write && settings.written {
+        let why = "seal: somebody has it open, or mapped, for writing, which has to end before 'write'";
+        return Err(Refusal { error: Error::Busy, why: why.to_owned() });
+    }
+    settings.seals = seals;
+    Ok(())
+}
+
 const WHEN_FULL: [(&str, WhenFull); 3] =
     [("wait", WhenFull::Wait), ("fail", WhenFull::Fail), ("drop-oldest", WhenFull::DropOldest)];
 
@@ -448,6 +485,7 @@ pub fn reference() -> Vec<Described> {
     all.extend(DOORS.iter().map(|door| one("mailboxes/<name>/", door.path(), door.help)));
     all.extend(files("topics/<name>/", &TOPIC));
     all.extend(files("segments/<name>/", &SEGMENT));
+    all.extend(BELLS.iter().map(|(name, help)| one("segments/<name>/", String::from(*name), help)));
     all
 }
 
@@ -548,13 +586,23 @@ fn topic_status(view: &TopicView) -> String {
 }
 
 fn segment_status(view: &SegmentView) -> String {
-    lines(&[
+    let mut text = lines(&[
         ("size", &view.size),
         ("promised", &view.promised),
         ("resident", &view.resident),
-        ("openers", &view.opens),
+        ("openers", &view.openers.len()),
+        ("in_use", &view.in_use),
         ("path", &view.path),
-    ])
+    ]);
+    for (Caller { pid, uid, .. }, read, write) in &view.openers {
+        let mode = match (read, write) {
+            (true, true) => "rw",
+            (false, true) => "w",
+            _ => "r",
+        };
+        let _ = writeln!(text, "opener pid {pid} uid {uid} mode {mode}");
+    }
+    text
 }
 
 fn line(text: &str) -> String {

@@ -1,6 +1,7 @@
 //! Shared memory regions: files to be mapped, whose memory is promised when they grow, never found missing at a store.
 
 mod budget;
+mod seals;
 
 #[cfg(test)]
 mod tests;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 pub use self::budget::Budget;
 use self::budget::Promise;
+pub use self::seals::Seals;
 use crate::config::{NO_LIMIT, PAGE};
 use crate::op::{Error, Whence};
 
@@ -38,8 +40,23 @@ pub trait Memory: Send + Sync + Debug {
     fn seek(&self, offset: u64, whence: Whence) -> Result<u64, Error>;
     /// Memory in use, in units of 512 bytes.
     fn blocks(&self) -> u64;
+    /// Who else has the bytes open or mapped.
+    fn usage(&self) -> Usage;
     /// The file that the kernel may reach the bytes through by itself.
     fn backing(&self) -> Option<BorrowedFd<'_>>;
+}
+
+/// Whether others than the daemon have a segment's bytes open or mapped, past it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// Nobody has.
+    Unused,
+    /// Somebody has, and nobody for writing.
+    Used,
+    /// Somebody has for writing.
+    Written,
+    /// It cannot be found out.
+    Unknown,
 }
 
 /// When a segment goes.
@@ -69,13 +86,15 @@ pub struct Segment {
     promise: Promise,
     size_max: u64,
     lifetime: Lifetime,
+    seals: Seals,
 }
 
 impl Segment {
     /// An empty segment over `memory`, which must be empty too.
     pub fn new(memory: Arc<dyn Memory>, budget: Arc<Budget>) -> Segment {
         let promise = Promise::none(budget);
-        Segment { memory, size: 0, promise, size_max: NO_LIMIT, lifetime: Lifetime::default() }
+        let (lifetime, seals) = (Lifetime::default(), Seals::default());
+        Segment { memory, size: 0, promise, size_max: NO_LIMIT, lifetime, seals }
     }
 
     /// Length in bytes.
@@ -118,11 +137,22 @@ impl Segment {
         self.lifetime = lifetime;
     }
 
+    /// What is forbidden for good.
+    pub fn seals(&self) -> Seals {
+        self.seals
+    }
+
+    /// Forbids for good. What is sealed stays so.
+    pub fn set_seals(&mut self, seals: Seals) {
+        self.seals = self.seals.with(seals);
+    }
+
     /// ftruncate(2). Growing promises first, shrinking gives back, also what was set aside behind the end.
     ///
-    /// `TooBig` beyond `i64::MAX`; `NoSpace` if it would grow beyond `size_max` or the budget. Nothing has changed after
-    /// an error.
+    /// `TooBig` beyond `i64::MAX`; `NoSpace` if it would grow beyond `size_max` or the budget; `NotPermitted` if that is
+    /// sealed. Nothing has changed after an error.
     pub fn resize(&mut self, size: u64) -> Result<(), Error> {
+        self.seals.permit_resize(self.size, size)?;
         if size > self.size {
             return self.growing(size, |memory| memory.set_len(size)).map(|()| self.size = size);
         }
@@ -149,6 +179,8 @@ impl Segment {
             return Ok(0);
         }
         let end = end_of(offset, data.len() as u64)?;
+        self.seals.permit_write()?;
+        self.seals.permit_resize(self.size, self.size.max(end))?;
         self.growing(end, |memory| memory.write(offset, data))?;
         self.size = self.size.max(end);
         Ok(data.len() as u32)
@@ -178,11 +210,20 @@ impl Segment {
         let mode = Mode::parse(mode)?;
         let end = end_of(offset, length)?;
         let (zero, keep_size) = match mode {
-            Mode::Punch => return self.memory.punch(offset, length),
+            Mode::Punch => {
+                self.seals.permit_write()?;
+                return self.memory.punch(offset, length);
+            }
             Mode::Allocate { keep_size } => (false, keep_size),
             Mode::Zero { keep_size } => (true, keep_size),
         };
         let extends = end > self.size && !keep_size;
+        if extends {
+            self.seals.permit_resize(self.size, end)?;
+        }
+        if zero {
+            self.seals.permit_write()?;
+        }
         self.growing(end, |memory| {
             if zero { memory.punch(offset, length) } else { memory.allocate(offset, length) }?;
             if extends { memory.set_len(end) } else { Ok(()) }
@@ -203,6 +244,11 @@ impl Segment {
         // Should cutting fail, the memory itself goes with the last reference to it.
         let _ = self.memory.set_len(0);
         self.size = 0;
+        self.promise.lower_to(0);
+    }
+
+    /// As [`Segment::free`], where somebody may have the bytes mapped: they stay until that ends, uncounted.
+    pub fn abandon(&mut self) {
         self.promise.lower_to(0);
     }
 

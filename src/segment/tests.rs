@@ -111,6 +111,10 @@ impl Memory for Plain {
         self.state.lock().present.len() as u64 * (PAGE / 512)
     }
 
+    fn usage(&self) -> crate::segment::Usage {
+        crate::segment::Usage::Unused
+    }
+
     fn backing(&self) -> Option<BorrowedFd<'_>> {
         None
     }

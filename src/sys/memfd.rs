@@ -1,13 +1,15 @@
 //! Segment memory from `memfd_create(2)`: a file of tmpfs that has no name.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, MemfdFlags, SeekFrom, fallocate, fstat, ftruncate, memfd_create, seek};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, Mode, OFlags, SeekFrom, fallocate, fstat, ftruncate, memfd_create, open, seek,
+};
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
 use crate::op::{Error, Whence};
-use crate::segment::Memory;
+use crate::segment::{Memory, Usage};
 
 /// An anonymous file in memory. Its pages are freed with the last descriptor, mapping or backing id of it.
 #[derive(Debug)]
@@ -80,9 +82,43 @@ impl Memory for Memfd {
         fstat(&self.fd).map_or(0, |stat| stat.st_blocks as u64)
     }
 
+    fn usage(&self) -> Usage {
+        // fcntl(2): a lease for writing is given only to whom nobody else has the file open beside, and one for reading
+        // only where nobody has it open for writing. A mapping keeps the file open that it was made through. The
+        // memory file itself was never opened, so this descriptor is the only one that is not somebody else's.
+        let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+        let Ok(probe) = retry_on_intr(|| open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())) else {
+            return Usage::Unknown;
+        };
+        match (lease(&probe, libc::F_WRLCK), lease(&probe, libc::F_RDLCK)) {
+            (Ok(()), _) => Usage::Unused,
+            (Err(Errno::AGAIN), Ok(())) => Usage::Used,
+            (Err(Errno::AGAIN), Err(Errno::AGAIN)) => Usage::Written,
+            _ => Usage::Unknown,
+        }
+    }
+
     fn backing(&self) -> Option<BorrowedFd<'_>> {
         Some(self.fd.as_fd())
     }
+}
+
+/// Takes a lease and gives it back. Nobody can open the file meanwhile to break it: the segment is locked.
+#[allow(unsafe_code)]
+fn lease(file: &OwnedFd, kind: i32) -> Result<(), Errno> {
+    let set = |kind: i32| {
+        // SAFETY: F_SETLEASE takes a descriptor, which is borrowed here, and a number; it touches no memory.
+        let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
+        if result == -1 {
+            Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+        } else {
+            Ok(())
+        }
+    };
+    set(kind)?;
+    // Closing the descriptor would do as well.
+    let _ = set(libc::F_UNLCK);
+    Ok(())
 }
 
 fn error(errno: Errno) -> Error {
@@ -151,6 +187,25 @@ mod tests {
         assert_eq!(memfd.seek(2 * PAGE, Whence::Hole), Ok(3 * PAGE));
         assert_eq!(memfd.seek(3 * PAGE, Whence::Data), Err(Error::NoSuchOffset));
         assert_eq!(memfd.seek(4 * PAGE, Whence::Hole), Err(Error::NoSuchOffset));
+    }
+
+    #[test]
+    #[allow(unsafe_code)]
+    fn tells_whether_others_have_it_open_or_mapped() {
+        let memfd = Memfd::new().unwrap();
+        memfd.set_len(PAGE).unwrap();
+        assert_eq!(memfd.usage(), Usage::Unused);
+        let path = format!("/proc/self/fd/{}", memfd.fd.as_raw_fd());
+        let reader = std::fs::File::open(&path).unwrap();
+        assert_eq!(memfd.usage(), Usage::Used);
+        let writer = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        assert_eq!(memfd.usage(), Usage::Written);
+        // SAFETY: the memory file is this test's own, and keeps its length.
+        let map = unsafe { memmap2::MmapMut::map_mut(&writer).unwrap() };
+        drop((reader, writer));
+        assert_eq!(memfd.usage(), Usage::Written, "the mapping is left");
+        drop(map);
+        assert_eq!(memfd.usage(), Usage::Unused);
     }
 
     #[test]

@@ -194,16 +194,21 @@ impl Topic {
         if call.body.len() as u64 > u64::from(self.limits.msgsize) {
             return Err(Error::TooLong);
         }
-        if call.body.is_empty() {
-            return Ok(());
+        if !call.body.is_empty() {
+            self.publish(call.body, cx);
         }
+        Ok(())
+    }
+
+    /// Sends to everyone who has it open for reading.
+    pub fn publish(&mut self, body: &[u8], cx: &mut Context<'_>) {
         self.counts.sent += 1;
         self.last_sent = cx.now;
         if self.counts.readers == 0 {
             self.counts.unheard += 1;
-            return Ok(());
+            return;
         }
-        let body: Arc<[u8]> = Arc::from(call.body);
+        let body: Arc<[u8]> = Arc::from(body);
         for (_, open) in self.handles.iter_mut().filter(|(_, open)| open.mode.reads()) {
             if let Some((id, reader, _)) = open.waiting.pop_front() {
                 self.waits.remove(&id);
@@ -221,7 +226,6 @@ impl Topic {
                 cx.fx.wake(poll);
             }
         }
-        Ok(())
     }
 
     /// What poll(2) would find. With `arm`, the next change wakes `handle`'s poller.

@@ -56,6 +56,7 @@ impl Tree {
         while let Some(file) = self.alarms.due(now) {
             self.with_mailbox(&file, now, fx, |state, cx| state.queue.tick(cx));
         }
+        self.sweep(now, fx);
         if let Some(first) = self.alarms.first() {
             fx.push(Effect::Alarm(first));
         }

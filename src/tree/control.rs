@@ -14,6 +14,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Tree;
+use super::bells::bell_at;
 use super::doors::{list_messages, messages_mode};
 use super::folders::dots;
 use super::handles::{Handle, Read, Target, no_text};
@@ -22,7 +23,7 @@ use super::names::ROOT;
 use super::objects::{Child, MailboxState, SegmentState, TopicState};
 use super::place::{Place, Slot};
 use crate::control::{
-    self, DOORS, DoorKind, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT,
+    self, BELLS, DOORS, DoorKind, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT,
     SegmentSettings, SegmentView, TOPIC, TopicSettings, TopicView,
 };
 use crate::mailbox::{Counts, Mailbox};
@@ -30,6 +31,7 @@ use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr,
     Slice, Timestamp, Validity,
 };
+use crate::segment::Usage;
 
 /// What a control file reports as its size: no less than one reading of it gives, for programs that trust it.
 const STATUS_SIZE: u64 = 4096;
@@ -75,6 +77,10 @@ impl Tree {
             }
             (Found::Object(Child::Mailbox(_), meta), Slot::Door(index)) if is_folder_of_doors(index) => {
                 (meta, true, 0o555)
+            }
+            (Found::Object(Child::Segment(_), meta), slot @ Slot::Door(_)) => {
+                let mode = bell_at(slot).ok_or(Error::NotFound)?.mode(meta.mode);
+                (meta, false, mode)
             }
             (Found::Folder(_), _) | (Found::Object(..), Slot::Messages | Slot::Door(_)) => {
                 return Err(Error::NotFound);
@@ -135,7 +141,19 @@ impl Tree {
         Ok(list)
     }
 
-    pub(super) fn open_control(&self, place: Place, flags: OpenFlags) -> Result<Opened, Error> {
+    pub(super) fn open_control(
+        &self,
+        place: Place,
+        flags: OpenFlags,
+        caller: Caller,
+        now: Timestamp,
+    ) -> Result<Opened, Error> {
+        // A mailbox's doors have nodes of their own, so this is a segment's.
+        if let Some(bell) = bell_at(place.slot)
+            && self.mailbox_numbered(place.object).is_none()
+        {
+            return self.open_bell(place, bell, flags, caller, now);
+        }
         let entry = self.control_entry(place)?;
         if entry.attr.mode & FOLDER != 0 {
             return Err(Error::IsFolder);
@@ -204,6 +222,7 @@ impl Tree {
                 let result = store(&text, &mut settings);
                 state.segment.set_size_max(settings.size_max);
                 state.segment.set_lifetime(settings.lifetime);
+                state.segment.set_seals(settings.seals);
                 noted(result, &mut state.refusal)?;
             }
             Found::Object(Child::Topic(file), _) => {
@@ -397,7 +416,17 @@ impl Tree {
             size: state.segment.size(),
             promised: state.segment.promised(),
             resident: state.segment.blocks() * 512,
-            opens: state.opens,
+            in_use: match state.segment.memory().usage() {
+                _ if !state.openers.is_empty() => "yes",
+                Usage::Used | Usage::Written => "yes",
+                Usage::Unused => "no",
+                Usage::Unknown => "unknown",
+            },
+            openers: state
+                .openers
+                .iter()
+                .map(|(_, opener)| (opener.caller, opener.read, opener.write))
+                .collect(),
             path: self.segment_path(),
             refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
         }
@@ -440,6 +469,12 @@ impl Child {
                     ..folder(door.name, Slot::Door(index), index as u64 + 5)
                 }));
             }
+            if let Child::Segment(_) = self {
+                first.extend((0..).zip(&BELLS).map(|(index, (name, _))| Item {
+                    folder: false,
+                    ..folder(name, Slot::Door(index), index as u64 + 5)
+                }));
+            }
             first.append(&mut items);
             return first;
         }
@@ -457,7 +492,8 @@ impl Child {
                 let state = file.state.lock();
                 state.topic.counts().readers + state.topic.waiters().len() as u64
             }
-            Child::Segment(_) | Child::Folder(_) => 0,
+            Child::Segment(file) => file.state.lock().openers.len() as u64,
+            Child::Folder(_) => 0,
         }
     }
 
@@ -523,5 +559,11 @@ fn topic_view(state: &TopicState, ceiling: u32) -> TopicView {
 }
 
 fn segment_settings(state: &SegmentState) -> SegmentSettings {
-    SegmentSettings { size_max: state.segment.size_max(), lifetime: state.segment.lifetime() }
+    SegmentSettings {
+        size_max: state.segment.size_max(),
+        lifetime: state.segment.lifetime(),
+        seals: state.segment.seals(),
+        written: state.openers.iter().any(|(_, opener)| opener.write)
+            || state.segment.memory().usage() == Usage::Written,
+    }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use slab::Slab;
+
 use super::Tree;
 use super::folders::{attr_of, entry};
 use super::handles::{Handle, Read, Target, Write};
 use super::nodes::Object;
-use super::objects::{Child, MailboxFile, SegmentFile, SegmentState, TopicFile, TopicState};
+use super::objects::{Child, MailboxFile, Opener, SegmentFile, TopicFile, TopicState};
 use super::parked;
 use super::place::Place;
 use crate::mailbox::{Context, Door, Mode, Receive, Send};
@@ -15,7 +17,6 @@ use crate::op::{
     Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
     SetAttr, Slice, Ticket, Timestamp, Validity, Whence,
 };
-use crate::segment::Lifetime;
 
 impl Tree {
     pub(super) fn getattr(&self, node: NodeId) -> Result<Reply, Error> {
@@ -97,11 +98,14 @@ impl Tree {
             }
             Object::Segment(file) => {
                 drop(names);
-                let mut state = file.state.lock();
                 if let Some(size) = set.size {
-                    state.segment.resize(size)?;
-                    state.meta.mtime = now;
+                    self.with_room(&file, now, fx, |state| {
+                        state.segment.resize(size)?;
+                        state.meta.mtime = now;
+                        Ok(())
+                    })?;
                 }
+                let mut state = file.state.lock();
                 state.meta.set(set, false, now);
                 Ok(Reply::Attr(state.attr(file.ino), Validity::None))
             }
@@ -116,7 +120,7 @@ impl Tree {
         now: Timestamp,
     ) -> Result<Opened, Error> {
         if let Some(place) = Place::of(node) {
-            return self.open_control(place, flags);
+            return self.open_control(place, flags, caller, now);
         }
         let mut names = self.names.lock();
         match names.nodes.object(node).cloned().ok_or(Error::Stale)? {
@@ -143,7 +147,7 @@ impl Tree {
             }
             Object::Segment(file) => {
                 drop(names);
-                self.open_segment(node, &file, flags, caller.pid, now)
+                self.open_segment(node, &file, flags, caller, now)
             }
         }
     }
@@ -180,7 +184,7 @@ impl Tree {
             }
             Child::Segment(file) => {
                 drop(names);
-                let opened = self.open_segment(entry.node, &file, flags, caller.pid, now);
+                let opened = self.open_segment(entry.node, &file, flags, caller, now);
                 // The kernel learns of no node with an error, and will forget none.
                 let opened = opened.inspect_err(|_| self.forget(&[(entry.node, 1)]))?;
                 Ok((entry, opened))
@@ -230,6 +234,8 @@ impl Tree {
                 };
                 memory.read(call.offset, call.size as usize).map(|bytes| Some(Reply::Data(bytes)))
             }
+            Target::Notify { .. } => Err(Error::BadDescriptor),
+            Target::Wait { file, id } => self.hear(file, *id, (ticket, caller), call, now, fx),
             Target::Message(bytes) => {
                 if !call.direct {
                     return Err(Error::Invalid);
@@ -271,20 +277,23 @@ impl Tree {
                 file.state.lock().topic.send(send, &mut cx);
                 Ok(None)
             }
-            Target::Segment { file, write } => {
+            Target::Notify { file } => Ok(Some(self.ring(file, call.data.len(), now, fx))),
+            Target::Wait { .. } => Err(Error::BadDescriptor),
+            Target::Segment { file, write, .. } => {
                 if !write && !call.page_cache {
                     return Err(Error::BadDescriptor);
                 }
-                let mut state = file.state.lock();
-                if call.kill_suid {
-                    state.meta.kill_suid();
-                }
-                let written = if call.page_cache {
-                    state.segment.write_back(call.offset, call.data)?
-                } else {
-                    state.segment.write(call.offset, call.data)?
-                };
-                (state.meta.mtime, state.meta.ctime) = (now, now);
+                let written = self.with_room(file, now, fx, |state| {
+                    if call.kill_suid {
+                        state.meta.kill_suid();
+                    }
+                    (state.meta.mtime, state.meta.ctime) = (now, now);
+                    if call.page_cache {
+                        state.segment.write_back(call.offset, call.data)
+                    } else {
+                        state.segment.write(call.offset, call.data)
+                    }
+                })?;
                 Ok(Some(Reply::Written(written)))
             }
             Target::Message(_) => Err(Error::BadDescriptor),
@@ -302,7 +311,11 @@ impl Tree {
                 ready
             }
             Target::Topic { file, id } => file.state.lock().topic.poll(*id, arm),
-            Target::Segment { .. } | Target::Message(_) | Target::Control { .. } => {
+            Target::Wait { file, id } => {
+                let ready = file.state.lock().bell.as_mut().map(|bell| bell.topic.poll(*id, arm));
+                ready.unwrap_or_default()
+            }
+            Target::Segment { .. } | Target::Notify { .. } | Target::Message(_) | Target::Control { .. } => {
                 Ready { readable: true, writable: true, hangup: false }
             }
         }))
@@ -321,8 +334,14 @@ impl Tree {
                 let mut cx = Context { now, memory: &self.memory, fx };
                 file.state.lock().topic.close(*id, &mut cx);
             }
-            Target::Segment { file, .. } => self.close_segment(file, now),
-            Target::Message(_) | Target::Control { .. } => {}
+            Target::Segment { file, opener, .. } => self.close_segment(file, *opener, now),
+            Target::Wait { file, id } => {
+                let mut cx = Context { now, memory: &self.memory, fx };
+                if let Some(bell) = &mut file.state.lock().bell {
+                    bell.topic.close(*id, &mut cx);
+                }
+            }
+            Target::Notify { .. } | Target::Message(_) | Target::Control { .. } => {}
         }
         Ok(Reply::Done)
     }
@@ -334,13 +353,17 @@ impl Tree {
         length: u64,
         mode: u32,
         now: Timestamp,
+        fx: &mut Effects,
     ) -> Result<Reply, Error> {
         let handle = self.handles.get(fh)?;
-        let Target::Segment { file, write: true } = &handle.target else { return Err(Error::NotSupported) };
-        let mut state = file.state.lock();
-        state.segment.fallocate(offset, length, mode)?;
-        (state.meta.mtime, state.meta.ctime) = (now, now);
-        Ok(Reply::Done)
+        let Target::Segment { file, write: true, .. } = &handle.target else {
+            return Err(Error::NotSupported);
+        };
+        self.with_room(file, now, fx, |state| {
+            state.segment.fallocate(offset, length, mode)?;
+            (state.meta.mtime, state.meta.ctime) = (now, now);
+            Ok(Reply::Done)
+        })
     }
 
     pub(super) fn seek(&self, fh: Fh, offset: u64, whence: Whence) -> Result<Reply, Error> {
@@ -385,20 +408,6 @@ impl Tree {
         }
     }
 
-    /// A segment's memory goes with its name and its last open file, whichever is later; or with the kernel's node,
-    /// where somebody else was about to open it when it lost its name.
-    pub(super) fn free_if_unused(&self, state: &mut SegmentState) {
-        if state.opens > 0 {
-            return;
-        }
-        if let (Some(id), Some(backing)) = (state.backing.take(), &self.setup.backing) {
-            backing.close(id);
-        }
-        if !state.linked && !state.spared {
-            state.segment.free();
-        }
-    }
-
     pub(super) fn open_mailbox(
         &self,
         node: NodeId,
@@ -437,15 +446,18 @@ impl Tree {
         node: NodeId,
         file: &Arc<SegmentFile>,
         flags: OpenFlags,
-        pid: u32,
+        caller: Caller,
         now: Timestamp,
     ) -> Result<Opened, Error> {
         let mut state = file.state.lock();
-        if !state.linked && state.opens == 0 && !state.spared {
+        if !state.linked && state.openers.is_empty() && !state.spared {
             // Its memory is gone; the name may have a new owner.
             return Err(Error::Stale);
         }
-        state.glances.clear(pid);
+        if flags.write && state.segment.seals().write {
+            return Err(Error::NotPermitted);
+        }
+        state.glances.clear(caller.pid);
         let how = match &self.setup.backing {
             None => OpenAs::Cached,
             Some(backing) => {
@@ -464,18 +476,20 @@ impl Tree {
             state.segment.resize(0)?;
             (state.meta.mtime, state.meta.ctime) = (now, now);
         }
-        state.opens += 1;
+        let opener = state.openers.insert(Opener { caller, read: flags.read, write: flags.write });
         drop(state);
-        let target = Target::Segment { file: Arc::clone(file), write: flags.write };
+        let target = Target::Segment { file: Arc::clone(file), write: flags.write, opener };
         Ok(Opened { fh: self.handles.insert(Handle { node, target }), how })
     }
 
-    fn close_segment(&self, file: &Arc<SegmentFile>, now: Timestamp) {
+    fn close_segment(&self, file: &Arc<SegmentFile>, opener: usize, now: Timestamp) {
         let dying = {
             let mut state = file.state.lock();
-            state.opens = state.opens.saturating_sub(1);
-            self.free_if_unused(&mut state);
-            state.opens == 0 && state.linked && state.segment.lifetime() == Lifetime::LastClose
+            state.openers.try_remove(opener);
+            if state.openers.is_empty() {
+                state.openers = Slab::new();
+            }
+            self.unused(file, &mut state)
         };
         if dying {
             self.unlink_unused(file, now);
@@ -483,16 +497,16 @@ impl Tree {
     }
 
     /// The name of a segment that lives until its last close goes, unless somebody has opened it again.
-    fn unlink_unused(&self, file: &Arc<SegmentFile>, now: Timestamp) {
+    pub(super) fn unlink_unused(&self, file: &Arc<SegmentFile>, now: Timestamp) {
         let mut names = self.names.lock();
         let mut state = file.state.lock();
-        if state.opens == 0
+        if state.openers.is_empty()
             && state.linked
             && let Some(at) = names.located(file.ino).cloned()
             && names.unlink(at.folder, &at.name, false, now).is_ok()
         {
             state.linked = false;
-            self.free_if_unused(&mut state);
+            let _ = self.unused(file, &mut state);
         }
     }
 }

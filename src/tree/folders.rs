@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
+use slab::Slab;
 
 use super::Tree;
 use super::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
@@ -57,7 +58,7 @@ impl Tree {
                 Some(Object::Segment(file)) => {
                     let mut state = file.state.lock();
                     state.spared = false;
-                    self.free_if_unused(&mut state);
+                    let _ = self.unused(&file, &mut state);
                 }
                 Some(Object::Mailbox(_) | Object::Topic(_) | Object::Door(_) | Object::Message(_)) | None => {
                 }
@@ -122,8 +123,20 @@ impl Tree {
         } else if kind == Kind::Segments {
             let segment = Segment::new((self.make_memory)()?, Arc::clone(&self.segment_budget));
             let glances = Glances::default();
-            let (opens, linked, spared, backing, refusal) = (0, true, false, None, None);
-            let state = SegmentState { meta, segment, opens, linked, spared, glances, backing, refusal };
+            let (linked, spared, backing, refusal, bell) = (true, false, None, None, None);
+            let openers = Slab::new();
+            let state = SegmentState {
+                meta,
+                segment,
+                openers,
+                bell,
+                in_limbo: false,
+                linked,
+                spared,
+                glances,
+                backing,
+                refusal,
+            };
             Child::Segment(Arc::new(SegmentFile { ino, state: Mutex::new(state) }))
         } else {
             let mut limits = self.setup.limits.mailbox;
@@ -208,9 +221,12 @@ impl Tree {
             Child::Segment(file) => {
                 let mut state = file.state.lock();
                 state.linked = false;
+                if let Some(bell) = &mut state.bell {
+                    bell.topic.remove(&mut Context { now, memory: &self.memory, fx });
+                }
                 state.spared = state.glances.meet(now);
                 state.meta.ctime = now;
-                self.free_if_unused(&mut state);
+                let _ = self.unused(file, &mut state);
             }
         }
     }

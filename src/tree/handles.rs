@@ -32,6 +32,17 @@ pub(super) enum Target {
     Segment {
         file: Arc<SegmentFile>,
         write: bool,
+        /// Among those who have it open.
+        opener: usize,
+    },
+    /// A segment's doorbell, to be rung.
+    Notify {
+        file: Arc<SegmentFile>,
+    },
+    /// A segment's doorbell, to be heard.
+    Wait {
+        file: Arc<SegmentFile>,
+        id: mailbox::HandleId,
     },
     /// A waiting message, as it was when the file was opened.
     Message(Arc<[u8]>),

@@ -9,15 +9,17 @@
 //! ```text
 //! names                       folders, names, nodes
 //! a mailbox | a topic | a segment | locks | handles
-//! starving | alarms | parked
+//! starving | alarms | limbo | parked
 //! ```
 
 mod alarms;
+mod bells;
 mod control;
 mod doors;
 mod files;
 mod folders;
 mod handles;
+mod limbo;
 mod meta;
 mod names;
 mod nodes;
@@ -41,6 +43,7 @@ use crate::op::{Effect, Effects, Error, LockCall, NodeId, Op, Reply, Request, Ti
 use crate::segment;
 use alarms::Alarms;
 use handles::Handles;
+use limbo::Limbo;
 use meta::Meta;
 use names::Names;
 use objects::{MailboxFile, MailboxState};
@@ -92,6 +95,7 @@ pub struct Tree {
     /// Mailboxes where someone waits for memory. `any_starving` says that there are some, to be read without the lock.
     starving: Mutex<Vec<Arc<MailboxFile>>>,
     alarms: Alarms,
+    limbo: Limbo,
     any_starving: AtomicBool,
     /// Messages that went with their mailbox.
     discarded: AtomicU64,
@@ -121,6 +125,7 @@ impl Tree {
             make_memory,
             starving: Mutex::new(Vec::new()),
             alarms: Alarms::default(),
+            limbo: Limbo::default(),
             any_starving: AtomicBool::new(false),
             discarded: AtomicU64::new(0),
             ending: AtomicBool::new(false),
@@ -233,7 +238,7 @@ impl Tree {
             }
             Op::Poll { fh, handle, arm } => self.poll(*fh, arm.then_some(*handle))?,
             Op::Fallocate { fh, offset, length, mode } => {
-                self.fallocate(*fh, *offset, *length, *mode, now)?
+                self.fallocate(*fh, *offset, *length, *mode, now, fx)?
             }
             Op::Lseek { fh, offset, whence } => self.seek(*fh, *offset, *whence)?,
             Op::CopyFileRange { fh, to } => self.refuse_copy(*fh, *to)?,
@@ -263,6 +268,12 @@ impl Tree {
             Place::Topic(file, id) => {
                 let mut cx = Context { now, memory: &self.memory, fx };
                 file.state.lock().topic.cancel(*id, error, &mut cx);
+            }
+            Place::Bell(file, id) => {
+                let mut cx = Context { now, memory: &self.memory, fx };
+                if let Some(bell) = &mut file.state.lock().bell {
+                    bell.topic.cancel(*id, error, &mut cx);
+                }
             }
             Place::Lock(id) => {
                 self.locks.lock().cancel(*id, error, fx);
@@ -367,6 +378,7 @@ impl Tree {
                 break;
             }
         }
+        self.limbo.arm(now, fx);
         if self.memory.ebbed() {
             fx.push(Effect::GiveMemoryBack);
         }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use slab::Slab;
 
+use super::bells::Doorbell;
 use super::meta::{Meta, REGULAR};
 use super::nodes::GLANCE;
 use crate::mailbox::Mailbox;
-use crate::op::{Attr, Ino, Timestamp};
+use crate::op::{Attr, Caller, Ino, Timestamp};
 use crate::segment::Segment;
 use crate::topic::Topic;
 
@@ -39,13 +41,24 @@ pub(super) struct SegmentFile {
     pub(super) state: Mutex<SegmentState>,
 }
 
+/// Who opened a segment, and for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opener {
+    pub(super) caller: Caller,
+    pub(super) read: bool,
+    pub(super) write: bool,
+}
+
 /// Guarded by [`SegmentFile::state`].
 #[derive(Debug)]
 pub(super) struct SegmentState {
     pub(super) meta: Meta,
     pub(super) segment: Segment,
     /// Open files; a mapping keeps its file open.
-    pub(super) opens: u32,
+    pub(super) openers: Slab<Opener>,
+    pub(super) bell: Option<Box<Doorbell>>,
+    /// It is asked about now and then whether somebody has it mapped.
+    pub(super) in_limbo: bool,
     /// A name leads here. Without one, the memory goes with the last open file.
     pub(super) linked: bool,
     /// Removed while somebody was about to open it: the memory stays until the kernel forgets the node.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::objects::{MailboxFile, TopicFile};
+use super::objects::{MailboxFile, SegmentFile, TopicFile};
 use crate::op::Timestamp;
 use crate::{locks, mailbox};
 
@@ -24,6 +24,8 @@ pub(super) enum Place {
     Mailbox(Arc<MailboxFile>, mailbox::WaitId),
     /// In a topic, for what comes.
     Topic(Arc<TopicFile>, mailbox::WaitId),
+    /// At a segment's doorbell.
+    Bell(Arc<SegmentFile>, mailbox::WaitId),
     /// In a file's line for a lock.
     Lock(locks::WaitId),
 }

@@ -65,6 +65,10 @@ impl Memory for Plain {
         self.with(|bytes| bytes.len().div_ceil(512) as u64)
     }
 
+    fn usage(&self) -> ipcfs::segment::Usage {
+        ipcfs::segment::Usage::Unused
+    }
+
     fn backing(&self) -> Option<BorrowedFd<'_>> {
         None
     }

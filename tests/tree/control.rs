@@ -15,6 +15,9 @@ const IN_A_MAILBOX: [&str; 14] = [
     "stream", "tag", "whole",
 ];
 
+/// And for a segment.
+const IN_A_SEGMENT: [&str; 6] = ["config", "error", "notify", "seal", "status", "wait"];
+
 #[test]
 fn control_follows_every_change_of_names_at_once() {
     let Some(mount) = common::mount() else { return };
@@ -32,7 +35,7 @@ fn control_follows_every_change_of_names_at_once() {
             let mut mirrored: Vec<String> = all(&mirror).lines().map(String::from).collect();
             let inside = |line: &String| {
                 let last = line.rsplit('/').next().unwrap_or_default();
-                line.contains("/config/") || IN_A_MAILBOX.contains(&last)
+                line.contains("/config/") || IN_A_MAILBOX.contains(&last) || IN_A_SEGMENT.contains(&last)
             };
             mirrored.retain(|line| !inside(line));
             assert_eq!(mirrored, own.lines().collect::<Vec<_>>(), "{what}");
@@ -44,7 +47,11 @@ fn control_follows_every_change_of_names_at_once() {
         create(&dir.join("a/b/two")).unwrap();
         same("create");
         assert!(mirror.join("a/b/two/status").is_file());
-        let inside = if kind == "mailboxes" { &IN_A_MAILBOX[..] } else { &["config", "error", "status"] };
+        let inside = match kind {
+            "mailboxes" => &IN_A_MAILBOX[..],
+            "segments" => &IN_A_SEGMENT,
+            _ => &["config", "error", "status"],
+        };
         assert_eq!(names(&mirror.join("one")), inside);
         fs::rename(dir.join("a/b"), dir.join("moved")).unwrap();
         same("rename of a folder");

@@ -1,0 +1,44 @@
+//! Changes that are forbidden for good, as the seals of `memfd_create(2)`.
+
+use std::fmt;
+
+use crate::op::Error;
+
+/// What a segment does not take any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Seals {
+    /// To become longer.
+    pub grow: bool,
+    /// To become shorter.
+    pub shrink: bool,
+    /// To be written, or opened for that.
+    pub write: bool,
+}
+
+impl Seals {
+    /// These, and more.
+    pub(super) fn with(self, more: Seals) -> Seals {
+        Seals {
+            grow: self.grow || more.grow,
+            shrink: self.shrink || more.shrink,
+            write: self.write || more.write,
+        }
+    }
+
+    pub(super) fn permit_resize(self, from: u64, to: u64) -> Result<(), Error> {
+        if (to > from && self.grow) || (to < from && self.shrink) { Err(Error::NotPermitted) } else { Ok(()) }
+    }
+
+    pub(super) fn permit_write(self) -> Result<(), Error> {
+        if self.write { Err(Error::NotPermitted) } else { Ok(()) }
+    }
+}
+
+/// The names of those that are set.
+impl fmt::Display for Seals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [("grow", self.grow), ("shrink", self.shrink), ("write", self.write)];
+        let set: Vec<&str> = all.into_iter().filter(|(_, set)| *set).map(|(name, _)| name).collect();
+        f.write_str(&set.join(" "))
+    }
+}
