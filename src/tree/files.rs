@@ -278,7 +278,6 @@ impl Tree {
                 Ok(None)
             }
             Target::Notify { file } => Ok(Some(self.ring(file, call.data.len(), now, fx))),
-            Target::Wait { .. } => Err(Error::BadDescriptor),
             Target::Segment { file, write, .. } => {
                 if !write && !call.page_cache {
                     return Err(Error::BadDescriptor);
@@ -296,7 +295,7 @@ impl Tree {
                 })?;
                 Ok(Some(Reply::Written(written)))
             }
-            Target::Message(_) => Err(Error::BadDescriptor),
+            Target::Wait { .. } | Target::Message(_) => Err(Error::BadDescriptor),
             Target::Control { place, .. } => self.write_control(*place, call.data, caller, now, fx).map(Some),
         }
     }
