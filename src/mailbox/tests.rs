@@ -1,6 +1,7 @@
 //! The queue's rules, one by one, by plain calls with made-up tickets and times.
 
 mod polling;
+mod queue;
 mod reading;
 mod room;
 mod waiting;
