@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use proptest::test_runner::Config;
 
 use super::super::message::{Message, Run};
 use super::super::queue::{Filter, Order, Queue, single};
+use super::config;
 use crate::op::{Caller, Timestamp};
 
 #[derive(Debug, Clone)]
@@ -286,7 +286,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(Config { cases: 2000, failure_persistence: None, ..Config::default() })]
+    #![proptest_config(config(2000))]
 
     #[test]
     fn a_queue_does_what_a_list_does_that_is_searched_from_end_to_end(steps in steps()) {
