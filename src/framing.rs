@@ -72,6 +72,15 @@ impl Framing {
         }
     }
 
+    /// True when a read would take the next message.
+    pub(crate) fn next_due(&self) -> bool {
+        match self {
+            Framing::File(held) => held.as_ref().is_none_or(|held| held.told),
+            Framing::Stream(rest) => rest.is_none(),
+            Framing::Single(single) => matches!(single, Single::Nothing),
+        }
+    }
+
     /// A read of up to `size` bytes at `offset`.
     pub(crate) fn resume(&mut self, offset: u64, size: usize) -> Resumed {
         match self {

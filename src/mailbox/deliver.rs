@@ -6,10 +6,10 @@ use super::{
     Context, Door, Error, Filter, Hand, Lease, Mailbox, Receive, Reply, Wish, json, open_mut, queue,
 };
 use crate::framing::Resumed;
-use crate::op::Slice;
+use crate::op::{Slice, Timestamp};
 
 impl Mailbox {
-    /// Answers a read from what waits. False: there is nothing for it.
+    /// Answers a read from what waits. False: there is nothing for it. Room may have been made.
     pub(super) fn serve_from_queue(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
         self.drop_expired(cx);
         let Some(open) = self.handles.get(call.handle.0) else { return false };
@@ -32,13 +32,17 @@ impl Mailbox {
         } else {
             self.deliver(call, message, cx);
         }
-        self.room_made(cx);
         true
     }
 
     /// A message for which there is room comes in: to the first who waits for it, or into the queue.
     pub(super) fn accept(&mut self, mut message: Message, cx: &mut Context<'_>) {
         message.id = cx.memory.number(1);
+        // Its time begins when it comes in, however long its writer waited for room.
+        let waited = cx.now.0.saturating_sub(message.sent.0);
+        if let Some(expires) = message.expires() {
+            message.extra_mut().expires = Some(Timestamp(expires.0.saturating_add(waited)));
+        }
         message.sent = cx.now;
         self.tally.sent += 1;
         self.last_sent = cx.now;
@@ -64,12 +68,6 @@ impl Mailbox {
             cx.memory.take_anyway(message.cost());
         }
         self.deliver(&reader.call, message, cx);
-        // Whoever polls through the same open file has the rest of the message to read, or its end.
-        if self.handles.get(handle.0).is_some_and(|open| open.framing.ready())
-            && let Some(poll) = self.polls_in.remove(&handle)
-        {
-            cx.fx.wake(poll);
-        }
     }
 
     /// Answers a read with a message, or with a run, that was taken for it.
@@ -100,7 +98,7 @@ impl Mailbox {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let slice = open.framing.begin(bytes, call.offset, call.size);
         cx.fx.reply(call.ticket, Reply::Message(slice));
-        while open.waiting > 0 && open.framing.ready() {
+        while open.waiting > 0 && !open.framing.next_due() {
             let wish = open.door.wish(call.handle);
             let Some(next) = self.readers.leave_through(call.handle, &wish) else { break };
             open.waiting -= 1;
@@ -110,6 +108,12 @@ impl Mailbox {
                 Resumed::NextDue => Reply::Failed(Error::Io),
             };
             cx.fx.reply(next.call.ticket, reply);
+        }
+        // Whoever polls through the same open file has the rest of the message to read, or its end.
+        if open.framing.ready()
+            && let Some(poll) = self.polls_in.remove(&call.handle)
+        {
+            cx.fx.wake(poll);
         }
     }
 
@@ -127,7 +131,7 @@ impl Mailbox {
             }
             let room = call.size.saturating_sub(bytes.len());
             let fits = self.queue.first().is_some_and(|message| {
-                if json { json::length(message) <= room } else { message.first_len() <= room as u64 }
+                message.first_len() <= room as u64 && (!json || json::length(message) <= room)
             });
             next = match (fits, json) {
                 (false, _) => None,

@@ -45,7 +45,8 @@ impl Mailbox {
                 // One that was leased too long came back, and its reader learns so here.
                 open.framing.clear();
                 open.hand = other;
-                cx.fx.fail(call.ticket, Error::NoMessage);
+                cx.fx.fail(call.ticket, if self.removed { Error::Removed } else { Error::NoMessage });
+                self.next_is_due(call.handle, cx);
                 return None;
             }
         };
@@ -65,7 +66,16 @@ impl Mailbox {
             }
         }
         cx.fx.reply(call.ticket, Reply::Written(call.body.len() as u32));
+        self.next_is_due(call.handle, cx);
+        self.room_made(cx);
         None
+    }
+
+    /// What an open file had in hand is settled: whoever polls through it may find the next message.
+    pub(super) fn next_is_due(&mut self, handle: HandleId, cx: &mut Context<'_>) {
+        if let Some(poll) = self.polls_in.remove(&handle) {
+            cx.fx.wake(poll);
+        }
     }
 
     /// A leased message comes back.
@@ -77,6 +87,8 @@ impl Mailbox {
             cx.memory.give_back(message.cost());
         } else if u64::from(message.deliveries()) >= self.rules.max_deliver {
             self.give_up(message, cx);
+        } else if message.expires().is_some_and(|end| end <= cx.now) {
+            self.expire(message, cx);
         } else {
             self.tally.redelivered += 1;
             self.come_back(message, cx);
@@ -103,8 +115,12 @@ impl Mailbox {
     }
 
     /// Nobody could deal with a message: to the mailbox for the dead, or away.
-    fn give_up(&mut self, message: Message, cx: &mut Context<'_>) {
+    fn give_up(&mut self, mut message: Message, cx: &mut Context<'_>) {
         if self.rules.dead.is_some() {
+            // Its time here is over either way. What has a limit still, among the dead, has gone by that.
+            let cost = message.cost();
+            message.extra_mut().expires = None;
+            cx.memory.give_back(cost - message.cost());
             self.tally.dead += 1;
             self.outbox.push(message);
         } else {
@@ -136,7 +152,10 @@ impl Mailbox {
                 other => open.hand = other,
             });
             match lease {
-                Some(lease) => self.lease_returned(handle, *lease, cx),
+                Some(lease) => {
+                    self.next_is_due(handle, cx);
+                    self.lease_returned(handle, *lease, cx);
+                }
                 None => drop(self.lease_ends.pop_first()),
             }
         }
@@ -146,12 +165,16 @@ impl Mailbox {
     /// Messages whose time is over go.
     pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) {
         while let Some(message) = self.queue.pop_expired(cx.now) {
-            self.tally.expired += 1;
-            if self.rules.dead.is_some() {
-                self.outbox.push(message);
-            } else {
-                cx.memory.give_back(message.cost());
-            }
+            self.expire(message, cx);
+        }
+    }
+
+    fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
+        self.tally.expired += 1;
+        if self.rules.dead.is_some() {
+            self.outbox.push(message);
+        } else {
+            cx.memory.give_back(message.cost());
         }
     }
 }

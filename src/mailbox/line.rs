@@ -99,6 +99,19 @@ impl<K: Ord + Copy, W> Line<K, W> {
         self.leave(key)
     }
 
+    /// Comes back to the place that it had: O(n), unless that is an end.
+    pub(super) fn rejoin(&mut self, key: K, waiter: W) {
+        match self.places.binary_search_by_key(&key, |place| place.0) {
+            Ok(at) => {
+                if let Some(place) = self.places.get_mut(at) {
+                    place.1 = Some(waiter);
+                }
+            }
+            Err(at) => self.places.insert(at, (key, Some(waiter))),
+        }
+        self.taken += 1;
+    }
+
     /// The last whose key is `key` or less.
     pub(super) fn up_to(&self, key: K) -> Option<(K, &W)> {
         let end = self.places.partition_point(|place| place.0 <= key);

@@ -160,7 +160,8 @@ impl Mailbox {
         // The kernel releases an open file after its last request was answered, so nothing waits. If something does all
         // the same, it must not wait for ever.
         let wish = open.door.wish(handle);
-        while let Some(reader) = self.readers.leave_through(handle, &wish) {
+        for _ in 0..open.waiting {
+            let Some(reader) = self.readers.leave_through(handle, &wish) else { break };
             cx.fx.fail(reader.call.ticket, Error::BadDescriptor);
         }
         self.polls_in.remove(&handle);
@@ -173,6 +174,7 @@ impl Mailbox {
                 Hand::Asked(asked) => self.withdraw(&asked, cx),
                 Hand::Serving(serving) => self.request_returned(*serving, cx),
             }
+            self.room_made(cx);
         }
         if self.handles.is_empty() {
             self.handles = Slab::new();
@@ -205,19 +207,17 @@ impl Mailbox {
             return None;
         }
         if self.serve_from_queue(&call, cx) {
+            self.room_made(cx);
             return None;
         }
         let wish = self.handles.get(call.handle.0)?.door.wish(call.handle);
-        let filter = if let Wish::Message(filter) = &wish { Some(filter.clone()) } else { None };
         open_mut(&mut self.handles, call.handle, |open| open.waiting += 1);
         let id = self.next_wait();
-        self.readers.join(id, wish, WaitingReader { call, since: cx.now });
+        self.readers.join(id, wish.clone(), WaitingReader { call, since: cx.now });
         // A write would not wait now, even where the mount's memory is full.
         self.room_made(cx);
-        if self.readers.waits(id)
-            && let Some(filter) = filter
-        {
-            self.serve_from_writers(&filter, cx);
+        if self.readers.waits(id) {
+            self.serve_from_writers(&wish, cx);
         }
         if !self.readers.waits(id) {
             return None;
@@ -239,15 +239,23 @@ impl Mailbox {
         let wish = open.door.wish(handle);
         let never_waits = matches!(open.door, Door::Whole | Door::Lease | Door::Serve);
         let asked = matches!(open.hand, Hand::Asked(_));
+        let next_due = open.framing.next_due();
         let readable = reads
             && (in_hand
-                || match &wish {
-                    Wish::Message(filter) => self.queue.has_matching(filter) || self.writers_have(filter),
-                    Wish::Peek => !self.queue.is_empty(),
-                    Wish::Request => !self.requests.is_empty(),
-                    Wish::Reply(_) => false,
-                });
-        let writable = writes && !asked && ((never_waits && !self.removed) || self.writable(memory));
+                || next_due
+                    && (self.writers_have(&wish)
+                        || match &wish {
+                            Wish::Message(filter) => self.queue.has_matching(filter),
+                            Wish::Peek => !self.queue.is_empty(),
+                            Wish::Request => !self.requests.is_empty(),
+                            Wish::Reply(_) => false,
+                        }));
+        let writable = writes
+            && match open.door {
+                _ if self.removed => false,
+                Door::Rpc if asked => false,
+                _ => never_waits || self.writable(memory) || self.takes_from(open),
+            };
         let ready = Ready { readable, writable, hangup: self.removed };
         if let Some(poll) = arm {
             if reads {
@@ -297,7 +305,7 @@ impl Mailbox {
 
     /// Everyone who waits is told `error`.
     pub fn end_waits(&mut self, error: Error, cx: &mut Context<'_>) {
-        while let Some(reader) = self.readers.serve_anyone() {
+        for reader in self.readers.leave_all() {
             open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
             cx.fx.fail(reader.call.ticket, error);
         }
@@ -332,6 +340,7 @@ impl Mailbox {
             while let Some(writer) = self.writers.leave_first(|writer| writer.ticket.is_some()) {
                 self.refuse_writer(writer, Error::NoSpace, cx);
             }
+            self.room_made(cx);
         }
     }
 

@@ -47,6 +47,11 @@ impl Mailbox {
     /// tag and time of sending still, and starts anew as far as its time here and, with `anew`, its deliveries go.
     pub fn put_in(&mut self, mut message: Message, anew: bool, cx: &mut Context<'_>) {
         cx.memory.give_back(message.cost());
+        if self.removed {
+            // It was on its way while the name went.
+            self.tally.dropped += 1;
+            return;
+        }
         if anew {
             message.extra_mut().deliveries = 0;
         }
@@ -59,6 +64,7 @@ impl Mailbox {
         self.show_to_peekers(&message, cx);
         if let Some(reader) = self.readers.serve_for(&message) {
             self.hand_over(&reader, message, cx);
+            self.room_made(cx);
             return;
         }
         cx.memory.take_anyway(message.cost());
@@ -72,11 +78,15 @@ impl Mailbox {
         std::mem::take(&mut self.outbox)
     }
 
-    /// There is no mailbox for the dead any more: those are dropped.
+    /// There is no mailbox for the dead any more: those are dropped, except that what has expired counts as that.
     pub fn drop_dead(&mut self, dead: Vec<Message>, cx: &mut Context<'_>) {
         for message in dead {
-            self.tally.dropped += 1;
+            if message.expires().is_none() {
+                self.tally.dead -= 1;
+                self.tally.dropped += 1;
+            }
             cx.memory.give_back(message.cost());
         }
+        self.room_made(cx);
     }
 }

@@ -45,6 +45,11 @@ impl Readers {
         !self.any.is_empty()
     }
 
+    /// Somebody waits for something that not every send brings.
+    pub(super) fn choosy_wait(&self) -> bool {
+        !self.choosy.is_empty()
+    }
+
     pub(super) fn waits(&self, id: WaitId) -> bool {
         self.wishes.contains_key(&id) || self.any.get(id).is_some()
     }
@@ -74,13 +79,15 @@ impl Readers {
         self.leave(id)
     }
 
-    /// Anyone at all.
-    pub(super) fn serve_anyone(&mut self) -> Option<WaitingReader> {
-        if let Some(reader) = self.any.serve() {
-            return Some(reader);
+    /// All leave, in order of arrival.
+    pub(super) fn leave_all(&mut self) -> Vec<WaitingReader> {
+        let Readers { mut any, choosy, .. } = std::mem::take(self);
+        let mut all: Vec<(WaitId, WaitingReader)> = any.drain().collect();
+        for mut line in choosy.into_values() {
+            all.extend(line.drain());
         }
-        let wish = self.choosy.keys().next()?.clone();
-        self.serve(&wish)
+        all.sort_by_key(|(id, _)| *id);
+        all.into_iter().map(|(_, reader)| reader).collect()
     }
 
     /// Leaves early.

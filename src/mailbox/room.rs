@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use super::memory::EXTRA_COST;
 use super::text::Lines;
 use super::{
-    Asked, Caller, Context, Door, Error, Filter, Hand, HandleId, Mailbox, Memory, Message, Reply, Send, Tag,
-    Ticket, Timestamp, WaitId, WhenFull, Wish, open_mut,
+    Asked, Caller, Context, Door, Error, Filter, Hand, HandleId, Mailbox, Memory, Message, Open, Reply, Send,
+    Tag, Ticket, Timestamp, WaitId, WhenFull, Wish, open_mut,
 };
 use crate::config::NO_LIMIT;
 
@@ -74,10 +75,23 @@ impl Mailbox {
         }
         let message = self.message(Arc::from(call.body), call.caller, priority, tag, cx.now);
         let load = if request { Load::Request(message) } else { Load::Message(message) };
-        if !self.writers.is_empty() {
-            return self.wait_for_room(call, load, cx);
-        }
-        match self.take_load(load, call.handle, cx) {
+        self.come_in(call, load, len as u64, cx)
+    }
+
+    /// A write of `len` bytes comes in, if nobody waits who came before it and there is room, or to whom it is for.
+    pub(super) fn come_in(
+        &mut self,
+        call: Send<'_>,
+        load: Load,
+        len: u64,
+        cx: &mut Context<'_>,
+    ) -> Option<WaitId> {
+        let result = if self.writers.is_empty() {
+            self.take_load(load, call.handle, cx)
+        } else {
+            self.hand_out(load, call.handle, cx)
+        };
+        match result {
             Ok(()) => {
                 cx.fx.reply(call.ticket, Reply::Written(len as u32));
                 None
@@ -109,17 +123,9 @@ impl Mailbox {
     /// the mount.
     pub fn room_made(&mut self, cx: &mut Context<'_>) {
         while let Some(mut writer) = self.writers.serve() {
-            let len = match &writer.load {
-                Load::Message(message) | Load::Request(message) => message.len(),
-                Load::Lines(lines) => lines.written(),
-            };
+            let len = writer.load.written();
             match self.take_load(writer.load, writer.handle, cx) {
-                Ok(()) => {
-                    cx.memory.let_go(writer.held);
-                    if let Some(ticket) = writer.ticket {
-                        cx.fx.reply(ticket, Reply::Written(len as u32));
-                    }
-                }
+                Ok(()) => came_in(writer.ticket, writer.held, len, cx),
                 Err(Load::Message(message))
                     if writer.ticket.is_none()
                         && self.queue.is_empty()
@@ -150,8 +156,20 @@ impl Mailbox {
                 cx.fx.wake(handle);
             }
             self.denied = false;
-        } else {
-            self.denied = self.only_memory_lacks();
+            return;
+        }
+        self.denied = self.only_memory_lacks();
+        if self.readers.choosy_wait() {
+            let mut polls = std::mem::take(&mut self.polls_out);
+            polls.retain(|handle, poll| {
+                let open = self.handles.get(handle.0);
+                let served = open.is_some_and(|open| self.takes_from(open));
+                if served {
+                    cx.fx.wake(*poll);
+                }
+                !served
+            });
+            self.polls_out = polls;
         }
     }
 
@@ -168,10 +186,23 @@ impl Mailbox {
     /// True if the memory has room by now for the first who starves.
     pub fn could_feed(&self, memory: &Memory) -> bool {
         let cost = match self.writers.first() {
-            Some(writer) => writer.load.next_cost(),
-            None => Memory::cost(self.longest() as usize),
+            Some(writer) => self.next_cost(&writer.load),
+            None => self.cost_of(self.longest()),
         };
         memory.has_room(cost)
+    }
+
+    /// What a writer's next message takes of the memory.
+    fn next_cost(&self, load: &Load) -> u64 {
+        match load {
+            Load::Message(message) | Load::Request(message) => message.cost(),
+            Load::Lines(_) => self.cost_of(load.next_len()),
+        }
+    }
+
+    /// What a message of so many bytes would take of the memory if it was sent now.
+    fn cost_of(&self, len: u64) -> u64 {
+        Memory::cost(len as usize) + if self.rules.ttl == NO_LIMIT { 0 } else { EXTRA_COST }
     }
 
     /// The longest message that is ever taken.
@@ -195,7 +226,16 @@ impl Mailbox {
         !self.removed
             && self.writers.is_empty()
             && self.fits(longest)
-            && memory.has_room(Memory::cost(longest as usize))
+            && memory.has_room(self.cost_of(longest))
+    }
+
+    /// A write through `open` would not wait, because somebody waits for just that.
+    pub(super) fn takes_from(&self, open: &Open) -> bool {
+        match &open.door {
+            Door::Rpc => self.readers.has(&Wish::Request),
+            Door::Tag(tag) => self.readers.has(&Wish::Message(Filter::Tag(Tag::clone(tag)))),
+            _ => false,
+        }
     }
 
     /// Why it is not writable: the mailbox's own bounds have room.
@@ -203,19 +243,55 @@ impl Mailbox {
         !self.removed && self.writers.is_empty() && self.fits(self.longest())
     }
 
-    /// A writer who waits has something that a reader with `filter` would get.
-    pub(super) fn writers_have(&self, filter: &Filter) -> bool {
-        !self.writers.is_empty() && self.writers.iter().any(|writer| writer.suits(filter))
+    /// A writer who waits has something that a reader with `wish` would get.
+    pub(super) fn writers_have(&self, wish: &Wish) -> bool {
+        !self.writers.is_empty() && self.writers.iter().any(|writer| writer.suits(wish))
     }
 
-    /// A reader who chooses has come: the first waiting writer who has what it wants hands that over, though others wait
-    /// before him. Nobody has to wait longer for that.
-    pub(super) fn serve_from_writers(&mut self, filter: &Filter, cx: &mut Context<'_>) {
-        if *filter != Filter::Any
-            && let Some(writer) = self.writers.leave_first(|writer| writer.suits(filter))
-        {
-            self.writers.join_first(WaitId(0), writer);
-            self.room_made(cx);
+    /// A reader with `wish` has come, for whom the first who wait for room have nothing: the first writer who has hands
+    /// that over, though others wait before him. Nobody has to wait longer for that.
+    pub(super) fn serve_from_writers(&mut self, wish: &Wish, cx: &mut Context<'_>) {
+        while let Some(mut writer) = self.writers.leave_first(|writer| writer.suits(wish)) {
+            if self.overlong(&writer.load) {
+                // The limits were changed since it was written.
+                self.refuse_writer(writer, Error::TooLong, cx);
+                continue;
+            }
+            let len = writer.load.written();
+            match self.hand_out(writer.load, writer.handle, cx) {
+                Ok(()) => came_in(writer.ticket, writer.held, len, cx),
+                Err(load) => {
+                    writer.load = load;
+                    if self.overlong(&writer.load) {
+                        self.refuse_writer(writer, Error::TooLong, cx);
+                    } else {
+                        self.writers.rejoin(writer.id, writer);
+                    }
+                }
+            }
+            break;
+        }
+        self.room_made(cx);
+    }
+
+    /// Gives of what a writer has to those who wait for that, and takes no room. What nobody waits for comes back.
+    pub(super) fn hand_out(
+        &mut self,
+        load: Load,
+        handle: HandleId,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Load> {
+        match load {
+            Load::Message(message) if self.readers.wants(&message) => {
+                self.accept(message, cx);
+                Ok(())
+            }
+            Load::Request(message) if self.readers.has(&Wish::Request) => {
+                self.accept_request(message, handle, cx);
+                Ok(())
+            }
+            Load::Lines(lines) => self.take_lines(lines, handle, false, cx),
+            load => Err(load),
         }
     }
 
@@ -266,14 +342,7 @@ impl Mailbox {
                 self.accept_request(message, handle, cx);
                 Ok(())
             }
-            Load::Lines(mut lines) => {
-                self.take_lines(&mut lines, cx);
-                if !lines.all_taken() {
-                    return Err(Load::Lines(lines));
-                }
-                self.keep_tail(&lines, handle, cx);
-                Ok(())
-            }
+            Load::Lines(lines) => self.take_lines(lines, handle, true, cx),
         }
     }
 
@@ -322,10 +391,8 @@ impl Mailbox {
                 let (ticket, handle, caller) = (Some(call.ticket), call.handle, call.caller);
                 let writer = WaitingWriter { id, ticket, handle, caller, since: cx.now, held, load };
                 self.writers.join(id, writer);
-                if self.queue.is_empty() {
-                    // A read would not wait now: it takes from the writer whom only the mount's memory keeps out.
-                    self.wake_readers(cx);
-                }
+                // A read may not have to wait now: one who finds nothing else takes from a waiting writer.
+                self.wake_readers(cx);
                 return Some(id);
             }
             WhenFull::Fail | WhenFull::DropOldest => Error::NoSpace,
@@ -339,12 +406,25 @@ impl Mailbox {
 }
 
 impl WaitingWriter {
-    fn suits(&self, filter: &Filter) -> bool {
-        match &self.load {
-            Load::Message(message) => filter.wants(message),
-            Load::Lines(_) => matches!(filter, Filter::Any) || *filter == Filter::Sender(self.caller.uid),
-            Load::Request(_) => false,
+    fn suits(&self, wish: &Wish) -> bool {
+        match (&self.load, wish) {
+            (Load::Message(message), Wish::Message(filter)) => filter.wants(message),
+            (Load::Lines(_), Wish::Message(filter)) => match filter {
+                Filter::Any => true,
+                Filter::Sender(uid) => *uid == self.caller.uid,
+                Filter::Tag(_) => false,
+            },
+            (Load::Request(_), wish) => *wish == Wish::Request,
+            _ => false,
         }
+    }
+}
+
+/// What a writer had is taken.
+fn came_in(ticket: Option<Ticket>, held: u64, len: u64, cx: &mut Context<'_>) {
+    cx.memory.let_go(held);
+    if let Some(ticket) = ticket {
+        cx.fx.reply(ticket, Reply::Written(len as u32));
     }
 }
 
@@ -357,18 +437,19 @@ impl Load {
         }
     }
 
+    /// Bytes of the write.
+    fn written(&self) -> u64 {
+        match self {
+            Load::Message(message) | Load::Request(message) => message.len(),
+            Load::Lines(lines) => lines.written(),
+        }
+    }
+
     /// Bytes of the message that is to be taken next.
     fn next_len(&self) -> u64 {
         match self {
             Load::Message(message) | Load::Request(message) => message.len(),
             Load::Lines(lines) => lines.next_line() as u64,
-        }
-    }
-
-    fn next_cost(&self) -> u64 {
-        match self {
-            Load::Message(message) | Load::Request(message) => message.cost(),
-            Load::Lines(lines) => Memory::cost(lines.next_line()),
         }
     }
 }

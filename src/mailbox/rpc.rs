@@ -64,7 +64,6 @@ impl Mailbox {
         let Some((_, request)) = self.requests.pop_first() else { return false };
         self.request_bytes -= request.message.len();
         self.serve(call, request, cx);
-        self.room_made(cx);
         true
     }
 
@@ -99,11 +98,13 @@ impl Mailbox {
             other => open.hand = other,
         });
         let Some(serving) = serving else {
-            cx.fx.fail(call.ticket, Error::NoMessage);
+            cx.fx.fail(call.ticket, if self.removed { Error::Removed } else { Error::NoMessage });
             return None;
         };
         self.tally.serving -= 1;
+        self.next_is_due(call.handle, cx);
         cx.memory.give_back(serving.message.cost());
+        self.room_made(cx);
         if self.removed {
             cx.fx.fail(call.ticket, Error::Removed);
             return None;
@@ -157,7 +158,6 @@ impl Mailbox {
         {
             self.request_bytes -= request.message.len();
             cx.memory.give_back(request.message.cost());
-            self.room_made(cx);
         }
     }
 

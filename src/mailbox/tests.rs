@@ -1,15 +1,26 @@
 //! The queue's rules, one by one, by plain calls with made-up tickets and times.
 
+mod all_doors;
 mod polling;
+mod queue;
 mod reading;
 mod room;
+mod stream;
 mod waiting;
 
 use std::collections::BTreeMap;
 
+use proptest::test_runner::Config;
+
 use super::{Context, Counts, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull};
 use crate::config::MailboxLimits;
 use crate::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
+
+/// `cases` histories, or as many as `PROPTEST_CASES` says.
+fn config(cases: u32) -> Config {
+    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { cases };
+    Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() }
+}
 
 /// More than any test sends.
 const PLENTY: u64 = 1 << 20;
@@ -83,14 +94,26 @@ impl Desk {
                 }
             }
         }
-        let counts = self.mailbox.counts();
-        let idle = counts.waiting_readers == 0 || (counts.depth == 0 && counts.waiting_writers == 0);
-        assert!(idle, "a reader waits beside a message or a writer: {counts:?}");
+        self.check_idle();
         result
     }
 
+    /// Nobody waits for what is there.
+    fn check_idle(&mut self) {
+        let waiting: Vec<HandleId> =
+            self.mailbox.readers.all().iter().map(|reader| reader.call.handle).collect();
+        for handle in waiting {
+            let ready = self.mailbox.poll(handle, None, &self.memory);
+            assert!(!ready.readable, "a reader waits beside a message or a writer: {:?}", self.mailbox);
+        }
+    }
+
     fn open(&mut self, mode: Mode) -> HandleId {
-        self.call(|mailbox, _| mailbox.open(Door::Plain, mode).0)
+        self.enter(Door::Plain, mode)
+    }
+
+    fn enter(&mut self, door: Door, mode: Mode) -> HandleId {
+        self.call(|mailbox, _| mailbox.open(door, mode).0)
     }
 
     fn close(&mut self, handle: HandleId) {
@@ -174,7 +197,19 @@ impl Desk {
     }
 
     fn when_full(&mut self, full: WhenFull) {
-        self.call(|mailbox, cx| mailbox.set_rules(Rules { full, ..mailbox.rules() }, cx));
+        self.rules(|rules| rules.full = full);
+    }
+
+    fn rules(&mut self, change: impl FnOnce(&mut Rules)) {
+        let mut rules = self.mailbox.rules();
+        change(&mut rules);
+        self.call(|mailbox, cx| mailbox.set_rules(rules, cx));
+    }
+
+    /// Time passes, and what is due is done.
+    fn tick(&mut self, time: u64) {
+        self.now += time;
+        self.call(Mailbox::tick);
     }
 
     fn ready(&mut self, handle: HandleId) -> Ready {

@@ -46,10 +46,6 @@ impl Lines {
         self.data.len()
     }
 
-    pub(super) fn all_taken(&self) -> bool {
-        self.done == self.end
-    }
-
     /// Bytes of the write that are taken once all lines are.
     pub(super) fn written(&self) -> u64 {
         (if self.tail.is_some() { self.data.len() } else { self.end }).saturating_sub(self.prefix) as u64
@@ -107,27 +103,33 @@ impl Mailbox {
         };
         let lines = Lines { data, caller: call.caller, begun, prefix, done: 0, end, tail };
         let written = lines.written();
-        if !self.writers.is_empty() {
-            return self.wait_for_room(call, Load::Lines(lines), cx);
-        }
-        match self.take_load(Load::Lines(lines), call.handle, cx) {
-            Ok(()) => {
-                cx.fx.reply(call.ticket, Reply::Written(written as u32));
-                None
-            }
-            Err(load) => self.wait_for_room(call, load, cx),
-        }
+        self.come_in(call, Load::Lines(lines), written, cx)
     }
 
-    /// Takes as many lines as there is room for, past the queue where somebody waits for them.
-    pub(super) fn take_lines(&mut self, lines: &mut Lines, cx: &mut Context<'_>) {
+    /// Takes lines, as [`Mailbox::take_some`] does. Those that are not taken come back.
+    pub(super) fn take_lines(
+        &mut self,
+        mut lines: Lines,
+        handle: HandleId,
+        room: bool,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Load> {
+        self.take_some(&mut lines, room, cx);
+        if lines.done < lines.end {
+            return Err(Load::Lines(lines));
+        }
+        self.keep_tail(lines, handle, cx);
+        Ok(())
+    }
+
+    /// Takes as many lines as somebody waits for and, with `room`, as there is room for.
+    fn take_some(&mut self, lines: &mut Lines, room: bool, cx: &mut Context<'_>) {
         let (stop, count) = lines.valid(self.longest());
         if count == 0 {
             return;
         }
         let mut run = self.message(Arc::clone(&lines.data), lines.caller, 0, None, cx.now);
         run.extra_mut().run = Some(Run { lines: count, from: lines.done, to: stop });
-        self.last_sent = cx.now;
         loop {
             let mut reader = None;
             if self.readers.wants(&run) {
@@ -140,6 +142,7 @@ impl Mailbox {
                     let many = many.is_some_and(|open| open.door == super::Door::Stream);
                     if many { run.split_fitting(reader.call.size) } else { run.split_first() }
                 }
+                None if !room => return,
                 None => match self.fitting(&run, cx.memory) {
                     0 if self.rules.full == WhenFull::DropOldest => {
                         let first = run.clone().split_first().unwrap_or_else(|| run.clone());
@@ -161,6 +164,7 @@ impl Mailbox {
             }
             lines.done += part.len() as usize;
             self.tally.sent += part.count();
+            self.last_sent = cx.now;
             if let Some(reader) = reader {
                 self.hand_over(&reader, part, cx);
             } else {
@@ -196,16 +200,33 @@ impl Mailbox {
     }
 
     /// All lines are taken: what is left of the write is the beginning of the next.
-    pub(super) fn keep_tail(&mut self, lines: &Lines, handle: HandleId, cx: &mut Context<'_>) {
+    fn keep_tail(&mut self, lines: Lines, handle: HandleId, cx: &mut Context<'_>) {
         if let Some(text) = &lines.begun {
             cx.memory.let_go(text.held);
         }
-        let Some(held) = lines.tail.filter(|held| *held > 0) else { return };
-        let bytes = lines.data.get(lines.end..).unwrap_or_default().to_vec();
-        open_mut(&mut self.handles, handle, |open| {
-            let text = Text { bytes, caller: lines.caller, held, refused: false };
-            open.hand = Hand::Text(Box::new(text));
-        });
+        if let Some(held) = lines.tail.filter(|held| *held > 0) {
+            let bytes = lines.data.get(lines.end..).unwrap_or_default().to_vec();
+            self.keep_text(Text { bytes, caller: lines.caller, held, refused: false }, handle, cx);
+        }
+    }
+
+    /// Keeps the beginning of a line, before what another write has begun while this one waited.
+    fn keep_text(&mut self, mut text: Text, handle: HandleId, cx: &mut Context<'_>) {
+        let longest = self.longest();
+        let Some(open) = self.handles.get_mut(handle.0) else {
+            cx.memory.let_go(text.held);
+            return;
+        };
+        if let Hand::Text(later) = std::mem::take(&mut open.hand) {
+            text.held += later.held;
+            text.refused |= later.refused;
+            text.bytes.extend_from_slice(&later.bytes);
+        }
+        if text.refused || text.bytes.len() as u64 > longest {
+            cx.memory.let_go(text.held);
+            text = Text { refused: true, ..Text::new(text.caller) };
+        }
+        open.hand = Hand::Text(Box::new(text));
     }
 
     /// A write of lines ends before all of them were taken: it is answered with those that were, or with `error`.
@@ -218,7 +239,7 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) {
         cx.memory.let_go(lines.tail.unwrap_or(0));
-        let mut begun = lines.begun.take();
+        let begun = lines.begun.take();
         if lines.done > 0 {
             if let Some(text) = begun {
                 cx.memory.let_go(text.held);
@@ -226,14 +247,9 @@ impl Mailbox {
             cx.fx.reply(ticket, Reply::Written(lines.done.saturating_sub(lines.prefix) as u32));
             return;
         }
-        if error == Error::TooLong
-            && let Some(text) = &mut begun
-        {
-            cx.memory.let_go(text.held);
-            **text = Text { refused: true, ..Text::new(text.caller) };
-        }
-        if let Some(text) = begun {
-            open_mut(&mut self.handles, handle, |open| open.hand = Hand::Text(text));
+        if let Some(mut text) = begun {
+            text.refused |= error == Error::TooLong;
+            self.keep_text(*text, handle, cx);
         }
         cx.fx.fail(ticket, error);
     }
@@ -294,13 +310,20 @@ impl Mailbox {
             return;
         }
         let message = self.message(Arc::from(text.bytes), text.caller, 0, None, cx.now);
-        let id = self.next_wait();
-        let (load, since) = (Load::Message(message), cx.now);
+        let load = match self.hand_out(Load::Message(message), handle, cx) {
+            Ok(()) => {
+                cx.memory.let_go(text.held);
+                return;
+            }
+            Err(load) => load,
+        };
+        let (id, since) = (self.next_wait(), cx.now);
         let writer =
             WaitingWriter { id, ticket: None, handle, caller: text.caller, since, held: text.held, load };
         self.writers.join(id, writer);
+        // He comes in now, or waits.
         self.room_made(cx);
-        if self.queue.is_empty() && !self.writers.is_empty() {
+        if !self.writers.is_empty() {
             self.wake_readers(cx);
         }
     }

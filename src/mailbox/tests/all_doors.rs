@@ -1,0 +1,525 @@
+//! Random operations through all doors at once. What must hold whatever the order: each call is answered once, nothing is
+//! lost, doubled, cut or mixed, nobody waits in vain, and no memory is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::super::{Message, Order};
+use super::*;
+
+const MEMORY: u64 = 3000;
+
+#[derive(Debug, Clone)]
+enum Step {
+    Open(Door, Mode),
+    Close(u8),
+    Read {
+        handle: u8,
+        size: usize,
+        nonblock: bool,
+    },
+    Write {
+        handle: u8,
+        text: Text,
+        nonblock: bool,
+    },
+    Settle(u8, u8),
+    Poll(u8),
+    Cancel(u8),
+    Limits(MailboxLimits),
+    Rules(Rules),
+    /// Other mailboxes take memory, or leave it.
+    Elsewhere(u64),
+    RemoveMessage(u8),
+    MoveOut(u8),
+    MoveIn {
+        anew: bool,
+    },
+    /// So much time passes.
+    Tick(u64),
+    Remove,
+}
+
+/// Pieces of so many bytes beyond what tells them apart, each with the end of a line behind it or not.
+type Text = Vec<(usize, bool)>;
+
+fn doors() -> impl Strategy<Value = (Door, Mode)> {
+    let tag = |n: u8| Door::Tag(Arc::from([n]));
+    let door = prop_oneof![
+        3 => Just(Door::Plain),
+        3 => Just(Door::Stream),
+        1 => Just(Door::Whole),
+        1 => Just(Door::Peek),
+        1 => prop_oneof![Just(1), Just(9)].prop_map(Door::Priority),
+        2 => (0..2_u8).prop_map(tag),
+        2 => (0..2_u32).prop_map(Door::From),
+        1 => Just(Door::Json),
+        3 => Just(Door::Lease),
+        3 => Just(Door::Rpc),
+        3 => Just(Door::Serve),
+    ];
+    (door, prop_oneof![Just(Mode::Receive), Just(Mode::Send), Just(Mode::Both), Just(Mode::Both)]).prop_map(
+        |(door, mode)| match door.ways() {
+            (true, true) => (door, mode),
+            (true, false) => (door, Mode::Receive),
+            _ => (door, Mode::Send),
+        },
+    )
+}
+
+fn rules() -> impl Strategy<Value = Rules> {
+    let none = crate::config::NO_LIMIT;
+    let full =
+        prop_oneof![4 => Just(WhenFull::Wait), 1 => Just(WhenFull::Fail), 1 => Just(WhenFull::DropOldest)];
+    let order = prop_oneof![Just(Order::Fifo), Just(Order::Priority)];
+    let some = move || prop_oneof![2 => Just(none), 1 => 1..40_u64];
+    let dead = prop_oneof![Just(None), Just(Some(crate::op::Ino(5)))];
+    (full, order, some(), prop_oneof![Just(none), 1..3_u64], some(), dead).prop_map(
+        |(full, order, ttl, max_deliver, lease_time, dead)| Rules {
+            full,
+            order,
+            ttl,
+            max_deliver,
+            lease_time,
+            wholesize: 40,
+            dead,
+        },
+    )
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let limits = (10..=30_u32, 1..=4_u64, 8..=60_u64);
+    let limits = limits.prop_map(|(msgsize, maxmsg, maxbytes)| MailboxLimits { msgsize, maxmsg, maxbytes });
+    let index = any::<u8>;
+    let text = prop::collection::vec((0..8_usize, any::<bool>()), 1..4);
+    let step = prop_oneof![
+        40 => doors().prop_map(|(door, mode)| Step::Open(door, mode)),
+        12 => index().prop_map(Step::Close),
+        100 => (index(), 0..40_usize, prop::bool::weighted(0.3))
+            .prop_map(|(handle, size, nonblock)| Step::Read { handle, size, nonblock }),
+        120 => (index(), text, prop::bool::weighted(0.3))
+            .prop_map(|(handle, text, nonblock)| Step::Write { handle, text, nonblock }),
+        40 => (index(), 0..3_u8).prop_map(|(handle, word)| Step::Settle(handle, word)),
+        30 => index().prop_map(Step::Poll),
+        20 => index().prop_map(Step::Cancel),
+        5 => limits.prop_map(Step::Limits),
+        8 => rules().prop_map(Step::Rules),
+        8 => (0..MEMORY).prop_map(Step::Elsewhere),
+        6 => index().prop_map(Step::RemoveMessage),
+        6 => index().prop_map(Step::MoveOut),
+        6 => any::<bool>().prop_map(|anew| Step::MoveIn { anew }),
+        15 => (0..30_u64).prop_map(Step::Tick),
+        1 => Just(Step::Remove),
+    ];
+    prop::collection::vec(step, 1..80)
+}
+
+struct Opened {
+    id: HandleId,
+    door: Door,
+    mode: Mode,
+    /// Where a descriptor that may seek stands.
+    offset: u64,
+    /// What was read and does not end a piece.
+    begun: Vec<u8>,
+    /// Pieces that are leased.
+    leased: Vec<u64>,
+}
+
+struct World {
+    mailbox: Mailbox,
+    memory: Memory,
+    fx: Effects,
+    now: u64,
+    calls: u64,
+    answered: BTreeMap<u64, Got>,
+    /// By call: its wait, its handle, and whether it reads.
+    waits: BTreeMap<u64, (WaitId, usize, bool)>,
+    handles: Vec<Option<Opened>>,
+    /// Numbers of pieces given out, and of those that a receiver has for good.
+    pieces: u64,
+    received: BTreeSet<u64>,
+    armed: BTreeMap<usize, Ready>,
+    woken: BTreeSet<usize>,
+    elsewhere: u64,
+    moving: Vec<Message>,
+    starving: bool,
+}
+
+impl World {
+    fn new() -> World {
+        World {
+            mailbox: Mailbox::new(MailboxLimits { msgsize: 30, maxmsg: 3, maxbytes: 60 }, Timestamp(1)),
+            memory: Memory::new(MEMORY),
+            fx: Effects::new(),
+            now: 1,
+            calls: 0,
+            answered: BTreeMap::new(),
+            waits: BTreeMap::new(),
+            handles: Vec::new(),
+            pieces: 0,
+            received: BTreeSet::new(),
+            armed: BTreeMap::new(),
+            woken: BTreeSet::new(),
+            elsewhere: 0,
+            moving: Vec::new(),
+            starving: false,
+        }
+    }
+
+    fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
+        let mut cx = Context { now: Timestamp(self.now), memory: &self.memory, fx: &mut self.fx };
+        let result = work(&mut self.mailbox, &mut cx);
+        let effects: Vec<Effect> = self.fx.drain().collect();
+        for effect in effects {
+            match effect {
+                Effect::Reply(ticket, reply) => self.note(ticket.unique, reply),
+                Effect::Wake(poll) => drop(self.woken.insert(poll.0 as usize)),
+                other => panic!("{other:?}"),
+            }
+        }
+        let dead = self.mailbox.take_outbox();
+        if !dead.is_empty() {
+            self.bury(dead);
+        }
+        self.starving |= self.mailbox.starves();
+        result
+    }
+
+    /// Every other time there is no mailbox for them.
+    fn bury(&mut self, dead: Vec<Message>) {
+        if self.now.is_multiple_of(2) {
+            self.call(|mailbox, cx| mailbox.drop_dead(dead, cx));
+        } else {
+            dead.iter().for_each(|message| self.memory.give_back(message.cost()));
+            self.call(Mailbox::room_made);
+        }
+    }
+
+    fn note(&mut self, call: u64, reply: Reply) {
+        let got = match reply {
+            Reply::Message(slice) => Got::Bytes(slice.as_bytes().to_vec()),
+            Reply::Data(bytes) => Got::Bytes(bytes),
+            Reply::Written(count) => Got::Written(count),
+            Reply::Failed(error) => Got::Failed(error),
+            other => panic!("{other:?}"),
+        };
+        let waited = self.waits.remove(&call);
+        if let (Got::Bytes(bytes), Some((_, handle, _))) = (&got, waited) {
+            self.arrived(handle, bytes);
+        }
+        assert_eq!(self.answered.insert(call, got), None, "{call} is answered twice");
+    }
+
+    /// Bytes came through a handle.
+    fn arrived(&mut self, handle: usize, bytes: &[u8]) {
+        let Some(open) = &mut self.handles[handle] else { return };
+        open.offset += bytes.len() as u64;
+        open.begun.extend_from_slice(bytes);
+        if open.door == Door::Json {
+            let Some(end) = open.begun.iter().rposition(|byte| *byte == b'\n') else { return };
+            let lines: Vec<u8> = open.begun.drain(..=end).collect();
+            let mut text = Vec::new();
+            for line in String::from_utf8(lines).unwrap().lines() {
+                let shown: serde_json::Value = serde_json::from_str(line).unwrap();
+                text.extend_from_slice(shown["body"].as_str().unwrap().as_bytes());
+            }
+            let (found, left) = pieces(&text);
+            assert_eq!(left, 0, "{}", String::from_utf8_lossy(&text));
+            self.receive_for_good(found);
+            return;
+        }
+        let (found, left) = pieces(&open.begun);
+        let keep = open.begun.len() - left;
+        open.begun.drain(..keep);
+        match open.door {
+            Door::Lease => open.leased.extend(found),
+            Door::Peek | Door::Serve | Door::Rpc => {}
+            _ => self.receive_for_good(found),
+        }
+    }
+
+    fn receive_for_good(&mut self, found: Vec<u64>) {
+        for piece in found {
+            assert!(self.received.insert(piece), "piece {piece} is received twice");
+        }
+    }
+
+    /// A handle that is open, if one is.
+    fn pick(&self, choice: u8) -> Option<usize> {
+        let open: Vec<usize> = (0..self.handles.len()).filter(|at| self.handles[*at].is_some()).collect();
+        (!open.is_empty()).then(|| open[usize::from(choice) % open.len()])
+    }
+
+    fn perform(&mut self, step: &Step) {
+        self.now += 1;
+        match step {
+            Step::Open(door, mode) => {
+                let id = self.call(|mailbox, _| mailbox.open(door.clone(), *mode).0);
+                let (door, mode) = (door.clone(), *mode);
+                let opened = Opened { id, door, mode, offset: 0, begun: Vec::new(), leased: Vec::new() };
+                self.handles.push(Some(opened));
+            }
+            Step::Close(choice) => {
+                let Some(handle) = self.pick(*choice) else { return };
+                // The kernel closes nothing through which a call waits.
+                if self.waits.values().all(|(_, waits, _)| *waits != handle) {
+                    self.close(handle);
+                }
+            }
+            Step::Read { handle, size, nonblock } => self.read(*handle, *size, *nonblock),
+            Step::Write { handle, text, nonblock } => {
+                let Some(handle) = self.pick(*handle) else { return };
+                let mut body = String::new();
+                for (length, ends) in text {
+                    self.pieces += 1;
+                    body += &piece(self.pieces, *length);
+                    body += if *ends { "\n" } else { "" };
+                }
+                self.write(handle, &body, *nonblock);
+            }
+            Step::Settle(choice, word) => self.settle(*choice, *word),
+            Step::Poll(choice) => {
+                let Some(handle) = self.pick(*choice) else { return };
+                let id = self.handles[handle].as_ref().unwrap().id;
+                let told = self.mailbox.poll(id, Some(PollHandle(handle as u64)), &self.memory);
+                self.armed.insert(handle, told);
+                self.starving |= self.mailbox.starves();
+            }
+            Step::Cancel(choice) => {
+                let waits: Vec<WaitId> = self.waits.values().map(|(id, ..)| *id).collect();
+                if waits.is_empty() {
+                    return;
+                }
+                let id = waits[usize::from(*choice) % waits.len()];
+                assert!(self.call(|mailbox, cx| mailbox.cancel(id, Error::Interrupted, cx)));
+            }
+            Step::Limits(limits) => self.call(|mailbox, cx| mailbox.set_limits(*limits, cx)),
+            Step::Rules(rules) => self.call(|mailbox, cx| mailbox.set_rules(*rules, cx)),
+            Step::Elsewhere(cost) => self.others_take(*cost),
+            Step::RemoveMessage(choice) => {
+                let Some(id) = self.waiting_message(*choice) else { return };
+                assert_eq!(self.call(|mailbox, cx| mailbox.remove_message(id, cx)), Ok(()));
+            }
+            Step::MoveOut(choice) => {
+                let Some(id) = self.waiting_message(*choice) else { return };
+                let message = self.call(|mailbox, cx| mailbox.take_out(id, cx)).unwrap();
+                assert_eq!(message.id, id);
+                self.moving.push(message);
+            }
+            Step::MoveIn { anew } => {
+                let Some(message) = self.moving.pop() else { return };
+                self.call(|mailbox, cx| mailbox.put_in(message, *anew, cx));
+            }
+            Step::Tick(time) => {
+                self.now += time;
+                self.call(Mailbox::tick);
+                assert!(self.mailbox.next_deadline().is_none_or(|next| next > Timestamp(self.now)));
+            }
+            Step::Remove => {
+                self.call(Mailbox::remove);
+            }
+        }
+    }
+
+    fn waiting_message(&self, choice: u8) -> Option<u64> {
+        let list = self.mailbox.list(0, 100);
+        assert_eq!(list.len() as u64, self.mailbox.counts().depth);
+        (!list.is_empty()).then(|| list[usize::from(choice) % list.len()].1)
+    }
+
+    fn read(&mut self, choice: u8, size: usize, nonblock: bool) {
+        let Some(handle) = self.pick(choice) else { return };
+        let open = self.handles[handle].as_ref().unwrap();
+        let seekable = open.mode == Mode::Receive
+            && matches!(open.door, Door::Plain | Door::Peek | Door::Tag(_) | Door::From(_));
+        if seekable && self.waits.values().any(|(_, waits, reads)| *waits == handle && *reads) {
+            return;
+        }
+        self.calls += 1;
+        let offset = if seekable { open.offset } else { 0 };
+        let (call, id) = (self.calls, open.id);
+        let call = Receive { ticket: ticket(call), handle: id, offset, size, nonblock, caller: caller(call) };
+        if let Some(wait) = self.call(|mailbox, cx| mailbox.receive(call, cx)) {
+            self.waits.insert(self.calls, (wait, handle, true));
+        } else if let Got::Bytes(bytes) = self.answered[&self.calls].clone() {
+            self.arrived(handle, &bytes);
+        }
+        self.told_by_itself(handle, self.calls);
+    }
+
+    fn write(&mut self, handle: usize, body: &str, nonblock: bool) -> u64 {
+        self.calls += 1;
+        let unique = self.calls;
+        let (handle_id, uid) = (self.handles[handle].as_ref().unwrap().id, (unique % 2) as u32);
+        let caller = Caller { uid, ..caller(unique) };
+        let (ticket, body) = (ticket(unique), body.as_bytes());
+        let call = Send { ticket, handle: handle_id, body, continues: false, nonblock, caller };
+        if let Some(wait) = self.call(|mailbox, cx| mailbox.send(call, cx)) {
+            self.waits.insert(unique, (wait, handle, false));
+        }
+        // What it had in hand is settled by this.
+        let goes_on = match self.answered.get(&unique) {
+            Some(Got::Failed(error)) => matches!(error, Error::Cancelled | Error::Removed),
+            _ => true,
+        };
+        let open = self.handles[handle].as_mut().unwrap();
+        if goes_on && matches!(open.door, Door::Rpc | Door::Serve) {
+            open.begun.clear();
+        }
+        self.told_by_itself(handle, unique);
+        unique
+    }
+
+    fn settle(&mut self, choice: u8, word: u8) {
+        let Some(handle) = self.pick(choice) else { return };
+        let open = self.handles[handle].as_mut().unwrap();
+        if open.door != Door::Lease || !open.mode.writes() {
+            return;
+        }
+        let leased = std::mem::take(&mut open.leased);
+        open.begun.clear();
+        let word = ["ack\n", "nack", "dead"][usize::from(word)];
+        // What it leased comes back within the call, and may be leased again through the same handle in it.
+        let call = self.write(handle, word, false);
+        if word == "ack\n" && self.answered[&call] == Got::Written(4) {
+            self.receive_for_good(leased);
+        }
+    }
+
+    /// Who makes something ready himself needs not be woken, and wants to be once he was told that it is not.
+    fn told_by_itself(&mut self, handle: usize, call: u64) {
+        let open = self.handles[handle].as_ref().unwrap();
+        let ready = self.mailbox.poll(open.id, None, &self.memory);
+        let denied = self.answered.get(&call) == Some(&Got::Failed(Error::WouldWait));
+        if let Some(told) = self.armed.get_mut(&handle) {
+            told.readable |= ready.readable;
+            told.writable |= ready.writable;
+            if denied {
+                *told = ready;
+            }
+        }
+    }
+
+    fn close(&mut self, handle: usize) {
+        let open = self.handles[handle].take().unwrap();
+        self.armed.remove(&handle);
+        self.call(|mailbox, cx| mailbox.close(open.id, cx));
+    }
+
+    fn others_take(&mut self, cost: u64) {
+        self.memory.give_back(self.elsewhere);
+        self.elsewhere = if self.memory.take(cost) { cost } else { 0 };
+        if std::mem::take(&mut self.starving) {
+            self.call(Mailbox::room_made);
+        }
+    }
+
+    fn check(&mut self) {
+        let counts = self.mailbox.counts();
+        let waits = |reads| self.waits.values().filter(|wait| wait.2 == reads).count() as u64;
+        assert_eq!(counts.waiting_readers, waits(true));
+        assert!(counts.waiting_writers >= waits(false), "and those who have closed");
+        if !self.mailbox.is_removed() {
+            let gone = counts.received + counts.expired + counts.dropped + counts.dead + counts.removed;
+            let here = counts.depth + counts.leased;
+            assert_eq!(counts.sent + counts.moved_in, here + gone + counts.moved_out, "{counts:?}");
+        }
+        for (_, handle, reads) in self.waits.values() {
+            let open = self.handles[*handle].as_ref().unwrap();
+            let ready = self.mailbox.poll(open.id, None, &self.memory);
+            assert!(!reads || !ready.readable, "a reader waits in vain: {:?} {:?}", open.door, self.mailbox);
+        }
+        let in_vain = self.mailbox.starves() && self.mailbox.could_feed(&self.memory);
+        assert!(counts.waiting_writers == 0 || !in_vain, "a writer waits in vain: {:?}", self.mailbox);
+        for woken in std::mem::take(&mut self.woken) {
+            self.armed.remove(&woken);
+        }
+        for (handle, told) in &self.armed {
+            let open = self.handles[*handle].as_ref().unwrap();
+            let ready = self.mailbox.poll(open.id, None, &self.memory);
+            let news = (ready.readable && !told.readable)
+                || (ready.writable && !told.writable)
+                || (ready.hangup && !told.hangup);
+            assert!(!news, "{:?} polls and was not woken: {told:?}, now {ready:?}", open.door);
+        }
+    }
+
+    fn finish(mut self) {
+        self.armed.clear();
+        self.call(|mailbox, cx| mailbox.end_waits(Error::Ending, cx));
+        for handle in 0..self.handles.len() {
+            if self.handles[handle].is_some() {
+                self.close(handle);
+            }
+            self.check();
+        }
+        self.others_take(0);
+        while let Some(message) = self.moving.pop() {
+            self.memory.give_back(message.cost());
+        }
+        assert_eq!(self.answered.len() as u64, self.calls, "every call is answered: {:?}", self.waits);
+        self.call(|mailbox, cx| mailbox.set_rules(Rules::default(), cx));
+        self.call(|mailbox, cx| {
+            mailbox.set_limits(MailboxLimits { msgsize: 100, maxmsg: 1000, maxbytes: 10_000 }, cx);
+        });
+        let counts = self.mailbox.counts();
+        assert_eq!((counts.leased, counts.serving, counts.requests, counts.waiting_writers), (0, 0, 0, 0));
+        if !self.mailbox.is_removed() {
+            self.perform(&Step::Open(Door::Stream, Mode::Receive));
+            let last = (self.handles.iter().filter(|handle| handle.is_some()).count() - 1) as u8;
+            while self.mailbox.counts().depth > 0 {
+                self.read(last, 50, true);
+                self.check();
+            }
+            let remove = self.call(Mailbox::remove);
+            assert_eq!(remove, 0);
+        }
+        assert_eq!(self.memory.used(), 0, "queued");
+        assert!(self.memory.hold(MEMORY), "held for writers");
+    }
+}
+
+/// Tells its number, and whether it is whole.
+fn piece(number: u64, length: usize) -> String {
+    format!("<{number}{}>", "abcdefgh".get(..length).unwrap())
+}
+
+/// The pieces that bytes begin with, whole and in one another's order, and how many bytes follow of one that has begun.
+fn pieces(bytes: &[u8]) -> (Vec<u64>, usize) {
+    let mut found = Vec::new();
+    let mut rest = bytes;
+    loop {
+        if let [b'\n', after @ ..] = rest {
+            rest = after;
+            continue;
+        }
+        let Some(end) = rest.iter().position(|byte| *byte == b'>') else { break };
+        let text = std::str::from_utf8(&rest[..=end]).unwrap();
+        let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>'));
+        let inner = inner.unwrap_or_else(|| panic!("cut or mixed: {text}"));
+        let digits = inner.bytes().take_while(u8::is_ascii_digit).count();
+        let number: u64 = inner[..digits].parse().unwrap();
+        assert_eq!(text, piece(number, inner.len() - digits));
+        found.push(number);
+        rest = &rest[end + 1..];
+    }
+    assert!(rest.is_empty() || rest[0] == b'<', "{}", String::from_utf8_lossy(rest));
+    (found, rest.len())
+}
+
+proptest! {
+    #![proptest_config(config(3000))]
+
+    #[test]
+    fn whatever_happens_through_all_doors_nothing_is_lost_and_nobody_waits_in_vain(steps in steps()) {
+        let mut world = World::new();
+        for step in &steps {
+            world.perform(step);
+            world.check();
+        }
+        world.finish();
+    }
+}
