@@ -9,7 +9,7 @@
 //!                                                      the mailbox for the dead, or dropped
 //! ```
 
-use super::message::Message;
+use super::message::{Extra, Message};
 use super::{Context, Error, Hand, HandleId, Mailbox, Reply, Send, WaitId, open_mut};
 use crate::config::NO_LIMIT;
 use crate::op::Timestamp;
@@ -77,6 +77,8 @@ impl Mailbox {
             cx.memory.give_back(message.cost());
         } else if u64::from(message.deliveries()) >= self.rules.max_deliver {
             self.give_up(message, cx);
+        } else if message.expires().is_some_and(|expires| expires <= cx.now) {
+            self.expire(message, cx);
         } else {
             self.tally.redelivered += 1;
             self.come_back(message, cx);
@@ -146,12 +148,28 @@ impl Mailbox {
     /// Messages whose time is over go.
     pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) {
         while let Some(message) = self.queue.pop_expired(cx.now) {
-            self.tally.expired += 1;
-            if self.rules.dead.is_some() {
-                self.outbox.push(message);
-            } else {
-                cx.memory.give_back(message.cost());
-            }
+            self.expire(message, cx);
+        }
+    }
+
+    /// A message's time is over.
+    fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
+        self.tally.expired += 1;
+        if self.rules.dead.is_some() {
+            self.outbox.push(message);
+        } else {
+            cx.memory.give_back(message.cost());
+        }
+    }
+
+    /// A message's time begins. Its cost is another one afterwards.
+    pub(super) fn start_time(&self, message: &mut Message, now: Timestamp) {
+        let expires = deadline(self.rules.ttl, now);
+        if expires != message.expires() {
+            message.extra_mut().expires = expires;
+        }
+        if message.extra.as_deref() == Some(&Extra::default()) {
+            message.extra = None;
         }
     }
 }

@@ -252,7 +252,9 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) -> Result<(), Load> {
         match load {
-            Load::Message(message) => {
+            Load::Message(mut message) => {
+                // Its sender's wait is none of the time it has to be received.
+                self.start_time(&mut message, cx.now);
                 if !self.readers.wants(&message) && !self.try_room(&message, cx) {
                     return Err(Load::Message(message));
                 }
