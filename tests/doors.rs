@@ -18,8 +18,12 @@ mod input;
 mod leases;
 #[path = "doors/lines.rs"]
 mod lines;
+#[path = "doors/memory.rs"]
+mod memory;
 #[path = "doors/messages.rs"]
 mod messages;
+#[path = "doors/races.rs"]
+mod races;
 #[path = "doors/rights.rs"]
 mod rights;
 #[path = "doors/rpc.rs"]

@@ -17,11 +17,13 @@ pub(super) struct Text {
     held: u64,
     /// It became too long. Nothing more is taken, and nothing is sent, because it would be a part.
     refused: bool,
+    /// There was no memory for the last write. Unless a later one succeeds, what there is would be a part, too.
+    cut_off: bool,
 }
 
 impl Text {
     fn new(caller: Caller) -> Text {
-        Text { bytes: Vec::new(), caller, held: 0, refused: false }
+        Text { bytes: Vec::new(), caller, held: 0, refused: false, cut_off: false }
     }
 }
 
@@ -203,7 +205,7 @@ impl Mailbox {
         let Some(held) = lines.tail.filter(|held| *held > 0) else { return };
         let bytes = lines.data.get(lines.end..).unwrap_or_default().to_vec();
         open_mut(&mut self.handles, handle, |open| {
-            let text = Text { bytes, caller: lines.caller, held, refused: false };
+            let text = Text { bytes, held, ..Text::new(lines.caller) };
             open.hand = Hand::Text(Box::new(text));
         });
     }
@@ -268,8 +270,10 @@ impl Mailbox {
         } else if cx.memory.hold(cost) {
             text.held += cost;
             text.bytes.extend_from_slice(call.body);
+            text.cut_off = false;
             Ok(())
         } else {
+            text.cut_off = true;
             Err(Error::NoMemory)
         };
         open.hand = Hand::Text(text);
@@ -289,7 +293,7 @@ impl Mailbox {
 
     /// The last close: what was written is sent. Where there is no room, it waits like a writer, whom nobody waits for.
     pub(super) fn finish(&mut self, text: Text, handle: HandleId, cx: &mut Context<'_>) {
-        if text.bytes.is_empty() || self.removed {
+        if text.bytes.is_empty() || text.cut_off || self.removed {
             cx.memory.let_go(text.held);
             return;
         }

@@ -177,3 +177,23 @@ fn a_line_that_is_too_long_ends_a_write_before_it() {
     let refused = run("seq 1000000 1000001 > \"$1\" || echo refused", side(&mount, "box", "stream"));
     assert_eq!(refused, "refused\n");
 }
+
+#[test]
+fn json_of_a_message_longer_than_any_buffer_is_one_line() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let body = crate::tools::noise(1_044_480, 4);
+    send(&path, &body);
+    send(&path, b"next");
+    let file = open(&side(&mount, "box", "json"), READ | NOWAIT);
+    let mut all = Vec::new();
+    while let Ok(part) = read(&file, 300_000) {
+        all.extend(part);
+    }
+    let text = String::from_utf8(all).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2);
+    let (_, encoded) = lines[0].split_once("\"body_base64\":\"").unwrap();
+    assert_eq!(encoded.len(), 1_044_480 / 3 * 4 + 2, "with a quote and a brace behind it");
+    assert!(lines[1].ends_with("\"body\":\"next\"}"));
+}
