@@ -191,3 +191,67 @@ fn texts_that_the_kernel_hands_over_in_pieces_are_whole() {
     mount.wait_for_figure("box", "depth", 1);
     assert!(fs::read(&path).unwrap() == long);
 }
+
+/// Does whatever comes to its mind at the doors of the mailbox in `argv[1]`, whose folder in `control/` is `argv[2]`.
+const ANYBODY: &str = r"
+import os, random, sys
+plain, side = sys.argv[1], sys.argv[2]
+readers, writers = ['peek', 'json', 'from/0'], ['whole', 'priority/3']
+both = ['stream', 'lease', 'rpc', 'serve', 'tag/a', 'tag/b']
+while True:
+    door = random.choice(readers + writers + both + ['', 'messages'])
+    try:
+        if door == 'messages':
+            os.unlink(side + '/messages/' + random.choice(os.listdir(side + '/messages') or ['none']))
+            continue
+        flags = os.O_RDONLY if door in readers else os.O_WRONLY if door in writers else os.O_RDWR
+        fd = os.open(side + '/' + door if door else plain, flags)
+    except OSError:
+        continue
+    try:
+        for _ in range(3):
+            if random.random() < 0.5: os.write(fd, random.choice([b'ack', b'nack', b'line\nline\nhalf', b'x' * 1000]))
+            else: os.read(fd, random.choice([1, 100, 5000]))
+    except OSError: pass
+    os.close(fd)
+";
+
+#[test]
+fn whoever_is_killed_at_whatever_door_leaves_nothing_behind() {
+    let Some(mount) = common::mount() else { return };
+    if !common::have("python3") {
+        return;
+    }
+    let path = mount.make_mailbox("box", &[("maxmsg", "3")]);
+    let start = || {
+        let mut command = std::process::Command::new("python3");
+        command.args(["-I", "-c", ANYBODY]).arg(&path).arg(mount.path("control/mailboxes/box"));
+        command.stdin(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let mut crowd: Vec<_> = (0..6).map(|_| start()).collect();
+    for round in 0..60 {
+        let victim = round % crowd.len();
+        // Wherever it is once it runs: all may wait for each other, so that nothing else is sure to happen.
+        common::wait_for("the victim to run", || {
+            let maps = fs::read_to_string(format!("/proc/{}/wchan", crowd[victim].id())).unwrap_or_default();
+            maps.starts_with("request_wait_answer") || maps.starts_with("fuse")
+        });
+        crowd[victim].kill().unwrap();
+        common::reap(&mut crowd[victim]);
+        crowd[victim] = start();
+    }
+    for mut one in crowd {
+        one.kill().unwrap();
+        common::reap(&mut one);
+    }
+    for key in ["waiting_readers", "leased", "requests", "serving"] {
+        mount.wait_for_figure("box", key, 0);
+    }
+    // What the dead had written may wait for room still: it comes in as room is made.
+    let reader = open(&path, BOTH | NOWAIT);
+    while read(&reader, 5000).is_ok() {}
+    let [sent, received, removed] = ["sent", "received", "removed"].map(|key| figure(&mount, "box", key));
+    assert_eq!(sent, received + removed);
+    assert_eq!(figure(&mount, "box", "waiting_writers"), 0);
+    assert_eq!(mount.figure("status", "memory_used"), 0);
+}
