@@ -9,7 +9,7 @@
 //!                                                      the mailbox for the dead, or dropped
 //! ```
 
-use super::message::Message;
+use super::message::{Extra, Message};
 use super::{Context, Error, Hand, HandleId, Mailbox, Reply, Send, WaitId, open_mut};
 use crate::config::NO_LIMIT;
 use crate::op::Timestamp;
@@ -169,12 +169,24 @@ impl Mailbox {
         }
     }
 
+    /// A message's time is over.
     fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
         self.tally.expired += 1;
         if self.rules.dead.is_some() {
             self.outbox.push(message);
         } else {
             cx.memory.give_back(message.cost());
+        }
+    }
+
+    /// A message's time begins. Its cost is another one afterwards.
+    pub(super) fn start_time(&self, message: &mut Message, now: Timestamp) {
+        let expires = deadline(self.rules.ttl, now);
+        if expires != message.expires() {
+            message.extra_mut().expires = expires;
+        }
+        if message.extra.as_deref() == Some(&Extra::default()) {
+            message.extra = None;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Single messages, by their number: looked at, removed, moved to another mailbox.
 
-use super::message::{Extra, Message};
+use super::message::Message;
 use super::{Context, Error, Mailbox};
 
 impl Mailbox {
@@ -55,11 +55,7 @@ impl Mailbox {
         if anew {
             message.extra_mut().deliveries = 0;
         }
-        let expires = super::lease::deadline(self.rules.ttl, cx.now);
-        message.extra_mut().expires = expires;
-        if message.extra.as_deref() == Some(&Extra::default()) {
-            message.extra = None;
-        }
+        self.start_time(&mut message, cx.now);
         self.tally.moved_in += 1;
         self.show_to_peekers(&message, cx);
         if let Some(reader) = self.readers.serve_for(&message) {

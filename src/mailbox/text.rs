@@ -17,11 +17,13 @@ pub(super) struct Text {
     held: u64,
     /// It became too long. Nothing more is taken, and nothing is sent, because it would be a part.
     refused: bool,
+    /// There was no memory for the last write. Unless a later one succeeds, what there is would be a part, too.
+    cut_off: bool,
 }
 
 impl Text {
     fn new(caller: Caller) -> Text {
-        Text { bytes: Vec::new(), caller, held: 0, refused: false }
+        Text { bytes: Vec::new(), caller, held: 0, refused: false, cut_off: false }
     }
 }
 
@@ -206,7 +208,7 @@ impl Mailbox {
         }
         if let Some(held) = lines.tail.filter(|held| *held > 0) {
             let bytes = lines.data.get(lines.end..).unwrap_or_default().to_vec();
-            self.keep_text(Text { bytes, caller: lines.caller, held, refused: false }, handle, cx);
+            self.keep_text(Text { bytes, held, ..Text::new(lines.caller) }, handle, cx);
         }
     }
 
@@ -220,6 +222,7 @@ impl Mailbox {
         if let Hand::Text(later) = std::mem::take(&mut open.hand) {
             text.held += later.held;
             text.refused |= later.refused;
+            text.cut_off |= later.cut_off;
             text.bytes.extend_from_slice(&later.bytes);
         }
         if text.refused || text.bytes.len() as u64 > longest {
@@ -284,8 +287,10 @@ impl Mailbox {
         } else if cx.memory.hold(cost) {
             text.held += cost;
             text.bytes.extend_from_slice(call.body);
+            text.cut_off = false;
             Ok(())
         } else {
+            text.cut_off = true;
             Err(Error::NoMemory)
         };
         open.hand = Hand::Text(text);
@@ -305,7 +310,7 @@ impl Mailbox {
 
     /// The last close: what was written is sent. Where there is no room, it waits like a writer, whom nobody waits for.
     pub(super) fn finish(&mut self, text: Text, handle: HandleId, cx: &mut Context<'_>) {
-        if text.bytes.is_empty() || self.removed {
+        if text.bytes.is_empty() || text.cut_off || self.removed {
             cx.memory.let_go(text.held);
             return;
         }

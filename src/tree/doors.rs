@@ -133,9 +133,9 @@ impl Tree {
     ) -> Result<Reply, Error> {
         let (source, target) = (self.messages_of(from.0)?, self.messages_of(to.0)?);
         let id = number(from.1).ok_or(Error::NotFound)?;
-        // Its number is its name.
+        // Its number is its name. Not `Invalid`, of which mv(1) says that a folder would move into itself.
         if from.1 != to.1 {
-            return Err(Error::Invalid);
+            return Err(Error::NotPermitted);
         }
         if source.ino == target.ino {
             return Ok(Reply::Done);

@@ -1,0 +1,257 @@
+//! `config/`: what it takes and refuses, and that those who wait feel it at once.
+
+use std::fs;
+
+use rustix::io::Errno;
+
+use crate::common::{self, Mount};
+use crate::tools::{
+    NOWAIT, READ, WRITE, aside, finish, open, read, receive_text, run, send, set, try_receive, try_send,
+};
+use crate::ways::side;
+
+fn get(mount: &Mount, key: &str) -> String {
+    fs::read_to_string(side(mount, "box", &format!("config/{key}"))).unwrap()
+}
+
+fn error(mount: &Mount) -> String {
+    fs::read_to_string(side(mount, "box", "error")).unwrap()
+}
+
+fn try_set(mount: &Mount, key: &str, value: &[u8]) -> Result<usize, Errno> {
+    rustix::io::write(open(&side(mount, "box", &format!("config/{key}")), WRITE), value)
+}
+
+#[test]
+fn values_read_back_in_one_form() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("box", &[]);
+    mount.make_mailbox("grave", &[]);
+    fs::create_dir(mount.mailbox("folder")).unwrap();
+    mount.make_mailbox("folder/grave", &[]);
+    for (key, first) in [
+        ("msgsize", "1044480\n"),
+        ("maxmsg", "10000\n"),
+        ("maxbytes", "67108864\n"),
+        ("full", "wait\n"),
+        ("order", "priority\n"),
+        ("ttl", "max\n"),
+        ("lease_time", "max\n"),
+        ("max_deliver", "max\n"),
+        ("dead", ""),
+    ] {
+        assert_eq!(get(&mount, key), first, "{key}");
+    }
+    for (key, value, shown) in [
+        ("msgsize", "64K\n", "65536\n"),
+        ("msgsize", "1", "1\n"),
+        ("msgsize", "1044480\n", "1044480\n"),
+        ("maxmsg", " 5 \n", "5\n"),
+        ("maxmsg", "1K", "1024\n"),
+        ("maxmsg", "max\n", "max\n"),
+        ("maxbytes", "2M\n", "2097152\n"),
+        ("maxbytes", "max", "max\n"),
+        ("wholesize", "5M\n", "5242880\n"),
+        ("full", "fail\n", "fail\n"),
+        ("full", "drop-oldest", "drop-oldest\n"),
+        ("order", "fifo", "fifo\n"),
+        ("ttl", "90s\n", "1m 30s\n"),
+        ("ttl", "10", "10s\n"),
+        ("ttl", "1ms", "1ms\n"),
+        ("lease_time", "1h 30m\n", "1h 30m\n"),
+        ("lease_time", "max\n", "max\n"),
+        ("max_deliver", "3\n", "3\n"),
+        ("max_deliver", "max\n", "max\n"),
+        ("dead", "grave\n", "grave\n"),
+        ("dead", "folder/grave\n", "folder/grave\n"),
+        ("dead", "\n", ""),
+    ] {
+        assert_eq!(try_set(&mount, key, value.as_bytes()), Ok(value.len()), "{key} {value}");
+        assert_eq!(get(&mount, key), shown, "{key} {value}");
+        assert_eq!(error(&mount), "");
+        // What it shows it takes.
+        if !shown.is_empty() {
+            assert_eq!(try_set(&mount, key, shown.as_bytes()), Ok(shown.len()), "{key} {shown}");
+        }
+        assert_eq!(get(&mount, key), shown, "{key}");
+    }
+}
+
+#[test]
+fn a_refused_value_changes_nothing_and_error_says_why() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("box", &[]);
+    fs::create_dir(mount.mailbox("folder")).unwrap();
+    fs::File::create(mount.segment("segment")).unwrap();
+    let (invalid, range) = (Errno::INVAL, Errno::RANGE);
+    for (key, value, errno, says) in [
+        ("msgsize", &b"0\n"[..], range, "1 to 1044480 bytes"),
+        ("msgsize", b"2M\n", range, "2097152 is out of range"),
+        ("msgsize", b"max\n", invalid, "'max' is no number of bytes"),
+        ("msgsize", b"ten\n", invalid, "'ten' is no number of bytes"),
+        ("msgsize", b"\n", invalid, "'' is no number"),
+        ("msgsize", b"5 6\n", invalid, "'5 6' is no number"),
+        ("msgsize", b"\xff\xfe\n", invalid, "is no number"),
+        ("maxmsg", b"0", range, "1 or more messages, or max"),
+        ("maxmsg", b"-1", invalid, "'-1' is no number of messages"),
+        ("maxmsg", b"1.5", invalid, "'1.5' is no number of messages"),
+        ("maxbytes", b"0", range, "1 or more bytes, or max"),
+        ("wholesize", b"0", range, "wholesize: 0 is out of range"),
+        ("wholesize", b"1T", range, "wholesize: 1099511627776 is out of range"),
+        ("full", b"never", invalid, "full: 'never' is none of wait, fail, drop-oldest"),
+        ("order", b"lifo", invalid, "order: 'lifo' is none of priority, fifo"),
+        ("ttl", b"0", range, "1ms to 10years, or max"),
+        ("ttl", b"20years", range, "1ms to 10years, or max"),
+        ("ttl", b"soon", invalid, "ttl: 'soon' is no length of time"),
+        ("ttl", b"-5s", invalid, "ttl: '-5s' is no length of time"),
+        ("lease_time", b"0s", range, "lease_time: 0s is out of range"),
+        ("max_deliver", b"0", range, "max_deliver: 0 is out of range"),
+        ("max_deliver", b"4294967296", range, "1 to 4294967295 deliveries, or max"),
+        ("dead", b"nobody", invalid, "dead: there is no mailbox 'nobody'"),
+        ("dead", b"folder", invalid, "dead: there is no mailbox 'folder'"),
+        ("dead", b"folder/nobody", invalid, "dead: there is no mailbox 'folder/nobody'"),
+        ("dead", b"segment", invalid, "dead: there is no mailbox 'segment'"),
+        ("dead", b"../segments/segment", invalid, "dead: there is no mailbox"),
+        ("dead", b"box", invalid, "dead: a mailbox cannot be its own"),
+    ] {
+        let before = get(&mount, key);
+        assert_eq!(try_set(&mount, key, value), Err(errno), "{key} {value:?}");
+        assert!(error(&mount).contains(says), "{key} {value:?}: {}", error(&mount));
+        assert!(error(&mount).starts_with(key) && error(&mount).lines().count() == 1, "{}", error(&mount));
+        assert_eq!(get(&mount, key), before, "{key}");
+    }
+    set(&mount, "box", "maxmsg", "7");
+    assert_eq!(error(&mount), "", "the next good one clears it");
+    // As a shell tells it.
+    let failed = run("echo 0 > \"$1\" || echo refused", side(&mount, "box", "config/maxmsg"));
+    assert_eq!(failed, "refused\n");
+    assert_eq!(error(&mount), "maxmsg: 0 is out of range: 1 or more messages, or max\n");
+}
+
+#[test]
+fn a_long_value_is_refused_and_shown_in_part() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("box", &[]);
+    for key in ["maxmsg", "full", "ttl", "dead"] {
+        for value in [vec![b'x'; 100_000], vec![0; 5000], vec![0xf0; 300_000]] {
+            assert_eq!(try_set(&mount, key, &value), Err(Errno::INVAL), "{key}");
+            assert!((10..2000).contains(&error(&mount).len()), "{key}: {}", error(&mount).len());
+        }
+    }
+}
+
+#[test]
+fn more_room_lets_waiting_writers_in_at_once() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
+    send(&path, b"0");
+    let writers: Vec<_> = (1..=5)
+        .map(|n| {
+            let writer = open(&path, WRITE);
+            let writer = aside(move || rustix::io::write(&writer, n.to_string().as_bytes()));
+            mount.wait_for_figure("box", "waiting_writers", n);
+            writer
+        })
+        .collect();
+    set(&mount, "box", "maxmsg", "3");
+    mount.wait_for_figure("box", "waiting_writers", 3);
+    set(&mount, "box", "maxmsg", "2");
+    assert_eq!(mount.figure("mailboxes/box/status", "depth"), 3, "lowering it loses nothing");
+    set(&mount, "box", "maxmsg", "max");
+    for writer in writers {
+        assert_eq!(finish("a writer", writer), Ok(1));
+    }
+    assert_eq!(["0", "1", "2", "3", "4", "5"], [(); 6].map(|()| receive_text(&path)));
+    set(&mount, "box", "maxbytes", "10");
+    send(&path, b"12345678");
+    let writer = open(&path, WRITE);
+    let writer = aside(move || rustix::io::write(&writer, b"abc"));
+    mount.wait_for_figure("box", "waiting_writers", 1);
+    set(&mount, "box", "maxbytes", "11");
+    assert_eq!(finish("a writer", writer), Ok(3));
+}
+
+#[test]
+fn another_way_of_being_full_ends_the_wait_or_makes_room() {
+    let Some(mount) = common::mount() else { return };
+    for (how, result) in [("fail", Err(Errno::NOSPC)), ("drop-oldest", Ok(3))] {
+        let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
+        send(&path, b"old");
+        let writer = open(&path, WRITE);
+        let writer = aside(move || rustix::io::write(&writer, b"new"));
+        mount.wait_for_figure("box", "waiting_writers", 1);
+        set(&mount, "box", "full", how);
+        assert_eq!(finish(how, writer), result);
+        assert_eq!(receive_text(&path), if result.is_ok() { "new" } else { "old" });
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn sizes_hold_for_the_next_message() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    send(&path, b"12345678");
+    set(&mount, "box", "msgsize", "4");
+    assert_eq!(try_send(&path, b"12345"), Err(Errno::MSGSIZE));
+    assert_eq!(receive_text(&path), "12345678", "what waited is not cut");
+    assert_eq!(try_send(&path, b"1234"), Ok(4));
+    assert_eq!(fs::metadata(&path).unwrap().len(), 4);
+    set(&mount, "box", "wholesize", "10");
+    let whole = open(&side(&mount, "box", "whole"), WRITE);
+    assert_eq!(rustix::io::write(&whole, b"1234567890"), Ok(10), "longer than msgsize");
+    assert_eq!(rustix::io::write(&whole, b"1"), Err(Errno::MSGSIZE));
+    assert_eq!(rustix::io::write(&whole, b"1"), Err(Errno::MSGSIZE), "and all of it is refused");
+    drop(whole);
+    assert_eq!(receive_text(&path), "1234");
+    assert_eq!(try_receive(&path), Err(Errno::AGAIN), "no part of it was sent");
+    set(&mount, "box", "wholesize", "3M");
+    let long = crate::tools::noise(3 << 20, 5);
+    let whole = open(&side(&mount, "box", "whole"), WRITE);
+    for part in long.chunks(100_000) {
+        assert_eq!(rustix::io::write(&whole, part), Ok(part.len()));
+    }
+    drop(whole);
+    mount.wait_for_figure("box", "depth", 1);
+    assert!(fs::read(&path).unwrap() == long, "and is received whole, in as many reads as it takes");
+}
+
+#[test]
+fn settings_move_with_the_mailbox_and_so_does_the_one_for_the_dead() {
+    let Some(mount) = common::mount() else { return };
+    let path =
+        mount.make_mailbox("old", &[("maxmsg", "7"), ("ttl", "1h"), ("full", "fail"), ("max_deliver", "1")]);
+    mount.make_mailbox("grave", &[]);
+    set(&mount, "old", "dead", "grave");
+    fs::create_dir(mount.mailbox("folder")).unwrap();
+    fs::rename(&path, mount.mailbox("box")).unwrap();
+    fs::rename(mount.mailbox("grave"), mount.mailbox("folder/tomb")).unwrap();
+    assert!(!side(&mount, "old", "").exists());
+    assert_eq!(
+        ["maxmsg", "ttl", "full", "max_deliver", "dead"].map(|key| get(&mount, key)),
+        ["7\n", "1h\n", "fail\n", "1\n", "folder/tomb\n"]
+    );
+    send(&mount.mailbox("box"), b"poison");
+    drop(crate::ways::lease(&mount, "box"));
+    mount.wait_for_figure("folder/tomb", "depth", 1);
+    // Another one of that name is another one.
+    fs::remove_file(mount.mailbox("folder/tomb")).unwrap();
+    mount.make_mailbox("folder/tomb", &[]);
+    assert_eq!(get(&mount, "dead"), "");
+}
+
+#[test]
+fn the_dead_may_go_round_in_circles_without_harm() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("box", &[("ttl", "5ms")]);
+    mount.make_mailbox("other", &[("ttl", "5ms"), ("dead", "box")]);
+    set(&mount, "box", "dead", "other");
+    send(&mount.mailbox("box"), b"wanderer");
+    common::wait_for("a few rounds", || mount.figure("status", "expired") >= 10);
+    let reader = open(&mount.mailbox("box"), READ);
+    let reader = aside(move || read(&reader, 99));
+    assert_eq!(finish("who takes it out", reader), Ok(b"wanderer".to_vec()));
+    assert_eq!(mount.figure("status", "memory_used"), 0);
+    assert_eq!(try_receive(&mount.mailbox("other")), Err(Errno::AGAIN));
+    drop(open(&mount.mailbox("other"), READ | NOWAIT));
+}

@@ -1,0 +1,234 @@
+//! Leases: a message comes back unless its holder says otherwise, and for good only once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+
+use crate::common::{self, Mount, have, peer::Peer, reap, wait_for};
+use crate::tools::{BOTH, NOWAIT, open, read, receive_text, run, send, set, try_receive};
+use crate::ways::{lease, ready, side};
+
+fn figure(mount: &Mount, key: &str) -> u64 {
+    mount.figure("mailboxes/box/status", key)
+}
+
+#[test]
+fn a_killed_worker_gives_its_message_to_the_next_at_once() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let (Some(mut first), Some(mut second)) = (Peer::start(), Peer::start()) else { return };
+    send(&path, b"job");
+    for peer in [&mut first, &mut second] {
+        peer.open("fd", &side(&mount, "box", "lease"), "O_RDWR");
+    }
+    assert_eq!(first.ask("os.read(fd, 100)"), "b'job'");
+    assert_eq!((figure(&mount, "depth"), figure(&mount, "leased")), (0, 1));
+    second.tell("os.read(fd, 100)");
+    mount.wait_for_figure("box", "waiting_readers", 1);
+    first.kill();
+    assert_eq!(second.answer(), "b'job'");
+    assert_eq!((figure(&mount, "leased"), figure(&mount, "redelivered")), (1, 1));
+    assert_eq!(second.ask("os.write(fd, b'ack\\n')"), "4");
+    assert_eq!((figure(&mount, "leased"), figure(&mount, "received"), figure(&mount, "depth")), (0, 1, 0));
+}
+
+#[test]
+fn a_message_given_back_is_the_next_one_again() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    (1..=3).for_each(|n| send(&path, format!("{n}").as_bytes()));
+    let (worker, text) = lease(&mount, "box");
+    assert_eq!(text, "1");
+    assert_eq!(rustix::io::write(&worker, b"nack"), Ok(4));
+    assert_eq!(read(&worker, 9), Ok(b"1".to_vec()), "the same descriptor goes on");
+    drop(worker);
+    assert_eq!(["1", "2", "3"], [(); 3].map(|()| receive_text(&path)));
+}
+
+#[test]
+fn until_it_is_settled_a_message_is_followed_by_the_end_of_file() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let worker = open(&side(&mount, "box", "lease"), BOTH | NOWAIT);
+    send(&path, b"0123456789");
+    send(&path, b"next");
+    assert_eq!(read(&worker, 4), Ok(b"0123".to_vec()));
+    assert_eq!(read(&worker, 99), Ok(b"456789".to_vec()));
+    assert_eq!((read(&worker, 99), read(&worker, 99)), (Ok(vec![]), Ok(vec![])));
+    assert_eq!(rustix::io::write(&worker, b"ack"), Ok(3));
+    assert_eq!(read(&worker, 99), Ok(b"next".to_vec()));
+    assert_eq!(rustix::io::write(&worker, b" ack \n"), Ok(6), "before its end of file, too");
+    assert_eq!(read(&worker, 99), Err(Errno::AGAIN));
+    assert!(!ready(&worker).contains(PollFlags::IN));
+}
+
+#[test]
+fn a_word_without_a_lease_or_without_a_meaning_is_refused() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let worker = open(&side(&mount, "box", "lease"), BOTH | NOWAIT);
+    for word in ["ack", "nack", "dead"] {
+        assert_eq!(
+            rustix::io::write(&worker, word.as_bytes()),
+            Err(Errno::NOMSG),
+            "{word}: nothing is leased"
+        );
+    }
+    send(&path, b"job");
+    assert_eq!(read(&worker, 99), Ok(b"job".to_vec()));
+    for word in ["", "ok", "ACK", "ack ack", "acknowledged", "\u{e4}ck"] {
+        let told = rustix::io::write(&worker, word.as_bytes());
+        assert!(told == Err(Errno::INVAL) || (word.is_empty() && told == Ok(0)), "{word}: {told:?}");
+    }
+    assert_eq!(figure(&mount, "leased"), 1, "nonsense settles nothing");
+    assert_eq!(rustix::io::write(&worker, b"ack"), Ok(3));
+    assert_eq!(rustix::io::write(&worker, b"ack"), Err(Errno::NOMSG), "once is all");
+    assert_eq!(rustix::io::write(&worker, b"nack"), Err(Errno::NOMSG), "and no way back");
+    assert_eq!((figure(&mount, "depth"), figure(&mount, "received")), (0, 1));
+}
+
+#[test]
+fn what_fails_too_often_goes_to_the_mailbox_for_the_dead() {
+    let Some(mount) = common::mount() else { return };
+    let grave = mount.make_mailbox("grave", &[]);
+    let path = mount.make_mailbox("box", &[("max_deliver", "2"), ("dead", "grave")]);
+    send(&path, b"poison");
+    send(&path, b"fine");
+    for text in ["poison", "poison", "fine"] {
+        let (worker, got) = lease(&mount, "box");
+        assert_eq!(got, text);
+        if text == "fine" {
+            assert_eq!(rustix::io::write(&worker, b"ack"), Ok(3));
+        }
+    }
+    let of_grave = |key: &str| mount.figure("mailboxes/grave/status", key);
+    wait_for("the burial", || of_grave("depth") == 1);
+    assert_eq!((figure(&mount, "dead"), figure(&mount, "dropped"), figure(&mount, "redelivered")), (1, 0, 1));
+    assert!(run("head -n 1 \"$1\"", side(&mount, "grave", "json")).contains("\"deliveries\":2"));
+    assert_eq!(try_receive(&grave), Err(Errno::AGAIN));
+    // And by a word, at the first attempt.
+    send(&path, b"hopeless");
+    let (worker, _) = lease(&mount, "box");
+    assert_eq!(rustix::io::write(&worker, b"dead\n"), Ok(5));
+    assert_eq!(receive_text(&grave), "hopeless");
+}
+
+#[test]
+fn without_a_mailbox_for_the_dead_they_are_dropped_and_counted() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("max_deliver", "1")]);
+    send(&path, b"poison");
+    drop(lease(&mount, "box"));
+    mount.wait_for_figure("box", "dropped", 1);
+    send(&path, b"hopeless");
+    let (worker, _) = lease(&mount, "box");
+    assert_eq!(rustix::io::write(&worker, b"dead"), Ok(4));
+    assert_eq!((figure(&mount, "depth"), figure(&mount, "dropped"), figure(&mount, "leased")), (0, 2, 0));
+    // As when the mailbox for the dead is removed meanwhile.
+    mount.make_mailbox("grave", &[]);
+    set(&mount, "box", "dead", "grave");
+    send(&path, b"late");
+    let (worker, _) = lease(&mount, "box");
+    fs::remove_file(mount.mailbox("grave")).unwrap();
+    assert_eq!(rustix::io::write(&worker, b"dead"), Ok(4));
+    assert_eq!(fs::read_to_string(side(&mount, "box", "config/dead")).unwrap(), "");
+    assert_eq!(figure(&mount, "depth"), 0);
+    assert_eq!(mount.figure("status", "memory_used"), 0);
+}
+
+#[test]
+fn a_lease_that_lasts_too_long_ends_by_itself() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("lease_time", "20ms")]);
+    send(&path, b"job");
+    let (slow, text) = lease(&mount, "box");
+    assert_eq!(text, "job");
+    mount.wait_for_figure("box", "depth", 1);
+    set(&mount, "box", "lease_time", "max");
+    let (next, text) = lease(&mount, "box");
+    assert_eq!(text, "job");
+    assert_eq!(read(&slow, 9), Ok(vec![]), "it is told before it gets another message");
+    assert_eq!(rustix::io::write(&slow, b"ack"), Err(Errno::NOMSG), "too late");
+    assert_eq!(rustix::io::write(&next, b"ack"), Ok(3));
+    assert_eq!(
+        (figure(&mount, "depth"), figure(&mount, "received"), figure(&mount, "redelivered")),
+        (0, 1, 1)
+    );
+    send(&path, b"next");
+    assert_eq!(read(&slow, 9), Ok(b"next".to_vec()), "and can go on");
+}
+
+/// Takes messages until it is killed, and writes down what it does before and after each word.
+const WORKER: &str = r"
+import os, random, sys
+lease, log = os.open(sys.argv[1], os.O_RDWR), os.open(sys.argv[2], os.O_WRONLY | os.O_APPEND)
+while True:
+    number = os.read(lease, 100).strip()
+    os.write(log, b'got ' + number + b'\n')
+    if random.random() < 0.2:
+        os.write(lease, b'nack')
+        continue
+    os.write(lease, b'ack')
+    os.write(log, b'acked ' + number + b'\n')
+";
+
+fn worker(mount: &Mount, log: &Path) -> Child {
+    let mut command = Command::new("python3");
+    command.args(["-I", "-c", WORKER]).arg(side(mount, "box", "lease")).arg(log);
+    command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+#[test]
+fn an_acknowledged_message_never_comes_back_and_none_is_lost_whoever_is_killed() {
+    const MESSAGES: u64 = 3000;
+    let Some(mount) = common::mount() else { return };
+    if !have("python3") {
+        return;
+    }
+    let path = mount.make_mailbox("box", &[]);
+    let temp = tempfile::tempdir().unwrap();
+    let log = temp.path().join("log");
+    fs::write(&log, "").unwrap();
+    run(&format!("seq {MESSAGES} > \"$1\""), side(&mount, "box", "stream"));
+    assert_eq!(figure(&mount, "depth"), MESSAGES);
+    let mut workers: Vec<Child> = (0..4).map(|_| worker(&mount, &log)).collect();
+    for round in 1..=24_usize {
+        // Each dies at another moment: wherever it is once so much has happened.
+        let seen = fs::metadata(&log).unwrap().len();
+        let more = (round * 37 % 23 * 16) as u64;
+        wait_for("work to be done", || {
+            fs::metadata(&log).unwrap().len() > seen + more || figure(&mount, "received") == MESSAGES
+        });
+        let place = round % workers.len();
+        workers[place].kill().unwrap();
+        reap(&mut workers[place]);
+        workers[place] = worker(&mount, &log);
+    }
+    for mut worker in workers {
+        worker.kill().unwrap();
+        reap(&mut worker);
+    }
+    mount.wait_for_figure("box", "leased", 0);
+    let text = fs::read_to_string(&log).unwrap();
+    let mut acked: HashMap<&str, usize> = HashMap::new();
+    for (line, words) in text.lines().enumerate() {
+        let (word, number) = words.split_once(' ').unwrap();
+        assert!(!acked.contains_key(number), "line {line}: {words} after it was acknowledged");
+        if word == "acked" {
+            acked.insert(number, line);
+        }
+    }
+    let left: Vec<String> = (0..figure(&mount, "depth")).map(|_| receive_text(&path)).collect();
+    let distinct: BTreeSet<&str> = left.iter().map(|line| line.trim_end()).collect();
+    assert_eq!(distinct.len(), left.len(), "none is there twice");
+    assert!(distinct.iter().all(|number| !acked.contains_key(number)), "none is there that was acknowledged");
+    // One may have been killed between its word and writing that down.
+    let unknown = MESSAGES as usize - distinct.len() - acked.len();
+    assert!(unknown <= 28, "{unknown} are lost");
+    assert_eq!(figure(&mount, "received"), MESSAGES);
+    assert_eq!((figure(&mount, "dropped"), figure(&mount, "dead")), (0, 0));
+}

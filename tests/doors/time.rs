@@ -1,0 +1,133 @@
+//! Time limits of messages.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::io::Errno;
+
+use crate::common::{self, Mount, wait_for};
+use crate::tools::{READ, WRITE, aside, finish, open, read, receive_text, send, set, try_receive};
+use crate::ways::{lease, numbers, side};
+
+fn figure(mount: &Mount, mailbox: &str, key: &str) -> u64 {
+    mount.figure(&format!("mailboxes/{mailbox}/status"), key)
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap()
+}
+
+/// Waits until a time of the clock is over.
+fn wait_until(time: Duration) {
+    wait_for("time to pass", || now() > time);
+}
+
+#[test]
+fn messages_go_by_themselves_when_their_time_is_over() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    send(&path, b"before there was a limit");
+    set(&mount, "box", "ttl", "30ms");
+    (0..5).for_each(|_| send(&path, b"short-lived"));
+    // Whoever looks at the status only sees it happen: nothing else is done with the mailbox.
+    mount.wait_for_figure("box", "expired", 5);
+    assert_eq!((figure(&mount, "box", "depth"), figure(&mount, "box", "bytes")), (1, 24));
+    assert_eq!(receive_text(&path), "before there was a limit");
+    assert_eq!(mount.figure("status", "memory_used"), 0);
+}
+
+#[test]
+fn expired_messages_go_to_the_mailbox_for_the_dead() {
+    let Some(mount) = common::mount() else { return };
+    let grave = mount.make_mailbox("grave", &[]);
+    let path = mount.make_mailbox("box", &[("ttl", "20ms"), ("dead", "grave")]);
+    let reader = open(&grave, READ);
+    let reader = aside(move || read(&reader, 99));
+    mount.wait_for_figure("grave", "waiting_readers", 1);
+    send(&path, b"one");
+    assert_eq!(finish("who waits for the dead", reader), Ok(b"one".to_vec()));
+    send(&path, b"two");
+    send(&path, b"three");
+    mount.wait_for_figure("grave", "depth", 2);
+    assert_eq!((figure(&mount, "box", "expired"), figure(&mount, "box", "dropped")), (3, 0));
+    assert_eq!([receive_text(&grave), receive_text(&grave)], ["two", "three"]);
+}
+
+#[test]
+fn room_made_by_expiry_lets_a_waiting_writer_in() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("maxmsg", "1"), ("ttl", "50ms")]);
+    send(&path, b"first");
+    let writer = open(&path, WRITE);
+    let writer = aside(move || rustix::io::write(&writer, b"second"));
+    assert_eq!(finish("the writer", writer), Ok(6));
+    mount.wait_for_figure("box", "expired", 2);
+}
+
+#[test]
+fn the_time_of_a_message_begins_when_it_is_sent_not_when_its_sender_began_to_wait() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
+    send(&path, b"first");
+    set(&mount, "box", "ttl", "50ms");
+    let writer = open(&path, WRITE);
+    let writer = aside(move || rustix::io::write(&writer, b"second"));
+    mount.wait_for_figure("box", "waiting_writers", 1);
+    wait_until(now() + Duration::from_millis(60));
+    set(&mount, "box", "ttl", "1h");
+    assert_eq!(receive_text(&path), "first");
+    assert_eq!(finish("the writer", writer), Ok(6));
+    assert_eq!(receive_text(&path), "second");
+    assert_eq!(figure(&mount, "box", "expired"), 0);
+}
+
+#[test]
+fn a_waiting_reader_gets_nothing_that_has_expired_in_a_workers_hands() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("ttl", "300ms")]);
+    send(&path, b"job");
+    let expires = expiry(&mount, "box");
+    let (worker, _) = lease(&mount, "box");
+    wait_until(expires);
+    let reader = open(&path, READ);
+    let reader = aside(move || read(&reader, 99));
+    mount.wait_for_figure("box", "waiting_readers", 1);
+    assert_eq!(rustix::io::write(&worker, b"nack"), Ok(4));
+    mount.wait_for_figure("box", "expired", 1);
+    assert_eq!(figure(&mount, "box", "waiting_readers"), 1);
+    send(&path, b"fresh");
+    assert_eq!(finish("the reader", reader), Ok(b"fresh".to_vec()));
+}
+
+#[test]
+fn a_lease_outlasts_the_time_of_its_message() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("ttl", "200ms")]);
+    send(&path, b"job");
+    let expires = expiry(&mount, "box");
+    let (worker, _) = lease(&mount, "box");
+    wait_until(expires);
+    assert_eq!(rustix::io::write(&worker, b"ack"), Ok(3));
+    assert_eq!((figure(&mount, "box", "received"), figure(&mount, "box", "expired")), (1, 0));
+}
+
+#[test]
+fn a_limit_that_is_lifted_is_none_for_later_messages_only() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("ttl", "50ms")]);
+    send(&path, b"limited");
+    set(&mount, "box", "ttl", "max");
+    send(&path, b"unlimited");
+    mount.wait_for_figure("box", "expired", 1);
+    assert_eq!(receive_text(&path), "unlimited");
+    assert_eq!(try_receive(&path), Err(Errno::AGAIN));
+}
+
+/// When the only message of a mailbox expires, by its attribute.
+fn expiry(mount: &Mount, mailbox: &str) -> Duration {
+    let number = numbers(&side(mount, mailbox, "messages"))[0];
+    let path = side(mount, mailbox, &format!("messages/{number}"));
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(&path, "user.ipcfs.expires", &mut value).unwrap();
+    let seconds: f64 = std::str::from_utf8(&value[..length]).unwrap().parse().unwrap();
+    Duration::from_secs_f64(seconds + 0.001)
+}
