@@ -1,10 +1,13 @@
 //! The queue's rules, one by one, by plain calls with made-up tickets and times.
 
 mod all_doors;
+mod leases;
 mod polling;
 mod queue;
 mod reading;
 mod room;
+mod rpc;
+mod selecting;
 mod stream;
 mod waiting;
 
@@ -136,6 +139,12 @@ impl Desk {
         self.got(call)
     }
 
+    /// The same where the descriptor stands at `offset`.
+    fn read_on(&mut self, handle: HandleId, offset: u64, size: usize) -> Got {
+        let call = self.read_at(handle, offset, size, true);
+        self.got(call)
+    }
+
     /// A read that has to wait; its number.
     fn await_message(&mut self, handle: HandleId) -> u64 {
         let call = self.read_at(handle, 0, 64, false);
@@ -152,6 +161,17 @@ impl Desk {
         let unique = self.now + 1;
         let (body, ticket, caller) = (body.as_bytes(), ticket(unique), caller(unique));
         let call = Send { ticket, handle, body, continues, nonblock, caller };
+        if let Some(id) = self.call(|mailbox, cx| mailbox.send(call, cx)) {
+            self.waits.insert(unique, id);
+        }
+        unique
+    }
+
+    /// A write by somebody whose uid matters; its number.
+    fn write_as(&mut self, uid: u32, handle: HandleId, body: &str) -> u64 {
+        let unique = self.now + 1;
+        let (ticket, caller) = (ticket(unique), Caller { uid, ..caller(unique) });
+        let call = Send { ticket, handle, body: body.as_bytes(), continues: false, nonblock: false, caller };
         if let Some(id) = self.call(|mailbox, cx| mailbox.send(call, cx)) {
             self.waits.insert(unique, id);
         }

@@ -120,7 +120,7 @@ impl Mailbox {
         if lines.done < lines.end {
             return Err(Load::Lines(lines));
         }
-        self.keep_tail(lines, handle, cx);
+        self.keep_tail(&lines, handle, cx);
         Ok(())
     }
 
@@ -202,7 +202,7 @@ impl Mailbox {
     }
 
     /// All lines are taken: what is left of the write is the beginning of the next.
-    fn keep_tail(&mut self, lines: Lines, handle: HandleId, cx: &mut Context<'_>) {
+    fn keep_tail(&mut self, lines: &Lines, handle: HandleId, cx: &mut Context<'_>) {
         if let Some(text) = &lines.begun {
             cx.memory.let_go(text.held);
         }

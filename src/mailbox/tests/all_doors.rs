@@ -193,7 +193,9 @@ impl World {
         if self.now.is_multiple_of(2) {
             self.call(|mailbox, cx| mailbox.drop_dead(dead, cx));
         } else {
-            dead.iter().for_each(|message| self.memory.give_back(message.cost()));
+            for message in &dead {
+                self.memory.give_back(message.cost());
+            }
             self.call(Mailbox::room_made);
         }
     }

@@ -173,7 +173,7 @@ impl Pair {
                         assert!(earliest.unwrap() <= now);
                     }
                     None => {
-                        assert!(self.list.iter().all(|message| message.expires().is_none_or(|at| at > now)))
+                        assert!(self.list.iter().all(|message| message.expires().is_none_or(|at| at > now)));
                     }
                 }
             }
