@@ -210,6 +210,11 @@ impl Mailbox {
             self.room_made(cx);
             return None;
         }
+        // With nobody who waits to write, there is nothing to be had; and nobody is to be told that a reader waits.
+        if call.nonblock && self.writers.is_empty() {
+            cx.fx.fail(call.ticket, Error::WouldWait);
+            return None;
+        }
         let wish = self.handles.get(call.handle.0)?.door.wish(call.handle);
         open_mut(&mut self.handles, call.handle, |open| open.waiting += 1);
         let id = self.next_wait();

@@ -104,7 +104,11 @@ fn a_dead_mount_is_cleared_by_whom_it_belongs_to_and_by_nobody_else() {
     let did = sandbox.run(&format!(
         "{die}\nas_ann $IPCFS mount $DIR && as_ann ls $DIR && grep -c \" $DIR \" /proc/self/mountinfo"
     ));
-    assert_eq!((did.code, did.stdout.as_str()), (Some(0), "control\nmailboxes\nsegments\n1\n"), "{did:?}");
+    assert_eq!(
+        (did.code, did.stdout.as_str()),
+        (Some(0), "control\nmailboxes\nsegments\ntopics\n1\n"),
+        "{did:?}"
+    );
     assert!(did.stderr.contains("held a dead ipcfs mount") && did.stderr.lines().count() == 1, "{did:?}");
 
     let did = sandbox.run(&format!("{die}\nas_bob $IPCFS mount $DIR"));

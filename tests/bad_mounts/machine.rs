@@ -51,7 +51,7 @@ fn without_fusermount3_only_root_mounts() {
     // A fresh one: the last has left its folders behind.
     let Some(sandbox) = Sandbox::new() else { return };
     let script = format!("{WITHOUT_FUSERMOUNT}; $IPCFS mount $DIR && ls $DIR && $IPCFS umount $DIR");
-    assert_eq!(sandbox.works(&script), "control\nmailboxes\nsegments\n");
+    assert_eq!(sandbox.works(&script), "control\nmailboxes\nsegments\ntopics\n");
 }
 
 #[test]
