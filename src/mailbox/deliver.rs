@@ -11,7 +11,6 @@ use crate::op::{Slice, Timestamp};
 impl Mailbox {
     /// Answers a read from what waits. False: there is nothing for it. Room may have been made.
     pub(super) fn serve_from_queue(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
-        self.drop_expired(cx);
         let Some(open) = self.handles.get(call.handle.0) else { return false };
         let filter = match open.door.wish(call.handle) {
             Wish::Message(filter) => filter,

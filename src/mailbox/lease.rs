@@ -162,11 +162,14 @@ impl Mailbox {
         self.room_made(cx);
     }
 
-    /// Messages whose time is over go.
-    pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) {
+    /// Messages whose time is over go. True: there were some.
+    pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
         while let Some(message) = self.queue.pop_expired(cx.now) {
             self.expire(message, cx);
+            any = true;
         }
+        any
     }
 
     /// A message's time is over.

@@ -167,6 +167,7 @@ impl Mailbox {
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
         if let Some(open) = self.handles.try_remove(handle.0) {
+            let empty = matches!(open.hand, Hand::Nothing);
             match open.hand {
                 Hand::Nothing => {}
                 Hand::Text(text) => self.finish(*text, handle, cx),
@@ -174,7 +175,10 @@ impl Mailbox {
                 Hand::Asked(asked) => self.withdraw(&asked, cx),
                 Hand::Serving(serving) => self.request_returned(*serving, cx),
             }
-            self.room_made(cx);
+            // Otherwise nothing has changed, and those who poll edges are to be told of none.
+            if !empty {
+                self.room_made(cx);
+            }
         }
         if self.handles.is_empty() {
             self.handles = Slab::new();
@@ -205,6 +209,9 @@ impl Mailbox {
         if matches!(open.door, Door::Rpc) && !matches!(open.hand, Hand::Asked(_)) {
             cx.fx.fail(call.ticket, Error::NoMessage);
             return None;
+        }
+        if self.drop_expired(cx) {
+            self.room_made(cx);
         }
         if self.serve_from_queue(&call, cx) {
             self.room_made(cx);
