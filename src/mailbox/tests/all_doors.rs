@@ -351,7 +351,7 @@ impl World {
             (Some(_), _) => {}
             (None, wait) => drop(self.waits.insert(self.calls, (wait.unwrap(), handle, true))),
         }
-        self.told_by_itself(handle, self.calls);
+        self.told_by_itself(handle, self.calls, true);
     }
 
     fn write(&mut self, handle: usize, body: &str, nonblock: bool) -> u64 {
@@ -375,7 +375,7 @@ impl World {
         if settles {
             open.begun.clear();
         }
-        self.told_by_itself(handle, unique);
+        self.told_by_itself(handle, unique, false);
         unique
     }
 
@@ -396,15 +396,17 @@ impl World {
     }
 
     /// Who makes something ready himself needs not be woken, and wants to be once he was told that it is not.
-    fn told_by_itself(&mut self, handle: usize, call: u64) {
+    fn told_by_itself(&mut self, handle: usize, call: u64, reads: bool) {
         let open = self.handles[handle].as_ref().unwrap();
         let ready = self.mailbox.poll(open.id, None, &self.memory);
         let denied = self.answered.get(&call) == Some(&Got::Failed(Error::WouldWait));
         if let Some(told) = self.armed.get_mut(&handle) {
             told.readable |= ready.readable;
             told.writable |= ready.writable;
-            if denied {
-                *told = ready;
+            if denied && reads {
+                told.readable = ready.readable;
+            } else if denied {
+                told.writable = ready.writable;
             }
         }
     }
