@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 const ROUNDS: usize = 15;
 const PAIRS: u32 = 4_000;
 const OPENS: u32 = 1_000;
+const LINES: u32 = 1_000_000;
 
 /// A mount of the program under test, ended by dropping it.
 struct Mount {
@@ -105,6 +106,24 @@ fn round_trips(there: &Path, back: &Path) -> f64 {
     time
 }
 
+/// `seq` writes lines, which are read by as many as a buffer of cat's size holds: microseconds a thousand lines.
+fn lines(there: &Path, back: &Path) -> f64 {
+    // Keeps a FIFO open.
+    let mut reader = both(back);
+    let start = Instant::now();
+    let output = OpenOptions::new().write(true).open(there).unwrap();
+    let mut seq = Command::new("seq").arg(LINES.to_string()).stdout(output).spawn().expect("seq starts");
+    let mut buffer = vec![0; 131_072];
+    let mut left = LINES;
+    while left > 0 {
+        let length = reader.read(&mut buffer).unwrap();
+        left -= buffer[..length].iter().filter(|byte| **byte == b'\n').count() as u32;
+    }
+    let time = per(start.elapsed(), LINES / 1000);
+    assert!(seq.wait().unwrap().success());
+    time
+}
+
 fn per(time: Duration, count: u32) -> f64 {
     time.as_secs_f64() * 1e6 / f64::from(count)
 }
@@ -139,7 +158,8 @@ fn main() {
     };
     let (fifo_a, fifo_b) = (fifo("a"), fifo("b"));
     let (box_a, box_b) = (mailbox("a"), mailbox("b"));
-    let cases: [Case<'_>; 5] = [
+    let stream = dir.join("control/mailboxes/a/stream");
+    let cases: [Case<'_>; 6] = [
         ("send + receive, 64 B", Box::new(|| pairs(&box_a, 64)), Box::new(|| pairs(&fifo_a, 64))),
         ("send + receive, 4 KiB", Box::new(|| pairs(&box_a, 4096)), Box::new(|| pairs(&fifo_a, 4096))),
         ("send + receive, 64 KiB", Box::new(|| pairs(&box_a, 65536)), Box::new(|| pairs(&fifo_a, 65536))),
@@ -148,6 +168,11 @@ fn main() {
             "round trip of two threads, 64 B",
             Box::new(|| round_trips(&box_a, &box_b)),
             Box::new(|| round_trips(&fifo_a, &fifo_b)),
+        ),
+        (
+            "1,000 lines of seq, through stream",
+            Box::new(|| lines(&stream, &stream)),
+            Box::new(|| lines(&fifo_a, &fifo_a)),
         ),
     ];
     println!("\n{:40} {:>10} {:>10} {:>8}", "median of rounds", "ipcfs µs", "FIFO µs", "ratio");

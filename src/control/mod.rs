@@ -3,15 +3,18 @@
 //! The tree finds the object, takes its lock, and hands a snapshot in; nothing here knows the tree. One value a file,
 //! newline-ended; `key value` lines in `status`.
 
+mod doors;
+mod status;
 mod value;
 
-use std::fmt::Write as _;
-
-use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, PRIORITY_MAX, WHOLESIZE_MAX};
-use crate::mailbox::{Counts, Door, Order, Rules, Waiter, WhenFull};
-use crate::op::{Caller, Error, Ino, Timestamp};
+use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
+use crate::mailbox::{Counts, Order, Rules, Waiter, WhenFull};
+use crate::op::{Caller, Error, Ino};
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
+
+pub use doors::{BELLS, DOORS, DoorFile, DoorKind};
+pub use status::mount_status;
 
 /// Why a value was refused: the error the write fails with, and a sentence for `error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +151,7 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
         name: "status",
         config: false,
         help: "depth, bytes, who waits, and counts since creation",
-        show: mailbox_status,
+        show: status::mailbox,
         store: None,
     },
     File {
@@ -261,92 +264,13 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
     },
 ];
 
-/// A file of a mailbox that is a way in or out.
-#[derive(Debug)]
-pub struct DoorFile {
-    /// Its name; of a folder of doors, each named by what is special to it.
-    pub name: &'static str,
-    /// One line for people.
-    pub help: &'static str,
-    /// What it opens.
-    pub kind: DoorKind,
-}
-
-/// A door, or a folder of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum DoorKind {
-    One(Door),
-    Priorities,
-    Tags,
-    Senders,
-}
-
-/// The doors in `control/mailboxes/<name>/`.
-pub static DOORS: [DoorFile; 10] = [
-    door("stream", "read: message after message without end; write: a message of each line", Door::Stream),
-    door("whole", "write: all until the last close is one message", Door::Whole),
-    door("peek", "read: the next message, not taken", Door::Peek),
-    door("json", "read: as stream, each message a JSON object in a line", Door::Json),
-    door("lease", "read: a message; write: ack, nack or dead; comes back if closed without", Door::Lease),
-    door("rpc", "write a request, read its answer", Door::Rpc),
-    door("serve", "read a request, write its answer", Door::Serve),
-    DoorFile {
-        name: "priority",
-        help: "write: messages of priority n, 0 to 32767, higher ones first",
-        kind: DoorKind::Priorities,
-    },
-    DoorFile { name: "tag", help: "write: messages with that tag; read: only those", kind: DoorKind::Tags },
-    DoorFile { name: "from", help: "read: only messages that this user sent", kind: DoorKind::Senders },
-];
-
-const fn door(name: &'static str, help: &'static str, door: Door) -> DoorFile {
-    DoorFile { name, help, kind: DoorKind::One(door) }
-}
-
-impl DoorFile {
-    /// Its path from the mailbox's folder.
-    fn path(&self) -> String {
-        let special = match self.kind {
-            DoorKind::One(_) => "",
-            DoorKind::Priorities => "/<n>",
-            DoorKind::Tags => "/<text>",
-            DoorKind::Senders => "/<uid>",
-        };
-        format!("{}{special}", self.name)
-    }
-}
-
-impl DoorKind {
-    /// The door that `name` leads to in a folder of doors. A number is written in one way only.
-    pub fn named(&self, name: &[u8]) -> Result<Door, Error> {
-        let number = || -> Result<u64, Error> {
-            let text = std::str::from_utf8(name).map_err(|_| Error::Invalid)?;
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            if !digits || (text.len() > 1 && text.starts_with('0')) {
-                return Err(Error::Invalid);
-            }
-            text.parse().map_err(|_| Error::Range)
-        };
-        match self {
-            DoorKind::One(_) => Err(Error::NotFolder),
-            DoorKind::Tags => Ok(Door::Tag(name.into())),
-            DoorKind::Priorities => match u16::try_from(number()?) {
-                Ok(priority) if priority <= PRIORITY_MAX => Ok(Door::Priority(priority)),
-                _ => Err(Error::Range),
-            },
-            DoorKind::Senders => u32::try_from(number()?).map(Door::From).map_err(|_| Error::Range),
-        }
-    }
-}
-
 /// `control/segments/<name>/`
 pub static SEGMENT: [File<SegmentView, SegmentSettings>; 5] = [
     File {
         name: "status",
         config: false,
         help: "size, memory and open files",
-        show: segment_status,
+        show: status::segment,
         store: None,
     },
     File {
@@ -391,7 +315,7 @@ pub static TOPIC: [File<TopicView, TopicSettings>; 4] = [
         name: "status",
         config: false,
         help: "counts, and for each reader what waits for it and what it missed",
-        show: topic_status,
+        show: status::topic,
         store: None,
     },
     File {
@@ -427,12 +351,6 @@ fn msgsize(text: &str, ceiling: u32) -> Result<u32, Refusal> {
     let ceiling = u64::from(ceiling.min(MSGSIZE_CEILING));
     Ok(value::number("msgsize", "bytes", text, 1, ceiling, false)? as u32)
 }
-
-/// The files of a segment's doorbell.
-pub static BELLS: [(&str, &str); 2] = [
-    ("notify", "write: ring, whatever is written"),
-    ("wait", "read: wait for the next ring; how often it was rung"),
-];
 
 /// Forbids what `text` names, beside what is forbidden already.
 fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
@@ -489,136 +407,6 @@ pub fn reference() -> Vec<Described> {
     all
 }
 
-/// `control/status`
-pub fn mount_status(view: &MountView) -> String {
-    let uptime = format!("{}.{:03}", view.uptime_ns / 1_000_000_000, view.uptime_ns / 1_000_000 % 1000);
-    let counts = view.counts;
-    let pairs: [(&str, &dyn std::fmt::Display); 29] = [
-        ("version", &env!("CARGO_PKG_VERSION")),
-        ("pid", &view.pid),
-        ("transport", &view.transport),
-        ("segment_path", &view.segment_path),
-        ("threads", &view.threads),
-        ("uptime", &uptime),
-        ("folders", &view.folders),
-        ("mailboxes", &view.mailboxes),
-        ("segments", &view.segments),
-        ("topics", &view.topics),
-        ("topic_readers", &view.topic_readers),
-        ("topic_backlog", &view.topic_backlog),
-        ("messages", &counts.depth),
-        ("bytes", &counts.bytes),
-        ("waiting_readers", &counts.waiting_readers),
-        ("waiting_writers", &counts.waiting_writers),
-        ("sent", &counts.sent),
-        ("received", &counts.received),
-        ("dropped", &counts.dropped),
-        ("leased", &counts.leased),
-        ("redelivered", &counts.redelivered),
-        ("expired", &counts.expired),
-        ("requests", &counts.requests),
-        ("serving", &counts.serving),
-        ("discarded", &view.discarded),
-        ("memory_used", &view.memory_used),
-        ("memory_max", &view.memory_max),
-        ("segment_used", &view.segment_used),
-        ("segment_max", &view.segment_max),
-    ];
-    let mut text = lines(&pairs);
-    text += &lines(&[("locks", &view.locks), ("waiting_locks", &view.waiting_locks)]);
-    text
-}
-
-fn mailbox_status(view: &MailboxView) -> String {
-    let counts = view.counts;
-    let mut text = lines(&[
-        ("depth", &counts.depth),
-        ("bytes", &counts.bytes),
-        ("waiting_readers", &counts.waiting_readers),
-        ("waiting_writers", &counts.waiting_writers),
-        ("sent", &counts.sent),
-        ("received", &counts.received),
-        ("dropped", &counts.dropped),
-        ("leased", &counts.leased),
-        ("redelivered", &counts.redelivered),
-        ("expired", &counts.expired),
-        ("dead", &counts.dead),
-        ("removed", &counts.removed),
-        ("moved_in", &counts.moved_in),
-        ("moved_out", &counts.moved_out),
-        ("requests", &counts.requests),
-        ("serving", &counts.serving),
-        ("replied", &counts.replied),
-    ]);
-    add_waiters(&mut text, &view.waiters);
-    text
-}
-
-fn add_waiters(text: &mut String, waiters: &[Waiter]) {
-    for waiter in waiters {
-        let role = if waiter.writes { "writer" } else { "reader" };
-        let Caller { pid, uid, .. } = waiter.caller;
-        let _ = writeln!(text, "waiting {role} pid {pid} uid {uid} since {}", seconds(waiter.since));
-    }
-}
-
-fn topic_status(view: &TopicView) -> String {
-    let counts = view.counts;
-    let mut text = lines(&[
-        ("readers", &counts.readers),
-        ("waiting_readers", &view.waiters.len()),
-        ("sent", &counts.sent),
-        ("unheard", &counts.unheard),
-        ("received", &counts.received),
-        ("backlog", &counts.backlog),
-        ("dropped", &counts.dropped),
-    ]);
-    for reader in &view.readers {
-        let Caller { pid, uid, .. } = reader.caller;
-        let _ = writeln!(
-            text,
-            "reader pid {pid} uid {uid} backlog {} dropped {}",
-            reader.backlog, reader.dropped
-        );
-    }
-    add_waiters(&mut text, &view.waiters);
-    text
-}
-
-fn segment_status(view: &SegmentView) -> String {
-    let mut text = lines(&[
-        ("size", &view.size),
-        ("promised", &view.promised),
-        ("resident", &view.resident),
-        ("openers", &view.openers.len()),
-        ("in_use", &view.in_use),
-        ("path", &view.path),
-    ]);
-    for (Caller { pid, uid, .. }, read, write) in &view.openers {
-        let mode = match (read, write) {
-            (true, true) => "rw",
-            (false, true) => "w",
-            _ => "r",
-        };
-        let _ = writeln!(text, "opener pid {pid} uid {uid} mode {mode}");
-    }
-    text
-}
-
 fn line(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{text}\n") }
-}
-
-fn lines(pairs: &[(&str, &dyn std::fmt::Display)]) -> String {
-    let mut text = String::new();
-    for (key, value) in pairs {
-        let _ = writeln!(text, "{key} {value}");
-    }
-    text
-}
-
-/// Seconds since 1970, as `date +%s.%3N` prints them.
-fn seconds(time: Timestamp) -> String {
-    let (seconds, nanos) = time.split();
-    format!("{seconds}.{:03}", nanos / 1_000_000)
 }

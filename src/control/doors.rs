@@ -1,0 +1,90 @@
+//! Files that are ways in and out rather than text: a mailbox's doors, a segment's doorbell.
+
+use crate::config::PRIORITY_MAX;
+use crate::mailbox::Door;
+use crate::op::Error;
+
+/// A file of a mailbox that is a way in or out.
+#[derive(Debug)]
+pub struct DoorFile {
+    /// Its name; of a folder of doors, each named by what is special to it.
+    pub name: &'static str,
+    /// One line for people.
+    pub help: &'static str,
+    /// What it opens.
+    pub kind: DoorKind,
+}
+
+/// A door, or a folder of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum DoorKind {
+    One(Door),
+    Priorities,
+    Tags,
+    Senders,
+}
+
+/// The doors in `control/mailboxes/<name>/`.
+pub static DOORS: [DoorFile; 10] = [
+    door("stream", "read: message after message without end; write: a message of each line", Door::Stream),
+    door("whole", "write: all until the last close is one message", Door::Whole),
+    door("peek", "read: the next message, not taken", Door::Peek),
+    door("json", "read: as stream, each message a JSON object in a line", Door::Json),
+    door("lease", "read: a message; write: ack, nack or dead; comes back if closed without", Door::Lease),
+    door("rpc", "write a request, read its answer", Door::Rpc),
+    door("serve", "read a request, write its answer", Door::Serve),
+    DoorFile {
+        name: "priority",
+        help: "write: messages of priority n, 0 to 32767, higher ones first",
+        kind: DoorKind::Priorities,
+    },
+    DoorFile { name: "tag", help: "write: messages with that tag; read: only those", kind: DoorKind::Tags },
+    DoorFile { name: "from", help: "read: only messages that this user sent", kind: DoorKind::Senders },
+];
+
+const fn door(name: &'static str, help: &'static str, door: Door) -> DoorFile {
+    DoorFile { name, help, kind: DoorKind::One(door) }
+}
+
+impl DoorFile {
+    /// Its path from the mailbox's folder.
+    pub(super) fn path(&self) -> String {
+        let special = match self.kind {
+            DoorKind::One(_) => "",
+            DoorKind::Priorities => "/<n>",
+            DoorKind::Tags => "/<text>",
+            DoorKind::Senders => "/<uid>",
+        };
+        format!("{}{special}", self.name)
+    }
+}
+
+impl DoorKind {
+    /// The door that `name` leads to in a folder of doors. A number is written in one way only.
+    pub fn named(&self, name: &[u8]) -> Result<Door, Error> {
+        let number = || -> Result<u64, Error> {
+            let text = std::str::from_utf8(name).map_err(|_| Error::Invalid)?;
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            if !digits || (text.len() > 1 && text.starts_with('0')) {
+                return Err(Error::Invalid);
+            }
+            text.parse().map_err(|_| Error::Range)
+        };
+        match self {
+            DoorKind::One(_) => Err(Error::NotFolder),
+            DoorKind::Tags => Ok(Door::Tag(name.into())),
+            DoorKind::Priorities => match u16::try_from(number()?) {
+                Ok(priority) if priority <= PRIORITY_MAX => Ok(Door::Priority(priority)),
+                _ => Err(Error::Range),
+            },
+            DoorKind::Senders => u32::try_from(number()?).map(Door::From).map_err(|_| Error::Range),
+        }
+    }
+}
+
+/// The files of a segment's doorbell.
+pub static BELLS: [(&str, &str); 2] = [
+    ("notify", "write: ring, whatever is written"),
+    ("wait", "read: wait for the next ring; how often it was rung"),
+];

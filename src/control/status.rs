@@ -1,0 +1,137 @@
+//! What the `status` files say: `key value` lines, then a line for each caller or open file.
+
+use std::fmt::Write as _;
+
+use super::{MailboxView, MountView, SegmentView, TopicView};
+use crate::mailbox::Waiter;
+use crate::op::{Caller, Timestamp};
+
+/// `control/status`
+pub fn mount_status(view: &MountView) -> String {
+    let uptime = format!("{}.{:03}", view.uptime_ns / 1_000_000_000, view.uptime_ns / 1_000_000 % 1000);
+    let counts = view.counts;
+    let pairs: [(&str, &dyn std::fmt::Display); 29] = [
+        ("version", &env!("CARGO_PKG_VERSION")),
+        ("pid", &view.pid),
+        ("transport", &view.transport),
+        ("segment_path", &view.segment_path),
+        ("threads", &view.threads),
+        ("uptime", &uptime),
+        ("folders", &view.folders),
+        ("mailboxes", &view.mailboxes),
+        ("segments", &view.segments),
+        ("topics", &view.topics),
+        ("topic_readers", &view.topic_readers),
+        ("topic_backlog", &view.topic_backlog),
+        ("messages", &counts.depth),
+        ("bytes", &counts.bytes),
+        ("waiting_readers", &counts.waiting_readers),
+        ("waiting_writers", &counts.waiting_writers),
+        ("sent", &counts.sent),
+        ("received", &counts.received),
+        ("dropped", &counts.dropped),
+        ("leased", &counts.leased),
+        ("redelivered", &counts.redelivered),
+        ("expired", &counts.expired),
+        ("requests", &counts.requests),
+        ("serving", &counts.serving),
+        ("discarded", &view.discarded),
+        ("memory_used", &view.memory_used),
+        ("memory_max", &view.memory_max),
+        ("segment_used", &view.segment_used),
+        ("segment_max", &view.segment_max),
+    ];
+    let mut text = lines(&pairs);
+    text += &lines(&[("locks", &view.locks), ("waiting_locks", &view.waiting_locks)]);
+    text
+}
+
+pub(super) fn mailbox(view: &MailboxView) -> String {
+    let counts = view.counts;
+    let mut text = lines(&[
+        ("depth", &counts.depth),
+        ("bytes", &counts.bytes),
+        ("waiting_readers", &counts.waiting_readers),
+        ("waiting_writers", &counts.waiting_writers),
+        ("sent", &counts.sent),
+        ("received", &counts.received),
+        ("dropped", &counts.dropped),
+        ("leased", &counts.leased),
+        ("redelivered", &counts.redelivered),
+        ("expired", &counts.expired),
+        ("dead", &counts.dead),
+        ("removed", &counts.removed),
+        ("moved_in", &counts.moved_in),
+        ("moved_out", &counts.moved_out),
+        ("requests", &counts.requests),
+        ("serving", &counts.serving),
+        ("replied", &counts.replied),
+    ]);
+    add_waiters(&mut text, &view.waiters);
+    text
+}
+
+fn add_waiters(text: &mut String, waiters: &[Waiter]) {
+    for waiter in waiters {
+        let role = if waiter.writes { "writer" } else { "reader" };
+        let Caller { pid, uid, .. } = waiter.caller;
+        let _ = writeln!(text, "waiting {role} pid {pid} uid {uid} since {}", seconds(waiter.since));
+    }
+}
+
+pub(super) fn topic(view: &TopicView) -> String {
+    let counts = view.counts;
+    let mut text = lines(&[
+        ("readers", &counts.readers),
+        ("waiting_readers", &view.waiters.len()),
+        ("sent", &counts.sent),
+        ("unheard", &counts.unheard),
+        ("received", &counts.received),
+        ("backlog", &counts.backlog),
+        ("dropped", &counts.dropped),
+    ]);
+    for reader in &view.readers {
+        let Caller { pid, uid, .. } = reader.caller;
+        let _ = writeln!(
+            text,
+            "reader pid {pid} uid {uid} backlog {} dropped {}",
+            reader.backlog, reader.dropped
+        );
+    }
+    add_waiters(&mut text, &view.waiters);
+    text
+}
+
+pub(super) fn segment(view: &SegmentView) -> String {
+    let mut text = lines(&[
+        ("size", &view.size),
+        ("promised", &view.promised),
+        ("resident", &view.resident),
+        ("openers", &view.openers.len()),
+        ("in_use", &view.in_use),
+        ("path", &view.path),
+    ]);
+    for (Caller { pid, uid, .. }, read, write) in &view.openers {
+        let mode = match (read, write) {
+            (true, true) => "rw",
+            (false, true) => "w",
+            _ => "r",
+        };
+        let _ = writeln!(text, "opener pid {pid} uid {uid} mode {mode}");
+    }
+    text
+}
+
+fn lines(pairs: &[(&str, &dyn std::fmt::Display)]) -> String {
+    let mut text = String::new();
+    for (key, value) in pairs {
+        let _ = writeln!(text, "{key} {value}");
+    }
+    text
+}
+
+/// Seconds since 1970, as `date +%s.%3N` prints them.
+fn seconds(time: Timestamp) -> String {
+    let (seconds, nanos) = time.split();
+    format!("{seconds}.{:03}", nanos / 1_000_000)
+}
