@@ -34,6 +34,10 @@ pub(super) enum Load {
 impl Mailbox {
     /// A write. Answered now unless the caller has to wait.
     pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
+        // What has had its time keeps nobody out, even before the clock has come round.
+        if self.drop_expired(cx) {
+            self.room_made(cx);
+        }
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes()) else {
             cx.fx.fail(call.ticket, Error::BadDescriptor);
             return None;

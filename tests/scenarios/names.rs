@@ -67,7 +67,7 @@ pub fn folders_hold_mailboxes_and_control_mirrors_them(desk: &mut dyn Desk) {
     for folder in ["mailboxes/team", "control/mailboxes/team"] {
         assert_eq!(desk.list(folder), ["a", "b"]);
     }
-    assert_eq!(desk.list(""), ["control", "mailboxes", "segments"]);
+    assert_eq!(desk.list(""), ["control", "mailboxes", "segments", "topics"]);
     assert!(desk.list("control/mailboxes/team/a/config").contains(&String::from("maxmsg")));
     assert_eq!(desk.remove_folder("mailboxes/team"), Err(Error::NotEmpty));
     assert_eq!(desk.rename("segments/s", "mailboxes/s"), Err(Error::OtherKind));

@@ -296,3 +296,16 @@ fn single_messages_are_removed_by_their_number() {
     }
     assert_eq!(desk.memory.used(), 0);
 }
+
+#[test]
+fn what_has_expired_keeps_no_writer_out_even_before_the_clock_comes_round() {
+    let mut desk = Desk::with(MailboxLimits { maxmsg: 1, ..LIMITS }, PLENTY);
+    let rules = Rules { ttl: 1, ..desk.mailbox.rules() };
+    desk.call(|mailbox, cx| mailbox.set_rules(rules, cx));
+    let writer = desk.open(Mode::Send);
+    assert_eq!(desk.send(writer, "old"), Got::Written(3));
+    // Each call is a nanosecond later.
+    desk.open(Mode::Send);
+    assert_eq!(desk.send(writer, "new"), Got::Written(3));
+    assert_eq!((desk.counts().expired, desk.counts().depth), (1, 1));
+}
