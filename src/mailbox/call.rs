@@ -49,7 +49,7 @@ pub enum Door {
 }
 
 /// What a reader waits for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Wish {
     Message(Filter),
     Peek,

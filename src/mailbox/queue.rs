@@ -4,7 +4,7 @@
 //! index, which is made when it is first asked for and kept until the queue is empty; lines sent in one write wait as a
 //! *run*, one entry, until somebody wants one of them singly.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
 use super::line::Line;
@@ -12,7 +12,7 @@ use super::message::{Message, Rank, Tag};
 use crate::op::Timestamp;
 
 /// Which messages a receiver takes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Filter {
     Any,
     Tag(Tag),
@@ -34,6 +34,9 @@ const FIRST_PLACE: u64 = 1 << 32;
 
 type Lane = Line<u64, Message>;
 
+/// Where the messages are that have something in common.
+type Index<K> = BTreeMap<K, BTreeSet<Rank>>;
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     order: Order,
@@ -42,9 +45,9 @@ pub(super) struct Queue {
     /// The others, the highest priority first, and no empty lane.
     raised: BTreeMap<u16, Lane>,
     /// Where messages are that are not in the plain lane at the place that their number gives.
-    strays: HashMap<u64, Rank>,
-    by_tag: Option<HashMap<Tag, BTreeSet<Rank>>>,
-    by_sender: Option<HashMap<u32, BTreeSet<Rank>>>,
+    strays: BTreeMap<u64, Rank>,
+    by_tag: Option<Index<Tag>>,
+    by_sender: Option<Index<u32>>,
     deadlines: BTreeSet<(Timestamp, Rank)>,
     depth: u64,
     bytes: u64,
@@ -359,7 +362,7 @@ impl Queue {
             Filter::Any => self.first_rank(),
             Filter::Tag(tag) => {
                 if self.by_tag.is_none() {
-                    let mut index: HashMap<Tag, BTreeSet<Rank>> = HashMap::new();
+                    let mut index: Index<Tag> = Index::new();
                     for (rank, message) in self.all() {
                         if let Some(tag) = message.tag() {
                             index.entry(tag.clone()).or_default().insert(rank);
@@ -372,7 +375,7 @@ impl Queue {
             Filter::Sender(uid) => {
                 if self.by_sender.is_none() {
                     self.single_out_all();
-                    let mut index: HashMap<u32, BTreeSet<Rank>> = HashMap::new();
+                    let mut index: Index<u32> = Index::new();
                     for (rank, message) in self.all() {
                         index.entry(message.sender.uid).or_default().insert(rank);
                     }
@@ -436,7 +439,7 @@ pub(super) fn single(mut run: Message) -> Message {
     run
 }
 
-fn drop_from<K: std::hash::Hash + Eq>(index: &mut HashMap<K, BTreeSet<Rank>>, key: &K, rank: Rank) {
+fn drop_from<K: Ord>(index: &mut Index<K>, key: &K, rank: Rank) {
     if let Some(ranks) = index.get_mut(key) {
         ranks.remove(&rank);
         if ranks.is_empty() {

@@ -1,6 +1,6 @@
 //! Callers who wait to read, by what they wait for.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use super::call::{HandleId, Receive, Wish};
 use super::line::{Line, WaitId};
@@ -19,9 +19,9 @@ pub(super) struct WaitingReader {
 #[derive(Debug, Default)]
 pub(super) struct Readers {
     any: Line<WaitId, WaitingReader>,
-    choosy: HashMap<Wish, Line<WaitId, WaitingReader>>,
+    choosy: BTreeMap<Wish, Line<WaitId, WaitingReader>>,
     /// The wishes of those in `choosy`.
-    wishes: HashMap<WaitId, Wish>,
+    wishes: BTreeMap<WaitId, Wish>,
 }
 
 const ANY: Wish = Wish::Message(Filter::Any);
