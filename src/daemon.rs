@@ -63,13 +63,15 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let tree = Tree::new(setup, Box::new(make_memory), now());
     let (clock, wishes) = mpsc::channel();
     let transport = Arc::new(Transport::new(mounted.device(), config.threads, tree, clock));
+    let mut dev = None;
     let served =
         start_threads(&transport, config.threads, &ends).and_then(|()| start_clock(&transport, wishes));
     if served.is_ok() {
         keep_within_timeout(&transport);
         // Through the kernel and back: only now does the tree answer.
-        if let Err(error) = rustix::fs::stat(config.dir.join("control/status")) {
-            warn!("{} does not answer: {error}", config.dir.display());
+        match rustix::fs::stat(config.dir.join("control/status")) {
+            Ok(stat) => dev = Some(stat.st_dev),
+            Err(error) => warn!("{} does not answer: {error}", config.dir.display()),
         }
         info!("mounted on {}", config.dir.display());
         ready();
@@ -79,7 +81,12 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         Err(error) => End::Failed(error),
     };
     match ended {
-        End::Unmounted => info!("unmounted"),
+        End::Unmounted => {
+            info!("unmounted");
+            if let Some(dev) = dev {
+                mounted.clear_away(dev);
+            }
+        }
         End::Signal(signal) => {
             info!("signal {signal}: unmounting");
             transport.end();

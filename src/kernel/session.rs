@@ -105,6 +105,23 @@ impl Mounted {
         unmount_now(&self.dir);
     }
 
+    /// Takes the mount point out of the table where the kernel ended the mount and left it there, as `umount --force` of a
+    /// busy one does. `dev` is what stat(2) said of the mount: nothing else has that number as long as it is in the
+    /// table.
+    pub fn clear_away(&self, dev: u64) {
+        let table = std::fs::read("/proc/self/mountinfo").unwrap_or_default();
+        let number = format!("{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev));
+        let left =
+            String::from_utf8_lossy(&table).lines().any(|line| line.split(' ').nth(2) == Some(&number));
+        // Whatever was mounted over it answers, and is not ours to take away.
+        let looked = rustix::fs::statfs(&self.dir).map_err(io::Error::from);
+        let dead = looked.is_err_and(|error| error.kind() == io::ErrorKind::NotConnected);
+        if left && dead {
+            info!("the mount was ended by force: clearing {} away", self.dir.display());
+            self.unmount();
+        }
+    }
+
     /// Registers a memory file with the kernel and takes it back.
     fn probe_passthrough(&self, offered: Offered) -> Result<(), String> {
         if !offered.passthrough {

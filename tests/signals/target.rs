@@ -100,7 +100,7 @@ fn lock_ofd(file: &OwnedFd) -> Result<(), Errno> {
 pub(crate) struct Range {
     pub(crate) mount: Mount,
     /// Hold what the targets wait for, and the mount busy.
-    pub(crate) locks: Vec<OwnedFd>,
+    _locks: Vec<OwnedFd>,
 }
 
 impl Range {
@@ -113,7 +113,7 @@ impl Range {
         // For the process, and for the descriptor: POSIX and OFD locks conflict with both kinds.
         rustix::fs::flock(&locks[0], FlockOperation::NonBlockingLockExclusive).unwrap();
         rustix::fs::fcntl_lock(&locks[1], FlockOperation::NonBlockingLockExclusive).unwrap();
-        Some(Range { mount, locks })
+        Some(Range { mount, _locks: locks })
     }
 
     pub(crate) fn mailboxes(&self) -> PathBuf {
