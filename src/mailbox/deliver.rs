@@ -2,9 +2,7 @@
 
 use super::message::Message;
 use super::readers::WaitingReader;
-use super::{
-    Context, Door, Error, Filter, Hand, Lease, Mailbox, Receive, Reply, Wish, json, open_mut, queue,
-};
+use super::{Context, Door, Error, Hand, Lease, Mailbox, Receive, Reply, Wish, json, open_mut, queue};
 use crate::framing::Resumed;
 use crate::op::{Slice, Timestamp};
 
@@ -120,26 +118,32 @@ impl Mailbox {
     /// begun; others wait until they fit whole.
     fn deliver_many(&mut self, call: &Receive, first: Message, json: bool, cx: &mut Context<'_>) {
         let mut bytes = Vec::new();
-        let mut next = Some(first);
-        while let Some(message) = next {
-            self.tally.received += message.count();
-            if json {
-                json::write(&message, &mut bytes);
-            } else {
-                bytes.extend_from_slice(message.slice().as_bytes());
-            }
+        self.tally.received += first.count();
+        if json {
+            json::write(&first, &mut bytes);
+        } else {
+            bytes.extend_from_slice(first.slice().as_bytes());
+        }
+        loop {
             let room = call.size.saturating_sub(bytes.len());
-            let fits = self.queue.first().is_some_and(|message| {
-                message.first_len() <= room as u64 && (!json || json::length(message) <= room)
-            });
-            next = match (fits, json) {
-                (false, _) => None,
-                (true, true) => self.queue.pop_matching(&Filter::Any),
-                (true, false) => self.queue.pop_run(room),
+            let Some(next) = self.queue.first().filter(|next| next.first_len() <= room as u64) else { break };
+            let taken = if json {
+                let line = json::first_line(next);
+                if line.len() > room {
+                    break;
+                }
+                bytes.extend_from_slice(&line);
+                self.queue.pop()
+            } else {
+                let run = self.queue.pop_run(room);
+                bytes.extend_from_slice(
+                    run.as_ref().map(Message::slice).as_ref().map_or(&[], Slice::as_bytes),
+                );
+                run
             };
-            if let Some(message) = &next {
-                cx.memory.give_back(message.cost());
-            }
+            let Some(taken) = taken else { break };
+            self.tally.received += taken.count();
+            cx.memory.give_back(taken.cost());
         }
         self.last_received = cx.now;
         if bytes.len() <= call.size {

@@ -58,12 +58,12 @@ pub(super) fn line(message: &Message) -> Slice {
     Slice { from: 0, to: line.len(), bytes: Arc::from(line) }
 }
 
-/// The length of the line of the first message of a run, or of the one.
-pub(super) fn length(message: &Message) -> usize {
+/// The line of the first message of a run, or of the one.
+pub(super) fn first_line(message: &Message) -> Vec<u8> {
     let mut line = Vec::new();
     match message.clone().split_first() {
         Some(first) => write(&first, &mut line),
         None => write(message, &mut line),
     }
-    line.len()
+    line
 }

@@ -90,12 +90,8 @@ impl Mailbox {
         len: u64,
         cx: &mut Context<'_>,
     ) -> Option<WaitId> {
-        let result = if self.writers.is_empty() {
-            self.take_load(load, call.handle, cx)
-        } else {
-            self.hand_out(load, call.handle, cx)
-        };
-        match result {
+        let first = self.writers.is_empty();
+        match self.take_load(load, call.handle, first, cx) {
             Ok(()) => {
                 cx.fx.reply(call.ticket, Reply::Written(len as u32));
                 None
@@ -128,7 +124,7 @@ impl Mailbox {
     pub fn room_made(&mut self, cx: &mut Context<'_>) {
         while let Some(mut writer) = self.writers.serve() {
             let len = writer.load.written();
-            match self.take_load(writer.load, writer.handle, cx) {
+            match self.take_load(writer.load, writer.handle, true, cx) {
                 Ok(()) => came_in(writer.ticket, writer.held, len, cx),
                 Err(Load::Message(message))
                     if writer.ticket.is_none()
@@ -262,7 +258,7 @@ impl Mailbox {
                 continue;
             }
             let len = writer.load.written();
-            match self.hand_out(writer.load, writer.handle, cx) {
+            match self.take_load(writer.load, writer.handle, false, cx) {
                 Ok(()) => came_in(writer.ticket, writer.held, len, cx),
                 Err(load) => {
                     writer.load = load;
@@ -276,27 +272,6 @@ impl Mailbox {
             break;
         }
         self.room_made(cx);
-    }
-
-    /// Gives of what a writer has to those who wait for that, and takes no room. What nobody waits for comes back.
-    pub(super) fn hand_out(
-        &mut self,
-        load: Load,
-        handle: HandleId,
-        cx: &mut Context<'_>,
-    ) -> Result<(), Load> {
-        match load {
-            Load::Message(message) if self.readers.wants(&message) => {
-                self.accept(message, cx);
-                Ok(())
-            }
-            Load::Request(message) if self.readers.has(&Wish::Request) => {
-                self.accept_request(message, handle, cx);
-                Ok(())
-            }
-            Load::Lines(lines) => self.take_lines(lines, handle, false, cx),
-            load => Err(load),
-        }
     }
 
     /// Takes room for a message in the queue.
@@ -324,29 +299,31 @@ impl Mailbox {
             && others.saturating_add(message.cost()) <= memory.limit()
     }
 
-    /// Takes what a writer has, if there is room; of lines, as many as there is room for. What is not taken comes back.
+    /// Takes what a writer has: where somebody waits for it, and with `room` also where there is room; of lines, as many as
+    /// there is one or the other for. What is not taken comes back.
     pub(super) fn take_load(
         &mut self,
         load: Load,
         handle: HandleId,
+        room: bool,
         cx: &mut Context<'_>,
     ) -> Result<(), Load> {
         match load {
             Load::Message(message) => {
-                if !self.readers.wants(&message) && !self.try_room(&message, cx) {
+                if !self.readers.wants(&message) && !(room && self.try_room(&message, cx)) {
                     return Err(Load::Message(message));
                 }
                 self.accept(message, cx);
                 Ok(())
             }
             Load::Request(message) => {
-                if !self.readers.has(&Wish::Request) && !self.try_room(&message, cx) {
+                if !self.readers.has(&Wish::Request) && !(room && self.try_room(&message, cx)) {
                     return Err(Load::Request(message));
                 }
                 self.accept_request(message, handle, cx);
                 Ok(())
             }
-            Load::Lines(lines) => self.take_lines(lines, handle, true, cx),
+            Load::Lines(lines) => self.take_lines(lines, handle, room, cx),
         }
     }
 

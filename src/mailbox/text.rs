@@ -59,15 +59,16 @@ impl Lines {
         memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1)
     }
 
-    /// Where the first line begins that is longer than `longest`, or where all end; and the lines before that.
-    fn valid(&self, longest: u64) -> (usize, u64) {
+    /// The lines before the first that is longer than `longest`, at most `most`: where they end, and how many they are.
+    fn valid(&self, longest: u64, most: u64) -> (usize, u64) {
         let rest = self.data.get(self.done..self.end).unwrap_or_default();
-        if rest.len() as u64 <= longest {
+        // A line has one byte at least.
+        if rest.len() as u64 <= longest.min(most) {
             return (self.end, memchr::memchr_iter(b'\n', rest).count() as u64);
         }
         let (mut start, mut lines) = (0, 0);
         for at in memchr::memchr_iter(b'\n', rest) {
-            if (at + 1 - start) as u64 > longest {
+            if lines == most || (at + 1 - start) as u64 > longest {
                 break;
             }
             (start, lines) = (at + 1, lines + 1);
@@ -126,7 +127,13 @@ impl Mailbox {
 
     /// Takes as many lines as somebody waits for and, with `room`, as there is room for.
     fn take_some(&mut self, lines: &mut Lines, room: bool, cx: &mut Context<'_>) {
-        let (stop, count) = lines.valid(self.longest());
+        // Where the mailbox is full, a long write is not looked through again for each line that is received.
+        let waited_for = self.readers.any_waits() || self.readers.choosy_wait();
+        let most = match self.rules.full {
+            WhenFull::Wait | WhenFull::Fail if !waited_for => self.room_for_messages(),
+            _ => u64::MAX,
+        };
+        let (stop, count) = lines.valid(self.longest(), most);
         if count == 0 {
             return;
         }
@@ -183,7 +190,7 @@ impl Mailbox {
 
     /// How many lines of a run there is room for.
     fn fitting(&self, run: &Message, memory: &Memory) -> u64 {
-        let messages = self.limits.maxmsg.saturating_sub(self.queue.depth() + self.requests.len() as u64);
+        let messages = self.room_for_messages();
         let bytes = self.limits.maxbytes.saturating_sub(self.queue.bytes() + self.request_bytes);
         if run.count() <= messages && run.len() <= bytes && memory.has_room(run.cost()) {
             return run.count();
@@ -199,6 +206,10 @@ impl Mailbox {
             count += 1;
         }
         count
+    }
+
+    fn room_for_messages(&self) -> u64 {
+        self.limits.maxmsg.saturating_sub(self.queue.depth() + self.requests.len() as u64)
     }
 
     /// All lines are taken: what is left of the write is the beginning of the next.
@@ -315,7 +326,7 @@ impl Mailbox {
             return;
         }
         let message = self.message(Arc::from(text.bytes), text.caller, 0, None, cx.now);
-        let load = match self.hand_out(Load::Message(message), handle, cx) {
+        let load = match self.take_load(Load::Message(message), handle, false, cx) {
             Ok(()) => {
                 cx.memory.let_go(text.held);
                 return;

@@ -286,12 +286,13 @@ impl Tree {
                     if call.kill_suid {
                         state.meta.kill_suid();
                     }
-                    (state.meta.mtime, state.meta.ctime) = (now, now);
-                    if call.page_cache {
+                    let written = if call.page_cache {
                         state.segment.write_back(call.offset, call.data)
                     } else {
                         state.segment.write(call.offset, call.data)
-                    }
+                    }?;
+                    (state.meta.mtime, state.meta.ctime) = (now, now);
+                    Ok(written)
                 })?;
                 Ok(Some(Reply::Written(written)))
             }
@@ -333,7 +334,7 @@ impl Tree {
                 let mut cx = Context { now, memory: &self.memory, fx };
                 file.state.lock().topic.close(*id, &mut cx);
             }
-            Target::Segment { file, opener, .. } => self.close_segment(file, *opener, now),
+            Target::Segment { file, opener, .. } => self.close_segment(file, *opener, now, fx),
             Target::Wait { file, id } => {
                 let mut cx = Context { now, memory: &self.memory, fx };
                 if let Some(bell) = &mut file.state.lock().bell {
@@ -481,7 +482,7 @@ impl Tree {
         Ok(Opened { fh: self.handles.insert(Handle { node, target }), how })
     }
 
-    fn close_segment(&self, file: &Arc<SegmentFile>, opener: usize, now: Timestamp) {
+    fn close_segment(&self, file: &Arc<SegmentFile>, opener: usize, now: Timestamp, fx: &mut Effects) {
         let dying = {
             let mut state = file.state.lock();
             state.openers.try_remove(opener);
@@ -491,12 +492,12 @@ impl Tree {
             self.unused(file, &mut state)
         };
         if dying {
-            self.unlink_unused(file, now);
+            self.unlink_unused(file, now, fx);
         }
     }
 
     /// The name of a segment that lives until its last close goes, unless somebody has opened it again.
-    pub(super) fn unlink_unused(&self, file: &Arc<SegmentFile>, now: Timestamp) {
+    pub(super) fn unlink_unused(&self, file: &Arc<SegmentFile>, now: Timestamp, fx: &mut Effects) {
         let mut names = self.names.lock();
         let mut state = file.state.lock();
         if state.openers.is_empty()
@@ -504,8 +505,7 @@ impl Tree {
             && let Some(at) = names.located(file.ino).cloned()
             && names.unlink(at.folder, &at.name, false, now).is_ok()
         {
-            state.linked = false;
-            let _ = self.unused(file, &mut state);
+            self.lose_name(file, &mut state, now, fx);
         }
     }
 }

@@ -220,13 +220,9 @@ impl Tree {
             }
             Child::Segment(file) => {
                 let mut state = file.state.lock();
-                state.linked = false;
-                if let Some(bell) = &mut state.bell {
-                    bell.topic.remove(&mut Context { now, memory: &self.memory, fx });
-                }
                 state.spared = state.glances.meet(now);
                 state.meta.ctime = now;
-                let _ = self.unused(file, &mut state);
+                self.lose_name(file, &mut state, now, fx);
             }
         }
     }

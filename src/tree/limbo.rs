@@ -4,12 +4,13 @@
 //! mappings nothing. So whoever might be mapped still is asked about now and then, and when memory is wanted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::Tree;
 use super::objects::{SegmentFile, SegmentState};
+use crate::mailbox::Context;
 use crate::op::{Effect, Effects, Error, Timestamp};
 use crate::segment::{Lifetime, Usage};
 
@@ -22,6 +23,8 @@ pub(super) struct Limbo {
     files: Mutex<Vec<Arc<SegmentFile>>>,
     /// One more came, and the clock does not know.
     news: AtomicBool,
+    /// When they are asked about next, in nanoseconds since 1970.
+    due: AtomicU64,
 }
 
 impl Limbo {
@@ -37,7 +40,9 @@ impl Limbo {
     /// Sees to it that the clock calls, after one more came.
     pub(super) fn arm(&self, now: Timestamp, fx: &mut Effects) {
         if self.news.load(Ordering::SeqCst) && self.news.swap(false, Ordering::SeqCst) {
-            fx.push(Effect::Alarm(Timestamp(now.0.saturating_add(INTERVAL))));
+            let due = now.0.saturating_add(INTERVAL);
+            self.due.store(due, Ordering::SeqCst);
+            fx.push(Effect::Alarm(Timestamp(due)));
         }
     }
 }
@@ -71,8 +76,34 @@ impl Tree {
         false
     }
 
+    /// A segment's name is gone: whoever waits at its doorbell is told, and its memory goes with its last user.
+    pub(super) fn lose_name(
+        &self,
+        file: &Arc<SegmentFile>,
+        state: &mut SegmentState,
+        now: Timestamp,
+        fx: &mut Effects,
+    ) {
+        state.linked = false;
+        if let Some(bell) = &mut state.bell {
+            bell.topic.remove(&mut Context { now, memory: &self.memory, fx });
+        }
+        // It has no name any more that could go.
+        let _ = self.unused(file, state);
+    }
+
+    /// As [`Tree::sweep`], if that is due: the clock calls for other reasons, too.
+    pub(super) fn sweep_in_time(&self, now: Timestamp, fx: &mut Effects) {
+        if now.0 >= self.limbo.due.load(Ordering::SeqCst) {
+            self.sweep(now, fx);
+        } else if !self.limbo.is_empty() {
+            // The clock has forgotten.
+            fx.push(Effect::Alarm(Timestamp(self.limbo.due.load(Ordering::SeqCst))));
+        }
+    }
+
     /// Asks about all whom nobody has open.
-    pub(super) fn sweep(&self, now: Timestamp, fx: &mut Effects) {
+    fn sweep(&self, now: Timestamp, fx: &mut Effects) {
         let files = std::mem::take(&mut *self.limbo.files.lock());
         for file in files {
             let dying = {
@@ -81,7 +112,7 @@ impl Tree {
                 self.unused(&file, &mut state)
             };
             if dying {
-                self.unlink_unused(&file, now);
+                self.unlink_unused(&file, now, fx);
             }
         }
         self.limbo.arm(now, fx);

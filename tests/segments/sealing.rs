@@ -149,6 +149,33 @@ fn who_listens_is_interrupted_killed_and_told_of_removal() {
 }
 
 #[test]
+fn who_listens_is_told_when_the_segment_goes_with_its_last_close() {
+    for mount in mounts(&[]) {
+        let Some(mut peer) = Peer::start() else { return };
+        let file = create(&mount.segment("s"));
+        fs::write(mount.path("control/segments/s/config/lifetime"), "last-close").unwrap();
+        peer.open("fd", &mount.path("control/segments/s/wait"), "O_RDONLY");
+        peer.tell("os.read(fd, 100)");
+        let pid = peer.pid();
+        wait_for("the listener to sleep", || crate::common::state_of(pid) == Some('S'));
+        drop(file);
+        assert_eq!(peer.answer(), "EIDRM");
+        assert!(!mount.segment("s").exists());
+    }
+}
+
+#[test]
+fn a_write_that_is_refused_changes_no_time() {
+    for mount in mounts(&[]) {
+        let file = create(&mount.segment("s"));
+        assert_eq!(seal(&mount, "grow"), None);
+        let before = file.metadata().unwrap().modified().unwrap();
+        assert_eq!(errno(file.write_all_at(b"x", 0)), Some(Errno::PERM));
+        assert_eq!(file.metadata().unwrap().modified().unwrap(), before);
+    }
+}
+
+#[test]
 fn status_says_who_has_it_open_and_for_what() {
     for mount in mounts(&[]) {
         let file = create(&mount.segment("s"));
