@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::op::{Error, Slice};
+use crate::op::{Effects, Error, Reply, Slice, Ticket};
 
 /// Where an open file stands in the message it reads.
 ///
@@ -53,7 +53,7 @@ pub(crate) struct Held {
 
 /// What a read gets without another message being taken.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Resumed {
+enum Resumed {
     /// These bytes of the message in hand; none: its end.
     Bytes(Slice),
     /// Nothing in hand: the next message is due.
@@ -82,7 +82,7 @@ impl Framing {
     }
 
     /// A read of up to `size` bytes at `offset`.
-    pub(crate) fn resume(&mut self, offset: u64, size: usize) -> Resumed {
+    fn resume(&mut self, offset: u64, size: usize) -> Resumed {
         match self {
             // `tail` and `tac` go to the end that `stat` tells before they read, `dd skip=` over a part. There is nothing
             // to seek in yet, and a message must not be lost to a program that takes its beginning for something else.
@@ -106,6 +106,16 @@ impl Framing {
                 Resumed::Bytes(self.first_part(slice, size))
             }
         }
+    }
+
+    /// Answers a read of up to `size` bytes at `offset` without another message being taken. False: the next is due.
+    pub(crate) fn answer(&mut self, ticket: Ticket, offset: u64, size: usize, fx: &mut Effects) -> bool {
+        match self.resume(offset, size) {
+            Resumed::Bytes(slice) => fx.reply(ticket, Reply::Message(slice)),
+            Resumed::Refused(error) => fx.fail(ticket, error),
+            Resumed::NextDue => return false,
+        }
+        true
     }
 
     /// What was in hand is settled: the next message is due.

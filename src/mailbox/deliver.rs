@@ -3,7 +3,6 @@
 use super::message::Message;
 use super::readers::WaitingReader;
 use super::{Context, Door, Error, Hand, Lease, Mailbox, Receive, Reply, Wish, json, open_mut, queue};
-use crate::framing::Resumed;
 use crate::op::{Slice, Timestamp};
 
 impl Mailbox {
@@ -25,7 +24,7 @@ impl Mailbox {
             cx.memory.give_back(message.cost());
         }
         if many && (json || (message.len() < call.size as u64 && !self.queue.is_empty())) {
-            self.deliver_many(call, message, json, cx);
+            self.deliver_many(call, &message, json, cx);
         } else {
             self.deliver(call, message, cx);
         }
@@ -99,12 +98,10 @@ impl Mailbox {
             let wish = open.door.wish(call.handle);
             let Some(next) = self.readers.leave_through(call.handle, &wish) else { break };
             open.waiting -= 1;
-            let reply = match open.framing.resume(next.call.offset, next.call.size) {
-                Resumed::Bytes(slice) => Reply::Message(slice),
-                Resumed::Refused(error) => Reply::Failed(error),
-                Resumed::NextDue => Reply::Failed(Error::Io),
-            };
-            cx.fx.reply(next.call.ticket, reply);
+            let Receive { ticket, offset, size, .. } = next.call;
+            if !open.framing.answer(ticket, offset, size, cx.fx) {
+                cx.fx.fail(ticket, Error::Io);
+            }
         }
         // Whoever polls through the same open file has the rest of the message to read, or its end.
         if open.framing.ready()
@@ -116,11 +113,11 @@ impl Mailbox {
 
     /// Fills a reader's buffer with messages, of which the first is taken already. One that is too long for any buffer is
     /// begun; others wait until they fit whole.
-    fn deliver_many(&mut self, call: &Receive, first: Message, json: bool, cx: &mut Context<'_>) {
+    fn deliver_many(&mut self, call: &Receive, first: &Message, json: bool, cx: &mut Context<'_>) {
         let mut bytes = Vec::new();
         self.tally.received += first.count();
         if json {
-            json::write(&first, &mut bytes);
+            json::write(first, &mut bytes);
         } else {
             bytes.extend_from_slice(first.slice().as_bytes());
         }

@@ -39,7 +39,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use slab::Slab;
 
 use crate::config::MailboxLimits;
-use crate::framing::{Framing, Resumed, Single};
+use crate::framing::{Framing, Single};
 use crate::op::{Caller, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
 use call::Wish;
 use lease::Lease;
@@ -191,16 +191,8 @@ impl Mailbox {
             cx.fx.fail(call.ticket, Error::BadDescriptor);
             return None;
         };
-        match open.framing.resume(call.offset, call.size) {
-            Resumed::Bytes(slice) => {
-                cx.fx.reply(call.ticket, Reply::Message(slice));
-                return None;
-            }
-            Resumed::Refused(error) => {
-                cx.fx.fail(call.ticket, error);
-                return None;
-            }
-            Resumed::NextDue => {}
+        if open.framing.answer(call.ticket, call.offset, call.size, cx.fx) {
+            return None;
         }
         if self.removed {
             cx.fx.fail(call.ticket, Error::Removed);

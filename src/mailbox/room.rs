@@ -69,17 +69,23 @@ impl Mailbox {
             return None;
         }
         let len = call.body.len();
-        if len as u64 > self.longest() {
-            cx.fx.fail(call.ticket, Error::TooLong);
-            return None;
-        }
-        if len == 0 {
-            cx.fx.reply(call.ticket, Reply::Written(0));
+        if !self.has_length(&call, cx) {
             return None;
         }
         let message = self.message(Arc::from(call.body), call.caller, priority, tag, cx.now);
         let load = if request { Load::Request(message) } else { Load::Message(message) };
         self.come_in(call, load, len as u64, cx)
+    }
+
+    /// A write has the length of a message. False: it is answered.
+    pub(super) fn has_length(&self, call: &Send<'_>, cx: &mut Context<'_>) -> bool {
+        let len = call.body.len();
+        if len as u64 > self.longest() {
+            cx.fx.fail(call.ticket, Error::TooLong);
+        } else if len == 0 {
+            cx.fx.reply(call.ticket, Reply::Written(0));
+        }
+        len > 0 && len as u64 <= self.longest()
     }
 
     /// A write of `len` bytes comes in, if nobody waits who came before it and there is room, or to whom it is for.
@@ -310,18 +316,20 @@ impl Mailbox {
     ) -> Result<(), Load> {
         match load {
             Load::Message(message) => {
-                if !self.readers.wants(&message) && !(room && self.try_room(&message, cx)) {
-                    return Err(Load::Message(message));
+                if self.readers.wants(&message) || (room && self.try_room(&message, cx)) {
+                    self.accept(message, cx);
+                    Ok(())
+                } else {
+                    Err(Load::Message(message))
                 }
-                self.accept(message, cx);
-                Ok(())
             }
             Load::Request(message) => {
-                if !self.readers.has(&Wish::Request) && !(room && self.try_room(&message, cx)) {
-                    return Err(Load::Request(message));
+                if self.readers.has(&Wish::Request) || (room && self.try_room(&message, cx)) {
+                    self.accept_request(message, handle, cx);
+                    Ok(())
+                } else {
+                    Err(Load::Request(message))
                 }
-                self.accept_request(message, handle, cx);
-                Ok(())
             }
             Load::Lines(lines) => self.take_lines(lines, handle, room, cx),
         }

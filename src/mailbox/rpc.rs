@@ -81,12 +81,7 @@ impl Mailbox {
     /// A server's write: the answer to what it has in hand. Never waits.
     pub(super) fn answer(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         let len = call.body.len();
-        if len as u64 > self.longest() {
-            cx.fx.fail(call.ticket, Error::TooLong);
-            return None;
-        }
-        if len == 0 {
-            cx.fx.reply(call.ticket, Reply::Written(0));
+        if !self.has_length(&call, cx) {
             return None;
         }
         let mut serving = None;

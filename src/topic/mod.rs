@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::framing::{Framing, Resumed};
+use crate::framing::Framing;
 use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter};
 use crate::op::{Caller, Error, PollHandle, Ready, Reply, Slice, Timestamp};
 
@@ -136,16 +136,8 @@ impl Topic {
             cx.fx.fail(call.ticket, Error::BadDescriptor);
             return None;
         };
-        match open.framing.resume(call.offset, call.size) {
-            Resumed::Bytes(slice) => {
-                cx.fx.reply(call.ticket, Reply::Message(slice));
-                return None;
-            }
-            Resumed::Refused(error) => {
-                cx.fx.fail(call.ticket, error);
-                return None;
-            }
-            Resumed::NextDue => {}
+        if open.framing.answer(call.ticket, call.offset, call.size, cx.fx) {
+            return None;
         }
         if let Some(body) = open.backlog.pop_front() {
             if open.backlog.is_empty() && open.backlog.capacity() > 64 {
@@ -321,12 +313,9 @@ impl Open {
             && let Some((id, next, _)) = self.waiting.pop_front()
         {
             ended.push(id);
-            let reply = match self.framing.resume(next.offset, next.size) {
-                Resumed::Bytes(slice) => Reply::Message(slice),
-                Resumed::Refused(error) => Reply::Failed(error),
-                Resumed::NextDue => Reply::Failed(Error::Io),
-            };
-            cx.fx.reply(next.ticket, reply);
+            if !self.framing.answer(next.ticket, next.offset, next.size, cx.fx) {
+                cx.fx.fail(next.ticket, Error::Io);
+            }
         }
         ended
     }

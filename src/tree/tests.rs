@@ -1,6 +1,7 @@
 //! What a tree keeps inside: who waits, which nodes are known, what is freed. What users see of it is tested from
 //! outside, in `tests/`.
 
+mod alarms;
 mod lifetimes;
 mod pools;
 mod starving;
@@ -57,6 +58,8 @@ struct Desk {
     /// Answers to requests that had waited.
     late: Vec<(u64, Reply)>,
     woken: Vec<u64>,
+    /// What the clock was told.
+    alarms: Vec<u64>,
     /// Interrupts that the kernel shall send again.
     again: Vec<u64>,
 }
@@ -68,7 +71,15 @@ impl Desk {
 
     fn with(setup: Setup) -> Desk {
         let tree = Tree::new(setup, memfds(), Timestamp(0));
-        Desk { tree, now: 0, unique: 0, late: Vec::new(), woken: Vec::new(), again: Vec::new() }
+        Desk {
+            tree,
+            now: 0,
+            unique: 0,
+            late: Vec::new(),
+            woken: Vec::new(),
+            alarms: Vec::new(),
+            again: Vec::new(),
+        }
     }
 
     /// A request of thread `pid`'s; its number, and its answer unless it waits.
@@ -92,7 +103,8 @@ impl Desk {
                 }
                 Effect::Reply(ticket, reply) => self.late.push((ticket.unique, reply)),
                 Effect::Wake(handle) => self.woken.push(handle.0),
-                Effect::Alarm(_) | Effect::GiveMemoryBack => {}
+                Effect::Alarm(time) => self.alarms.push(time.0),
+                Effect::GiveMemoryBack => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }
         }
