@@ -40,6 +40,13 @@ pub struct File<View, Settings> {
     pub store: Option<Store<Settings>>,
 }
 
+impl<View, Settings> File<View, Settings> {
+    /// Its value names a mailbox, which the tree has to find.
+    pub fn names_mailbox(&self) -> bool {
+        self.config && self.name == "dead"
+    }
+}
+
 /// Takes a value into the settings, or refuses it.
 pub type Store<Settings> = fn(&str, &mut Settings) -> Result<(), Refusal>;
 

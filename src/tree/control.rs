@@ -198,10 +198,12 @@ impl Tree {
         let text = String::from_utf8_lossy(data);
         match self.find_control(place.object)? {
             Found::Object(Child::Mailbox(file), _) => {
-                let store = MAILBOX.get(index).and_then(|file| file.store).ok_or(Error::AccessDenied)?;
+                let entry = MAILBOX.get(index).ok_or(Error::NotFound)?;
+                let store = entry.store.ok_or(Error::AccessDenied)?;
                 let ceiling = self.setup.ceiling;
                 // Found before the mailbox is locked: names come first.
-                let named = self.find_named(&text, file.ino, caller);
+                let named =
+                    if entry.names_mailbox() { self.find_named(&text, file.ino, caller) } else { Ok(None) };
                 self.with_mailbox(&file, now, fx, |state, cx| {
                     let mut settings = MailboxSettings { named, ..mailbox_settings(&state.queue, ceiling) };
                     let old = (settings.limits, settings.rules);
@@ -416,12 +418,7 @@ impl Tree {
             size: state.segment.size(),
             promised: state.segment.promised(),
             resident: state.segment.blocks() * 512,
-            in_use: match state.segment.memory().usage() {
-                _ if !state.openers.is_empty() => "yes",
-                Usage::Used | Usage::Written => "yes",
-                Usage::Unused => "no",
-                Usage::Unknown => "unknown",
-            },
+            in_use: in_use(state),
             openers: state
                 .openers
                 .iter()
@@ -545,6 +542,18 @@ fn mailbox_view(state: &MailboxState, ceiling: u32, dead: String) -> MailboxView
         waiters: state.queue.waiters(),
         dead,
         refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
+    }
+}
+
+/// Whether somebody has a segment open or mapped. Its memory is asked only where nobody has it open.
+fn in_use(state: &SegmentState) -> &'static str {
+    if !state.openers.is_empty() {
+        return "yes";
+    }
+    match state.segment.memory().usage() {
+        Usage::Used | Usage::Written => "yes",
+        Usage::Unused => "no",
+        Usage::Unknown => "unknown",
     }
 }
 
