@@ -77,6 +77,18 @@ pub enum SegmentPath {
     Cached,
 }
 
+/// How requests come from the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carrier {
+    /// Over `io_uring` where the machine offers it, otherwise over the device.
+    #[default]
+    Auto,
+    /// Over the device, `/dev/fuse`: everywhere.
+    Dev,
+    /// Over `io_uring`: needs Linux 6.14, with FUSE over `io_uring` switched on.
+    Uring,
+}
+
 /// The bounds of one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -113,7 +125,9 @@ pub struct Config {
     pub allow_other: bool,
     /// How segments reach memory.
     pub segments: SegmentPath,
-    /// Threads that serve requests, 1 to 64.
+    /// How requests come.
+    pub transport: Carrier,
+    /// Threads that serve requests over the device, 1 to 64.
     pub threads: usize,
 }
 

@@ -12,9 +12,11 @@ use rustix::process::{Resource, getgid, getpid, getuid};
 use signal_hook::consts::{SIGINT, SIGIO, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING};
-use crate::kernel::dev::{Transport, now};
-use crate::kernel::session::{self, MountError};
+use crate::config::{Carrier, Config, MAX_WRITE, MSGSIZE_CEILING};
+use crate::kernel::dev;
+use crate::kernel::rings::{Rings, Started};
+use crate::kernel::session::{self, MountError, Mounted};
+use crate::kernel::transport::{Transport, now};
 use crate::op::Timestamp;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
@@ -48,7 +50,12 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     // Before the mount, so that no signal comes between the two.
     watch_signals(ends.clone())?;
     raise_descriptor_limit();
-    let mounted = session::mount(config)?;
+    // Before the handshake, which promises the kernel that there are some.
+    let rings = make_rings(config.transport)?;
+    let mounted = session::mount(config, rings.is_some())?;
+    let rings = start_rings(config.transport, &mounted, rings)?;
+    // INTERRUPT and FORGET come by the device in any case.
+    let readers = if rings.is_some() { 1 } else { config.threads };
     let setup = Setup {
         limits: config.limits,
         ceiling: message_ceiling(),
@@ -56,21 +63,27 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         gid: getgid().as_raw(),
         shared: config.allow_other,
         backing: mounted.backing(),
-        threads: config.threads,
+        transport: if rings.is_some() { "uring" } else { "dev" },
+        threads: rings.as_ref().map_or(0, Started::count) + readers,
         pid: getpid().as_raw_nonzero().get() as u32,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
     let tree = Tree::new(setup, Box::new(make_memory), now());
     let (clock, wishes) = mpsc::channel();
-    let transport = Arc::new(Transport::new(mounted.device(), config.threads, tree, clock));
-    let mut dev = None;
-    let served =
-        start_threads(&transport, config.threads, &ends).and_then(|()| start_clock(&transport, wishes));
+    let devices = dev::descriptors(mounted.device(), readers);
+    let posts = rings.as_ref().map_or_else(Vec::new, Started::posts);
+    let transport = Arc::new(Transport::new(devices, posts, tree, clock));
+    let mut device_number = None;
+    let served = start_readers(&transport, readers, &ends).and_then(|()| start_clock(&transport, wishes));
+    if let Some(rings) = rings {
+        let ends = ends.clone();
+        rings.serve(&transport, move |end| tell_end(&ends, end));
+    }
     if served.is_ok() {
         keep_within_timeout(&transport);
         // Through the kernel and back: only now does the tree answer.
         match rustix::fs::stat(config.dir.join("control/status")) {
-            Ok(stat) => dev = Some(stat.st_dev),
+            Ok(stat) => device_number = Some(stat.st_dev),
             Err(error) => warn!("{} does not answer: {error}", config.dir.display()),
         }
         info!("mounted on {}", config.dir.display());
@@ -83,8 +96,8 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     match ended {
         End::Unmounted => {
             info!("unmounted");
-            if let Some(dev) = dev {
-                mounted.clear_away(dev);
+            if let Some(number) = device_number {
+                mounted.clear_away(number);
             }
         }
         End::Signal(signal) => {
@@ -101,16 +114,60 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     Ok(())
 }
 
-fn start_threads(transport: &Arc<Transport>, threads: usize, ends: &Sender<End>) -> io::Result<()> {
-    for index in 0..threads {
+/// Rings, if they are wanted and can be had.
+fn make_rings(wanted: Carrier) -> Result<Option<Rings>, MountError> {
+    if wanted == Carrier::Dev {
+        return Ok(None);
+    }
+    match Rings::make() {
+        Ok(rings) => Ok(Some(rings)),
+        Err(why) if wanted == Carrier::Uring => Err(MountError::NoRings(why)),
+        Err(why) => {
+            info!("requests come over /dev/fuse: {why}");
+            Ok(None)
+        }
+    }
+}
+
+/// Lets requests come by the rings, if the kernel has agreed to.
+fn start_rings(
+    wanted: Carrier,
+    mounted: &Mounted,
+    rings: Option<Rings>,
+) -> Result<Option<Started>, MountError> {
+    let Some(rings) = rings else { return Ok(None) };
+    let started = if mounted.takes_rings() {
+        rings.start(mounted.device())
+    } else {
+        Err(String::from("the kernel does not offer it to this mount"))
+    };
+    match started {
+        Ok(started) => Ok(Some(started)),
+        Err(why) if wanted == Carrier::Uring => {
+            mounted.unmount();
+            Err(MountError::NoRings(why))
+        }
+        Err(why) => {
+            warn!("requests come over /dev/fuse: {why}");
+            Ok(None)
+        }
+    }
+}
+
+fn start_readers(transport: &Arc<Transport>, count: usize, ends: &Sender<End>) -> io::Result<()> {
+    for index in 0..count {
         let (transport, ends) = (Arc::clone(transport), ends.clone());
-        thread::Builder::new().name(format!("serve-{index}")).spawn(move || {
-            let end = transport.serve(index).map_or_else(End::Failed, |()| End::Unmounted);
-            // Fails only when the first to end has been heard already.
-            let _ = ends.send(end);
-        })?;
+        thread::Builder::new()
+            .name(format!("serve-{index}"))
+            .spawn(move || tell_end(&ends, dev::serve(&transport, index)))?;
     }
     Ok(())
+}
+
+/// A thread that served is at its end.
+fn tell_end(ends: &Sender<End>, end: io::Result<()>) {
+    // Fails only when the first to end has been heard already.
+    let _ = ends.send(end.map_or_else(End::Failed, |()| End::Unmounted));
 }
 
 fn start_clock(transport: &Arc<Transport>, wishes: Receiver<Timestamp>) -> io::Result<()> {

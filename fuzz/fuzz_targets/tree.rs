@@ -22,6 +22,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         gid: 0,
         shared: true,
         backing: None,
+        transport: "none",
         threads: 1,
         pid: 1,
     };

@@ -49,6 +49,11 @@ fn mount(error: &MountError) -> (String, String) {
             format!("--segments=passthrough is not to be had: {}", without_number(why)),
             "use --segments=auto, which takes the kernel's page cache where it must".to_owned(),
         ),
+        MountError::NoRings(why) => (
+            format!("--transport=uring is not to be had: {}", without_number(why)),
+            "ipcfs doctor tells how to switch it on; or use --transport=auto, which takes /dev/fuse where it must"
+                .to_owned(),
+        ),
         MountError::Other(why) if why.contains("could not determine username") => (
             "this user has no name, and fusermount3 mounts only for those who have one".to_owned(),
             "give the user a line in /etc/passwd, or mount as root".to_owned(),

@@ -15,7 +15,7 @@ use super::machine;
 use super::mountpoint;
 use super::size;
 use super::text::{complain, name, reason, word};
-use crate::config::{Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT};
+use crate::config::{Carrier, Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT};
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 
@@ -51,6 +51,12 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
     segments: Segments,
 
+    /// How requests come: over io_uring (uring: Linux 6.14 with fuse.enable_uring=Y, see `ipcfs doctor`), or over
+    /// /dev/fuse (dev: everywhere)
+    #[arg(long, value_name = "HOW", value_enum, env = "IPCFS_TRANSPORT", hide_env_values = true)]
+    #[arg(default_value = "auto")]
+    transport: Transport,
+
     /// Longest message of a new mailbox, in bytes, 1 to 1020K
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = msgsize, default_value = "1020K")]
     msgsize: u32,
@@ -75,7 +81,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
     max_files: u64,
 
-    /// Threads that serve requests, 1 to 64 [default: one per CPU, 2 to 8]
+    /// Threads that serve requests over /dev/fuse, 1 to 64 [default: one per CPU, 2 to 8]; io_uring has one per CPU
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<u64>,
 
@@ -93,6 +99,13 @@ enum Segments {
     Auto,
     Passthrough,
     Cached,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Transport {
+    Auto,
+    Dev,
+    Uring,
 }
 
 /// Mounts. In the foreground this returns when the mount ends, otherwise when it is ready.
@@ -132,8 +145,13 @@ impl Args {
             Segments::Passthrough => SegmentPath::Passthrough,
             Segments::Cached => SegmentPath::Cached,
         };
+        let transport = match self.transport {
+            Transport::Auto => Carrier::Auto,
+            Transport::Dev => Carrier::Dev,
+            Transport::Uring => Carrier::Uring,
+        };
         let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
-        Config { dir, limits, allow_other: self.allow_other, segments, threads }
+        Config { dir, limits, allow_other: self.allow_other, segments, transport, threads }
     }
 }
 
@@ -212,7 +230,7 @@ mod tests {
         let config = config(&[]);
         assert_eq!(config.limits.mailbox, MailboxLimits::default());
         assert_eq!(config.limits.max_files, MAX_FILES);
-        assert_eq!(config.segments, SegmentPath::Auto);
+        assert_eq!((config.segments, config.transport), (SegmentPath::Auto, Carrier::Auto));
         assert_eq!(config.limits, Limits::for_machine(machine::memory()));
         assert!((2..=8).contains(&config.threads) && !config.allow_other);
     }
@@ -228,6 +246,7 @@ mod tests {
             "--max-files=10",
             "--threads=64",
             "--segments=cached",
+            "--transport=dev",
             "--allow-other",
         ]);
         let mailbox = MailboxLimits { msgsize: 65_536, maxmsg: NO_LIMIT, maxbytes: 1 << 30 };
@@ -237,6 +256,7 @@ mod tests {
             limits,
             allow_other: true,
             segments: SegmentPath::Cached,
+            transport: Carrier::Dev,
             threads: 64,
         };
         assert_eq!(config, expected);

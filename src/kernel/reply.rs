@@ -106,6 +106,16 @@ pub(super) fn encode_wake(handle: PollHandle) -> Encoded<'static> {
     out.finish()
 }
 
+/// The message that makes the kernel put a NOTIFY_REPLY numbered `unique` into the queue of the CPU that it is written on.
+pub(super) fn encode_pump(unique: u64) -> Encoded<'static> {
+    let header = abi::OutHeader { len: 0, error: abi::NOTIFY_RETRIEVE, unique: 0 };
+    let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
+    // The root, which the kernel always knows, and nothing of it.
+    let nodeid = crate::op::NodeId::ROOT.0;
+    out.push(&abi::NotifyRetrieveOut { notify_unique: unique, nodeid, offset: 0, size: 0, padding: 0 });
+    out.finish()
+}
+
 /// The answer to an INTERRUPT whose request is not waiting: to be sent again while the request is unanswered.
 pub(super) fn encode_interrupt_again(unique: u64) -> Encoded<'static> {
     let error = -rustix::io::Errno::AGAIN.raw_os_error();

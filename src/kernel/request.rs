@@ -1,4 +1,4 @@
-//! Bytes to [`Request`]. Total: any bytes give a request or an error, and an error names whom to answer where it can.
+//! Bytes to [`Request`], from the device or from a ring's entry. Total: any bytes give a request or an error, and an error names whom to answer where it can.
 
 use libc::{O_ACCMODE, O_APPEND, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -20,19 +20,46 @@ pub enum Garbage {
     Unanswerable,
 }
 
-/// Decodes one request as read from the device descriptor `lane`.
+/// The kernel's number of a request, from its header; 0, which none has, if there is no header.
+pub(super) fn unique(header: &[u8]) -> u64 {
+    abi::InHeader::read_from_prefix(header).map_or(0, |(header, _)| header.unique)
+}
+
+/// Decodes one request as read from the device, header and body in one.
 pub fn decode(bytes: &[u8], lane: u32) -> Result<Request<'_>, Garbage> {
     let (header, body) = abi::InHeader::read_from_prefix(bytes).map_err(|_| Garbage::Nameless)?;
+    decode_body(&header, header.len as usize == bytes.len(), Body { first: &[], rest: body }, lane)
+}
+
+/// Decodes one request as a ring's entry carries it: `operation` is the room for its fixed argument, however much of it
+/// is used, and `payload` what follows.
+pub fn decode_entry<'a>(
+    header: &[u8],
+    operation: &'a [u8],
+    payload: &'a [u8],
+    lane: u32,
+) -> Result<Request<'a>, Garbage> {
+    let (header, _) = abi::InHeader::read_from_prefix(header).map_err(|_| Garbage::Nameless)?;
+    let fixed = (header.len as usize).checked_sub(size_of::<abi::InHeader>() + payload.len());
+    let first = fixed.and_then(|length| operation.get(..length));
+    decode_body(&header, first.is_some(), Body { first: first.unwrap_or_default(), rest: payload }, lane)
+}
+
+fn decode_body<'a>(
+    header: &abi::InHeader,
+    fits: bool,
+    mut body: Body<'a>,
+    lane: u32,
+) -> Result<Request<'a>, Garbage> {
     let ticket = Ticket { unique: header.unique, lane };
     let answered = !matches!(header.opcode, opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT);
     let garbage = if answered { Garbage::Named(ticket) } else { Garbage::Unanswerable };
     // The kernel may append extensions; what they say is not needed here.
     let extensions = header.total_extlen as usize * 8;
-    let end =
-        body.len().checked_sub(extensions).filter(|_| header.len as usize == bytes.len()).ok_or(garbage)?;
-    let body = body.get(..end).ok_or(garbage)?;
+    let end = body.rest.len().checked_sub(extensions).filter(|_| fits).ok_or(garbage)?;
+    body.rest = body.rest.get(..end).ok_or(garbage)?;
     let node = NodeId(header.nodeid);
-    let op = decode_op(header.opcode, node, Body(body)).ok_or(garbage)?;
+    let op = decode_op(header.opcode, node, body).ok_or(garbage)?;
     let caller = Caller { uid: header.uid, gid: header.gid, pid: header.pid };
     Ok(Request { ticket, node, caller, op })
 }
@@ -92,7 +119,7 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
             Op::Write {
                 fh: Fh(arg.fh),
                 offset: arg.offset,
-                data: body.0.get(..arg.size as usize)?,
+                data: body.rest.get(..arg.size as usize)?,
                 nonblock: has(arg.flags, O_NONBLOCK),
                 append: has(arg.flags, O_APPEND),
                 page_cache: arg.write_flags & abi::WRITE_CACHE != 0,
@@ -150,20 +177,25 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
 }
 
 /// What follows the header, taken from the front.
-struct Body<'a>(&'a [u8]);
+struct Body<'a> {
+    /// The fixed argument, where the transport keeps it apart.
+    first: &'a [u8],
+    rest: &'a [u8],
+}
 
 impl<'a> Body<'a> {
     fn take<T: FromBytes + KnownLayout + Immutable>(&mut self) -> Option<T> {
-        let (value, rest) = T::read_from_prefix(self.0).ok()?;
-        self.0 = rest;
+        let part = if self.first.is_empty() { &mut self.rest } else { &mut self.first };
+        let (value, rest) = T::read_from_prefix(part).ok()?;
+        *part = rest;
         Some(value)
     }
 
     /// Bytes up to a NUL.
     fn name(&mut self) -> Option<&'a [u8]> {
-        let end = self.0.iter().position(|byte| *byte == 0)?;
-        let (name, rest) = self.0.split_at(end);
-        self.0 = rest.get(1..)?;
+        let end = self.rest.iter().position(|byte| *byte == 0)?;
+        let (name, rest) = self.rest.split_at(end);
+        self.rest = rest.get(1..)?;
         Some(name)
     }
 }
@@ -217,7 +249,7 @@ fn rename<'a>(body: &mut Body<'a>, new_parent: NodeId, flags: u32) -> Option<Op<
 fn set_xattr<'a>(body: &mut Body<'a>) -> Option<Op<'a>> {
     let arg: abi::SetxattrIn = body.take()?;
     let name = body.name()?;
-    let value = body.0.get(..arg.size as usize)?;
+    let value = body.rest.get(..arg.size as usize)?;
     let create = has(arg.flags, libc::XATTR_CREATE);
     Some(Op::Setxattr { name, value, create, replace: has(arg.flags, libc::XATTR_REPLACE) })
 }
@@ -283,6 +315,42 @@ mod tests {
         assert_eq!(decode(b"tiny", 0), Err(Garbage::Nameless));
     }
 
+    /// The same request as a ring's entry has it, with rubbish behind the fixed argument.
+    fn entry(code: u32, fixed: &[u8], payload: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let header = bytes(code, &[fixed, payload]).drain(..40).collect();
+        let mut operation = fixed.to_vec();
+        operation.resize(128, 0xff);
+        (header, operation)
+    }
+
+    #[test]
+    fn an_entry_says_what_the_same_bytes_of_the_device_say() {
+        let write =
+            abi::WriteIn { fh: 1, offset: 0, size: 4, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
+        let mknod = abi::MknodIn { mode: 0o100_644, rdev: 0, umask: 0, padding: 0 };
+        let cases: [(u32, &[u8], &[u8]); 4] = [
+            (opcode::WRITE, write.as_bytes(), b"body"),
+            (opcode::MKNOD, mknod.as_bytes(), b"box\0"),
+            (opcode::LOOKUP, &[], b"box\0"),
+            (opcode::STATFS, &[], &[]),
+        ];
+        for (code, fixed, payload) in cases {
+            let (header, operation) = entry(code, fixed, payload);
+            let whole = bytes(code, &[fixed, payload]);
+            assert_eq!(decode_entry(&header, &operation, payload, 0), decode(&whole, 0), "{code}");
+        }
+    }
+
+    #[test]
+    fn an_entry_that_contradicts_itself_is_answered_with_an_error() {
+        let (header, operation) = entry(opcode::LOOKUP, &[], b"box\0");
+        let named = Err(Garbage::Named(Ticket { unique: 6, lane: 0 }));
+        assert_eq!(decode_entry(&header, &operation, b"a longer payload than said\0", 0), named);
+        assert_eq!(decode_entry(&header, &operation, b"box", 0), named, "a name without its end");
+        assert_eq!(decode_entry(&header, &[], b"", 0), named);
+        assert_eq!(decode_entry(&header[..39], &operation, b"box\0", 0), Err(Garbage::Nameless));
+    }
+
     #[test]
     fn an_unknown_number_is_refused_once_and_for_all() {
         let all = bytes(4711, &[]);
@@ -294,6 +362,8 @@ mod tests {
         fn any_bytes_give_a_request_or_an_error(body in proptest::collection::vec(any::<u8>(), 0..300), code in 0u32..60) {
             let _ = decode(&body, 0);
             let _ = decode(&bytes(code, &[&body]), 0);
+            let _ = decode_entry(&body, &body, &body, 0);
+            let _ = decode_entry(&bytes(code, &[&body]), &body, &body, 0);
         }
     }
 }

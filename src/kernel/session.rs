@@ -39,6 +39,9 @@ pub enum MountError {
     /// Passthrough was demanded and is not to be had.
     #[error("no passthrough: {0}")]
     NoPassthrough(String),
+    /// `io_uring` was demanded and is not to be had.
+    #[error("no io_uring: {0}")]
+    NoRings(String),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -50,16 +53,18 @@ pub struct Mounted {
     dir: PathBuf,
     device: Arc<OwnedFd>,
     passthrough: bool,
+    rings: bool,
     // Kept for its end: dropping it would unmount whatever is mounted at the path by then.
     _session: std::mem::ManuallyDrop<fuser::Session<Handshake>>,
 }
 
-/// Mounts on `config.dir`.
-pub fn mount(config: &Config) -> Result<Mounted, MountError> {
+/// Mounts on `config.dir`. With `wants_rings`, nobody's request is sent before the kernel has the entries of all rings or
+/// has refused one.
+pub fn mount(config: &Config, wants_rings: bool) -> Result<Mounted, MountError> {
     check_device()?;
     let accepted = Arc::new(OnceLock::new());
     let wants_passthrough = config.segments != SegmentPath::Cached;
-    let handshake = Handshake { accepted: Arc::clone(&accepted), wants_passthrough };
+    let handshake = Handshake { accepted: Arc::clone(&accepted), wants_passthrough, wants_rings };
     let mut options = fuser::Config::default();
     options.mount_options = vec![
         MountOption::FSName(String::from("ipcfs")),
@@ -72,9 +77,14 @@ pub fn mount(config: &Config) -> Result<Mounted, MountError> {
     let session = std::mem::ManuallyDrop::new(session);
     let device =
         session.as_fd().try_clone_to_owned().map_err(|error| MountError::Other(error.to_string()))?;
-    let mut mounted =
-        Mounted { dir: config.dir.clone(), device: Arc::new(device), passthrough: false, _session: session };
     let offered = accepted.get().copied().unwrap_or_default();
+    let mut mounted = Mounted {
+        dir: config.dir.clone(),
+        device: Arc::new(device),
+        passthrough: false,
+        rings: offered.rings,
+        _session: session,
+    };
     if wants_passthrough {
         match mounted.probe_passthrough(offered) {
             Ok(()) => mounted.passthrough = true,
@@ -92,6 +102,11 @@ impl Mounted {
     /// The device that requests are read from.
     pub fn device(&self) -> &Arc<OwnedFd> {
         &self.device
+    }
+
+    /// Whether the kernel will send requests by rings, and waits for them.
+    pub fn takes_rings(&self) -> bool {
+        self.rings
     }
 
     /// The mount's passthrough, if segments are to use it.
@@ -187,6 +202,7 @@ fn explain(error: &io::Error) -> MountError {
 #[derive(Debug, Clone, Copy, Default)]
 struct Offered {
     passthrough: bool,
+    rings: bool,
 }
 
 /// The part of a file system that fuser needs for its handshake. It never serves a request.
@@ -194,6 +210,7 @@ struct Offered {
 struct Handshake {
     accepted: Arc<OnceLock<Offered>>,
     wants_passthrough: bool,
+    wants_rings: bool,
 }
 
 impl fuser::Filesystem for Handshake {
@@ -228,7 +245,8 @@ impl fuser::Filesystem for Handshake {
         if !missing.is_empty() {
             warn!("this kernel is an older one (FUSE {major}.{minor}): {}", missing.join("; "));
         }
-        let _ = self.accepted.set(Offered { passthrough });
+        let rings = self.wants_rings && config.add_capabilities(InitFlags::FUSE_OVER_IO_URING).is_ok();
+        let _ = self.accepted.set(Offered { passthrough, rings });
         Ok(())
     }
 }

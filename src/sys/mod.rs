@@ -2,5 +2,6 @@
 
 pub mod descriptors;
 pub mod fuse_device;
+pub mod fuse_ring;
 pub mod heap;
 pub mod memfd;

@@ -391,7 +391,7 @@ impl Tree {
         };
         MountView {
             pid: self.setup.pid,
-            transport: "dev",
+            transport: self.setup.transport,
             segment_path: self.segment_path(),
             uptime_ns: now.0.saturating_sub(self.started.0),
             threads: self.setup.threads,

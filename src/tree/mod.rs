@@ -75,6 +75,8 @@ pub struct Setup {
     pub shared: bool,
     /// Passthrough, where segments use it.
     pub backing: Option<Box<dyn Backing>>,
+    /// How requests come, for `control/status`: `dev` or `uring`.
+    pub transport: &'static str,
     /// Threads that serve, for `control/status`.
     pub threads: usize,
     /// Process id of the daemon, for `control/status`.
@@ -143,6 +145,14 @@ impl Tree {
             Err(error) => fx.fail(ticket, error),
         }
         self.settle(Some(ticket), now, fx);
+    }
+
+    /// Ends the wait of one request, if it waits.
+    pub fn cancel_wait(&self, unique: u64, error: Error, now: Timestamp, fx: &mut Effects) {
+        if let Some(place) = self.parked.find(unique) {
+            self.cancel(&place, error, now, fx);
+        }
+        self.settle(None, now, fx);
     }
 
     /// Ends the waits that began at `limit` or before, with [`Error::Interrupted`].

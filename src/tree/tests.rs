@@ -38,7 +38,17 @@ fn setup(memory: u64) -> Setup {
         segment_memory: 1 << 20,
         max_files: 100,
     };
-    Setup { limits, ceiling: 4096, uid: 0, gid: 0, shared: true, backing: None, threads: 2, pid: 1 }
+    Setup {
+        limits,
+        ceiling: 4096,
+        uid: 0,
+        gid: 0,
+        shared: true,
+        backing: None,
+        transport: "none",
+        threads: 2,
+        pid: 1,
+    }
 }
 
 fn memfds() -> MakeMemory {

@@ -105,8 +105,17 @@ impl World {
             segment_memory: 16 * 4096,
             max_files: 1000,
         };
-        let setup =
-            Setup { limits, ceiling: 4096, uid: 0, gid: 0, shared: true, backing: None, threads: 1, pid: 1 };
+        let setup = Setup {
+            limits,
+            ceiling: 4096,
+            uid: 0,
+            gid: 0,
+            shared: true,
+            backing: None,
+            transport: "none",
+            threads: 1,
+            pid: 1,
+        };
         let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Plain::default()))), Timestamp(0));
         let tops = [("mailboxes", MAILBOXES), ("segments", SEGMENTS)];
         let tops = tops.map(|(name, ino)| (name.as_bytes().to_vec(), (ino, Kind::Folder)));

@@ -35,7 +35,17 @@ impl Straight {
     pub fn new() -> Straight {
         let limits = Limits { memory: MEMORY, ..Limits::for_machine(1 << 30) };
         let (uid, gid, shared, backing, threads, pid) = (0, 0, false, None, 1, 1);
-        let setup = Setup { limits, ceiling: MSGSIZE_CEILING, uid, gid, shared, backing, threads, pid };
+        let setup = Setup {
+            limits,
+            ceiling: MSGSIZE_CEILING,
+            uid,
+            gid,
+            shared,
+            backing,
+            transport: "none",
+            threads,
+            pid,
+        };
         let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Memfd::new()?))), Timestamp(0));
         Straight { tree, now: 0, files: Vec::new(), clients: Vec::new(), answers: BTreeMap::new() }
     }

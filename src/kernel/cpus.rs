@@ -1,0 +1,86 @@
+//! The machine's CPUs, and which of them a thread runs on.
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
+/// Where the kernel lists CPUs.
+const FOLDER: &str = "/sys/devices/system/cpu";
+
+/// CPUs that there can be, counted: the kernel has a queue for each.
+pub(super) fn possible() -> Option<usize> {
+    read("possible").map(|cpus| cpus.len())
+}
+
+/// CPUs that there are now.
+pub(super) fn online() -> Option<Vec<usize>> {
+    read("online")
+}
+
+/// Whether this process may run on all of `cpus`.
+pub(super) fn may_run_on(cpus: &[usize]) -> bool {
+    sched_getaffinity(None).is_ok_and(|set| cpus.iter().all(|cpu| *cpu < CpuSet::MAX_CPU && set.is_set(*cpu)))
+}
+
+/// Keeps this thread on one CPU, if that is there.
+pub(super) fn stay_on(cpu: usize) {
+    let mut set = CpuSet::new();
+    if cpu < CpuSet::MAX_CPU {
+        set.set(cpu);
+        // Refused where the CPU is offline: the thread stays where it may be, and requests come to it all the same.
+        let _ = sched_setaffinity(None, &set);
+    }
+}
+
+/// Does something on CPU `there`, and is back on `home` afterwards.
+pub(super) fn on_cpu<T>(there: usize, home: usize, work: impl FnOnce() -> T) -> T {
+    if sched_getcpu() == there {
+        return work();
+    }
+    stay_on(there);
+    let result = work();
+    stay_on(home);
+    result
+}
+
+/// Whether this thread has left `cpu`, as it must when that goes offline.
+pub(super) fn is_away_from(cpu: usize) -> bool {
+    sched_getcpu() != cpu
+}
+
+fn read(name: &str) -> Option<Vec<usize>> {
+    parse(&std::fs::read_to_string(format!("{FOLDER}/{name}")).ok()?)
+}
+
+/// `0-3,8`
+fn parse(list: &str) -> Option<Vec<usize>> {
+    let mut cpus = Vec::new();
+    for part in list.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        // No machine has more; what says so is not a list of CPUs.
+        if last >= 1 << 16 {
+            return None;
+        }
+        cpus.extend(first..=last);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        assert_eq!(parse("0\n"), Some(vec![0]));
+        assert_eq!(parse("0-3,8\n"), Some(vec![0, 1, 2, 3, 8]));
+        for broken in ["", "\n", "a", "1-", "0-99999999"] {
+            assert_eq!(parse(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_cpus() {
+        let online = online().unwrap();
+        assert!(!online.is_empty() && online.len() <= possible().unwrap());
+    }
+}

@@ -1,0 +1,213 @@
+//! What all transports share: the tree they lead to, and the carrying out of what it decides.
+
+use std::io::IoSlice;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use log::{debug, error, warn};
+use rustix::io::Errno;
+use zerocopy::IntoBytes;
+
+use super::lane::Lane;
+use super::reply::{self, Encoded};
+use super::request::Garbage;
+use super::uring::Post;
+use crate::op::{Effect, Effects, Error, Op, Reply, Request, Ticket, Timestamp};
+use crate::sys::heap;
+use crate::tree::Tree;
+
+/// How long the clock sleeps without looking at the time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+
+/// How long the end of a mount waits for answers to be on their way.
+const LONGEST_FLUSH: Duration = Duration::from_secs(2);
+
+/// The ways that requests come by, and the tree they lead to.
+#[derive(Debug)]
+pub struct Transport {
+    /// Descriptors of the device.
+    pub(super) devices: Vec<Arc<OwnedFd>>,
+    /// Where answers to the requests of each ring go, from other threads than its own.
+    pub(super) posts: Vec<Arc<Post>>,
+    pub(super) tree: Tree,
+    /// Where the tree's wishes to be told the time go.
+    clock: Sender<Timestamp>,
+}
+
+/// A thread that can give some answers itself.
+pub(super) trait Desk {
+    /// True if the request is one of this thread's own, and answered.
+    fn answer(&mut self, ticket: Ticket, reply: &Reply) -> bool;
+}
+
+/// No answers of its own.
+pub(super) struct NoDesk;
+
+impl Desk for NoDesk {
+    fn answer(&mut self, _: Ticket, _: &Reply) -> bool {
+        false
+    }
+}
+
+impl Transport {
+    /// Over these descriptors and rings.
+    pub fn new(
+        devices: Vec<Arc<OwnedFd>>,
+        posts: Vec<Arc<Post>>,
+        tree: Tree,
+        clock: Sender<Timestamp>,
+    ) -> Transport {
+        Transport { devices, posts, tree, clock }
+    }
+
+    /// One request, or what came in its place; what follows is left in `fx`.
+    pub(super) fn handle(&self, request: Result<Request<'_>, Garbage>, fx: &mut Effects) {
+        match request {
+            Ok(request) => {
+                debug!("{:?}", Summary(&request));
+                self.tree.handle(&request, now(), fx);
+            }
+            Err(Garbage::Named(ticket)) => fx.fail(ticket, Error::Malformed),
+            Err(garbage) => warn!("bytes that are no request: {garbage:?}"),
+        }
+    }
+
+    /// Tells the tree the time whenever it has asked for it. `wishes` is the other end of this transport's clock.
+    pub fn keep_time(&self, wishes: &Receiver<Timestamp>) {
+        let mut next: Option<Timestamp> = None;
+        loop {
+            let wish = match next {
+                None => wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(next) => {
+                    let left = Duration::from_nanos(next.0.saturating_sub(now().0));
+                    // The system's clock may be set meanwhile.
+                    wishes.recv_timeout(left.min(LONGEST_SLEEP))
+                }
+            };
+            match wish {
+                Ok(wish) => next = Some(next.map_or(wish, |next| next.min(wish))),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    let now = now();
+                    if next.is_some_and(|next| next <= now) {
+                        next = None;
+                        let mut fx = Effects::new();
+                        self.tree.tick(now, &mut fx);
+                        self.perform(&mut fx, &mut NoDesk);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the waits that began at `limit` or before.
+    pub fn expire(&self, limit: Timestamp) {
+        let mut fx = Effects::new();
+        self.tree.expire(limit, now(), &mut fx);
+        self.perform(&mut fx, &mut NoDesk);
+    }
+
+    /// Ends all waits, for good, and returns when their answers are on their way.
+    pub fn end(&self) {
+        let mut fx = Effects::new();
+        self.tree.end(now(), &mut fx);
+        self.perform(&mut fx, &mut NoDesk);
+        let limit = now().0.saturating_add(LONGEST_FLUSH.as_nanos() as u64);
+        while self.posts.iter().any(|post| !post.is_sent()) && now().0 < limit {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Carries effects out. No lock is held here.
+    pub(super) fn perform(&self, fx: &mut Effects, desk: &mut impl Desk) {
+        for effect in fx.drain() {
+            match effect {
+                Effect::Reply(ticket, reply) => self.answer(ticket, reply, desk),
+                // ENOENT: nobody polls any more.
+                Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
+                Effect::InterruptAgain { unique } => self.ask_again(unique),
+                // Fails only where the clock is gone with the mount.
+                Effect::Alarm(time) => drop(self.clock.send(time)),
+                Effect::GiveMemoryBack => heap::give_back(),
+            }
+        }
+    }
+
+    fn answer(&self, ticket: Ticket, reply: Reply, desk: &mut impl Desk) {
+        match Lane::from(ticket.lane) {
+            Lane::Device(index) => self.answer_device(index, ticket, &reply),
+            Lane::Entry { ring, .. } => {
+                if !desk.answer(ticket, &reply)
+                    && let Some(post) = self.posts.get(ring as usize)
+                {
+                    post.put(ticket, reply);
+                }
+            }
+        }
+    }
+
+    fn answer_device(&self, index: u32, ticket: Ticket, reply: &Reply) {
+        match self.write(index, &reply::encode(ticket, reply)) {
+            Ok(()) => {}
+            // The request was aborted together with the mount.
+            Err(Errno::NOENT | Errno::NODEV) => debug!("request {} is gone", ticket.unique),
+            Err(refused) => {
+                // Without the answer itself, which may be a message.
+                error!("the kernel refuses the answer to request {}: {refused}", ticket.unique);
+                let failed = Reply::Failed(Error::Io);
+                if let Err(error) = self.write(index, &reply::encode(ticket, &failed)) {
+                    error!("request {} cannot be answered: {error}", ticket.unique);
+                }
+            }
+        }
+    }
+
+    /// The kernel sends the INTERRUPT again as long as it has the request: on the descriptor that it was read from,
+    /// which is any. Meanwhile the thread that has the request in hand gets on with it. A ring's requests are not found
+    /// so: their ring looks after them (`uring`).
+    fn ask_again(&self, unique: u64) {
+        let message = reply::encode_interrupt_again(unique);
+        let in_hand = (0..self.devices.len()).any(|index| self.write(index as u32, &message).is_ok());
+        if in_hand {
+            std::thread::yield_now();
+        }
+    }
+
+    pub(super) fn write(&self, device: u32, message: &Encoded<'_>) -> Result<(), Errno> {
+        let device = self.devices.get(device as usize).ok_or(Errno::INVAL)?;
+        let parts = [message.header.as_bytes(), message.head(), message.tail()].map(IoSlice::new);
+        loop {
+            // The device takes a message whole or not at all.
+            match rustix::io::writev(device, &parts) {
+                Ok(_) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The time, for everything below.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// A request in the log: bodies are never shown.
+struct Summary<'a>(&'a Request<'a>);
+
+impl std::fmt::Debug for Summary<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let request = self.0;
+        write!(f, "#{} node {} pid {}: ", request.ticket.unique, request.node.0, request.caller.pid)?;
+        match &request.op {
+            Op::Write { fh, offset, data, .. } => {
+                write!(f, "Write {fh:?} offset {offset}, {} bytes", data.len())
+            }
+            Op::Setxattr { name, value, .. } => write!(f, "Setxattr {name:?}, {} bytes", value.len()),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,407 @@
+//! Transport over `io_uring`: a ring for each CPU, served by a thread on that CPU.
+//!
+//! A caller's request stays on its CPU: no other one has to be woken for it. The kernel puts it into an entry of that
+//! CPU's queue, and the entry stays with the request until that is answered. So:
+//!
+//! - **A queue never runs out of entries.** One with none would serve nobody. There are always some free ones: more are
+//!   added as callers wait.
+//! - **Answers go through the ring's own thread**, because only that one may submit: other threads leave them in its
+//!   [`Post`].
+//! - **INTERRUPT and FORGET** come through the device, which one thread reads.
+//! - **Nobody's signal is lost** ([`Serving::look_after`]). The kernel sends no INTERRUPT where a signal arrives while a request
+//!   is on its way here; and one that does come may find its request not waiting yet.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use log::{error, warn};
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use zerocopy::IntoBytes;
+
+use super::cpus::on_cpu;
+use super::lane::{Lane, MAX_ENTRIES};
+use super::reply;
+use super::request::{self, Garbage};
+use super::sleep::{Sleep, sleep_of};
+use super::transport::{Desk, Transport, now};
+use crate::op::{Effects, Error, Op, Reply, Ticket};
+use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot, Waker};
+
+/// Entries of a queue that are free at least, as far as its thread can see to it.
+const FREE: u32 = 16;
+/// Entries of a queue that stay free when no more can be added: a call that would wait in one of them fails with ENOMEM.
+const LAST_FREE: u32 = 2;
+/// Most entries that are added at a time.
+const MOST_ADDED: u32 = 256;
+/// Most entries of one queue, thus callers that can wait on one CPU. Each takes up to a page of memory, and a mebibyte of
+/// address space.
+const MAX_WAITING: u32 = 65_536;
+
+/// How long a request waits before its caller is looked at.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+/// Longest time between two looks at a caller who is neither asleep nor interrupted, as a busy machine may keep him.
+const LONGEST_PAUSE: Duration = Duration::from_millis(160);
+/// Callers looked at in a row before requests get their turn.
+const LOOKS: usize = 32;
+
+/// Number of the NOTIFY_REPLY that gets a queue moving. The kernel's own numbers are even too, and never this large.
+const PUMP: u64 = 1 << 62;
+
+/// Answers to one ring's requests by other threads than its own.
+#[derive(Debug)]
+pub struct Post {
+    answers: Mutex<Vec<(Ticket, Reply)>>,
+    waker: Waker,
+    /// All that was put here was submitted.
+    sent: AtomicBool,
+}
+
+impl Post {
+    pub(super) fn new(waker: Waker) -> Post {
+        Post { answers: Mutex::default(), waker, sent: AtomicBool::new(true) }
+    }
+
+    pub(super) fn put(&self, ticket: Ticket, reply: Reply) {
+        let mut answers = self.answers.lock();
+        let first = answers.is_empty();
+        answers.push((ticket, reply));
+        self.sent.store(false, Ordering::SeqCst);
+        drop(answers);
+        if first {
+            self.waker.wake();
+        }
+    }
+
+    /// Nothing is left to be submitted.
+    pub(super) fn is_sent(&self) -> bool {
+        self.sent.load(Ordering::SeqCst)
+    }
+
+    fn take(&self, into: &mut Vec<(Ticket, Reply)>) {
+        std::mem::swap(&mut *self.answers.lock(), into);
+    }
+
+    fn note_sent(&self) {
+        let answers = self.answers.lock();
+        if answers.is_empty() {
+            self.sent.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+/// One of the kernel's queues.
+#[derive(Debug)]
+struct Queue {
+    id: u16,
+    entries: u32,
+    /// Entries whose request is not answered.
+    held: u32,
+    /// Entries that went back with an answer since the last turn, and did not come back with the next request at once.
+    given: u32,
+    /// Requests may wait in the kernel for a free entry, and it hands them out only when another one is answered.
+    stuck: bool,
+    /// A NOTIFY_REPLY is on its way, whose answer gets the queue moving.
+    pumped: bool,
+}
+
+/// What is in an entry.
+#[derive(Debug, Clone, Copy, Default)]
+struct Held {
+    /// The kernel's number of the request; 0, which no request has, for none.
+    unique: u64,
+    /// The round in which its last request was answered.
+    given: u64,
+}
+
+/// A request that waits, and whose caller has not been seen asleep. The first in time is the greatest.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Doubt {
+    due: Reverse<Instant>,
+    pause: Duration,
+    slot: Slot,
+    unique: u64,
+    pid: u32,
+}
+
+/// A ring, and what its thread keeps of it.
+#[derive(Debug)]
+pub(super) struct Serving {
+    /// Of the ring, in its lanes.
+    index: u32,
+    /// Where its thread belongs.
+    cpu: usize,
+    ring: FuseRing,
+    post: Arc<Post>,
+    queues: Vec<Queue>,
+    slots: Vec<Held>,
+    doubts: BinaryHeap<Doubt>,
+    /// Turns so far.
+    round: u64,
+    failed: Option<io::Error>,
+}
+
+impl Serving {
+    /// Gives the entries of each queue to the kernel. To be called by the thread that will serve.
+    pub(super) fn start(
+        index: u32,
+        cpu: usize,
+        mut ring: FuseRing,
+        entries: Vec<(u16, Range<Slot>)>,
+        device: &Arc<OwnedFd>,
+        post: Arc<Post>,
+    ) -> io::Result<Serving> {
+        ring.enable(device)?;
+        let (queues, slots, doubts) = (Vec::new(), Vec::new(), BinaryHeap::new());
+        let mut serving = Serving { index, cpu, ring, post, queues, slots, doubts, round: 1, failed: None };
+        for (id, range) in entries {
+            serving.queues.push(Queue { id, entries: 0, held: 0, given: 0, stuck: false, pumped: false });
+            serving.register(id, range)?;
+        }
+        // What the kernel refuses is back already.
+        while let Some(event) = serving.ring.next() {
+            if let Event::Entry(_, Err(error)) = event {
+                return Err(error.into());
+            }
+        }
+        Ok(serving)
+    }
+
+    /// Serves until the mount ends.
+    pub(super) fn serve(mut self, transport: &Transport) -> io::Result<()> {
+        let mut fx = Effects::new();
+        let (mut arrived, mut answers) = (Vec::new(), Vec::new());
+        loop {
+            self.ring.turn(self.next_look())?;
+            if !self.collect(&mut arrived) {
+                return Ok(());
+            }
+            for slot in arrived.drain(..) {
+                self.receive(slot, transport, &mut fx);
+            }
+            self.post.take(&mut answers);
+            if !answers.is_empty() {
+                for (ticket, reply) in answers.drain(..) {
+                    self.answer(ticket, &reply);
+                }
+                self.ring.submit()?;
+                self.post.note_sent();
+            }
+            self.look_after(transport, &mut fx);
+            self.keep_moving(transport);
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+        }
+    }
+
+    /// What the kernel did: entries with requests go into `arrived`. False if the mount has ended.
+    fn collect(&mut self, arrived: &mut Vec<Slot>) -> bool {
+        while let Some(event) = self.ring.next() {
+            let slot = match event {
+                Event::Woken => continue,
+                Event::Entry(slot, Ok(())) => slot,
+                Event::Entry(_, Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED)) => return false,
+                // It does not know the request that was answered: the entry is lost, and nothing else.
+                Event::Entry(slot, Err(error)) => {
+                    warn!("the kernel refuses entry {slot} of ring {}: {error}", self.index);
+                    continue;
+                }
+            };
+            let unique = self.ring.request(slot).map_or(0, |(headers, _)| request::unique(headers));
+            let Some(held) = self.slots.get_mut(slot as usize) else { continue };
+            let at_once = held.given == self.round;
+            *held = Held { unique, given: 0 };
+            if let Some(queue) = self.queue_of(slot) {
+                queue.held += 1;
+                queue.given -= u32::from(at_once);
+            }
+            arrived.push(slot);
+        }
+        for queue in &mut self.queues {
+            // An entry that went back and found nothing to do found its queue empty.
+            if queue.given > 0 {
+                queue.stuck = false;
+            }
+            queue.given = 0;
+            if queue.held == queue.entries {
+                queue.stuck = true;
+            }
+        }
+        self.round += 1;
+        self.ring.tidy();
+        true
+    }
+
+    /// One request: handled and, unless it waits, answered.
+    fn receive(&mut self, slot: Slot, transport: &Transport, fx: &mut Effects) {
+        let Some((headers, payload)) = self.ring.request(slot) else { return };
+        let lane = Lane::Entry { ring: self.index, slot }.into();
+        let (header, operation) = headers.split_at(OPERATION);
+        let ticket = Ticket { unique: request::unique(header), lane };
+        if ticket.unique == PUMP {
+            if let Some(queue) = self.queue_of(slot) {
+                queue.pumped = false;
+            }
+            self.answer(ticket, &Reply::Done);
+            return;
+        }
+        let decoded = request::decode_entry(header, operation, payload, lane);
+        let (pid, has_answer) = match &decoded {
+            Ok(request) => (request.caller.pid, !matches!(request.op, Op::Forget(_) | Op::Interrupt { .. })),
+            Err(garbage) => (0, matches!(garbage, Garbage::Named(_))),
+        };
+        transport.handle(decoded, fx);
+        transport.perform(fx, self);
+        if !has_answer {
+            // Its entry is wanted back all the same.
+            self.answer(ticket, &Reply::Failed(Error::Malformed));
+        } else if self.holds(slot, ticket.unique) {
+            self.park(slot, ticket.unique, pid, transport, fx);
+        }
+    }
+
+    /// A request waits.
+    fn park(&mut self, slot: Slot, unique: u64, pid: u32, transport: &Transport, fx: &mut Effects) {
+        self.ring.shrink(slot);
+        let doubt = Doubt { due: Reverse(Instant::now() + FIRST_LOOK), pause: FIRST_LOOK, slot, unique, pid };
+        self.doubts.push(doubt);
+        let Some(queue) = self.queue_of(slot) else { return };
+        let (id, entries) = (queue.id, queue.entries);
+        if entries - queue.held >= FREE {
+            return;
+        }
+        let more = entries.min(MOST_ADDED).min(MAX_WAITING.saturating_sub(entries));
+        if let Err(error) = self.add(id, more) {
+            let Some(queue) = self.queue_of(slot) else { return };
+            if queue.held + LAST_FREE < queue.entries {
+                return;
+            }
+            warn!("no more calls can wait on CPU {id} than {entries}: {error}");
+            transport.tree.cancel_wait(unique, Error::NoMemory, now(), fx);
+            transport.perform(fx, self);
+        }
+    }
+
+    fn add(&mut self, queue: u16, count: u32) -> io::Result<()> {
+        if count == 0 || self.slots.len() as u32 + count > MAX_ENTRIES {
+            return Err(Errno::NOMEM.into());
+        }
+        let range = self.ring.add(queue, count)?;
+        self.register(queue, range)
+    }
+
+    fn register(&mut self, id: u16, range: Range<Slot>) -> io::Result<()> {
+        self.slots.resize(range.end as usize, Held::default());
+        for slot in range {
+            self.ring.register(slot)?;
+            if let Some(queue) = self.queues.iter_mut().find(|queue| queue.id == id) {
+                queue.entries += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the waits whose callers got a signal that the kernel did not tell of.
+    ///
+    /// A caller who has sent his request sleeps so that a signal wakes him, and then sends an INTERRUPT if the request has
+    /// been handed over by then. Having done so, or where it had not been, he sleeps on uninterruptibly. So one that is seen in
+    /// the first sleep will send his INTERRUPT, and one seen in the second has had his signal: it came before the
+    /// request did, or the INTERRUPT before the request was made to wait.
+    fn look_after(&mut self, transport: &Transport, fx: &mut Effects) {
+        let now_here = if self.doubts.is_empty() { return } else { Instant::now() };
+        for _ in 0..LOOKS {
+            if self.doubts.peek().is_none_or(|doubt| doubt.due.0 > now_here) {
+                return;
+            }
+            let Some(mut doubt) = self.doubts.pop() else { return };
+            if !self.holds(doubt.slot, doubt.unique) {
+                continue;
+            }
+            match sleep_of(doubt.pid) {
+                Some(Sleep::Interruptible) => {}
+                Some(Sleep::Uninterruptible) => {
+                    transport.tree.cancel_wait(doubt.unique, Error::Interrupted, now(), fx);
+                    transport.perform(fx, self);
+                }
+                // On its way into the one or the other, or stopped there.
+                _ => {
+                    doubt.pause = (doubt.pause * 2).min(LONGEST_PAUSE);
+                    doubt.due = Reverse(now_here + doubt.pause);
+                    self.doubts.push(doubt);
+                }
+            }
+        }
+    }
+
+    fn next_look(&self) -> Option<Duration> {
+        self.doubts.peek().map(|doubt| doubt.due.0.saturating_duration_since(Instant::now()))
+    }
+
+    /// Gets queues moving that have free entries and perhaps requests that wait for one.
+    fn keep_moving(&mut self, transport: &Transport) {
+        for index in 0..self.queues.len() {
+            let Some(queue) = self.queues.get_mut(index) else { return };
+            // An answer does it too.
+            if !queue.stuck || queue.pumped || queue.given > 0 || queue.held == queue.entries {
+                continue;
+            }
+            let id = queue.id;
+            queue.pumped = true;
+            let written = on_cpu(usize::from(id), self.cpu, || transport.write(0, &reply::encode_pump(PUMP)));
+            if let Err(error) = written {
+                warn!("the queue of CPU {id} cannot be kept moving: {error}");
+                if let Some(queue) = self.queues.get_mut(index) {
+                    (queue.pumped, queue.stuck) = (false, false);
+                }
+            }
+        }
+    }
+
+    fn holds(&self, slot: Slot, unique: u64) -> bool {
+        self.slots.get(slot as usize).is_some_and(|held| held.unique == unique && unique != 0)
+    }
+
+    fn queue_of(&mut self, slot: Slot) -> Option<&mut Queue> {
+        let id = self.ring.queue(slot)?;
+        self.queues.iter_mut().find(|queue| queue.id == id)
+    }
+}
+
+impl Desk for Serving {
+    fn answer(&mut self, ticket: Ticket, reply: &Reply) -> bool {
+        let slot = match Lane::from(ticket.lane) {
+            Lane::Entry { ring, slot } if ring == self.index => slot,
+            _ => return false,
+        };
+        if !self.holds(slot, ticket.unique) {
+            error!("request {} is not in its entry any more", ticket.unique);
+            return true;
+        }
+        let encoded = reply::encode(ticket, reply);
+        let parts = [encoded.head(), encoded.tail()];
+        let mut done = self.ring.commit(slot, ticket.unique, encoded.header.as_bytes(), parts);
+        if let Ok(false) = done {
+            error!("the answer to request {} does not fit into its entry", ticket.unique);
+            let failed = reply::encode(ticket, &Reply::Failed(Error::Io));
+            done = self.ring.commit(slot, ticket.unique, failed.header.as_bytes(), [&[], &[]]);
+        }
+        if let Err(error) = done {
+            self.failed = Some(error);
+        }
+        if let Some(held) = self.slots.get_mut(slot as usize) {
+            *held = Held { unique: 0, given: self.round };
+        }
+        if let Some(queue) = self.queue_of(slot) {
+            queue.held -= 1;
+            queue.given += 1;
+        }
+        true
+    }
+}
