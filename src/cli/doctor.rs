@@ -12,6 +12,7 @@ use super::mount::default_threads;
 use super::size;
 use super::text::{self, reason, word};
 use crate::config::Limits;
+use crate::kernel::rings::{self, Obstacle};
 use crate::kernel::session;
 
 /// Oldest kernel that mounts: the first long-term one with all that the daemon asks of FUSE.
@@ -19,9 +20,6 @@ const OLDEST: (u32, u32) = (5, 10);
 
 /// First kernel with passthrough.
 const PASSTHROUGH: (u32, u32) = (6, 9);
-
-/// First kernel that carries FUSE over `io_uring`.
-const URING: (u32, u32) = (6, 14);
 
 /// Pages of one request that the longest message takes, with one to begin anywhere in.
 const PAGES: u64 = 256;
@@ -181,16 +179,13 @@ fn passthrough() -> Finding {
 
 fn uring() -> Finding {
     let what = "io_uring";
-    let parameter = "/sys/module/fuse/parameters/enable_uring";
-    let unused = "; this version does not use it (transport dev)";
-    match fs::read_to_string(parameter) {
-        Ok(value) if value.trim() == "Y" => Finding::ok(what, format!("FUSE over io_uring is on{unused}")),
-        Ok(_) => Finding::new(what, Verdict::Off, format!("FUSE over io_uring is off{unused}"))
-            .fix(format!("echo Y > {parameter}")),
-        Err(_) => {
-            let says = format!("FUSE over io_uring comes with Linux {}.{}{unused}", URING.0, URING.1);
-            Finding::new(what, Verdict::Missing, says)
+    match rings::obstacle() {
+        None => Finding::ok(what, "requests come by it (transport uring)"),
+        Some(Obstacle::Off) => {
+            let says = format!("{}; requests come over /dev/fuse", Obstacle::Off);
+            Finding::new(what, Verdict::Off, says).fix(format!("echo Y > {}", rings::PARAMETER))
         }
+        Some(why) => Finding::new(what, Verdict::Missing, format!("{why}; requests come over /dev/fuse")),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 wrong usage. What failed is said on standard error: what was tried, on what, why it
 //! failed, and what to do about it.
 
+mod ask;
 mod background;
 mod doctor;
 mod explain;
@@ -42,6 +43,8 @@ enum Command {
     Status(status::Args),
     /// Show what this machine offers, and the command that adds what is missing
     Doctor,
+    #[command(name = ask::ASK, hide = true, subcommand)]
+    Ask(ask::Question),
 }
 
 /// Does what the process's arguments say. Does not return for `--help` and wrong usage.
@@ -49,6 +52,7 @@ pub fn run() -> ExitCode {
     let arguments = command().get_matches();
     let cli = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
+        Command::Ask(question) => return ask::answer(&question),
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Access;
 use rustix::io::Errno;
 
+use super::ask;
 use super::machine::{self, UnmountError};
 use super::mounts::{self, Mount, State};
 use super::text::{name, reason, word};
@@ -57,7 +58,7 @@ impl Claim {
         let mut hasher = DefaultHasher::new();
         // Others see another directory by that name.
         fs::read_link("/proc/self/ns/mnt").unwrap_or_default().hash(&mut hasher);
-        place(dir).hash(&mut hasher);
+        ask::place(dir).unwrap_or_else(|| dir.to_owned()).hash(&mut hasher);
         let name = format!("ipcfs-mount-{:016x}", hasher.finish());
         match SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name)) {
             Ok(socket) => Ok(Claim { _socket: Some(socket) }),
@@ -72,22 +73,6 @@ impl Claim {
             }
         }
     }
-}
-
-/// One name for the directory, however it is spelt, and whether or not something is mounted on it or dead.
-fn place(dir: &Path) -> PathBuf {
-    let spelt = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
-    let resolved = mounts::patiently({
-        let spelt = spelt.clone();
-        move || match (spelt.parent(), spelt.file_name()) {
-            // A dead mount cannot be resolved itself, but the directory that holds it can.
-            (Some(parent), Some(name)) if fs::read_link(&spelt).is_err() => {
-                Ok(fs::canonicalize(parent)?.join(name))
-            }
-            _ => fs::canonicalize(&spelt),
-        }
-    });
-    resolved.and_then(Result::ok).unwrap_or(spelt)
 }
 
 fn clear(mount: &Mount, tell: impl FnOnce(&str)) -> Result<(), String> {

@@ -41,11 +41,6 @@ pub(super) fn on_cpu<T>(there: usize, home: usize, work: impl FnOnce() -> T) -> 
     result
 }
 
-/// Whether this thread has left `cpu`, as it must when that goes offline.
-pub(super) fn is_away_from(cpu: usize) -> bool {
-    sched_getcpu() != cpu
-}
-
 fn read(name: &str) -> Option<Vec<usize>> {
     parse(&std::fs::read_to_string(format!("{FOLDER}/{name}")).ok()?)
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::common::{self, state_of, wait_for};
+use crate::common::{self, state_of, transport, wait_for};
 use crate::place::{Beside, Did, Place, ipcfs, run, signal};
 
 /// The lines of a table, each split into its columns.
@@ -54,8 +54,8 @@ fn the_list_has_a_line_for_each_mount() {
     one.sh("echo hi > $DIR/mailboxes/a; echo hi > $DIR/mailboxes/a; : > $DIR/mailboxes/b");
     let version = env!("CARGO_PKG_VERSION");
     let line = line_of(&one).unwrap();
-    assert_eq!(line[1..6], ["live", version, "dev", "2", "2"]);
-    assert_eq!(line_of(&two).unwrap()[1..6], ["live", version, "dev", "0", "0"]);
+    assert_eq!(line[1..6], ["live", version, transport().as_str(), "2", "2"]);
+    assert_eq!(line_of(&two).unwrap()[1..6], ["live", version, transport().as_str(), "0", "0"]);
     one.sh("$IPCFS umount $DIR");
     assert_eq!(line_of(&one), None);
     assert!(line_of(&two).is_some());
@@ -104,7 +104,7 @@ fn a_mounts_table_has_every_mailbox_and_segment_whatever_its_name() {
     assert!(rows.contains(&vec!["team/frame", "1M", "0", "root", "0644"]), "{table}");
     assert!(rows.contains(&vec!["small", "5", "4K", "root", "0644"]), "{table}");
     assert!(
-        rows[1].starts_with(&[place.name(), "live", env!("CARGO_PKG_VERSION"), "dev", "7", "6"]),
+        rows[1].starts_with(&[place.name(), "live", env!("CARGO_PKG_VERSION"), &transport(), "7", "6"]),
         "{table}"
     );
     let memory = table.lines().nth(2).unwrap();
@@ -141,7 +141,7 @@ fn json_has_the_numbers_of_a_mount() {
         ("state", "live".into()),
         ("version", env!("CARGO_PKG_VERSION").into()),
         ("pid", place.daemon().into()),
-        ("transport", "dev".into()),
+        ("transport", transport().into()),
         ("segment_path", "cached".into()),
         ("threads", 3.into()),
         ("mailboxes", 7.into()),

@@ -159,6 +159,7 @@ fn values_on_the_bounds_are_taken() {
         "--threads=1",
         "--threads=64",
         "--segments=cached",
+        "--transport=dev",
     ] {
         let did = ipcfs(["mount", given, "/nonexistent/dir"]);
         did.failed(

@@ -64,6 +64,14 @@ pub fn fuse_is_here() -> bool {
     here
 }
 
+/// How requests reach the daemons of this test run: what `IPCFS_TRANSPORT` says, otherwise what the machine offers.
+pub fn transport() -> String {
+    let offered =
+        fs::read_to_string("/sys/module/fuse/parameters/enable_uring").is_ok_and(|on| on.trim() == "Y");
+    let wanted = std::env::var("IPCFS_TRANSPORT").ok().filter(|wanted| wanted != "auto");
+    wanted.unwrap_or_else(|| String::from(if offered { "uring" } else { "dev" }))
+}
+
 /// True for root, who can become other users.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
