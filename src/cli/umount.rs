@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
@@ -16,6 +18,9 @@ use super::text::{complain, name, reason, word};
 
 /// How long the daemon may take to end after its mount has.
 const ENDING: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// How long a mount may be busy before somebody is said to keep it so.
+const PASSING: Duration = Duration::from_millis(500);
 
 /// Lines of the list of those who keep a mount busy.
 const MOST_LINES: usize = 20;
@@ -41,7 +46,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
 
     // Run from within the mount, this process would keep it busy itself.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {}", reason(&error)))?;
-    match machine::unmount(&mount.point, lazy) {
+    match unmount(&mount.point, lazy) {
         Ok(()) => {}
         Err(UnmountError::Busy) if state == State::Silent => return Err(silent(mount)),
         Err(UnmountError::Busy) => return Err(busy(&all, mount)),
@@ -63,6 +68,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Unmounts, if need be once those have gone who are there for a moment only: `ipcfs status` looks into every mount, a
+/// program that has just been killed lets go of its files a little later.
+fn unmount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
+    let start = Instant::now();
+    loop {
+        match machine::unmount(point, lazy) {
+            Err(UnmountError::Busy) if start.elapsed() < PASSING => thread::sleep(PASSING / 50),
+            result => return result,
+        }
+    }
 }
 
 /// The ipcfs mount at `dir`, or why there is none.

@@ -278,8 +278,11 @@ impl Serving {
             return;
         }
         let more = entries.min(MOST_ADDED).min(MAX_WAITING.saturating_sub(entries));
-        if let Err(error) = self.add(id, more) {
-            let Some(queue) = self.queue_of(slot) else { return };
+        let added = self.add(id, more);
+        let Some(queue) = self.queue_of(slot) else { return };
+        // Until the new ones were there, requests may have found none free; and the kernel does not look again.
+        queue.stuck |= added.is_ok();
+        if let Err(error) = added {
             if queue.held + LAST_FREE < queue.entries {
                 return;
             }

@@ -254,12 +254,8 @@ impl Mailbox {
                             Wish::Request => !self.requests.is_empty(),
                             Wish::Reply(_) => false,
                         }));
-        let writable = writes
-            && match open.door {
-                _ if self.removed => false,
-                Door::Rpc if asked => false,
-                _ => never_waits || self.writable(memory) || self.takes_from(open),
-            };
+        let room = never_waits || self.writable(memory) || self.takes_from(open);
+        let writable = writes && room && !self.removed && !(asked && matches!(open.door, Door::Rpc));
         let ready = Ready { readable, writable, hangup: self.removed };
         if let Some(poll) = arm {
             if reads {
@@ -267,7 +263,7 @@ impl Mailbox {
             }
             if writes {
                 self.denied &= !self.polls_out.is_empty();
-                self.denied |= !ready.writable && self.only_memory_lacks();
+                self.denied |= !room && self.only_memory_lacks();
                 self.polls_out.insert(handle, poll);
             }
         }
