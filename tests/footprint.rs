@@ -100,6 +100,8 @@ fn an_idle_mailbox_takes_less_than_2_kib() {
     let used = memory(&mount);
     assert!(each("used mailbox", before, used, u64::from(COUNT)) <= 2048);
     remove(&mount.path("mailboxes"), 0..COUNT);
+    // The kernel tells later that it has forgotten them.
+    common::wait_for("the kernel to forget the mailboxes", || mount.figure("status", "nodes") < 1000);
     serves_again(&mount, before, used, || make(&mount.path("mailboxes"), 0..COUNT));
 }
 
@@ -177,8 +179,9 @@ fn a_blocked_reader_takes_less_than_4_kib_and_no_thread() {
     peer.run(&format!("all = [threading.Thread(target=block, daemon=True) for n in range({COUNT})]"));
     peer.run("[thread.start() for thread in all] and None");
     mount.wait_for_figure("box", "waiting_readers", COUNT);
-    let blocked = memory(&mount);
-    assert!(each("blocked reader", before, blocked, COUNT) <= 4096);
+    // What a request brought with it goes when it has waited for a while.
+    common::wait_for("little memory", || (memory(&mount) - before) / COUNT <= 4096);
+    each("blocked reader", before, memory(&mount), COUNT);
     assert_eq!(of_daemon(&mount, "Threads"), threads);
     // The mount is as alive as ever, and they all go at once.
     let other = mount.make_mailbox("other", &[]);

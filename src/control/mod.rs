@@ -75,6 +75,8 @@ pub struct MountView {
     pub segment_max: u64,
     pub locks: u64,
     pub waiting_locks: u64,
+    /// Files and folders that the kernel remembers, of which a mailbox may have several.
+    pub nodes: u64,
 }
 
 /// What can be set on a mailbox.

@@ -42,7 +42,7 @@ pub fn mount_status(view: &MountView) -> String {
         ("segment_max", &view.segment_max),
     ];
     let mut text = lines(&pairs);
-    text += &lines(&[("locks", &view.locks), ("waiting_locks", &view.waiting_locks)]);
+    text += &lines(&[("locks", &view.locks), ("waiting_locks", &view.waiting_locks), ("nodes", &view.nodes)]);
     text
 }
 

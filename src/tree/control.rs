@@ -359,11 +359,11 @@ impl Tree {
     }
 
     fn mount_view(&self, now: Timestamp) -> MountView {
-        let (files, folders) = {
+        let (files, folders, nodes) = {
             let names = self.names.lock();
             let files: Vec<Child> = names.all().filter(|child| !child.is_folder()).cloned().collect();
             let folders = names.count() - files.len() as u64;
-            (files, folders)
+            (files, folders, names.nodes.len() as u64)
         };
         let mut counts = Counts::default();
         let (mut mailboxes, mut segments) = (0, 0);
@@ -409,6 +409,7 @@ impl Tree {
             segment_max: self.segment_budget.limit(),
             locks,
             waiting_locks,
+            nodes,
         }
     }
 

@@ -200,7 +200,6 @@ impl Nodes {
     }
 
     /// Nodes the kernel knows.
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
