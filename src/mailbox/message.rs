@@ -137,7 +137,7 @@ impl Message {
 
     /// Takes so many lines off a run; `None` if that is all there is.
     pub(super) fn split_lines(&mut self, lines: u64) -> Option<Message> {
-        let run = self.run()?;
+        let run = self.run().filter(|run| lines < run.lines)?;
         let rest = self.body.get(run.from..run.to).unwrap_or_default();
         let last = usize::try_from(lines.checked_sub(1)?).ok()?;
         let length = memchr::memchr_iter(b'\n', rest).nth(last)? + 1;
