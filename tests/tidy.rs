@@ -235,11 +235,13 @@ fn the_project_speaks_of_itself_alone() {
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
     ];
-    let texts = ["src", "tests", "docs", "scripts", "benches", "fuzz/fuzz_targets"]
+    let texts = ["src", "tests", "docs", "scripts", "benches/null-fuse/src", "fuzz/fuzz_targets"]
         .into_iter()
         .flat_map(|folder| files(folder, ""));
-    for path in texts.chain(["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Cargo.toml"].map(String::from))
-    {
+    for path in texts.chain(
+        ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "Cargo.toml", "benches/figures.rs"]
+            .map(String::from),
+    ) {
         let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
         for word in words {
             assert!(!text.contains(word), "{path} has {word}");
