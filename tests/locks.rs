@@ -301,6 +301,32 @@ fn those_who_would_wait_for_each_other_are_told() {
 }
 
 #[test]
+fn a_descriptor_that_is_closed_locks_nothing() {
+    for (mount, file) in files_of_all_paths() {
+        let Some([mut holder, mut closes]) = peers(&file) else { return };
+        closes.run("import threading");
+        for kind in 0..3 {
+            take(&mut holder, EXCLUSIVE_NOW[kind].1);
+            // A thread waits; another closes the descriptor under it.
+            let wait = EXCLUSIVE_WAITING[kind].1;
+            closes.run(&format!("thread = threading.Thread(target=lambda: {wait})"));
+            closes.run("thread.start()");
+            wait_for_waiting(&mount, 1);
+            closes.run("os.close(fd)");
+            take(&mut holder, UNLOCK[kind].1);
+            closes.run("thread.join()");
+            wait_for_waiting(&mount, 0);
+            wait_for_held(&mount, 0);
+            assert_eq!(closes.ask(EXCLUSIVE_NOW[kind].1), "EBADF");
+            assert_eq!(closes.ask(UNLOCK[kind].1), "EBADF");
+            take(&mut holder, EXCLUSIVE_NOW[kind].1);
+            take(&mut holder, UNLOCK[kind].1);
+            closes.open("fd", &file, "O_RDWR");
+        }
+    }
+}
+
+#[test]
 fn a_segments_posix_locks_go_when_their_process_closes_any_descriptor_of_it() {
     for (mount, file) in files_of_all_paths() {
         let Some([mut one, mut two]) = peers(&file) else { return };

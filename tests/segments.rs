@@ -13,6 +13,8 @@ mod common;
 mod budget;
 #[path = "segments/exerciser.rs"]
 mod exerciser;
+#[path = "segments/input.rs"]
+mod input;
 #[path = "segments/mapped.rs"]
 mod mapped;
 #[path = "segments/sealing.rs"]

@@ -199,9 +199,9 @@ fn open_out(opened: &Opened) -> abi::OpenOut {
         }
         // What is mapped must stay when somebody else opens the segment.
         OpenAs::Cached => (fopen::KEEP_CACHE, 0),
-        OpenAs::Passthrough { id, write: false } => (fopen::PASSTHROUGH, id),
+        OpenAs::Passthrough { id, grows: false } => (fopen::PASSTHROUGH, id),
         // DIRECT_IO overrides PASSTHROUGH for read(2) and write(2), not for mmap(2).
-        OpenAs::Passthrough { id, write: true } => {
+        OpenAs::Passthrough { id, grows: true } => {
             (fopen::PASSTHROUGH | fopen::DIRECT_IO | fopen::PARALLEL_DIRECT_WRITES, id)
         }
     };

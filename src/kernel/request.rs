@@ -5,8 +5,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::abi::{self, fattr, opcode};
 use crate::op::{
-    Caller, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle, RenameHow, Request,
-    SetAttr, SetTime, Ticket, Timestamp, Whence,
+    Caller, CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle,
+    RenameHow, Request, SetAttr, SetTime, Ticket, Timestamp, Whence,
 };
 
 /// Bytes that are no request.
@@ -167,7 +167,13 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
         }
         opcode::COPY_FILE_RANGE => {
             let arg: abi::CopyFileRangeIn = body.take()?;
-            Op::CopyFileRange { fh: Fh(arg.fh_in), to: Fh(arg.fh_out) }
+            Op::CopyFileRange(CopyRange {
+                from: Fh(arg.fh_in),
+                from_offset: arg.off_in,
+                to: Fh(arg.fh_out),
+                to_offset: arg.off_out,
+                length: arg.len,
+            })
         }
         // ioctl(2): as any file that is no terminal.
         opcode::IOCTL => Op::Refuse(Error::NoSuchControl),

@@ -65,10 +65,10 @@ pub enum OpenAs {
     Text,
     /// A segment whose memory the kernel's page cache holds.
     Cached,
-    /// A segment whose memory the kernel maps by itself, by the backing id given; and reads by itself, unless it is open
-    /// for writing too. Writes come to the daemon, which promises the memory that a longer file takes.
+    /// A segment whose memory the kernel maps by itself, by the backing id given; and reads and writes by itself, unless
+    /// a write could make it longer: then both come to the daemon, which promises the memory that it takes.
     #[allow(missing_docs)]
-    Passthrough { id: u32, write: bool },
+    Passthrough { id: u32, grows: bool },
 }
 
 /// An opened file's answer.

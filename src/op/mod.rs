@@ -195,17 +195,24 @@ pub enum Op<'a> {
         offset: u64,
         whence: Whence,
     },
-    /// From one open file of this mount to another. Never done here: the caller falls back to read and write.
-    CopyFileRange {
-        fh: Fh,
-        to: Fh,
-    },
+    CopyFileRange(CopyRange),
     /// The caller of the request numbered `unique` got a signal. Never answered itself.
     Interrupt {
         unique: u64,
     },
     /// A request this file system answers with one fixed error, whatever its arguments.
     Refuse(Error),
+}
+
+/// What is to be copied from one open file of this mount to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct CopyRange {
+    pub from: Fh,
+    pub from_offset: u64,
+    pub to: Fh,
+    pub to_offset: u64,
+    pub length: u64,
 }
 
 /// How RENAME treats a name that is there already.

@@ -40,6 +40,8 @@ pub trait Memory: Send + Sync + Debug {
     fn seek(&self, offset: u64, whence: Whence) -> Result<u64, Error>;
     /// Memory in use, in units of 512 bytes.
     fn blocks(&self) -> u64;
+    /// Lets nobody make it longer ever again, who writes past us neither.
+    fn seal_growth(&self) -> Result<(), Error>;
     /// Who else has the bytes open or mapped.
     fn usage(&self) -> Usage;
     /// The file that the kernel may reach the bytes through by itself.
@@ -142,9 +144,13 @@ impl Segment {
         self.seals
     }
 
-    /// Forbids for good. What is sealed stays so.
-    pub fn set_seals(&mut self, seals: Seals) {
+    /// Forbids for good. What is sealed stays so. Nothing has changed after an error.
+    pub fn set_seals(&mut self, seals: Seals) -> Result<(), Error> {
+        if seals.grow && !self.seals.grow {
+            self.memory.seal_growth()?;
+        }
         self.seals = self.seals.with(seals);
+        Ok(())
     }
 
     /// ftruncate(2). Growing promises first, shrinking gives back, also what was set aside behind the end.
@@ -201,8 +207,9 @@ impl Segment {
     /// first, also where `FALLOC_FL_KEEP_SIZE` sets it aside behind the end.
     ///
     /// `Invalid` if `length` is 0; `NotSupported` for other modes; `TooBig` if it would end beyond `i64::MAX`;
-    /// `NoSpace` if it would end beyond the size and `size_max` or the budget. Size and promise have not changed after
-    /// an error.
+    /// `NotPermitted` if it would end beyond the size and growing is sealed, as memfd_create(2) has it, also where the
+    /// size would stay; `NoSpace` if it would end beyond the size and `size_max` or the budget. Size and promise have not
+    /// changed after an error.
     pub fn fallocate(&mut self, offset: u64, length: u64, mode: u32) -> Result<(), Error> {
         if length == 0 {
             return Err(Error::Invalid);
@@ -217,10 +224,8 @@ impl Segment {
             Mode::Allocate { keep_size } => (false, keep_size),
             Mode::Zero { keep_size } => (true, keep_size),
         };
+        self.seals.permit_resize(self.size, self.size.max(end))?;
         let extends = end > self.size && !keep_size;
-        if extends {
-            self.seals.permit_resize(self.size, end)?;
-        }
         if zero {
             self.seals.permit_write()?;
         }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-use super::{Budget, Lifetime, Memory, Segment};
+use super::{Budget, Lifetime, Memory, Seals, Segment};
 use crate::config::{NO_LIMIT, PAGE};
 use crate::op::{Error, Whence};
 
@@ -109,6 +109,10 @@ impl Memory for Plain {
 
     fn blocks(&self) -> u64 {
         self.state.lock().present.len() as u64 * (PAGE / 512)
+    }
+
+    fn seal_growth(&self) -> Result<(), Error> {
+        self.try_once()
     }
 
     fn usage(&self) -> crate::segment::Usage {
@@ -464,4 +468,25 @@ proptest! {
         drop(segment);
         prop_assert_eq!(budget.used(), 0);
     }
+}
+
+#[test]
+fn growth_is_sealed_for_good_also_behind_the_end_and_in_the_memory() {
+    let (mut segment, memory, budget) = segment(u64::MAX);
+    let grow = Seals { grow: true, ..Seals::default() };
+    segment.resize(PAGE).unwrap();
+    memory.failing.store(true, Ordering::Relaxed);
+    assert_eq!(segment.set_seals(grow), Err(Error::NoMemory));
+    assert_eq!(segment.seals(), Seals::default(), "what failed is not sealed");
+    segment.set_seals(grow).unwrap();
+    for mode in [0, KEEP_SIZE, ZERO, ZERO | KEEP_SIZE] {
+        assert_eq!(segment.fallocate(PAGE - 1, 2, mode), Err(Error::NotPermitted), "{mode}");
+        segment.fallocate(PAGE - 1, 1, mode).unwrap();
+    }
+    assert_eq!(segment.resize(PAGE + 1), Err(Error::NotPermitted));
+    assert_eq!(segment.write(PAGE - 1, b"xy"), Err(Error::NotPermitted));
+    segment.fallocate(0, 2 * PAGE, PUNCH).unwrap();
+    segment.resize(1).unwrap();
+    assert_eq!(segment.resize(2), Err(Error::NotPermitted));
+    assert_eq!((segment.size(), budget.used()), (1, PAGE));
 }

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, Mode, OFlags, SeekFrom, fallocate, fstat, ftruncate, memfd_create, open, seek,
+    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, SeekFrom, fallocate, fcntl_add_seals, fstat,
+    ftruncate, memfd_create, open, seek,
 };
 use rustix::io::{Errno, pread, pwrite, retry_on_intr};
 
@@ -20,7 +21,8 @@ pub struct Memfd {
 impl Memfd {
     /// An empty one. Where the kernel knows how (Linux 6.3), it can never be executed.
     pub fn new() -> Result<Memfd, Error> {
-        let create = |flags| retry_on_intr(|| memfd_create(c"ipcfs-segment", MemfdFlags::CLOEXEC | flags));
+        let always = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let create = |flags| retry_on_intr(|| memfd_create(c"ipcfs-segment", always | flags));
         let fd = match create(MemfdFlags::NOEXEC_SEAL) {
             Err(Errno::INVAL) => create(MemfdFlags::empty()),
             done => done,
@@ -80,6 +82,10 @@ impl Memory for Memfd {
     fn blocks(&self) -> u64 {
         // Cannot fail for a descriptor that is open.
         fstat(&self.fd).map_or(0, |stat| stat.st_blocks as u64)
+    }
+
+    fn seal_growth(&self) -> Result<(), Error> {
+        fcntl_add_seals(&self.fd, SealFlags::GROW).map_err(error)
     }
 
     fn usage(&self) -> Usage {
@@ -206,6 +212,18 @@ mod tests {
         assert_eq!(memfd.usage(), Usage::Written, "the mapping is left");
         drop(map);
         assert_eq!(memfd.usage(), Usage::Unused);
+    }
+
+    #[test]
+    fn once_sealed_nobody_can_make_it_longer() {
+        let memfd = Memfd::new().unwrap();
+        memfd.set_len(PAGE).unwrap();
+        memfd.seal_growth().unwrap();
+        memfd.seal_growth().unwrap();
+        assert_eq!(memfd.set_len(PAGE + 1), Err(Error::Io));
+        assert_eq!(pwrite(&memfd.fd, b"xy", PAGE - 1), Ok(1));
+        assert_eq!(pwrite(&memfd.fd, b"x", PAGE), Err(Errno::PERM));
+        memfd.set_len(0).unwrap();
     }
 
     #[test]

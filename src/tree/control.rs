@@ -222,9 +222,9 @@ impl Tree {
                 let mut state = file.state.lock();
                 let mut settings = segment_settings(&state);
                 let result = store(&text, &mut settings);
+                state.segment.set_seals(settings.seals)?;
                 state.segment.set_size_max(settings.size_max);
                 state.segment.set_lifetime(settings.lifetime);
-                state.segment.set_seals(settings.seals);
                 noted(result, &mut state.refusal)?;
             }
             Found::Object(Child::Topic(file), _) => {

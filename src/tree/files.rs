@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use slab::Slab;
-
 use super::Tree;
 use super::folders::{attr_of, entry};
 use super::handles::{Handle, Read, Target, Write};
 use super::nodes::Object;
-use super::objects::{Child, MailboxFile, Opener, SegmentFile, TopicFile, TopicState};
+use super::objects::{Child, MailboxFile, TopicFile, TopicState};
 use super::parked;
 use super::place::Place;
 use crate::mailbox::{Context, Door, Mode, Receive, Send};
 use crate::op::{
     Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
-    SetAttr, Slice, Ticket, Timestamp, Validity, Whence,
+    SetAttr, Slice, Ticket, Timestamp, Validity,
 };
 
 impl Tree {
@@ -228,14 +226,7 @@ impl Tree {
                 self.receive_from_topic(file, receive, now, fx);
                 Ok(None)
             }
-            Target::Segment { file, .. } => {
-                let memory = {
-                    let mut state = file.state.lock();
-                    state.meta.atime = now;
-                    Arc::clone(state.segment.memory())
-                };
-                memory.read(call.offset, call.size as usize).map(|bytes| Some(Reply::Data(bytes)))
-            }
+            Target::Segment { file, .. } => self.read_segment(file, call, now).map(Some),
             Target::Notify { .. } => Err(Error::BadDescriptor),
             Target::Wait { file, id } => self.hear(file, *id, (ticket, caller), call, now, fx),
             Target::Message(bytes) => {
@@ -348,54 +339,6 @@ impl Tree {
         Ok(Reply::Done)
     }
 
-    pub(super) fn fallocate(
-        &self,
-        fh: Fh,
-        offset: u64,
-        length: u64,
-        mode: u32,
-        now: Timestamp,
-        fx: &mut Effects,
-    ) -> Result<Reply, Error> {
-        let handle = self.handles.get(fh)?;
-        let Target::Segment { file, write: true, .. } = &handle.target else {
-            return Err(Error::NotSupported);
-        };
-        self.with_room(file, now, fx, |state| {
-            state.segment.fallocate(offset, length, mode)?;
-            (state.meta.mtime, state.meta.ctime) = (now, now);
-            Ok(Reply::Done)
-        })
-    }
-
-    pub(super) fn seek(&self, fh: Fh, offset: u64, whence: Whence) -> Result<Reply, Error> {
-        let handle = self.handles.get(fh)?;
-        let Target::Segment { file, .. } = &handle.target else { return Err(Error::Invalid) };
-        let state = file.state.lock();
-        if self.setup.backing.is_some() {
-            return state.segment.seek(offset, whence).map(Reply::Offset);
-        }
-        // Stores through a mapping reach the backing memory when the kernel writes its pages back, so that what has no
-        // memory yet may hold data all the same. Then all of it is data, which lseek(2) allows; a copy that trusts holes
-        // must not lose bytes.
-        let size = state.segment.size();
-        if offset >= size {
-            return Err(Error::NoSuchOffset);
-        }
-        Ok(Reply::Offset(if whence == Whence::Data { offset } else { size }))
-    }
-
-    /// Between segments the kernel may copy by itself; out of or into anything else it must not, as it would cut
-    /// messages at the size of a pipe.
-    pub(super) fn refuse_copy(&self, from: Fh, to: Fh) -> Result<Reply, Error> {
-        let segments = [from, to].map(|fh| self.handles.get(fh));
-        let segments = segments.iter().all(|handle| match handle {
-            Ok(handle) => matches!(handle.target, Target::Segment { .. }),
-            Err(_) => false,
-        });
-        Err(if segments { Error::NotSupported } else { Error::Invalid })
-    }
-
     /// The file whose locks a node's are: one for all nodes of a mailbox.
     pub(super) fn lock_target(&self, node: NodeId) -> Result<Ino, Error> {
         if Place::of(node).is_some() {
@@ -440,74 +383,6 @@ impl Tree {
             if self.ending.load(Ordering::SeqCst) {
                 state.topic.cancel(id, Error::Ending, &mut cx);
             }
-        }
-    }
-
-    fn open_segment(
-        &self,
-        node: NodeId,
-        file: &Arc<SegmentFile>,
-        flags: OpenFlags,
-        caller: Caller,
-        now: Timestamp,
-    ) -> Result<Opened, Error> {
-        let mut state = file.state.lock();
-        if !state.linked && state.openers.is_empty() && !state.spared {
-            // Its memory is gone; the name may have a new owner.
-            return Err(Error::Stale);
-        }
-        if flags.write && state.segment.seals().write {
-            return Err(Error::NotPermitted);
-        }
-        state.glances.clear(caller.pid);
-        let how = match &self.setup.backing {
-            None => OpenAs::Cached,
-            Some(backing) => {
-                let id = match state.backing {
-                    Some(id) => id,
-                    None => backing.open(state.segment.memory().backing().ok_or(Error::Io)?)?,
-                };
-                state.backing = Some(id);
-                OpenAs::Passthrough { id, write: flags.write }
-            }
-        };
-        if flags.kill_suid {
-            state.meta.kill_suid();
-        }
-        if flags.truncate {
-            state.segment.resize(0)?;
-            (state.meta.mtime, state.meta.ctime) = (now, now);
-        }
-        let opener = state.openers.insert(Opener { caller, read: flags.read, write: flags.write });
-        drop(state);
-        let target = Target::Segment { file: Arc::clone(file), write: flags.write, opener };
-        Ok(Opened { fh: self.handles.insert(Handle { node, target }), how })
-    }
-
-    fn close_segment(&self, file: &Arc<SegmentFile>, opener: usize, now: Timestamp, fx: &mut Effects) {
-        let dying = {
-            let mut state = file.state.lock();
-            state.openers.try_remove(opener);
-            if state.openers.is_empty() {
-                state.openers = Slab::new();
-            }
-            self.unused(file, &mut state)
-        };
-        if dying {
-            self.unlink_unused(file, now, fx);
-        }
-    }
-
-    /// The name of a segment that lives until its last close goes, unless somebody has opened it again.
-    pub(super) fn unlink_unused(&self, file: &Arc<SegmentFile>, now: Timestamp, fx: &mut Effects) {
-        let mut names = self.names.lock();
-        let mut state = file.state.lock();
-        if state.openers.is_empty()
-            && state.linked
-            && let Some(at) = names.located(file.ino).cloned()
-            && names.unlink(at.folder, &at.name, false, now).is_ok()
-        {
-            self.lose_name(file, &mut state, now, fx);
         }
     }
 }

@@ -26,6 +26,7 @@ mod nodes;
 mod objects;
 mod parked;
 mod place;
+mod segments;
 #[cfg(test)]
 mod tests;
 
@@ -251,7 +252,7 @@ impl Tree {
                 self.fallocate(*fh, *offset, *length, *mode, now, fx)?
             }
             Op::Lseek { fh, offset, whence } => self.seek(*fh, *offset, *whence)?,
-            Op::CopyFileRange { fh, to } => self.refuse_copy(*fh, *to)?,
+            Op::CopyFileRange(copy) => self.copy(copy, now, fx)?,
             Op::Interrupt { unique } => {
                 self.interrupt(*unique, now, fx);
                 return Ok(None);

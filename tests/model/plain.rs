@@ -65,6 +65,10 @@ impl Memory for Plain {
         self.with(|bytes| bytes.len().div_ceil(512) as u64)
     }
 
+    fn seal_growth(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     fn usage(&self) -> ipcfs::segment::Usage {
         ipcfs::segment::Usage::Unused
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use ipcfs::op::{
-    Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle, RenameHow, Reply, SetAttr,
-    SetTime, Timestamp, Whence,
+    CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle, RenameHow, Reply,
+    SetAttr, SetTime, Timestamp, Whence,
 };
 
 use super::world::{File, Kind, Listing, Part, ROOT, World};
@@ -71,7 +71,8 @@ pub fn perform(world: &mut World, step: Step) {
         _ => {
             assert!(matches!(world.get(who, NodeId::ROOT, Op::Statfs), Reply::Space(_)));
             let fh = pick(&world.files, a).map_or(Fh(0), |file| file.fh);
-            let reply = world.get(who, NodeId::ROOT, Op::CopyFileRange { fh, to: fh });
+            let copy = CopyRange { from: fh, from_offset: 0, to: fh, to_offset: 1 << 20, length: 4096 };
+            let reply = world.get(who, NodeId::ROOT, Op::CopyFileRange(copy));
             assert!(matches!(reply, Reply::Failed(Error::Invalid | Error::NotSupported)));
         }
     }
@@ -563,7 +564,10 @@ pub fn perform_garbage(world: &mut World, step: Step) {
             Op::Fallocate { fh, offset: far, length: u64::from(b).wrapping_mul(far), mode: u32::from(b) % 20 }
         }
         32 => Op::Lseek { fh, offset: far, whence: Whence::Hole },
-        33 => Op::CopyFileRange { fh, to: Fh(u64::from(c)) },
+        33 => {
+            let to = Fh(u64::from(c));
+            Op::CopyFileRange(CopyRange { from: fh, from_offset: far, to, to_offset: far, length: far })
+        }
         _ => Op::Interrupt { unique: pick(&world.waiting(), a).unwrap_or(far) },
     };
     world.ask(who, node, op);

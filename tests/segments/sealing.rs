@@ -9,7 +9,8 @@ use rustix::fs::{FallocateFlags, fallocate};
 use rustix::io::Errno;
 use rustix::process::Signal;
 
-use super::{PAGE, create, errno, mounts, open};
+use super::sharing::Stopped;
+use super::{PAGE, create, errno, is_passthrough, mounts, open};
 use crate::common::peer::Peer;
 use crate::common::{Mount, wait_for};
 
@@ -45,6 +46,35 @@ fn a_sealed_size_stays() {
         assert_eq!(errno(fs::write(mount.segment("s"), "")), Some(Errno::PERM), "O_TRUNC");
         assert_eq!(file.metadata().unwrap().len(), PAGE);
         file.write_all_at(b"still", 0).unwrap();
+    }
+}
+
+#[test]
+fn what_a_sealed_size_could_not_outgrow_is_written_without_the_daemon() {
+    for mount in mounts(&[]).into_iter().filter(is_passthrough) {
+        let path = mount.segment("s");
+        let before = create(&path);
+        before.set_len(2 * PAGE).unwrap();
+        assert_eq!(seal(&mount, "grow"), None);
+        let Some(mut peer) = Peer::start() else { return };
+        peer.open("fd", &path, "O_RDWR");
+        // With the first write the kernel asks for the file's capabilities, whose answer it keeps.
+        assert_eq!(peer.ask("os.pwrite(fd, b'first', 0)"), "5");
+        let stopped = Stopped::new(&mount);
+        assert_eq!(peer.ask("os.pwrite(fd, b'native', 4090)"), "6");
+        assert_eq!(peer.ask("os.pread(fd, 7, 4090)"), "b'native\\x00'");
+        assert_eq!(peer.ask("os.pwrite(fd, b'beyond', 8192)"), "EPERM");
+        assert_eq!(peer.ask("os.pwrite(fd, b'across', 8190)"), "2", "what fits");
+        drop(stopped);
+        assert_eq!(peer.ask("os.fstat(fd).st_size"), "8192");
+        let mut bytes = [0; 6];
+        before.read_exact_at(&mut bytes, 4090).unwrap();
+        assert_eq!(&bytes, b"native", "descriptors of before see the same");
+        before.write_all_at(b"daemon", 4090).unwrap();
+        assert_eq!(peer.ask("os.pread(fd, 6, 4090)"), "b'daemon'");
+        before.set_len(PAGE).unwrap();
+        assert_eq!(peer.ask("os.pwrite(fd, b'x', 4096)"), "EPERM", "what was cut off is gone for good");
+        assert_eq!(mount.figure("segments/s/status", "promised"), PAGE);
     }
 }
 

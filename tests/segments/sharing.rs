@@ -1,9 +1,10 @@
 //! Memory shared between processes: mappings, futexes, locks of pthreads.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use memmap2::MmapMut;
 use rustix::process::Signal;
@@ -74,6 +75,49 @@ fn stores_are_seen_by_read_and_writes_by_mappings() {
     }
 }
 
+/// In passthrough the page cache has nothing of a segment's bytes, or what they were.
+#[test]
+fn no_copy_within_the_kernel_shows_what_the_bytes_were() {
+    for mount in mounts(&[]) {
+        let (path, target) = (mount.segment("s"), mount.segment("target"));
+        let file = create(&path);
+        let mut mapped = map(&file, PAGE);
+        let Some(mut peer) = Peer::start() else { return };
+        for (name, flags) in [("both", "O_RDWR"), ("readonly", "O_RDONLY")] {
+            peer.open(name, &path, flags);
+        }
+        peer.open("target", &target, "O_RDWR | os.O_CREAT");
+        peer.run("ends = os.pipe()");
+        for round in 1..=3_u8 {
+            for store in [true, false] {
+                let byte = round * 2 + u8::from(store);
+                if store {
+                    mapped[..10].fill(byte);
+                } else {
+                    file.write_all_at(&[byte; 10], 0).unwrap();
+                }
+                let wanted = format!("{byte}");
+                for fd in ["both", "readonly"] {
+                    assert_eq!(peer.ask(&format!("os.copy_file_range({fd}, target, 10, 0, 0)")), "10");
+                    assert_eq!(peer.ask("os.pread(target, 1, 9)[0]"), wanted, "copied from {fd}");
+                    let spliced = peer.ask(&format!("os.splice({fd}, ends[1], 10, offset_src=0)"));
+                    if spliced == "10" {
+                        assert_eq!(peer.ask("os.read(ends[0], 10)[0]"), wanted, "spliced from {fd}");
+                    } else {
+                        assert_eq!((spliced.as_str(), fd, is_passthrough(&mount)), ("EINVAL", "both", true));
+                    }
+                    let sent = peer.ask(&format!("os.sendfile(ends[1], {fd}, 0, 10)"));
+                    if sent == "10" {
+                        assert_eq!(peer.ask("os.read(ends[0], 10)[0]"), wanted, "sent from {fd}");
+                    } else {
+                        assert_eq!((sent.as_str(), fd, is_passthrough(&mount)), ("EINVAL", "both", true));
+                    }
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn what_was_stored_is_there_for_who_comes_later() {
     for mount in mounts(&[]) {
@@ -92,10 +136,10 @@ fn what_was_stored_is_there_for_who_comes_later() {
 }
 
 /// The daemon stands still until this is dropped.
-struct Stopped<'a>(&'a Mount);
+pub struct Stopped<'a>(&'a Mount);
 
 impl Stopped<'_> {
-    fn new(mount: &Mount) -> Stopped<'_> {
+    pub fn new(mount: &Mount) -> Stopped<'_> {
         mount.signal(Signal::STOP);
         wait_for("the daemon to stop", || state_of(mount.pid()) == Some('T'));
         Stopped(mount)
@@ -189,9 +233,27 @@ int main(int argc, char **argv) {
         check(pthread_mutex_init(&s->mutex, &ma) || pthread_cond_init(&s->cond, &ca), "init");
         return 0;
     }
-    if (argv[2][0] == 'd') { check(pthread_mutex_lock(&s->mutex), "lock"); _exit(0); } /* dies with the mutex */
-    if (argv[2][0] == 'r') { return pthread_mutex_lock(&s->mutex) != EOWNERDEAD
-            || pthread_mutex_consistent(&s->mutex) || pthread_mutex_unlock(&s->mutex); }
+    if (argv[2][0] == 'h') {                     /* holds the mutex until it is killed */
+        check(pthread_mutex_lock(&s->mutex), "lock");
+        puts("held");
+        fflush(stdout);
+        for (;;) pause();
+    }
+    if (argv[2][0] == 'r') {                     /* waits, and recovers what the dead left */
+        check(pthread_mutex_lock(&s->mutex) != EOWNERDEAD, "not told that the owner died");
+        check(pthread_mutex_consistent(&s->mutex) || pthread_mutex_unlock(&s->mutex), "recover");
+        check(pthread_mutex_lock(&s->mutex) || pthread_mutex_unlock(&s->mutex), "lock again");
+        return 0;
+    }
+    if (argv[2][0] == 'f') {                     /* waits for word[0] to change */
+        while (!__atomic_load_n(&s->word[0], __ATOMIC_SEQ_CST)) syscall(SYS_futex, &s->word[0], FUTEX_WAIT, 0, 0, 0, 0);
+        return 0;
+    }
+    if (argv[2][0] == 'w') {                     /* changes it, and wakes one */
+        __atomic_store_n(&s->word[0], 1, __ATOMIC_SEQ_CST);
+        printf("%ld\n", syscall(SYS_futex, &s->word[0], FUTEX_WAKE, 1, 0, 0, 0));
+        return 0;
+    }
     for (int i = 0; i < ROUNDS; i++) {           /* exclusion */
         check(pthread_mutex_lock(&s->mutex), "lock");
         s->count = s->count + 1;
@@ -232,30 +294,71 @@ fn partners(dir: &Path) -> Option<PathBuf> {
 
 #[test]
 fn futexes_and_process_shared_locks_of_pthreads_work_in_a_segment() {
+    each_with_program(|path, play| {
+        let (one, two) = (play("1"), play("2"));
+        assert_eq!((succeeds(one), succeeds(two)), ("0\n".into(), "1\n".into()));
+        let bytes = fs::read(path).unwrap();
+        let counted = bytes.windows(8).any(|bytes| bytes == 40_000_u64.to_ne_bytes());
+        assert!(counted, "20,000 times each");
+    });
+}
+
+/// Waits until a process sleeps in futex(2).
+fn wait_for_futex(child: &Child) {
+    let call = format!("/proc/{}/syscall", child.id());
+    let number = format!("{} ", libc::SYS_futex);
+    wait_for("the process to wait", || {
+        fs::read_to_string(&call).is_ok_and(|call| call.starts_with(&number))
+            && state_of(child.id()) == Some('S')
+    });
+}
+
+/// Both data paths with a segment, and how to start the program in one of its parts on it.
+fn each_with_program(test: impl Fn(&Path, &dyn Fn(&str) -> Child)) {
     let temp = tempfile::tempdir().unwrap();
     let Some(program) = partners(temp.path()) else { return };
     for mount in mounts(&[]) {
         let path = mount.segment("s");
-        let file = create(&path);
-        file.set_len(PAGE).unwrap();
+        create(&path).set_len(PAGE).unwrap();
         let play = |part: &str| {
             let mut command = Command::new(&program);
             command.arg(&path).arg(part).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         };
         assert!(output(play("init")).status.success());
-        let (one, two) = (play("1"), play("2"));
-        for (child, said) in [(one, "0\n"), (two, "1\n")] {
-            let out = output(child);
-            assert_eq!(
-                (String::from_utf8_lossy(&out.stdout), out.status.code()),
-                (said.into(), Some(0)),
-                "{out:?}"
-            );
-        }
-        let bytes = fs::read(&path).unwrap();
-        let counted = bytes.windows(8).any(|bytes| bytes == 40_000_u64.to_ne_bytes());
-        assert!(counted, "20,000 times each");
-        assert!(output(play("die")).status.success());
-        assert!(output(play("recover")).status.success(), "the next one is told that the owner died");
+        test(&path, &play);
     }
+}
+
+fn succeeds(child: Child) -> String {
+    let out = output(child);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
+#[test]
+fn who_waits_for_a_robust_mutex_is_told_when_its_holder_is_killed() {
+    each_with_program(|_, play| {
+        let mut holder = play("hold");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "held\n");
+        let waiter = play("recover");
+        wait_for_futex(&waiter);
+        holder.kill().unwrap();
+        crate::common::reap(&mut holder);
+        succeeds(waiter);
+    });
+}
+
+#[test]
+fn a_process_killed_while_it_waits_for_a_futex_takes_no_wake_up_with_it() {
+    each_with_program(|_, play| {
+        let (mut killed, other) = (play("futex"), play("futex"));
+        wait_for_futex(&killed);
+        wait_for_futex(&other);
+        killed.kill().unwrap();
+        crate::common::reap(&mut killed);
+        assert_eq!(succeeds(play("wake")), "1\n");
+        succeeds(other);
+    });
 }
