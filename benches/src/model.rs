@@ -128,8 +128,12 @@ impl Samples {
         self.values.push((key, value));
     }
 
-    pub fn leave_out(&mut self, case: &str, peer: &str, why: impl ToString) {
-        self.left_out.push(LeftOut { peer: peer.to_owned(), case: case.to_owned(), why: why.to_string() });
+    pub fn leave_out(&mut self, case: &str, peer: &str, why: impl AsRef<str>) {
+        self.left_out.push(LeftOut {
+            peer: peer.to_owned(),
+            case: case.to_owned(),
+            why: why.as_ref().to_owned(),
+        });
     }
 }
 
@@ -272,6 +276,8 @@ fn compact(pretty: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp)] // of figures that are exact
+
     use super::*;
 
     fn run() -> Run {

@@ -15,7 +15,7 @@ use crate::peers::{Kind, Peer};
 use crate::servers::{self, Listening, Mount, Null};
 use crate::work::{CASES, Case, Context};
 
-/// Switches io_uring for FUSE on and off; root's.
+/// Switches `io_uring` for FUSE on and off; root's.
 const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
 
 /// What to measure, and with what.
@@ -138,7 +138,7 @@ struct Setting {
 }
 
 impl Setting {
-    /// FUSE over io_uring on, message queues as long and wide as is measured.
+    /// FUSE over `io_uring` on, message queues as long and wide as is measured.
     fn change() -> Vec<Setting> {
         let wanted = [
             (ENABLE_URING, "Y"),

@@ -74,6 +74,8 @@ pub fn exponent(series: &[(f64, f64)]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::float_cmp)] // of figures that are exact
+
     use super::*;
 
     #[test]

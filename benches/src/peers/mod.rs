@@ -202,7 +202,7 @@ impl Peer {
             }
             Kind::RedisList(port) => Channel::at(Address::RedisList(*port, name)),
             Kind::RedisStream(port) => Channel::at(redis_stream::make(*port, name)?),
-            Kind::Nats(port) => Channel::at(nats::make(*port, name, shape.shared)?),
+            Kind::Nats(port) => Channel::at(nats::make(*port, &name, shape.shared)?),
             Kind::Folder(dir) => Channel::at(folder::make(dir.join(name))?),
             Kind::Mailbox(dir) => Channel::at(mailbox::make(dir.join(name))?),
             Kind::Null(file) => Channel { address: Address::Mailbox(file.clone()), ends: None, kept: true },

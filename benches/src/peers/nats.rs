@@ -1,4 +1,4 @@
-//! NATS JetStream: a work queue in memory. A send waits until the server has the message; a receive acknowledges it
+//! NATS `JetStream`: a work queue in memory. A send waits until the server has the message; a receive acknowledges it
 //! without waiting for that to arrive. The client is async-nats on a runtime of one thread.
 
 use anyhow::{Result, anyhow};
@@ -25,12 +25,12 @@ async fn connect(port: u16) -> Result<Context> {
     Ok(jetstream::new(client.map_err(|error| anyhow!("connecting to NATS: {error}"))?))
 }
 
-pub(super) fn make(port: u16, name: String, shared: bool) -> Result<Address> {
+pub(super) fn make(port: u16, name: &str, shared: bool) -> Result<Address> {
     runtime()?.block_on(async {
         let context = connect(port).await?;
         let config = Config {
-            name: name.clone(),
-            subjects: vec![name.clone()],
+            name: name.to_owned(),
+            subjects: vec![name.to_owned()],
             retention: RetentionPolicy::WorkQueue,
             storage: StorageType::Memory,
             ..Config::default()

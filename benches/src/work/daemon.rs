@@ -8,6 +8,8 @@ use super::Context;
 use crate::model::Samples;
 use crate::servers::{self, Listening, own_memory};
 
+type Start = fn(&std::path::Path) -> Result<Listening>;
+
 pub(super) fn run(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     let temp = context.temp.join("daemons");
     std::fs::create_dir_all(&temp)?;
@@ -23,7 +25,6 @@ pub(super) fn run(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
         mount.end()?;
         add(id, "stop", stop.elapsed().as_secs_f64() * 1e6);
     }
-    type Start = fn(&std::path::Path) -> Result<Listening>;
     for (id, start_server) in [("redis-list", servers::redis as Start), ("nats", servers::nats as Start)] {
         context.go_on(&format!("daemon: {id}"))?;
         // Why it is not there has been said.

@@ -34,7 +34,7 @@ fn lines(into: &Path, out_of: &Path, count: usize) -> Result<()> {
     while left > 0 {
         let length = output.read(&mut buffer).context("reading what cat writes")?;
         ensure!(length > 0, "cat ended {left} lines early");
-        left -= buffer[..length].iter().filter(|byte| **byte == b'\n').count();
+        left -= memchr::memchr_iter(b'\n', &buffer[..length]).count();
     }
     ensure!(seq.0.wait()?.success(), "seq failed");
     Ok(())

@@ -63,7 +63,7 @@ impl Grow<'_> {
             (there..count).try_for_each(make)?;
             there = count;
             let mut add = |metric: &str, value: f64| {
-                samples.add("mailboxes", (&point, count as f64), self.peer.id, metric, value)
+                samples.add("mailboxes", (&point, count as f64), self.peer.id, metric, value);
             };
             if let (Some(pid), Some(before)) = (self.peer.server, before)
                 && count >= 10_000
