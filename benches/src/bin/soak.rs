@@ -1,0 +1,62 @@
+//! `scripts/soak`: all operations at once, from many processes that are killed at random.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use ipcfs_bench::soak;
+
+/// Mixes all operations from many processes that are killed at random, and checks that nothing is lost, doubled or
+/// leaked; a line a minute
+#[derive(Debug, Parser)]
+#[command(name = "scripts/soak", subcommand_negates_reqs = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    /// How many minutes, on each transport
+    #[arg(required = true)]
+    minutes: Option<usize>,
+
+    /// On these transports only
+    #[arg(long, value_delimiter = ',', default_values = ["dev", "uring"])]
+    transport: Vec<String>,
+
+    /// How long of each minute is work, if not 50 seconds: for trying it out
+    #[arg(long, hide = true)]
+    work_seconds: Option<u64>,
+
+    /// The program to test
+    #[arg(long, value_name = "FILE", default_value = "target/release/ipcfs", overrides_with = "program")]
+    program: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A process of the crew
+    #[command(hide = true)]
+    Actor { role: String, life: u64, dir: PathBuf },
+}
+
+fn main() -> ExitCode {
+    match begin(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scripts/soak: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn begin(args: &Args) -> Result<()> {
+    if let Some(Command::Actor { role, life, dir }) = &args.command {
+        return soak::actor::run(role, *life, dir);
+    }
+    let work = args.work_seconds.map(Duration::from_secs);
+    for transport in &args.transport {
+        soak::run(&args.program, transport, args.minutes.unwrap_or(1), work)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,335 @@
+//! The tables, with what their figures mean.
+
+use std::fmt::Write as _;
+
+use crate::model::Run;
+use crate::peers::name;
+use crate::report::{times, us};
+use crate::scale;
+use crate::stats::Figure;
+use crate::work::{case, grouped};
+
+const YARDSTICK: &str = "fifo";
+
+/// A table of Markdown.
+fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text.push('\n');
+    text
+}
+
+/// The name in a table; ours stands out.
+fn row_name(peer: &str) -> String {
+    if peer.starts_with("ipcfs") { format!("**{}**", name(peer)) } else { name(peer).to_owned() }
+}
+
+/// A date, from seconds since 1970.
+fn date(seconds: u64) -> String {
+    // Days since 1 March of the year 0, in eras of 400 years: Howard Hinnant's `civil_from_days`.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    format!("{}-{month:02}-{day:02}", era * 400 + year + u64::from(month <= 2))
+}
+
+/// How far the medians of a case may be off, for most of its figures.
+fn usual_noise(run: &Run, case: &str) -> f64 {
+    let noise: Vec<f64> = run
+        .series
+        .iter()
+        .filter(|series| series.key.case == case && series.key.metric == "time")
+        .filter_map(|series| Some(Figure::of(&series.rounds)?.noise()))
+        .collect();
+    Figure::of(&noise).map_or(0.0, |figure| figure.median)
+}
+
+/// Where and how it was measured, and how to read it.
+pub(super) fn conditions(run: &Run) -> String {
+    let (machine, settings) = (&run.machine, &run.settings);
+    let versions: Vec<&str> = run.versions.values().map(String::as_str).collect();
+    let versions: Vec<String> = versions
+        .iter()
+        .map(|version| {
+            let words: Vec<&str> =
+                version.split(' ').filter(|word| !word.contains('=') || word.starts_with("v=")).collect();
+            words.join(" ").replace("v=", "").replace("server: v", "server ")
+        })
+        .collect();
+    format!(
+        "`scripts/bench` measured all of this in one run, on {} with {} CPUs and {} GB, {}, {}: {}. Run it on yours: \
+         what carries over from one machine to another is less the microseconds than the ratios.\n\n\
+         A figure is the median of {} rounds ({} where something grows). In each, everyone does the same work for {} ms, \
+         in turn. In brackets: how many times as long as the FIFO of the same round. The median is known to ± {:.0} % \
+         for half of the figures of the next table, and to ± {:.0} % for half of those of the round trips.\n\n",
+        machine.cpu,
+        machine.cpus,
+        (machine.memory_mb + 512) / 1024,
+        machine.kernel,
+        date(machine.started),
+        versions.join(", "),
+        settings.rounds,
+        settings.growth_rounds,
+        settings.measure_ms,
+        usual_noise(run, "oneway") * 100.0,
+        usual_noise(run, "roundtrip") * 100.0,
+    )
+}
+
+/// Peers of a case, the quickest at its first point first.
+fn quickest_first(run: &Run, case: &str, metric: &str) -> Vec<String> {
+    let Some((first, _)) = run.points(case).into_iter().next() else { return Vec::new() };
+    let mut peers = run.peers(case);
+    let time =
+        |peer: &String| run.figure(case, &first, peer, metric).map_or(f64::INFINITY, |figure| figure.median);
+    peers.sort_by(|a, b| time(a).total_cmp(&time(b)));
+    peers
+}
+
+/// A time, and how many times the FIFO's.
+fn cell(run: &Run, case: &str, point: &str, peer: &str, metric: &str) -> String {
+    let Some(figure) = run.figure(case, point, peer, metric) else { return "–".into() };
+    match run.ratio(case, point, metric, peer, YARDSTICK) {
+        Some(ratio) if peer != YARDSTICK => format!("{} ({})", us(figure.median), times(ratio.median)),
+        _ => us(figure.median),
+    }
+}
+
+pub(super) fn one_way(run: &Run) -> String {
+    let points = run.points("oneway");
+    let rows: Vec<Vec<String>> = quickest_first(run, "oneway", "time")
+        .iter()
+        .map(|peer| {
+            let cells = points.iter().map(|(point, _)| cell(run, "oneway", point, peer, "time"));
+            let cpu = |metric: &str| {
+                run.figure("oneway", "64 B", peer, metric).map_or("–".into(), |figure| us(figure.median))
+            };
+            let mut row = vec![row_name(peer)];
+            row.extend(cells);
+            row.extend([cpu("cpu_clients"), cpu("cpu_server")]);
+            row
+        })
+        .collect();
+    let mut head = vec!["µs a message, one way"];
+    head.extend(points.iter().map(|(point, _)| point.as_str()));
+    head.extend(["CPU of both clients, 64 B", "CPU of the server"]);
+    format!("{}{}", table(&head, &rows), about(&["oneway"]))
+}
+
+/// What the figures of cases mean.
+fn about(cases: &[&str]) -> String {
+    let mut text = String::new();
+    for case in cases.iter().filter_map(|id| case(id)) {
+        let _ = write!(text, "*{}*: {} ", case.title, case.about);
+    }
+    format!("{}\n\n", text.trim_end())
+}
+
+pub(super) fn round_trip(run: &Run) -> String {
+    let rows: Vec<Vec<String>> = quickest_first(run, "roundtrip", "p50")
+        .iter()
+        .map(|peer| {
+            let of = |point: &str, metric: &str| cell(run, "roundtrip", point, peer, metric);
+            let plain = |metric: &str| {
+                run.figure("roundtrip", "64 B", peer, metric).map_or("–".into(), |figure| us(figure.median))
+            };
+            vec![
+                row_name(peer),
+                of("64 B", "p50"),
+                plain("p99"),
+                plain("p99.9"),
+                plain("max"),
+                of("4 KiB", "p50"),
+                of("64 KiB", "p50"),
+                of("1 MB", "p50"),
+            ]
+        })
+        .collect();
+    let head =
+        ["µs a round trip", "64 B: p50", "p99", "p99.9", "max", "4 KiB: p50", "64 KiB: p50", "1 MB: p50"];
+    let meaning = "p50: half of the round trips take that long or less; p99: 99 of 100; p99.9: 999 of 1,000; max: the \
+                   longest of a round.";
+    format!("{}{} {meaning}\n\n", table(&head, &rows), about(&["roundtrip"]).trim_end())
+}
+
+/// Case, point and metric of a column, and its head.
+const OTHER: [(&str, &str, &str); 7] = [
+    ("pair", "64 B", "one process sends and receives"),
+    ("open", "64 B", "opening each time"),
+    ("shell", "8 B", "from the shell"),
+    ("lines", "1,000 lines", "1,000 lines"),
+    ("many", "8 to 1", "8 senders, 1 receiver"),
+    ("many", "1 to 8", "1 sender, 8 receivers"),
+    ("many", "8 to 8", "8 and 8"),
+];
+
+pub(super) fn other_work(run: &Run) -> String {
+    let rows: Vec<Vec<String>> = quickest_first(run, "pair", "time")
+        .iter()
+        .map(|peer| {
+            let cells = OTHER.iter().map(|(case, point, _)| cell(run, case, point, peer, "time"));
+            std::iter::once(row_name(peer)).chain(cells).collect()
+        })
+        .collect();
+    let mut head = vec!["µs a message, 64 B"];
+    head.extend(OTHER.map(|(_, _, head)| head));
+    let mut text = table(&head, &rows);
+    text.push_str(&about(&["pair", "open", "shell", "lines", "many"]));
+    for (ours, null) in [("ipcfs-dev", "null-dev"), ("ipcfs-uring", "null-uring")] {
+        let of =
+            |case: &str, peer: &str| run.figure(case, "64 B", peer, "time").map(|figure| us(figure.median));
+        if let (Some(pair), Some(null_pair), Some(open), Some(null_open)) =
+            (of("pair", ours), of("pair", null), of("open", ours), of("open", null))
+        {
+            let _ = writeln!(
+                text,
+                "{}: {null_pair} of the {pair} µs of a send and a receive, and {null_open} of the {open} µs with opening, \
+                 are what a FUSE server takes that does nothing.",
+                name(ours)
+            );
+        }
+    }
+    text.push('\n');
+    text
+}
+
+pub(super) fn growth(run: &Run) -> String {
+    let checks = scale::checks(run);
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for (_, _, what, growth) in scale::PROMISES {
+        let of = |peer: &str| {
+            let check = checks.iter().find(|check| check.what == *what && check.peer == peer);
+            check.map_or("–".into(), |check| {
+                let (from, to) = (grouped(check.from.0 as usize), grouped(check.to.0 as usize));
+                let verdict = if check.holds() { "" } else { ": **more than promised**" };
+                format!("{} at {from}, {} at {to}{verdict}", us(check.from.1), us(check.to.1))
+            })
+        };
+        rows.push(vec![(*what).to_owned(), growth.name().to_owned(), of("ipcfs-dev"), of("ipcfs-uring")]);
+    }
+    let head = ["µs for", "promised", name("ipcfs-dev"), name("ipcfs-uring")];
+    let mut text = table(&head, &rows);
+    let memory = |case: &str, what: &str| {
+        let last = run.growth(case, "ipcfs-dev", "memory").pop();
+        last.map(|(x, bytes)| {
+            format!("{} bytes for {what} ({} of them)", grouped(bytes as usize), grouped(x as usize))
+        })
+    };
+    let memory: Vec<String> = [
+        memory("depth", "a message of 64 bytes that waits"),
+        memory("blocked", "a reader that waits"),
+        memory("mailboxes", "an empty mailbox"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let _ = writeln!(text, "Memory of the daemon over /dev/fuse: {}.\n", memory.join(", "));
+    text
+}
+
+pub(super) fn requests(run: &Run) -> String {
+    let mut rows = Vec::new();
+    for (point, _) in run.points("requests") {
+        let mut counts: Vec<(String, f64)> = run
+            .metrics("requests")
+            .into_iter()
+            .filter_map(|request| {
+                let figure = run.figure("requests", &point, "ipcfs", &request)?;
+                Some((request, figure.median))
+            })
+            .collect();
+        counts.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+        let sum: f64 = counts.iter().map(|(_, count)| count).sum();
+        let each: Vec<String> = counts
+            .iter()
+            .map(|(request, count)| match count {
+                count if (count - 1.0).abs() < 0.05 => request.to_uppercase(),
+                count => format!("{} {}", rounded(*count), request.to_uppercase()),
+            })
+            .collect();
+        rows.push(vec![point, rounded(sum), each.join(", ")]);
+    }
+    table(&["what is done", "requests to the daemon", "which"], &rows)
+}
+
+/// A count, with a decimal only if there is something in it.
+fn rounded(count: f64) -> String {
+    if (count - count.round()).abs() < 0.05 { format!("{count:.0}") } else { format!("{count:.1}") }
+}
+
+/// What is left to say.
+pub(super) fn rest(run: &Run) -> String {
+    let mut text = String::new();
+    let of = |peer: &str, metric: &str| run.figure("daemon", "", peer, metric).map(|figure| figure.median);
+    let mut starts = Vec::new();
+    for (peer, what) in [
+        ("ipcfs-dev", "ipcfs over /dev/fuse"),
+        ("ipcfs-uring", "over io_uring"),
+        ("redis-list", "Redis"),
+        ("nats", "NATS"),
+    ] {
+        if let (Some(start), Some(stop), Some(memory)) =
+            (of(peer, "start"), of(peer, "stop"), of(peer, "memory"))
+        {
+            starts.push(format!(
+                "{what} {:.1} ms, ends within {:.1} ms, and takes {} KiB of its own when idle",
+                start / 1e3,
+                stop / 1e3,
+                grouped((memory / 1024.0) as usize)
+            ));
+        }
+    }
+    let _ = writeln!(text, "Started to ready takes {}.\n", starts.join("; "));
+    let points = run.points("cpus");
+    if let [(one, _), .., (all, _)] = &points[..] {
+        let mut gains = Vec::new();
+        for peer in run.peers("cpus") {
+            let (Some(first), Some(last)) =
+                (run.rounds("cpus", one, &peer, "time"), run.rounds("cpus", all, &peer, "time"))
+            else {
+                continue;
+            };
+            if let Some(gain) = Figure::of(&crate::stats::ratios(first, last)) {
+                gains.push(format!("{} {}", name(&peer), times(gain.median)));
+            }
+        }
+        let _ = writeln!(
+            text,
+            "A process on each of {all} with a channel of its own, against one on one CPU, moves so many times as many \
+             messages: {}.\n",
+            gains.join("; ")
+        );
+    }
+    let mut left_out: Vec<(String, Vec<&str>)> = Vec::new();
+    for one in &run.left_out {
+        let says = format!("{}: {}", name(&one.peer), one.why);
+        match left_out.iter_mut().find(|(said, _)| *said == says) {
+            Some((_, cases)) => cases.push(&one.case),
+            None => left_out.push((says, vec![&one.case])),
+        }
+    }
+    if !left_out.is_empty() {
+        text.push_str("Not measured:\n\n");
+        for (says, cases) in left_out {
+            let _ = writeln!(text, "- {says} ({})", cases.join(", "));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_days() {
+        let dates = [0, 951_782_400, 1_767_225_599, 1_767_225_600].map(date);
+        assert_eq!(dates, ["1970-01-01", "2000-02-29", "2025-12-31", "2026-01-01"]);
+    }
+}

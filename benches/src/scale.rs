@@ -1,0 +1,150 @@
+//! How cost grows: what is promised of each operation, beside what was measured.
+
+use std::fmt::Write as _;
+
+use crate::model::Run;
+use crate::peers::name;
+use crate::report::us;
+use crate::stats::exponent;
+
+/// How an operation may grow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Growth {
+    /// As the logarithm, or not at all.
+    Flat,
+    /// In proportion.
+    Linear,
+}
+
+impl Growth {
+    /// The most that the exponent may be from the last measurement but one to the last, ten times as far. A logarithm
+    /// grows there with 0.1 or less; what is linear comes close to 1, once it outgrows what is fixed. Between them there
+    /// is room for noise: a quarter is a cost 1.8 times as high.
+    fn bound(self) -> f64 {
+        match self {
+            Growth::Flat => 0.25,
+            Growth::Linear => 1.15,
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Growth::Flat => "O(1) or O(log n)",
+            Growth::Linear => "O(n)",
+        }
+    }
+}
+
+/// Case, metric, what that is for people, and how it may grow.
+pub const PROMISES: &[(&str, &str, &str, Growth)] = &[
+    ("depth", "time", "send and receive, in waiting messages", Growth::Flat),
+    ("depth", "status", "a mailbox's status, in waiting messages", Growth::Flat),
+    ("depth", "peek", "peek, in waiting messages", Growth::Flat),
+    ("depth", "remove", "removing one message, in waiting messages", Growth::Flat),
+    ("depth", "list", "listing messages, in waiting messages", Growth::Linear),
+    ("blocked", "time", "send and receive, in readers that wait elsewhere", Growth::Flat),
+    ("blocked", "wake", "sending to one who waits, in readers that wait", Growth::Flat),
+    ("blocked", "kill", "killing a reader, in readers that wait", Growth::Flat),
+    ("blocked", "status", "the mount's status, in readers that wait", Growth::Flat),
+    ("mailboxes", "time", "open, send, receive, close, in mailboxes", Growth::Flat),
+    ("mailboxes", "create", "creating a mailbox, in mailboxes", Growth::Flat),
+    ("mailboxes", "remove", "removing a mailbox, in mailboxes", Growth::Flat),
+    ("mailboxes", "find", "finding a mailbox, in mailboxes", Growth::Flat),
+    ("mailboxes", "status", "the mount's status, in mailboxes", Growth::Flat),
+    ("mailboxes", "list", "listing mailboxes, in mailboxes", Growth::Linear),
+];
+
+/// A promise, checked for one peer.
+#[derive(Debug, Clone)]
+pub struct Check {
+    pub what: &'static str,
+    pub growth: Growth,
+    pub peer: String,
+    /// The ends of what was measured: how many, and microseconds.
+    pub from: (f64, f64),
+    pub to: (f64, f64),
+    /// With which it grows at the end.
+    pub exponent: f64,
+}
+
+impl Check {
+    pub fn holds(&self) -> bool {
+        self.exponent <= self.growth.bound()
+    }
+}
+
+/// Of all peers that are ipcfs. From ten on: the first is measured before anything is warm.
+pub fn checks(run: &Run) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (case, metric, what, growth) in PROMISES {
+        for peer in run.peers(case).into_iter().filter(|peer| peer.starts_with("ipcfs")) {
+            let series: Vec<(f64, f64)> =
+                run.growth(case, &peer, metric).into_iter().filter(|(x, _)| *x >= 10.0).collect();
+            let [from, .., before, to] = &series[..] else { continue };
+            let Some(exponent) = exponent(&[*before, *to]) else { continue };
+            checks.push(Check { what, growth: *growth, peer, from: *from, to: *to, exponent });
+        }
+    }
+    checks
+}
+
+/// For people; and whether all promises hold.
+pub fn report(run: &Run) -> (String, bool) {
+    let checks = checks(run);
+    let mut text = String::new();
+    for check in &checks {
+        let _ = writeln!(
+            text,
+            "  {:<48} {:<17} {:<16} {:>9} µs at {:>9} to {:>9} µs at {:>9}: n^{:.2} {}",
+            check.what,
+            name(&check.peer),
+            check.growth.name(),
+            us(check.from.1),
+            crate::work::grouped(check.from.0 as usize),
+            us(check.to.1),
+            crate::work::grouped(check.to.0 as usize),
+            check.exponent,
+            if check.holds() { "holds" } else { "DOES NOT HOLD" }
+        );
+    }
+    if !text.is_empty() {
+        text.insert_str(0, "Growth: what is promised, and what was measured\n");
+    }
+    (text, checks.iter().all(Check::holds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::machine::Machine;
+    use crate::model::{Samples, Settings};
+
+    fn run(metric: &str, cost: fn(f64) -> f64) -> Run {
+        let mut run = Run::new(Machine::default(), BTreeMap::new(), Settings::quick());
+        let mut samples = Samples::default();
+        for x in [1.0, 10.0, 100.0, 1000.0, 10_000.0] {
+            samples.add("depth", (&format!("{x}"), x), "ipcfs-dev", metric, cost(x));
+        }
+        run.add("depth", samples);
+        run
+    }
+
+    #[test]
+    fn a_promise_holds_or_does_not() {
+        let holds = |run: &Run| checks(run).iter().map(Check::holds).collect::<Vec<_>>();
+        assert_eq!(holds(&run("time", |_| 50.0)), [true]);
+        assert_eq!(holds(&run("time", |x| 5.0 + x.ln())), [true]);
+        assert_eq!(holds(&run("time", |x| 50.0 + x)), [false]);
+        assert_eq!(holds(&run("list", |x| 50.0 + x)), [true]);
+        assert_eq!(holds(&run("list", |x| x * x)), [false]);
+    }
+
+    #[test]
+    fn promises_are_of_cases_that_are_measured() {
+        for (case, ..) in PROMISES {
+            assert!(crate::work::case(case).is_some_and(|case| case.growth), "{case}");
+        }
+    }
+}
