@@ -30,6 +30,13 @@ pub(super) fn stay_on(cpu: usize) {
     }
 }
 
+/// Goes back to `cpu`, from which this thread was driven if that went offline.
+pub(super) fn return_to(cpu: usize) {
+    if sched_getcpu() != cpu {
+        stay_on(cpu);
+    }
+}
+
 /// Does something on CPU `there`, and is back on `home` afterwards.
 pub(super) fn on_cpu<T>(there: usize, home: usize, work: impl FnOnce() -> T) -> T {
     if sched_getcpu() == there {

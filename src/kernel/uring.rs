@@ -25,7 +25,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
-use super::cpus::on_cpu;
+use super::cpus;
 use super::lane::{Lane, MAX_ENTRIES};
 use super::reply;
 use super::request::{self, Garbage};
@@ -50,6 +50,9 @@ const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 /// Callers looked at in a row before requests get their turn.
 const LOOKS: usize = 32;
+
+/// Turns after which a thread sees whether it is where it belongs.
+const HOMECOMING: u64 = 1024;
 
 /// Number of the NOTIFY_REPLY that gets a queue moving. The kernel's own numbers are even too, and never this large.
 const PUMP: u64 = 1 << 62;
@@ -235,6 +238,9 @@ impl Serving {
             }
         }
         self.round += 1;
+        if self.round.is_multiple_of(HOMECOMING) {
+            cpus::return_to(self.cpu);
+        }
         self.ring.tidy();
         true
     }
@@ -358,7 +364,8 @@ impl Serving {
             }
             let id = queue.id;
             queue.pumped = true;
-            let written = on_cpu(usize::from(id), self.cpu, || transport.write(0, &reply::encode_pump(PUMP)));
+            let written =
+                cpus::on_cpu(usize::from(id), self.cpu, || transport.write(0, &reply::encode_pump(PUMP)));
             if let Err(error) = written {
                 warn!("the queue of CPU {id} cannot be kept moving: {error}");
                 if let Some(queue) = self.queues.get_mut(index) {

@@ -121,3 +121,55 @@ fn passthrough_is_refused_to_ordinary_users_who_get_the_page_cache_by_themselves
         "as_ann $IPCFS mount $DIR; as_ann grep segment_path $DIR/control/status; as_ann $IPCFS umount $DIR";
     assert_eq!(sandbox.works(script), "segment_path cached\n");
 }
+
+/// What keeps a mount from `io_uring`: how the machine is made so, and what is said of it.
+const OBSTACLES: [(&str, &str); 5] = [
+    (
+        "echo N > $T/off; mount --bind $T/off /sys/module/fuse/parameters/enable_uring;",
+        "FUSE over io_uring is off",
+    ),
+    ("mount -t tmpfs none /sys/module/fuse/parameters;", "this kernel has no FUSE over io_uring"),
+    ("hide() { taskset -c 0 \"$@\"; }; ", "this process may not run on all CPUs"),
+    (
+        "hide() { unshare -pf \"$@\"; }; ",
+        "callers of other process namespaces could not be looked at",
+    ),
+    ("hide() { sh -c 'ulimit -v 60000; exec \"$@\"' sh \"$@\"; }; ", "io_uring cannot be set up: "),
+];
+
+#[test]
+fn where_io_uring_cannot_be_had_the_device_serves_and_who_insists_is_told_why() {
+    let offered =
+        std::fs::read_to_string("/sys/module/fuse/parameters/enable_uring").is_ok_and(|on| on.trim() == "Y");
+    let two_cpus = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+    for (n, (make, why)) in OBSTACLES.into_iter().enumerate() {
+        if n >= 2 && !offered || make.contains("taskset") && !two_cpus {
+            eprintln!("SKIP: {why}: not to be made here");
+            continue;
+        }
+        let Some(sandbox) = Sandbox::new() else { return };
+        let make =
+            if make.contains("hide()") { make.to_owned() } else { format!("{make} hide() {{ \"$@\"; }}; ") };
+        let why = format!("--transport=uring is not to be had: {why}");
+        sandbox.refused(
+            &format!("{make} hide $IPCFS mount --transport=uring $DIR"),
+            &why,
+            &["ipcfs doctor", "--transport=auto"],
+        );
+        let Some(sandbox) = Sandbox::new() else { return };
+        let script = format!("{make}
+            hide $IPCFS mount -f --ready-stdout --transport=auto $DIR > $T/ready 2> $T/said &
+            timeout 20 sh -c 'until grep -q ready $T/ready; do sleep 0.01; done'
+            grep transport $DIR/control/status; echo hi > $DIR/mailboxes/a; cat $DIR/mailboxes/a; umount $DIR; wait");
+        assert_eq!(sandbox.works(&script), "transport dev\nhi\n", "{why}");
+    }
+}
+
+#[test]
+fn an_ordinary_user_has_the_transport_that_root_has() {
+    let Some(sandbox) = Sandbox::new() else { return };
+    let transport = crate::common::transport();
+    let script = "as_ann $IPCFS mount $DIR; as_ann grep transport $DIR/control/status
+        as_ann sh -c 'echo hi > $DIR/mailboxes/a; cat $DIR/mailboxes/a'; as_ann $IPCFS umount $DIR";
+    assert_eq!(sandbox.works(script), format!("transport {transport}\nhi\n"));
+}

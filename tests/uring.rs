@@ -1,0 +1,197 @@
+//! Requests over `io_uring`: what can go wrong there alone. That all else holds on it too, the other suites show.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
+
+use common::{Mount, reap, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+/// `None`, after saying so, where the kernel does not offer it, or somebody asked for the other transport.
+fn mount(options: &[&str]) -> Option<Mount> {
+    if common::transport() != "uring" {
+        eprintln!("SKIP: FUSE over io_uring is not offered, or not wanted");
+        return None;
+    }
+    let mount = common::mount_with(&[&["--transport=uring"], options].concat())?;
+    assert!(fs::read_to_string(mount.path("control/status")).unwrap().contains("\ntransport uring\n"));
+    Some(mount)
+}
+
+/// The first CPU that this process may run on.
+fn a_cpu() -> usize {
+    let all = sched_getaffinity(None).unwrap();
+    (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap()
+}
+
+/// Keeps the calling thread on one CPU, so that all its requests come to one queue.
+fn stay_on(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    sched_setaffinity(None, &set).unwrap();
+}
+
+/// Threads on one CPU, each of which opens the mailbox and reads a message, all at once.
+fn readers(path: &Path, count: usize, cpu: usize) -> Vec<JoinHandle<Vec<u8>>> {
+    let start = Arc::new(Barrier::new(count));
+    let reader = || {
+        let (path, start) = (path.to_owned(), Arc::clone(&start));
+        let read = move || {
+            stay_on(cpu);
+            let mut file = File::open(path).unwrap();
+            start.wait();
+            let mut message = Vec::new();
+            file.read_to_end(&mut message).unwrap();
+            message
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(read).unwrap()
+    };
+    (0..count).map(|_| reader()).collect()
+}
+
+/// Far more callers than there are free entries at any time come at the same moment, and all of them wait. Nobody is left
+/// in the kernel, and each gets one message.
+#[test]
+fn callers_who_come_at_once_are_all_taken_in() {
+    const ROUNDS: u32 = 5;
+    const COUNT: u32 = 400;
+    let Some(mount) = mount(&[]) else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let cpu = a_cpu();
+    for round in 0..ROUNDS {
+        let readers = readers(&path, COUNT as usize, cpu);
+        mount.wait_for_figure("box", "waiting_readers", u64::from(COUNT));
+        let sender = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                stay_on(cpu);
+                let mut file = OpenOptions::new().write(true).open(path).unwrap();
+                (0..COUNT).for_each(|n| file.write_all(&n.to_ne_bytes()).unwrap());
+            }
+        });
+        wait_for("each reader to have its message", || readers.iter().all(JoinHandle::is_finished));
+        sender.join().unwrap();
+        let got: BTreeSet<Vec<u8>> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+        assert_eq!(got.len(), COUNT as usize, "round {round}");
+    }
+    assert_eq!(mount.figure("status", "messages"), 0);
+}
+
+/// While thousands wait on a CPU, it serves everybody else: whatever is asked there is answered, and those who wait can
+/// still be interrupted.
+#[test]
+fn thousands_who_wait_on_a_cpu_do_not_stop_it() {
+    const COUNT: usize = 3_000;
+    let Some(mount) = mount(&[]) else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let other = mount.make_mailbox("other", &[]);
+    let cpu = a_cpu();
+    let waiting = readers(&path, COUNT, cpu);
+    mount.wait_for_figure("box", "waiting_readers", COUNT as u64);
+    let mut killed = cat_on(cpu, &path);
+    mount.wait_for_figure("box", "waiting_readers", COUNT as u64 + 1);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            stay_on(cpu);
+            for _ in 0..1_000 {
+                fs::write(&other, "alive").unwrap();
+                assert_eq!(fs::read(&other).unwrap(), b"alive");
+                assert!(fs::metadata(&path).unwrap().is_file());
+            }
+        });
+    });
+    kill_process(Pid::from_child(&killed), Signal::KILL).unwrap();
+    reap(&mut killed);
+    mount.wait_for_figure("box", "waiting_readers", COUNT as u64);
+    fs::remove_file(&path).unwrap_or_else(|error| panic!("{error}"));
+    wait_for("all to be told that it is gone", || waiting.iter().all(JoinHandle::is_finished));
+    assert!(waiting.into_iter().all(|reader| reader.join().is_err()), "EIDRM, upon which they panic");
+}
+
+fn cat_on(cpu: usize, path: &Path) -> Child {
+    let mut command = Command::new("taskset");
+    command.args(["-c", &cpu.to_string(), "cat"]).arg(path).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// The signal that the kernel does not tell of: it comes while the request is on its way to the daemon.
+#[test]
+fn readers_killed_as_they_begin_to_wait_are_gone_at_once() {
+    const COUNT: u64 = 1_500;
+    let Some(mount) = mount(&[]) else { return };
+    let path = mount.make_mailbox("box", &[]);
+    for n in 0..COUNT {
+        let mut reader = Command::new("cat").arg(&path).stdout(Stdio::null()).spawn().unwrap();
+        // From before it has opened the mailbox until it has waited for a while.
+        std::thread::sleep(std::time::Duration::from_micros(n * 977 % 1_500));
+        kill_process(Pid::from_child(&reader), Signal::KILL).unwrap();
+        reap(&mut reader);
+    }
+    mount.wait_for_figure("box", "waiting_readers", 0);
+    fs::write(&path, "for nobody of them").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"for nobody of them");
+}
+
+/// A long write that waits keeps no second copy of itself in its entry.
+#[test]
+fn a_long_message_that_waits_for_room_is_kept_once() {
+    const COUNT: u64 = 32;
+    const LENGTH: usize = 1_000_000;
+    let Some(mount) = mount(&["--memory=1G", "--maxbytes=max"]) else { return };
+    let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
+    fs::write(&path, "full").unwrap();
+    let memory = || {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", mount.pid())).unwrap();
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+    };
+    let before = memory();
+    let writers: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || fs::write(path, vec![7; LENGTH]).unwrap())
+        })
+        .collect();
+    mount.wait_for_figure("box", "waiting_writers", COUNT);
+    let each = memory().saturating_sub(before) / COUNT;
+    assert!(each < LENGTH as u64 * 3 / 2, "{each} bytes for a message of {LENGTH}");
+    assert_eq!(fs::read(&path).unwrap(), b"full");
+    for _ in 0..COUNT {
+        assert_eq!(fs::read(&path).unwrap(), vec![7; LENGTH]);
+    }
+    writers.into_iter().for_each(|writer| writer.join().unwrap());
+}
+
+/// As the kernel sees a machine whose CPUs come and go. Changes the machine for a moment, and so wants to be asked for.
+#[test]
+fn a_cpu_that_goes_and_comes_back_keeps_nobody_waiting() {
+    const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+    if std::env::var_os("IPCFS_TEST_HOTPLUG").is_none() || !Path::new(SWITCH).exists() {
+        eprintln!("SKIP: IPCFS_TEST_HOTPLUG is not set, or the second CPU cannot be switched off");
+        return;
+    }
+    let Some(mount) = mount(&[]) else { return };
+    let (path, other) = (mount.make_mailbox("box", &[]), mount.make_mailbox("other", &[]));
+    let waiting = readers(&path, 3, 1);
+    mount.wait_for_figure("box", "waiting_readers", 3);
+    for (online, message) in [("0", "one"), ("1", "two"), ("0", "three")] {
+        fs::write(SWITCH, online).unwrap();
+        for _ in 0..2_000 {
+            fs::write(&other, "alive").unwrap();
+            assert_eq!(fs::read(&other).unwrap(), b"alive");
+        }
+        fs::write(&path, message).unwrap();
+    }
+    wait_for("all readers to have a message", || waiting.iter().all(JoinHandle::is_finished));
+    fs::write(SWITCH, "1").unwrap();
+    let got: BTreeSet<Vec<u8>> = waiting.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert_eq!(got.len(), 3);
+}
