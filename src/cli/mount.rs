@@ -51,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
     segments: Segments,
 
-    /// How requests come: over io_uring (uring: Linux 6.14 with fuse.enable_uring=Y, see `ipcfs doctor`), or over
+    /// How requests come: over `io_uring` (uring: Linux 6.14, switched on as `ipcfs doctor` says), or over
     /// /dev/fuse (dev: everywhere)
     #[arg(long, value_name = "HOW", value_enum, env = "IPCFS_TRANSPORT", hide_env_values = true)]
     #[arg(default_value = "auto")]
@@ -81,7 +81,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
     max_files: u64,
 
-    /// Threads that serve requests over /dev/fuse, 1 to 64 [default: one per CPU, 2 to 8]; io_uring has one per CPU
+    /// Threads that serve requests over /dev/fuse, 1 to 64 [default: one per CPU, 2 to 8]; `io_uring` has one per CPU
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<u64>,
 

@@ -146,7 +146,7 @@ pub(super) const POLL_SCHEDULE_NOTIFY: u32 = 1 << 0;
 pub(super) const NOTIFY_POLL: i32 = 1;
 /// As `NOTIFY_POLL`: what is known of a node is out of date.
 pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
-/// As `NOTIFY_POLL`: the kernel is to send what it has cached of a file, in a NOTIFY_REPLY.
+/// As `NOTIFY_POLL`: the kernel is to send what it has cached of a file, in a `NOTIFY_REPLY`.
 pub(super) const NOTIFY_RETRIEVE: i32 = 5;
 /// Set in the number of an INTERRUPT, and of what answers one.
 pub(super) const INTERRUPT_BIT: u64 = 1;

@@ -108,7 +108,7 @@ pub(super) fn encode_wake(handle: PollHandle) -> Encoded<'static> {
     out.finish()
 }
 
-/// The message that makes the kernel put a NOTIFY_REPLY numbered `unique` into the queue of the CPU that it is written on.
+/// The message that makes the kernel put a `NOTIFY_REPLY` numbered `unique` into the queue of the CPU that it is written on.
 pub(super) fn encode_pump(unique: u64) -> Encoded<'static> {
     let header = abi::OutHeader { len: 0, error: abi::NOTIFY_RETRIEVE, unique: 0 };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };

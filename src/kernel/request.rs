@@ -1,4 +1,5 @@
-//! Bytes to [`Request`], from the device or from a ring's entry. Total: any bytes give a request or an error, and an error names whom to answer where it can.
+//! Bytes to [`Request`], from the device or from a ring's entry. Total: any bytes give a request or an error, and an error
+//! names whom to answer where it can.
 
 use libc::{O_ACCMODE, O_APPEND, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use zerocopy::{FromBytes, Immutable, KnownLayout};

@@ -203,7 +203,7 @@ fn refuse(device: &Arc<OwnedFd>) -> io::Result<()> {
     for slot in entries {
         ring.register(slot)?;
     }
-    match ring.next() {
+    match ring.next_event() {
         Some(Event::Entry(_, Err(error))) => {
             debug!("requests come by the device: {error}");
             Ok(())

@@ -18,7 +18,7 @@ pub(super) fn sleep_of(tid: u32) -> Option<Sleep> {
     state(&stat)
 }
 
-/// proc_pid_stat(5): the state stands behind the program's name, which is in brackets and may contain some.
+/// `proc_pid_stat(5)`: the state stands behind the program's name, which is in brackets and may contain some.
 fn state(stat: &[u8]) -> Option<Sleep> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     Some(match stat.get(end + 2)? {

@@ -54,7 +54,7 @@ const LOOKS: usize = 32;
 /// Turns after which a thread sees whether it is where it belongs.
 const HOMECOMING: u64 = 1024;
 
-/// Number of the NOTIFY_REPLY that gets a queue moving. The kernel's own numbers are even too, and never this large.
+/// Number of the `NOTIFY_REPLY` that gets a queue moving. The kernel's own numbers are even too, and never this large.
 const PUMP: u64 = 1 << 62;
 
 /// Answers to one ring's requests by other threads than its own.
@@ -110,7 +110,7 @@ struct Queue {
     given: u32,
     /// Requests may wait in the kernel for a free entry, and it hands them out only when another one is answered.
     stuck: bool,
-    /// A NOTIFY_REPLY is on its way, whose answer gets the queue moving.
+    /// A `NOTIFY_REPLY` is on its way, whose answer gets the queue moving.
     pumped: bool,
 }
 
@@ -168,7 +168,7 @@ impl Serving {
             serving.register(id, range)?;
         }
         // What the kernel refuses is back already.
-        while let Some(event) = serving.ring.next() {
+        while let Some(event) = serving.ring.next_event() {
             if let Event::Entry(_, Err(error)) = event {
                 return Err(error.into());
             }
@@ -206,7 +206,7 @@ impl Serving {
 
     /// What the kernel did: entries with requests go into `arrived`. False if the mount has ended.
     fn collect(&mut self, arrived: &mut Vec<Slot>) -> bool {
-        while let Some(event) = self.ring.next() {
+        while let Some(event) = self.ring.next_event() {
             let slot = match event {
                 Event::Woken => continue,
                 Event::Entry(slot, Ok(())) => slot,

@@ -215,7 +215,7 @@ impl FuseRing {
     }
 
     /// What the kernel did since, one by one.
-    pub fn next(&mut self) -> Option<Event> {
+    pub fn next_event(&mut self) -> Option<Event> {
         let completion = self.ring.completion().next()?;
         let result = completion.result();
         if completion.user_data() == WOKEN {
@@ -291,7 +291,7 @@ impl FuseRing {
         }
     }
 
-    /// To be called when all that the kernel did has been [seen](FuseRing::next): gives memory back that answers took.
+    /// To be called when all that the kernel did has been [seen](FuseRing::next_event): gives memory back that answers took.
     pub fn tidy(&mut self) {
         while let Some(slot) = self.large.pop() {
             // One that came back is in use again, and its memory counted anew when it is answered.

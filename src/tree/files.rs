@@ -13,7 +13,7 @@ use super::place::Place;
 use crate::mailbox::{Context, Door, Mode, Receive, Send};
 use crate::op::{
     Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
-    SetAttr, Slice, Ticket, Timestamp, Validity,
+    Request, SetAttr, Slice, Ticket, Timestamp, Validity,
 };
 
 impl Tree {
@@ -153,14 +153,14 @@ impl Tree {
 
     pub(super) fn create(
         &self,
-        parent: NodeId,
+        request: &Request<'_>,
         name: &[u8],
         mode: u32,
         flags: OpenFlags,
-        caller: Caller,
         now: Timestamp,
         fx: &mut Effects,
     ) -> Result<(Entry, Opened), Error> {
+        let Request { node: parent, caller, .. } = *request;
         let mut names = self.names.lock();
         let child = match self.new_file(&mut names, parent, name, mode, caller, now) {
             // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked.

@@ -130,10 +130,7 @@ const OBSTACLES: [(&str, &str); 5] = [
     ),
     ("mount -t tmpfs none /sys/module/fuse/parameters;", "this kernel has no FUSE over io_uring"),
     ("hide() { taskset -c 0 \"$@\"; }; ", "this process may not run on all CPUs"),
-    (
-        "hide() { unshare -pf \"$@\"; }; ",
-        "callers of other process namespaces could not be looked at",
-    ),
+    ("hide() { unshare -pf \"$@\"; }; ", "callers of other process namespaces could not be looked at"),
     ("hide() { sh -c 'ulimit -v 60000; exec \"$@\"' sh \"$@\"; }; ", "io_uring cannot be set up: "),
 ];
 
