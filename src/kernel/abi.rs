@@ -63,6 +63,7 @@ incoming! {
     }
     Dirent { ino: u64, off: u64, namelen: u32, kind: u32 }
     NotifyPollWakeupOut { kh: u64 }
+    NotifyInvalInodeOut { ino: u64, off: i64, len: i64 }
     NotifyRetrieveOut { notify_unique: u64, nodeid: u64, offset: u64, size: u32, padding: u32 }
 }
 
@@ -143,6 +144,8 @@ pub(super) const LK_FLOCK: u32 = 1 << 0;
 pub(super) const POLL_SCHEDULE_NOTIFY: u32 = 1 << 0;
 /// `error` of a message that answers nothing: whoever polls may look again.
 pub(super) const NOTIFY_POLL: i32 = 1;
+/// As `NOTIFY_POLL`: what is known of a node is out of date.
+pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
 /// As `NOTIFY_POLL`: the kernel is to send what it has cached of a file, in a NOTIFY_REPLY.
 pub(super) const NOTIFY_RETRIEVE: i32 = 5;
 /// Set in the number of an INTERRUPT, and of what answers one.

@@ -5,12 +5,14 @@ use zerocopy::IntoBytes;
 use super::abi::{self, fopen};
 use super::errno::errno;
 use crate::op::{
-    Attr, Entry, Listed, LockHeld, LockKind, OpenAs, Opened, PollHandle, Ready, Reply, Space, Ticket,
+    Attr, Entry, Listed, LockHeld, LockKind, NodeId, OpenAs, Opened, PollHandle, Ready, Reply, Space, Ticket,
     Validity,
 };
 
 /// How long the kernel keeps names and attributes that only it can change, in seconds.
 const LONG: u64 = 3600;
+/// The shortest time that attributes can be kept, in nanoseconds: the kernel makes it one to two of its ticks.
+const MOMENT: u32 = 1;
 
 /// An answer's bytes: what is written behind the header. Fixed-size answers live in `head`, and `tail` is the caller's.
 #[derive(Debug)]
@@ -80,8 +82,8 @@ pub(super) fn encode(ticket: Ticket, reply: &Reply) -> Encoded<'_> {
             out.push(&open_out(opened));
         }
         Reply::Attr(attr, validity) => {
-            let attr_valid = seconds(*validity);
-            out.push(&abi::AttrOut { attr_valid, attr_valid_nsec: 0, dummy: 0, attr: attr_out(attr) });
+            let (attr_valid, attr_valid_nsec) = of_attributes(*validity);
+            out.push(&abi::AttrOut { attr_valid, attr_valid_nsec, dummy: 0, attr: attr_out(attr) });
         }
         Reply::Opened(opened) => out.push(&open_out(opened)),
         Reply::Directory => out.push(&abi::OpenOut { fh: 0, open_flags: 0, backing_id: 0 }),
@@ -123,9 +125,28 @@ pub(super) fn encode_interrupt_again(unique: u64) -> Encoded<'static> {
     Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) }.finish()
 }
 
-fn seconds(validity: Validity) -> u64 {
+/// The message that makes the kernel ask for a node's attributes when it needs them next.
+pub(super) fn encode_renew(node: NodeId) -> Encoded<'static> {
+    let header = abi::OutHeader { len: 0, error: abi::NOTIFY_INVAL_INODE, unique: 0 };
+    let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
+    // A range of the contents that begins before them is none of them.
+    out.push(&abi::NotifyInvalInodeOut { ino: node.0, off: -1, len: 0 });
+    out.finish()
+}
+
+/// How long attributes hold, in seconds and nanoseconds.
+fn of_attributes(validity: Validity) -> (u64, u32) {
     match validity {
-        Validity::None => 0,
+        Validity::None => (0, 0),
+        Validity::Moment => (0, MOMENT),
+        Validity::Long => (LONG, 0),
+    }
+}
+
+/// How long a name holds, in seconds.
+fn of_name(validity: Validity) -> u64 {
+    match validity {
+        Validity::None | Validity::Moment => 0,
         Validity::Long => LONG,
     }
 }
@@ -155,15 +176,15 @@ fn attr_out(attr: &Attr) -> abi::Attr {
 }
 
 fn entry_out(entry: &Entry) -> abi::EntryOut {
-    let valid = seconds(entry.validity);
+    let (attr_valid, attr_valid_nsec) = of_attributes(entry.validity);
     abi::EntryOut {
         nodeid: entry.node.0,
         // Numbers of nodes are never used twice.
         generation: 0,
-        entry_valid: valid,
-        attr_valid: valid,
+        entry_valid: of_name(entry.validity),
+        attr_valid,
         entry_valid_nsec: 0,
-        attr_valid_nsec: 0,
+        attr_valid_nsec,
         attr: attr_out(&entry.attr),
     }
 }

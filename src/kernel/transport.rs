@@ -127,6 +127,8 @@ impl Transport {
                 Effect::Reply(ticket, reply) => self.answer(ticket, reply, desk),
                 // ENOENT: nobody polls any more.
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
+                // ENOENT: the kernel has forgotten the node, and what it knew of it.
+                Effect::Renew(node) => drop(self.write(0, &reply::encode_renew(node))),
                 Effect::InterruptAgain { unique } => self.ask_again(unique),
                 // Fails only where the clock is gone with the mount.
                 Effect::Alarm(time) => drop(self.clock.send(time)),

@@ -92,7 +92,10 @@ impl Desk {
                     assert_eq!(before, None, "{} is answered twice", ticket.unique);
                 }
                 Effect::Wake(handle) => self.woken.push(handle.0),
-                Effect::InterruptAgain { .. } | Effect::Alarm(_) | Effect::GiveMemoryBack => {
+                Effect::InterruptAgain { .. }
+                | Effect::Renew(_)
+                | Effect::Alarm(_)
+                | Effect::GiveMemoryBack => {
                     panic!("{effect:?}")
                 }
             }

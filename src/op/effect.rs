@@ -1,6 +1,6 @@
 //! What follows from a request.
 
-use super::{Error, PollHandle, Reply, Ticket, Timestamp};
+use super::{Error, NodeId, PollHandle, Reply, Ticket, Timestamp};
 
 /// What the transport has to carry out once the domain has decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +15,9 @@ pub enum Effect {
         /// The interrupted request.
         unique: u64,
     },
+    /// The kernel is to believe no more what it was told of a node's attributes, and to ask when it needs them. Comes
+    /// before the answers of the request that changed them, so that whoever has such an answer sees the change.
+    Renew(NodeId),
     /// The tree wants to be told when it is this time.
     Alarm(Timestamp),
     /// Much of the memory that messages took has come free: the system may have it.
@@ -48,6 +51,11 @@ impl Effects {
     /// Tell the kernel that a polled file may be ready.
     pub fn wake(&mut self, handle: PollHandle) {
         self.list.push(Effect::Wake(handle));
+    }
+
+    /// What the kernel knows of a node's attributes is out of date. Done before everything else.
+    pub fn renew(&mut self, node: NodeId) {
+        self.list.insert(0, Effect::Renew(node));
     }
 
     /// Any other effect.

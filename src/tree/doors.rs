@@ -154,6 +154,8 @@ impl Tree {
         let message = here.queue.take_out(id, &mut cx).ok_or(Error::NotFound)?;
         there.queue.put_in(message, true, &mut cx);
         let dead = here.queue.take_outbox();
+        here.attr_changed(fx);
+        there.attr_changed(fx);
         self.note_changed(&source, &mut here, fx);
         self.note_changed(&target, &mut there, fx);
         drop((here, there));

@@ -19,7 +19,7 @@ use crate::op::{
 };
 
 impl Tree {
-    pub(super) fn getattr(&self, node: NodeId) -> Result<Reply, Error> {
+    pub(super) fn getattr(&self, node: NodeId, fx: &mut Effects) -> Result<Reply, Error> {
         if let Some(place) = Place::of(node) {
             return self.control_entry(place).map(|entry| Reply::Attr(entry.attr, Validity::None));
         }
@@ -37,7 +37,8 @@ impl Tree {
             Object::Folder(ino) => Reply::Attr(attr_of(&names, &Child::Folder(ino)), Validity::Long),
             Object::Mailbox(file) => {
                 drop(names);
-                Reply::Attr(file.state.lock().attr(file.ino), Validity::None)
+                let (attr, validity) = file.state.lock().believed_attr(file.ino, node, fx);
+                Reply::Attr(attr, validity)
             }
             Object::Topic(file) => {
                 drop(names);
@@ -160,6 +161,7 @@ impl Tree {
         flags: OpenFlags,
         caller: Caller,
         now: Timestamp,
+        fx: &mut Effects,
     ) -> Result<(Entry, Opened), Error> {
         let mut names = self.names.lock();
         let child = match self.new_file(&mut names, parent, name, mode, caller, now) {
@@ -167,7 +169,7 @@ impl Tree {
             Err(Error::Exists) if !flags.exclusive => return Err(Error::Stale),
             other => other?,
         };
-        let entry = entry(&mut names, &child, caller.pid, now);
+        let entry = entry(&mut names, &child, caller.pid, now, fx);
         match child {
             Child::Folder(_) => Err(Error::IsFolder),
             Child::Mailbox(file) => {

@@ -32,6 +32,7 @@ impl Tree {
         name: &[u8],
         caller: Caller,
         now: Timestamp,
+        fx: &mut Effects,
     ) -> Result<Entry, Error> {
         check_name(name)?;
         if let Some(place) = Place::of(parent) {
@@ -41,7 +42,7 @@ impl Tree {
         let folder = folder_of(&names, parent)?;
         let holder = names.folder(folder).ok_or(Error::Stale)?;
         match holder.get(name).cloned() {
-            Some(child) => Ok(entry(&mut names, &child, caller.pid, now)),
+            Some(child) => Ok(entry(&mut names, &child, caller.pid, now, fx)),
             None if folder == ROOT && name == NAME => {
                 drop(names);
                 self.control_entry(Place::ROOT)
@@ -74,10 +75,11 @@ impl Tree {
         mode: u32,
         caller: Caller,
         now: Timestamp,
+        fx: &mut Effects,
     ) -> Result<Entry, Error> {
         let mut names = self.names.lock();
         let child = self.new_file(&mut names, parent, name, mode, caller, now)?;
-        Ok(entry(&mut names, &child, caller.pid, now))
+        Ok(entry(&mut names, &child, caller.pid, now, fx))
     }
 
     pub(super) fn make_folder(
@@ -87,6 +89,7 @@ impl Tree {
         mode: u32,
         caller: Caller,
         now: Timestamp,
+        fx: &mut Effects,
     ) -> Result<Entry, Error> {
         let mut names = self.names.lock();
         let folder = user_folder_of(&names, parent)?;
@@ -94,7 +97,7 @@ impl Tree {
         let inherited = holder.meta.mode & SET_GID;
         let meta = Meta::created((mode & !TYPE_MASK) | inherited, caller, &holder.meta, now);
         let child = names.make_folder(folder, name, meta, now);
-        Ok(entry(&mut names, &child, caller.pid, now))
+        Ok(entry(&mut names, &child, caller.pid, now, fx))
     }
 
     /// A new mailbox or segment, as the folder has it.
@@ -142,7 +145,8 @@ impl Tree {
             let mut limits = self.setup.limits.mailbox;
             limits.msgsize = limits.msgsize.min(self.setup.ceiling);
             let queue = Mailbox::new(limits, now);
-            let state = MailboxState { meta, queue, starving: false, alarm: None, refusal: None };
+            let state =
+                MailboxState { meta, queue, starving: false, believed: None, alarm: None, refusal: None };
             Child::Mailbox(Arc::new(MailboxFile { ino, state: Mutex::new(state) }))
         };
         names.link(folder, name, child.clone(), now);
@@ -193,7 +197,7 @@ impl Tree {
                 RenameHow::Replace => names.rename(from, to, true, now),
                 RenameHow::NoReplace => names.rename(from, to, false, now),
             }?;
-            touch(moved.as_ref(), now);
+            touch(moved.as_ref(), now, fx);
             replaced
         };
         if let Some(child) = replaced {
@@ -270,19 +274,29 @@ impl Tree {
     }
 
     /// Looks at what a node has beside its contents.
-    pub(super) fn read_meta<T>(&self, node: NodeId, look: impl FnOnce(&Meta) -> T) -> Result<T, Error> {
+    pub(super) fn read_meta<T>(
+        &self,
+        node: NodeId,
+        fx: &mut Effects,
+        look: impl FnOnce(&Meta) -> T,
+    ) -> Result<T, Error> {
         let message = match self.names.lock().nodes.object(node) {
             Some(Object::Message(found)) => Some(Arc::clone(found)),
             _ => None,
         };
         match message {
             Some(found) => found.meta().map(|meta| look(&meta)),
-            None => self.with_meta(node, |meta| look(meta)),
+            None => self.with_meta(node, fx, |meta| look(meta)),
         }
     }
 
     /// Works on what a node has beside its contents.
-    pub(super) fn with_meta<T>(&self, node: NodeId, work: impl FnOnce(&mut Meta) -> T) -> Result<T, Error> {
+    pub(super) fn with_meta<T>(
+        &self,
+        node: NodeId,
+        fx: &mut Effects,
+        work: impl FnOnce(&mut Meta) -> T,
+    ) -> Result<T, Error> {
         if Place::of(node).is_some() {
             return Err(Error::NotSupported);
         }
@@ -294,7 +308,13 @@ impl Tree {
             Object::Door(_) | Object::Message(_) => Err(Error::NotSupported),
             Object::Mailbox(file) => {
                 drop(names);
-                Ok(work(&mut file.state.lock().meta))
+                let mut state = file.state.lock();
+                let ctime = state.meta.ctime;
+                let result = work(&mut state.meta);
+                if state.meta.ctime != ctime {
+                    state.attr_changed(fx);
+                }
+                Ok(result)
             }
             Object::Topic(file) => {
                 drop(names);
@@ -318,11 +338,17 @@ pub(super) fn dots(own: Ino, parent: Ino, offset: u64) -> Vec<Listed> {
 }
 
 /// The attributes of a named file, and the node that the kernel shall know it by.
-pub(super) fn entry(names: &mut Names, child: &Child, pid: u32, now: Timestamp) -> Entry {
+pub(super) fn entry(names: &mut Names, child: &Child, pid: u32, now: Timestamp, fx: &mut Effects) -> Entry {
     let (node, validity) = match child {
         Child::Mailbox(file) => {
             let fresh = NodeId(names.fresh());
-            (names.nodes.look_up_mailbox(file, pid, now, || fresh), Validity::None)
+            let (node, known) = names.nodes.look_up_mailbox(file, pid, now, || fresh);
+            if known {
+                let (attr, validity) = file.state.lock().believed_attr(file.ino, node, fx);
+                return Entry { node, attr, validity };
+            }
+            // A change that comes before the kernel has the node could not be told.
+            (node, Validity::None)
         }
         Child::Segment(file) => {
             file.state.lock().glances.note(pid, now);
@@ -361,9 +387,13 @@ fn user_folder_of(names: &Names, node: NodeId) -> Result<Ino, Error> {
     if Place::of(node).is_some() { Err(Error::NotPermitted) } else { folder_of(names, node) }
 }
 
-fn touch(moved: Option<&Child>, now: Timestamp) {
+fn touch(moved: Option<&Child>, now: Timestamp, fx: &mut Effects) {
     match moved {
-        Some(Child::Mailbox(file)) => file.state.lock().meta.ctime = now,
+        Some(Child::Mailbox(file)) => {
+            let mut state = file.state.lock();
+            state.meta.ctime = now;
+            state.attr_changed(fx);
+        }
         Some(Child::Segment(file)) => file.state.lock().meta.ctime = now,
         Some(Child::Topic(file)) => file.state.lock().meta.ctime = now,
         Some(Child::Folder(_)) | None => {}

@@ -181,15 +181,15 @@ impl Tree {
     ) -> Result<Option<Reply>, Error> {
         let Request { ticket, node, caller, .. } = *request;
         let reply = match &request.op {
-            Op::Lookup { name } => Reply::Entry(self.look_up(node, name, caller, now)?),
+            Op::Lookup { name } => Reply::Entry(self.look_up(node, name, caller, now, fx)?),
             Op::Forget(items) => {
                 self.forget(items);
                 return Ok(None);
             }
-            Op::Getattr => self.getattr(node)?,
+            Op::Getattr => self.getattr(node, fx)?,
             Op::Setattr(set) => self.setattr(node, set, now, fx)?,
-            Op::Mknod { name, mode } => Reply::Entry(self.make_file(node, name, *mode, caller, now)?),
-            Op::Mkdir { name, mode } => Reply::Entry(self.make_folder(node, name, *mode, caller, now)?),
+            Op::Mknod { name, mode } => Reply::Entry(self.make_file(node, name, *mode, caller, now, fx)?),
+            Op::Mkdir { name, mode } => Reply::Entry(self.make_folder(node, name, *mode, caller, now, fx)?),
             Op::Unlink { name } => self.unlink(node, name, false, now, fx)?,
             Op::Rmdir { name } => self.unlink(node, name, true, now, fx)?,
             Op::Rename { name, new_parent, new_name, how } => {
@@ -197,7 +197,7 @@ impl Tree {
             }
             Op::Open(flags) => Reply::Opened(self.open(node, *flags, caller, now)?),
             Op::Create { name, mode, flags } => {
-                let (entry, opened) = self.create(node, name, *mode, *flags, caller, now)?;
+                let (entry, opened) = self.create(node, name, *mode, *flags, caller, now, fx)?;
                 Reply::Created(entry, opened)
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
@@ -229,13 +229,13 @@ impl Tree {
             }
             Op::Statfs => self.space(),
             Op::Setxattr { name, value, create, replace } => {
-                self.with_meta(node, |meta| meta.set_xattr(name, value, *create, *replace, now))??;
+                self.with_meta(node, fx, |meta| meta.set_xattr(name, value, *create, *replace, now))??;
                 Reply::Done
             }
-            Op::Getxattr { name, size } => self.read_meta(node, |meta| meta.get_xattr(name, *size))?,
-            Op::Listxattr { size } => self.read_meta(node, |meta| meta.list_xattrs(*size))?,
+            Op::Getxattr { name, size } => self.read_meta(node, fx, |meta| meta.get_xattr(name, *size))?,
+            Op::Listxattr { size } => self.read_meta(node, fx, |meta| meta.list_xattrs(*size))?,
             Op::Removexattr { name } => {
-                self.with_meta(node, |meta| meta.remove_xattr(name, now))??;
+                self.with_meta(node, fx, |meta| meta.remove_xattr(name, now))??;
                 Reply::Done
             }
             Op::Getlk(call) => {
@@ -321,7 +321,11 @@ impl Tree {
         work: impl FnOnce(&mut MailboxState, &mut Context<'_>) -> T,
     ) -> T {
         let mut state = file.state.lock();
+        let believed = state.believed.is_some().then(|| state.attr(file.ino));
         let result = work(&mut state, &mut Context { now, memory: &self.memory, fx });
+        if believed.is_some_and(|believed| believed != state.attr(file.ino)) {
+            state.attr_changed(fx);
+        }
         let dead = state.queue.take_outbox();
         self.note_changed(file, &mut state, fx);
         drop(state);
@@ -381,6 +385,7 @@ impl Tree {
                 let mut state = file.state.lock();
                 state.starving = false;
                 state.queue.room_made(&mut Context { now, memory: &self.memory, fx });
+                state.attr_changed(fx);
                 self.note_changed(&file, &mut state, fx);
                 again |= state.starving && state.queue.could_feed(&self.memory);
             }

@@ -92,14 +92,15 @@ impl Nodes {
         self.nodes.insert(id, Node { lookups: 1, ..Node::new(object) });
     }
 
-    /// A LOOKUP of a mailbox by thread `pid`. `fresh` makes a number never used before.
+    /// A LOOKUP of a mailbox by thread `pid`: the node, and whether the kernel has it. `fresh` makes a number never used
+    /// before.
     pub(super) fn look_up_mailbox(
         &mut self,
         file: &Arc<MailboxFile>,
         pid: u32,
         now: Timestamp,
         fresh: impl FnOnce() -> NodeId,
-    ) -> NodeId {
+    ) -> (NodeId, bool) {
         let pool = self.pools.entry(file.ino).or_default();
         let kept = pool.kept.iter().find(|kept| kept.0 == pid).map(|kept| kept.1);
         let quiet = |id: &NodeId| {
@@ -112,9 +113,10 @@ impl Nodes {
             pool.nodes.push(id);
         }
         let node = self.nodes.entry(id).or_insert_with(|| Node::new(Object::Mailbox(Arc::clone(file))));
+        let known = node.lookups > 0;
         node.lookups += 1;
         node.glance = Some((pid, now));
-        id
+        (id, known)
     }
 
     /// An OPEN of a mailbox's node by thread `pid`. False: refused, to be looked up again.
@@ -250,6 +252,7 @@ mod tests {
                 meta: Meta::new(0o644, 0, 0, Timestamp(0)),
                 queue: Mailbox::new(MailboxLimits::default(), Timestamp(0)),
                 starving: false,
+                believed: None,
                 alarm: None,
                 refusal: None,
             };
@@ -262,10 +265,12 @@ mod tests {
 
         fn look_up(&mut self, pid: u32, now: Timestamp) -> NodeId {
             let next = &mut self.next;
-            self.nodes.look_up_mailbox(&self.file, pid, now, || {
-                *next += 1;
-                NodeId(*next)
-            })
+            self.nodes
+                .look_up_mailbox(&self.file, pid, now, || {
+                    *next += 1;
+                    NodeId(*next)
+                })
+                .0
         }
 
         fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Timestamp) -> bool {

@@ -9,7 +9,7 @@ use super::bells::Doorbell;
 use super::meta::{Meta, REGULAR};
 use super::nodes::GLANCE;
 use crate::mailbox::Mailbox;
-use crate::op::{Attr, Caller, Ino, Timestamp};
+use crate::op::{Attr, Caller, Effects, Ino, NodeId, Timestamp, Validity};
 use crate::segment::Segment;
 use crate::topic::Topic;
 
@@ -28,6 +28,8 @@ pub(super) struct MailboxState {
     pub(super) queue: Mailbox,
     /// On the tree's list of mailboxes that wait for memory.
     pub(super) starving: bool,
+    /// The one of its nodes whose attributes the kernel may believe for a moment.
+    pub(super) believed: Option<NodeId>,
     /// When the tree's clock will call next.
     pub(super) alarm: Option<Timestamp>,
     /// Why the last value written to `config/` was refused.
@@ -138,6 +140,21 @@ impl Child {
 }
 
 impl MailboxState {
+    /// The attributes, which the kernel may believe of this one node from now on, until they change.
+    pub(super) fn believed_attr(&mut self, ino: Ino, node: NodeId, fx: &mut Effects) -> (Attr, Validity) {
+        if let Some(other) = self.believed.replace(node).filter(|other| *other != node) {
+            fx.renew(other);
+        }
+        (self.attr(ino), Validity::Moment)
+    }
+
+    /// To be called whenever attributes may have changed.
+    pub(super) fn attr_changed(&mut self, fx: &mut Effects) {
+        if let Some(node) = self.believed.take() {
+            fx.renew(node);
+        }
+    }
+
     pub(super) fn attr(&self, ino: Ino) -> Attr {
         let msgsize = self.queue.limits().msgsize;
         Attr {

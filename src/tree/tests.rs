@@ -2,6 +2,7 @@
 //! outside, in `tests/`.
 
 mod alarms;
+mod believed;
 mod lifetimes;
 mod pools;
 mod starving;
@@ -72,6 +73,8 @@ struct Desk {
     alarms: Vec<u64>,
     /// Interrupts that the kernel shall send again.
     again: Vec<u64>,
+    /// Nodes whose attributes the kernel shall not believe any more.
+    renewed: Vec<NodeId>,
 }
 
 impl Desk {
@@ -89,6 +92,7 @@ impl Desk {
             woken: Vec::new(),
             alarms: Vec::new(),
             again: Vec::new(),
+            renewed: Vec::new(),
         }
     }
 
@@ -114,6 +118,10 @@ impl Desk {
                 Effect::Reply(ticket, reply) => self.late.push((ticket.unique, reply)),
                 Effect::Wake(handle) => self.woken.push(handle.0),
                 Effect::Alarm(time) => self.alarms.push(time.0),
+                Effect::Renew(node) => {
+                    assert!(answer.is_none() && self.late.is_empty(), "answered before the kernel was told");
+                    self.renewed.push(node);
+                }
                 Effect::GiveMemoryBack => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }

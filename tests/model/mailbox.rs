@@ -302,7 +302,10 @@ impl Pair {
                 Effect::Wake(handle) => {
                     self.woken.insert(handle.0 as usize);
                 }
-                Effect::InterruptAgain { .. } | Effect::Alarm(_) | Effect::GiveMemoryBack => {
+                Effect::InterruptAgain { .. }
+                | Effect::Renew(_)
+                | Effect::Alarm(_)
+                | Effect::GiveMemoryBack => {
                     panic!("{effect:?}")
                 }
             }

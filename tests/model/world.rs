@@ -160,7 +160,7 @@ impl World {
                     assert_eq!(own.replace(reply), None, "answered twice: {request:?}");
                 }
                 Effect::Reply(to, reply) => self.late(to, &reply),
-                Effect::Wake(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::Renew(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
                 Effect::InterruptAgain { unique } => again = Some(unique),
             }
         }
@@ -347,7 +347,7 @@ impl World {
                     assert!(fine, "{reply:?}");
                     self.late(to, &reply);
                 }
-                Effect::Wake(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::Renew(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
                 Effect::InterruptAgain { .. } => panic!("{effect:?}"),
             }
         }

@@ -1,6 +1,7 @@
 //! Owners, modes, times and extended attributes.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -57,6 +58,30 @@ fn owner_mode_and_times_are_as_set() {
         assert!(metadata.ctime() > 1_600_000_000);
         common::sh(&format!("touch {}", path.display()));
         assert!(fs::metadata(&path).unwrap().mtime() > 1_600_000_000);
+    }
+}
+
+/// The kernel believes what a look-up tells it for some milliseconds; not beyond a change.
+#[test]
+fn what_a_descriptor_shows_is_never_older_than_the_last_change() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.path("mailboxes/box");
+    create(&path).unwrap();
+    let mut sender = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    for round in 0..300 {
+        // Each opening looks the name up, and is followed at once by a change through another node.
+        let (one, other) = (fs::File::open(&path).unwrap(), fs::File::open(&path).unwrap());
+        assert_eq!(one.metadata().unwrap().blocks(), 0);
+        sender.write_all(&[0; 1000]).unwrap();
+        assert_eq!(one.metadata().unwrap().blocks(), 2, "round {round}: sent");
+        let bits = 0o600 + round % 0o100;
+        fs::set_permissions(&path, fs::Permissions::from_mode(bits)).unwrap();
+        for file in [&one, &other, &sender] {
+            assert_eq!(file.metadata().unwrap().mode() & 0o7777, bits, "round {round}: chmod");
+        }
+        assert_eq!((&other).read(&mut [0; 2000]).unwrap(), 1000);
+        assert_eq!(one.metadata().unwrap().blocks(), 0, "round {round}: received");
+        assert_eq!(fs::metadata(&path).unwrap().blocks(), 0);
     }
 }
 

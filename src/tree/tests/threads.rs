@@ -41,7 +41,7 @@ impl Hall {
                     assert_eq!(before, None, "{ticket:?} is answered twice");
                 }
                 Effect::InterruptAgain { .. } => again = true,
-                Effect::Wake(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::Renew(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
             }
         }
         again
