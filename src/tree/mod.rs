@@ -23,6 +23,7 @@ mod limbo;
 mod meta;
 mod names;
 mod nodes;
+mod numbers;
 mod objects;
 mod parked;
 mod place;

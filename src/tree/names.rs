@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::meta::{FOLDER, Meta};
 use super::nodes::Nodes;
+use super::numbers::ByNumber;
 use super::objects::Child;
 use crate::config::NAME_MAX;
 use crate::op::{Attr, Caller, Error, Ino, NodeId, Timestamp};
@@ -54,9 +55,9 @@ pub(super) struct Located {
 #[derive(Debug)]
 pub(super) struct Names {
     pub(super) nodes: Nodes,
-    folders: HashMap<Ino, Folder>,
+    folders: ByNumber<Ino, Folder>,
     /// Every file and folder that has a name, those made at start aside.
-    files: HashMap<Ino, Located>,
+    files: ByNumber<Ino, Located>,
     next: u64,
     max_files: u64,
 }
@@ -129,7 +130,7 @@ impl Names {
         root.insert(&Arc::from(*b"mailboxes"), Child::Folder(MAILBOXES), now);
         root.insert(&Arc::from(*b"segments"), Child::Folder(SEGMENTS), now);
         root.insert(&Arc::from(*b"topics"), Child::Folder(TOPICS), now);
-        let folders = HashMap::from([
+        let folders = ByNumber::from_iter([
             (ROOT, root),
             (MAILBOXES, Folder::new(shared.clone(), Kind::Mailboxes, ROOT)),
             (SEGMENTS, Folder::new(shared.clone(), Kind::Segments, ROOT)),
@@ -138,7 +139,7 @@ impl Names {
         let mut nodes = Nodes::default();
         // The kernel holds the root without ever looking it up.
         nodes.look_up(&Child::Folder(ROOT));
-        Names { nodes, folders, files: HashMap::new(), next: FIRST_FREE, max_files }
+        Names { nodes, folders, files: ByNumber::default(), next: FIRST_FREE, max_files }
     }
 
     pub(super) fn folder(&self, ino: Ino) -> Option<&Folder> {

@@ -12,10 +12,11 @@
 //! - a node that another process has looked up within [`GLANCE`] counts as taken: that process may be about to remove
 //!   or change the file, with the node locked.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::doors::{DoorNode, MessageNode};
+use super::numbers::ByNumber;
 use super::objects::{Child, MailboxFile, SegmentFile, TopicFile};
 use crate::op::{Ino, NodeId, Timestamp};
 
@@ -70,7 +71,7 @@ struct Pool {
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    nodes: HashMap<NodeId, Node>,
+    nodes: ByNumber<NodeId, Node>,
     pools: BTreeMap<Ino, Pool>,
 }
 
@@ -221,7 +222,7 @@ impl Node {
 }
 
 /// A kept node that its caller did not come for: gone, unless the kernel knows it.
-fn drop_if_unknown(nodes: &mut HashMap<NodeId, Node>, pool: &mut Pool, id: NodeId) {
+fn drop_if_unknown(nodes: &mut ByNumber<NodeId, Node>, pool: &mut Pool, id: NodeId) {
     if nodes.get(&id).is_some_and(|node| node.lookups == 0) {
         nodes.remove(&id);
         pool.nodes.retain(|other| *other != id);

@@ -8,11 +8,11 @@
 //!   in hand ──────────▶ waiting, indexed ─────────────────────────────────▶ answered, index entry removed
 //! ```
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::numbers::ByNumber;
 use super::objects::{MailboxFile, SegmentFile, TopicFile};
 use crate::op::Timestamp;
 use crate::{locks, mailbox};
@@ -34,7 +34,7 @@ pub(super) enum Place {
 #[derive(Debug, Default)]
 pub(super) struct Parked {
     // Innermost lock: taken while a mailbox's or the locks' lock is held, never the other way round.
-    waits: Mutex<HashMap<u64, (Place, Timestamp)>>,
+    waits: Mutex<ByNumber<u64, (Place, Timestamp)>>,
 }
 
 impl Parked {

@@ -89,8 +89,9 @@ impl Server {
                 out.length = length;
             }
             LOOKUP if request.node == ROOT && out.payload.starts_with(NAME) => {
-                // The number, its generation; name and attributes are good for no time.
-                out.u64s(&[FILE, 0, 0, 0, 0]);
+                // The number, its generation; the name is good for no time, the attributes for a moment.
+                out.u64s(&[FILE, 0, 0, 0]);
+                out.u32s(&[0, 1]);
                 out.attr(FILE);
             }
             LOOKUP => return Err(libc::ENOENT),

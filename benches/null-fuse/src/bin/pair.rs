@@ -1,7 +1,8 @@
 //! The client: what a message costs through a file, beside the same through another file, in one run.
 //!
 //! ```text
-//! pair --a PATH [--b PATH] [--rounds N] [--cpu N] [--daemon-a PID] [--daemon-b PID]
+//! pair --a PATH [--b PATH] [--rounds N] [--cpu N] [--only write|open]
+//!      [--daemon-a PID] [--daemon-b PID]
 //! pair --a PATH --two PATH        one thread on one CPU by one file, then two on two CPUs by one file each
 //! pair --a PATH --waiting PATH    while 2,000 readers wait for something in the other file, and while none does
 //! ```
@@ -31,6 +32,7 @@ struct Arguments {
     park: Option<PathBuf>,
     rounds: usize,
     cpu: Option<usize>,
+    only: String,
     daemons: [Option<u32>; 2],
 }
 
@@ -48,6 +50,7 @@ fn main() {
             "--park" => given.park = Some(value.into()),
             "--rounds" => given.rounds = number(),
             "--cpu" => given.cpu = Some(number()),
+            "--only" => given.only = value,
             "--daemon-a" => given.daemons[0] = Some(number() as u32),
             "--daemon-b" => given.daemons[1] = Some(number() as u32),
             _ => panic!("{option}: no such option"),
@@ -94,7 +97,7 @@ fn compare(given: &Arguments) {
     let paths: Vec<&Path> = [Some(given.a.as_path()), given.b.as_deref()].into_iter().flatten().collect();
     let cases: [Case; 2] = [("write + read, 64 B", pairs), ("open, write, close; open, read, close", opens)];
     println!("{:40} {:>8} {:>8} {:>7}   {:>20}", "microseconds", "a", "b", "a / b", "server's CPU, a and b");
-    for (name, case) in cases {
+    for (name, case) in cases.into_iter().filter(|case| case.0.starts_with(&given.only)) {
         let mut times = [Vec::new(), Vec::new()];
         let mut used = [0, 0];
         for _ in 0..given.rounds {
