@@ -25,9 +25,10 @@ fn main() -> Result<()> {
     #[allow(unsafe_code)]
     // SAFETY: nobody makes the segment shorter, and the texts are read only when their writer has finished them.
     let mut map = unsafe { MmapMut::map_mut(&file)? };
+    #[allow(clippy::cast_ptr_alignment)] // a mapping begins with a page
     let numbers = map.as_mut_ptr().cast::<u32>();
     #[allow(unsafe_code)]
-    // SAFETY: the page is aligned, mapped as long as this function runs, and these words are only used as atomics.
+    // SAFETY: the page is mapped as long as this function runs, and these words are only used as atomics.
     let (asked, answered) = unsafe { (AtomicU32::from_ptr(numbers), AtomicU32::from_ptr(numbers.add(1))) };
 
     let control = Path::new(mountpoint).join("control/segments").join(name);

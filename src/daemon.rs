@@ -20,6 +20,7 @@ use crate::kernel::transport::{Transport, now};
 use crate::op::Timestamp;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
+use crate::sys::write_back;
 use crate::tree::{Setup, Tree};
 
 /// Why a mount could not be made or kept.
@@ -83,7 +84,14 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         keep_within_timeout(&transport);
         // Through the kernel and back: only now does the tree answer.
         match rustix::fs::stat(config.dir.join("control/status")) {
-            Ok(stat) => device_number = Some(stat.st_dev),
+            Ok(stat) => {
+                device_number = Some(stat.st_dev);
+                if mounted.backing().is_none()
+                    && let Err(error) = write_back::unbind(stat.st_dev)
+                {
+                    info!("storing much through mappings will be slow: {error}");
+                }
+            }
             Err(error) => warn!("{} does not answer: {error}", config.dir.display()),
         }
         info!("mounted on {}", config.dir.display());

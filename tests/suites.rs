@@ -1,4 +1,4 @@
-//! Segments held to the suites of others, in both data paths: CPython's own tests, fsx, fio and stress-ng, each working
+//! Segments held to the suites of others, in both data paths: Python's own tests, fsx, fio and stress-ng, each working
 //! in a folder in `segments/` as it would in any other.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

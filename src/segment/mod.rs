@@ -207,7 +207,7 @@ impl Segment {
     /// first, also where `FALLOC_FL_KEEP_SIZE` sets it aside behind the end.
     ///
     /// `Invalid` if `length` is 0; `NotSupported` for other modes; `TooBig` if it would end beyond `i64::MAX`;
-    /// `NotPermitted` if it would end beyond the size and growing is sealed, as `memfd_create(2)` has it, also where the
+    /// `NotPermitted` if it would end beyond the size and growing is sealed, as tmpfs has it for a memory file, also where the
     /// size would stay; `NoSpace` if it would end beyond the size and `size_max` or the budget. Size and promise have not
     /// changed after an error.
     pub fn fallocate(&mut self, offset: u64, length: u64, mode: u32) -> Result<(), Error> {

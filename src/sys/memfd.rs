@@ -96,11 +96,14 @@ impl Memory for Memfd {
         let Ok(probe) = retry_on_intr(|| open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())) else {
             return Usage::Unknown;
         };
-        match (lease(&probe, libc::F_WRLCK), lease(&probe, libc::F_RDLCK)) {
-            (Ok(()), _) => Usage::Unused,
-            (Err(Errno::AGAIN), Ok(())) => Usage::Used,
-            (Err(Errno::AGAIN), Err(Errno::AGAIN)) => Usage::Written,
-            _ => Usage::Unknown,
+        match lease(&probe, libc::F_WRLCK) {
+            Ok(()) => Usage::Unused,
+            Err(Errno::AGAIN) => match lease(&probe, libc::F_RDLCK) {
+                Ok(()) => Usage::Used,
+                Err(Errno::AGAIN) => Usage::Written,
+                Err(_) => Usage::Unknown,
+            },
+            Err(_) => Usage::Unknown,
         }
     }
 

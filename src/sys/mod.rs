@@ -5,3 +5,4 @@ pub mod fuse_device;
 pub mod fuse_ring;
 pub mod heap;
 pub mod memfd;
+pub mod write_back;

@@ -59,7 +59,8 @@ impl Tree {
             backing.close(id);
         }
         let dying = state.linked && state.segment.lifetime() == Lifetime::LastClose;
-        if !dying && (state.linked || state.spared) {
+        // Or it has no memory that could go, as once it is gone.
+        if !dying && (state.linked || state.spared || state.segment.promised() == 0) {
             return false;
         }
         match (state.segment.memory().usage(), dying) {

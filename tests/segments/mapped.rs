@@ -5,7 +5,7 @@ use std::fs;
 use memmap2::MmapMut;
 use rustix::io::Errno;
 
-use super::{PAGE, create, errno, mounts};
+use super::{PAGE, create, errno, is_passthrough, mounts};
 use crate::common::peer::Peer;
 use crate::common::{Mount, wait_for};
 
@@ -86,5 +86,20 @@ fn memory_that_only_a_mapping_kept_is_had_by_who_asks_for_it_once_that_is_gone()
         assert_eq!(errno(file.set_len(2 * PAGE)), Some(Errno::NOSPC), "counted while they are mapped");
         drop(maps);
         wait_for("the memory to be had", || file.set_len(2 * PAGE).is_ok());
+    }
+}
+
+/// Beyond its bound the kernel would let a process store no faster than the daemon writes back.
+#[test]
+fn the_kernel_may_keep_as_much_unwritten_as_of_any_file_system_where_root_mounts() {
+    for mount in mounts(&[]).into_iter().filter(|mount| !is_passthrough(mount)) {
+        let device = rustix::fs::stat(mount.dir()).unwrap().st_dev;
+        let folder = format!("/sys/class/bdi/{}:{}", rustix::fs::major(device), rustix::fs::minor(device));
+        for (file, wanted) in [("max_ratio", "100\n"), ("strict_limit", "0\n")] {
+            // Before Linux 6.2 there is no strict_limit, and some sandboxes show none of this.
+            if let Ok(text) = fs::read_to_string(format!("{folder}/{file}")) {
+                assert_eq!(text, wanted, "{file}");
+            }
+        }
     }
 }
