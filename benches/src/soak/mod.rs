@@ -30,6 +30,9 @@ const WORK: Duration = Duration::from_secs(50);
 /// Between two kills.
 const KILL_EVERY: Duration = Duration::from_millis(20);
 
+/// Nodes that the kernel may remember more of than after the first minute.
+const MORE_NODES: u64 = 500;
+
 /// Memory that the daemon may have more than after the first minute: what one minute's luck makes of it.
 const SLACK: f64 = 8.0 * MIB;
 
@@ -56,7 +59,12 @@ pub fn run(program: &Path, transport: &str, minutes: usize, work: Option<Duratio
         println!("minute {minute}: {ledger}; {state}");
         ledger.balance().with_context(|| format!("minute {minute}"))?;
         totals.add(&ledger);
-        let first = *first.get_or_insert(state.memory);
+        let (first, nodes) = *first.get_or_insert((state.memory, state.nodes));
+        ensure!(
+            state.nodes <= nodes + MORE_NODES,
+            "the kernel has {} nodes after minute {minute}, and had {nodes} after the first: they leak",
+            state.nodes
+        );
         ensure!(
             state.memory <= first + SLACK,
             "the daemon has {:.1} MiB after minute {minute}, and had {:.1} after the first: it leaks",
@@ -74,6 +82,8 @@ struct State {
     memory: f64,
     descriptors: usize,
     threads: usize,
+    /// Those of the kernel: it remembers for a while what is gone.
+    nodes: u64,
     /// Lines of `control/status` that must be as they were.
     status: Vec<String>,
 }
@@ -111,6 +121,7 @@ impl State {
             memory: own_memory(mount.pid()).context("the daemon's memory")?,
             descriptors: entries("fd")?,
             threads: entries("task")?,
+            nodes: mount.figure("status", "nodes")?,
             status: text.lines().filter(resting).map(String::from).collect(),
         })
     }
@@ -119,16 +130,20 @@ impl State {
 impl std::fmt::Display for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let memory = self.memory / MIB;
-        write!(f, "daemon: {memory:.1} MiB, {} descriptors, {} threads", self.descriptors, self.threads)
+        write!(
+            f,
+            "daemon: {memory:.1} MiB, {} descriptors, {} threads, {} nodes",
+            self.descriptors, self.threads, self.nodes
+        )
     }
 }
 
-/// Waits until all is as it was, but for memory: what is closed by a death is closed soon after it.
+/// Waits until all is as it was, but for memory and nodes: what is closed by a death is closed soon after it.
 fn settled(mount: &Mount, start: &State) -> Result<State> {
     let begin = Instant::now();
     loop {
         let state = State::of(mount)?;
-        let as_before = State { memory: start.memory, ..state.clone() } == *start;
+        let as_before = State { memory: start.memory, nodes: start.nodes, ..state.clone() } == *start;
         if as_before {
             return Ok(state);
         }
