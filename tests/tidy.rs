@@ -214,6 +214,7 @@ fn every_link_in_the_documents_leads_somewhere() {
         "CONTRIBUTING.md",
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
+        "docs/FIGURES.md",
         "docs/SEMANTICS.md",
         "tests/README.md",
     ] {
