@@ -217,9 +217,8 @@ pub(super) fn growth(run: &Run) -> String {
     }
     let head = ["µs for", "promised", name("ipcfs-dev"), name("ipcfs-uring")];
     let mut text = table(&head, &rows);
-    let meaning = "The first measurement is with 10 of them. What is promised is checked by the last step, to ten times as \
-                   many; the mount's status adds up what each mailbox counts for itself, so that no two of them share \
-                   anything.";
+    let meaning = "Checked is how the cost grows at the end, to where there are most of them. The mount's status adds up \
+                   what each mailbox counts for itself, so that no two of them share anything.";
     let _ = writeln!(text, "{}\n\n{meaning}\n", about(&["depth", "blocked", "mailboxes"]).trim_end());
     text
 }
