@@ -1,19 +1,29 @@
 //! Two runs beside each other: what got slower, or takes more memory, by more than the noise.
 //!
-//! A figure has changed when the intervals of both runs do not touch. Where a FIFO did the same work, what is compared
-//! is how many times as long as the FIFO it took, so that a slower machine is no slower ipcfs; and then the figure
-//! itself must have changed as well.
+//! A figure has changed when the intervals of both runs do not touch, and the medians are further apart than rounds of
+//! that kind of work lie from each other, by so much that chance would do it once in many hundred figures. Where a FIFO
+//! did the same work, what is compared is how many times as long as the FIFO it took, so that a slower machine is no
+//! slower ipcfs; and then the figure itself must have changed as well.
 
 use std::fmt::Write as _;
 
 use crate::model::{Key, Run};
 use crate::peers::name;
 use crate::report::us;
-use crate::stats::Figure;
+use crate::stats::{self, Figure, ratios};
 
 /// Changes smaller than this are none, however little the rounds differ: a program that is built anew lies differently
 /// in memory.
 const LEAST: f64 = 0.05;
+
+/// Standard errors that medians must be apart.
+const ERRORS: f64 = 3.0;
+
+/// The standard error of a median, in those of a mean.
+const OF_MEDIAN: f64 = 1.25;
+
+/// With fewer rounds nothing is known of how they differ.
+const ROUNDS: usize = 3;
 
 const YARDSTICK: &str = "fifo";
 
@@ -40,15 +50,22 @@ pub fn changes(old: &Run, new: &Run) -> (Vec<Change>, Vec<Change>) {
     let (mut worse, mut better) = (Vec::new(), Vec::new());
     for series in new.series.iter().filter(|series| compared(&series.key)) {
         let key = &series.key;
-        let of = |run: &Run| run.figure(&key.case, &key.point, &key.peer, &key.metric);
-        let ratio = |run: &Run| run.ratio(&key.case, &key.point, &key.metric, &key.peer, YARDSTICK);
-        let (Some(before), Some(after)) = (of(old), of(new)) else { continue };
-        let mut change = direction(before, after);
+        let Some(before) = old.rounds(&key.case, &key.point, &key.peer, &key.metric) else { continue };
+        let error = |rounds: &[f64]| -> f64 {
+            OF_MEDIAN * (spread(old, key).max(spread(new, key))) / (rounds.len() as f64).sqrt()
+        };
+        let error = error(before).hypot(error(&series.rounds));
+        let mut change = direction(before, &series.rounds, error);
+        let ratio = |run: &Run| {
+            let fifo = run.rounds(&key.case, &key.point, YARDSTICK, &key.metric)?;
+            Some(ratios(run.rounds(&key.case, &key.point, &key.peer, &key.metric)?, fifo))
+        };
         if let (Some(before), Some(after)) = (ratio(old), ratio(new))
-            && direction(before, after) != change
+            && direction(&before, &after, 0.0) != change
         {
             change = 0;
         }
+        let (Some(before), Some(after)) = (Figure::of(before), Figure::of(&series.rounds)) else { continue };
         let found = Change { key: key.clone(), before, after };
         match change {
             1 => worse.push(found),
@@ -61,11 +78,26 @@ pub fn changes(old: &Run, new: &Run) -> (Vec<Change>, Vec<Change>) {
     (worse, better)
 }
 
-/// 1 if it grew by more than the noise, -1 if it shrank.
-fn direction(before: Figure, after: Figure) -> i8 {
-    if after.low > before.high && after.median > before.median * (1.0 + LEAST) {
+/// How far rounds of one kind of work by one peer lie from each other, whatever its point: few rounds of a single one
+/// may be alike by chance.
+fn spread(run: &Run, key: &Key) -> f64 {
+    let alike = run.series.iter().filter(|series| {
+        series.key.case == key.case && series.key.peer == key.peer && series.key.metric == key.metric
+    });
+    stats::spread(alike.map(|series| &series.rounds[..]))
+}
+
+/// 1 if it grew by more than the noise, -1 if it shrank. `error` is the standard error of the medians' quotient.
+fn direction(before: &[f64], after: &[f64], error: f64) -> i8 {
+    if before.len().min(after.len()) < ROUNDS {
+        return 0;
+    }
+    let (Some(before), Some(after)) = (Figure::of(before), Figure::of(after)) else { return 0 };
+    let least = (ERRORS * error).max(LEAST.ln_1p());
+    let shift = (after.median / before.median).ln();
+    if after.low > before.high && shift > least {
         1
-    } else if after.high < before.low && after.median < before.median / (1.0 + LEAST) {
+    } else if after.high < before.low && -shift > least {
         -1
     } else {
         0
@@ -82,12 +114,9 @@ pub fn report(old: &Run, new: &Run) -> (String, bool) {
     if old.settings != new.settings {
         text.push_str("The runs have different settings.\n");
     }
-    let fewest = old.rounds.values().chain(new.rounds.values()).min().copied().unwrap_or(0);
-    if fewest < 6 {
-        let _ = writeln!(
-            text,
-            "Some cases have {fewest} rounds: with less than six, chance alone makes more than one in twenty seem changed."
-        );
+    let few = |run: &Run| run.rounds.values().any(|rounds| *rounds < ROUNDS);
+    if few(old) || few(new) {
+        let _ = writeln!(text, "Cases with less than {ROUNDS} rounds in one of the runs are not compared.");
     }
     for (title, changes) in
         [("Slower, or larger, by more than the noise", &worse), ("Quicker, or smaller", &better)]
@@ -119,7 +148,7 @@ mod tests {
 
     use super::*;
     use crate::machine::Machine;
-    use crate::model::{Samples, Settings};
+    use crate::model::{Samples, Series, Settings};
 
     /// Eight rounds in which ipcfs and a FIFO take so long, more or less.
     fn run(ours: f64, fifo: f64) -> Run {
@@ -146,6 +175,16 @@ mod tests {
     #[test]
     fn noise_is_no_change() {
         let (worse, better) = changes(&run(10.0, 1.0), &run(10.2, 1.0));
+        assert_eq!((worse, better), (vec![], vec![]));
+    }
+
+    #[test]
+    fn one_round_tells_nothing() {
+        let short = |run: Run| {
+            let series = run.series.iter().map(|s| Series { rounds: s.rounds[..1].to_vec(), ..s.clone() });
+            Run { series: series.collect(), ..run }
+        };
+        let (worse, better) = changes(&short(run(10.0, 1.0)), &short(run(20.0, 1.0)));
         assert_eq!((worse, better), (vec![], vec![]));
     }
 

@@ -59,8 +59,8 @@ fn peers(run: &Run, case: &Case) -> String {
     for (point, _) in run.points(case.id) {
         let _ = writeln!(
             text,
-            "  {point:<22} {:>9} {:>6} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8}",
-            "µs", "±", "× FIFO", "p50", "p99", "p99.9", "max", "clients", "server"
+            "  {point:<22} {:>9} {:>6} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>6}",
+            "µs", "±", "× FIFO", "p50", "p99", "p99.9", "max", "clients", "server", "MiB"
         );
         let mut rows: Vec<_> = run
             .peers(case.id)
@@ -72,10 +72,11 @@ fn peers(run: &Run, case: &Case) -> String {
             let of = |metric: &str| {
                 run.figure(case.id, &point, &peer, metric).map_or("-".into(), |figure| us(figure.median))
             };
+            let peak = run.figure(case.id, &point, &peer, "peak");
             let ratio = run.ratio(case.id, &point, "time", &peer, "fifo");
             let _ = writeln!(
                 text,
-                "    {:<20} {:>9} {:>5.0}% {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8}",
+                "    {:<20} {:>9} {:>5.0}% {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>6}",
                 name(&peer),
                 us(time.median),
                 time.noise() * 100.0,
@@ -86,6 +87,7 @@ fn peers(run: &Run, case: &Case) -> String {
                 of("max"),
                 of("cpu_clients"),
                 of("cpu_server"),
+                peak.map_or("-".into(), |bytes| format!("{:.0}", bytes.median / 1_048_576.0)),
             );
         }
     }

@@ -42,8 +42,17 @@ impl Plan {
     }
 }
 
-/// Measures, until all is measured or somebody interrupts; the results are kept either way.
-pub fn run(plan: &Plan) -> Result<Run> {
+/// How it went.
+pub struct Outcome {
+    pub run: Run,
+    /// Whether it was ended early.
+    pub interrupted: bool,
+    /// Whether all of `run` stands in the file.
+    pub kept: bool,
+}
+
+/// Measures, until all is measured or somebody interrupts; the results are kept either way, as far as they can be.
+pub fn run(plan: &Plan) -> Result<Outcome> {
     let cases = plan.cases();
     ensure!(!cases.is_empty(), "--only: no such case; there are {}", names(CASES.iter()));
     let mut run = if plan.resume {
@@ -62,7 +71,6 @@ pub fn run(plan: &Plan) -> Result<Run> {
         cases.iter().map(left).sum()
     };
     let bar = bar(left(&run) as u64);
-    let mut unkept = None;
     'rounds: for round in 0.. {
         if left(&run) == 0 {
             break;
@@ -85,18 +93,21 @@ pub fn run(plan: &Plan) -> Result<Run> {
             }
             run.add(case.id, samples);
             bar.inc(1);
-            unkept = run.save(&plan.json).err();
+            // Should it fail, it may succeed later, and the last word is the one below.
+            let _ = run.save(&plan.json);
         }
     }
     bar.finish_and_clear();
     run.complete = left(&run) == 0 && plan.only.is_empty();
-    if stop.load(Ordering::Relaxed) {
-        eprintln!("scripts/bench: interrupted; what was measured is kept, --resume goes on with it");
+    let interrupted = stop.load(Ordering::Relaxed);
+    if interrupted {
+        eprintln!("scripts/bench: interrupted; what was measured is kept, and --resume goes on with it");
     }
-    if let Some(error) = run.save(&plan.json).err().or(unkept) {
+    let kept = run.save(&plan.json);
+    if let Err(error) = &kept {
         eprintln!("scripts/bench: {error:#}");
     }
-    Ok(run)
+    Ok(Outcome { run, interrupted, kept: kept.is_ok() })
 }
 
 fn done(run: &Run, case: &Case) -> usize {

@@ -1,7 +1,7 @@
 //! Programs that are started for a round and ended with it: ipcfs, Redis, NATS, the null FUSE server.
 
 use std::fs::{self, File};
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,9 @@ impl Server {
     fn start(command: &mut Command) -> Result<Server> {
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.process_group(0).stdin(Stdio::null()).spawn();
+        if child.as_ref().is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            bail!("{program} is not installed");
+        }
         Ok(Server { child: child.with_context(|| format!("starting {program}"))? })
     }
 

@@ -65,6 +65,17 @@ pub fn ratios(of: &[f64], to: &[f64]) -> Vec<f64> {
     of.iter().zip(to).map(|(of, to)| of / to).collect()
 }
 
+/// How far rounds lie from their mean, as the standard deviation of their logarithms, of several series together.
+pub fn spread<'a>(series: impl Iterator<Item = &'a [f64]>) -> f64 {
+    let (mut squares, mut freedom) = (0.0, 0);
+    for rounds in series.filter(|rounds| rounds.len() > 1 && rounds.iter().all(|round| *round > 0.0)) {
+        let mean = rounds.iter().map(|round| round.ln()).sum::<f64>() / rounds.len() as f64;
+        squares += rounds.iter().map(|round| (round.ln() - mean).powi(2)).sum::<f64>();
+        freedom += rounds.len() - 1;
+    }
+    if freedom == 0 { 0.0 } else { (squares / freedom as f64).sqrt() }
+}
+
 /// The exponent with which `y` grows with `x` between the ends of a series: 0 not at all, 1 as `x` does.
 pub fn exponent(series: &[(f64, f64)]) -> Option<f64> {
     let (first, last) = (series.first()?, series.last()?);
@@ -93,6 +104,15 @@ mod tests {
         for (count, first) in [(5, 1), (6, 1), (8, 1), (9, 2), (11, 2), (12, 3), (15, 4), (20, 6)] {
             assert_eq!(outer(count) + 1, first, "{count}");
         }
+    }
+
+    #[test]
+    fn the_spread_is_that_within_series() {
+        let (a, b) = ([10.0, 10.0 * 1.1_f64.exp()], [1000.0, 1000.0]);
+        // Two deviations of 0.55, and two of nothing, with two degrees of freedom.
+        let expected = (2.0 * 0.55_f64.powi(2) / 2.0).sqrt();
+        assert!((spread([&a[..], &b[..]].into_iter()) - expected).abs() < 1e-9);
+        assert_eq!(spread([&[5.0][..]].into_iter()), 0.0);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use ipcfs_bench::model::{Run, Settings};
-use ipcfs_bench::run::Plan;
+use ipcfs_bench::run::{Outcome, Plan};
 use ipcfs_bench::{compare, plot, readme, report, run, scale, worker};
 
 /// Measures ipcfs beside what people would pick instead
@@ -107,7 +107,7 @@ fn measure(args: &Args) -> Result<ExitCode> {
     }
     // Read before it may be written over.
     let old = args.compare.as_deref().map(Run::load).transpose()?;
-    let run = run::run(&Plan {
+    let Outcome { run, interrupted, kept } = run::run(&Plan {
         program: args.program.clone(),
         null: args.null.clone(),
         json: args.json.clone(),
@@ -116,7 +116,9 @@ fn measure(args: &Args) -> Result<ExitCode> {
         resume: args.resume,
     })?;
     let mut code = show(&run);
-    println!("\nKept in {}", args.json.display());
+    if kept {
+        println!("\nKept in {}", args.json.display());
+    }
     if let Some(dir) = &args.plots {
         draw(&run, dir)?;
     }
@@ -124,7 +126,7 @@ fn measure(args: &Args) -> Result<ExitCode> {
         println!();
         code = show_changes(&old, &run);
     }
-    Ok(code)
+    Ok(if kept && !interrupted { code } else { ExitCode::FAILURE })
 }
 
 fn show(run: &Run) -> ExitCode {

@@ -220,7 +220,6 @@ impl Peer {
             }
             Kind::Socket if shape.opened_each => Some("needs a connection accepted for each message".into()),
             Kind::Nats(_) if shape.opened_each => Some("needs a session set up for each message".into()),
-            Kind::Null(_) if !shape.alone => Some("keeps no messages apart: one process only".into()),
             Kind::Mq => mq::unfit(shape.size),
             _ => None,
         }

@@ -1,5 +1,6 @@
-//! A stream of Redis, read by a consumer group: `XADD`, and `XREADGROUP NOACK` of one entry. The stream is cut to about
-//! its last 10,000 entries, as a mailbox is by default; without acknowledgements, as a mailbox is.
+//! A stream of Redis, read by a consumer group: `XADD`, and `XREADGROUP NOACK` of one entry; a receive is not
+//! acknowledged, as a mailbox's is not. Entries stay until the stream is removed: cutting it to a length would lose
+//! what a slow reader has not seen.
 
 use anyhow::{Context as _, Result};
 use redis::Connection;
@@ -37,7 +38,7 @@ impl Sender for Stream {
     fn send(&mut self, message: &[u8]) -> Result<()> {
         redis::cmd("XADD")
             .arg(&self.key)
-            .arg(&["MAXLEN", "~", "10000", "*", "m"])
+            .arg(&["*", "m"])
             .arg(message)
             .query::<String>(&mut self.connection)
             .map(drop)

@@ -111,14 +111,17 @@ pub(super) fn one_way(run: &Run) -> String {
             };
             let mut row = vec![row_name(peer)];
             row.extend(cells);
-            row.extend([cpu("cpu_clients"), cpu("cpu_server")]);
+            let peak = run.figure("oneway", "1 MB", peer, "peak");
+            let peak = peak.map_or("–".into(), |bytes| format!("{:.0} MiB", bytes.median / 1_048_576.0));
+            row.extend([cpu("cpu_clients"), cpu("cpu_server"), peak]);
             row
         })
         .collect();
     let mut head = vec!["µs a message, one way"];
     head.extend(points.iter().map(|(point, _)| point.as_str()));
-    head.extend(["CPU of both clients, 64 B", "CPU of the server"]);
-    format!("{}{}", table(&head, &rows), about(&["oneway"]))
+    head.extend(["CPU of both clients, 64 B", "of the server", "its memory, 1 MB"]);
+    let meaning = "CPU: processor time for a message. Memory: the most that the server had (VmHWM).";
+    format!("{}{} {meaning}\n\n", table(&head, &rows), about(&["oneway"]).trim_end())
 }
 
 /// What the figures of cases mean.
@@ -214,22 +217,29 @@ pub(super) fn growth(run: &Run) -> String {
     }
     let head = ["µs for", "promised", name("ipcfs-dev"), name("ipcfs-uring")];
     let mut text = table(&head, &rows);
-    let memory = |case: &str, what: &str| {
+    let meaning = "Checked is how the cost grows at the end, to where there are most of them. The mount's status adds up \
+                   what each mailbox counts for itself, so that no two of them share anything.";
+    let _ = writeln!(text, "{}\n\n{meaning}\n", about(&["depth", "blocked", "mailboxes"]).trim_end());
+    text
+}
+
+/// What the daemon takes for each thing that it keeps.
+pub(super) fn memory(run: &Run) -> String {
+    let of = |case: &str, what: &str| {
         let last = run.growth(case, "ipcfs-dev", "memory").pop();
         last.map(|(x, bytes)| {
-            format!("{} bytes for {what} ({} of them)", grouped(bytes as usize), grouped(x as usize))
+            format!("{} bytes for {what} (of {})", grouped(bytes as usize), grouped(x as usize))
         })
     };
     let memory: Vec<String> = [
-        memory("depth", "a message of 64 bytes that waits"),
-        memory("blocked", "a reader that waits"),
-        memory("mailboxes", "an empty mailbox"),
+        of("depth", "a message of 64 bytes that waits"),
+        of("blocked", "a reader that waits"),
+        of("mailboxes", "a mailbox with nothing in it"),
     ]
     .into_iter()
     .flatten()
     .collect();
-    let _ = writeln!(text, "Memory of the daemon over /dev/fuse: {}.\n", memory.join(", "));
-    text
+    format!("The daemon's memory, over /dev/fuse: {}.\n\n", memory.join(", "))
 }
 
 pub(super) fn requests(run: &Run) -> String {
@@ -240,7 +250,8 @@ pub(super) fn requests(run: &Run) -> String {
             .into_iter()
             .filter_map(|request| {
                 let figure = run.figure("requests", &point, "ipcfs", &request)?;
-                Some((request, figure.median))
+                // What was asked once and not each time is the kernel getting to know the daemon.
+                (figure.median > 0.2).then_some((request, figure.median))
             })
             .collect();
         counts.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
@@ -262,63 +273,61 @@ fn rounded(count: f64) -> String {
     if (count - count.round()).abs() < 0.05 { format!("{count:.0}") } else { format!("{count:.1}") }
 }
 
-/// What is left to say.
-pub(super) fn rest(run: &Run) -> String {
-    let mut text = String::new();
+/// How long servers take to start and end.
+pub(super) fn servers(run: &Run) -> String {
     let of = |peer: &str, metric: &str| run.figure("daemon", "", peer, metric).map(|figure| figure.median);
-    let mut starts = Vec::new();
+    let mut rows = Vec::new();
     for (peer, what) in [
-        ("ipcfs-dev", "ipcfs over /dev/fuse"),
-        ("ipcfs-uring", "over io_uring"),
+        ("ipcfs-dev", "**ipcfs, /dev/fuse**"),
+        ("ipcfs-uring", "**ipcfs, io_uring**"),
         ("redis-list", "Redis"),
         ("nats", "NATS"),
     ] {
         if let (Some(start), Some(stop), Some(memory)) =
             (of(peer, "start"), of(peer, "stop"), of(peer, "memory"))
         {
-            starts.push(format!(
-                "{what} {:.1} ms, ends within {:.1} ms, and takes {} KiB of its own when idle",
-                start / 1e3,
-                stop / 1e3,
-                grouped((memory / 1024.0) as usize)
-            ));
+            rows.push(vec![
+                what.to_owned(),
+                format!("{:.1} ms", start / 1e3),
+                format!("{:.1} ms", stop / 1e3),
+                format!("{} KiB", grouped((memory / 1024.0) as usize)),
+            ]);
         }
     }
-    let _ = writeln!(text, "Started to ready takes {}.\n", starts.join("; "));
+    let head = ["server", "from start to ready", "from SIGTERM to gone", "memory of its own, when idle"];
+    table(&head, &rows)
+}
+
+/// What a second CPU is good for.
+pub(super) fn cpus(run: &Run) -> String {
     let points = run.points("cpus");
-    if let [(one, _), .., (all, _)] = &points[..] {
-        let mut gains = Vec::new();
-        for peer in run.peers("cpus") {
-            let (Some(first), Some(last)) =
-                (run.rounds("cpus", one, &peer, "time"), run.rounds("cpus", all, &peer, "time"))
-            else {
-                continue;
-            };
-            if let Some(gain) = Figure::of(&crate::stats::ratios(first, last)) {
-                gains.push(format!("{} {}", name(&peer), times(gain.median)));
-            }
-        }
-        let _ = writeln!(
-            text,
-            "A process on each of {all} with a channel of its own, against one on one CPU, moves so many times as many \
-             messages: {}.\n",
-            gains.join("; ")
-        );
+    let [(one, _), .., (all, _)] = &points[..] else { return String::new() };
+    let mut rows = Vec::new();
+    for peer in quickest_first(run, "cpus", "time") {
+        let rounds = |point: &str| run.rounds("cpus", point, &peer, "time");
+        let (Some(first), Some(last)) = (rounds(one), rounds(all)) else { continue };
+        let Some(gain) = Figure::of(&crate::stats::ratios(first, last)) else { continue };
+        let of = |point: &str| cell(run, "cpus", point, &peer, "time");
+        rows.push(vec![row_name(&peer), of(one), of(all), times(gain.median)]);
     }
+    let head = ["µs a message, 64 B", one.as_str(), all.as_str(), "times as many"];
+    format!("{}{}", table(&head, &rows), about(&["cpus"]))
+}
+
+/// What is missing, and why.
+pub(super) fn left_out(run: &Run) -> String {
+    let mut text = String::new();
     let mut left_out: Vec<(String, Vec<&str>)> = Vec::new();
     for one in &run.left_out {
-        let says = format!("{}: {}", name(&one.peer), one.why);
+        let says = format!("{} ({})", name(&one.peer), one.why);
         match left_out.iter_mut().find(|(said, _)| *said == says) {
             Some((_, cases)) => cases.push(&one.case),
             None => left_out.push((says, vec![&one.case])),
         }
     }
-    if !left_out.is_empty() {
-        text.push_str("Not measured:\n\n");
-        for (says, cases) in left_out {
-            let _ = writeln!(text, "- {says} ({})", cases.join(", "));
-        }
-        text.push('\n');
+    for (says, cases) in left_out {
+        let place = if cases == [""] { "everything".into() } else { cases.join(", ") };
+        let _ = writeln!(text, "- {place}: {says}");
     }
     text
 }

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use crate::model::Run;
 use crate::peers::name;
 use crate::report::times;
-use crate::work::case;
 
 /// Work that all can be compared by, and the figure that it is compared by.
 const WORK: [(&str, &str); 7] = [
@@ -51,10 +50,11 @@ fn why(peer: &str) -> &'static str {
 
 /// One comparison: of our quicker transport with a peer.
 struct Match {
-    what: String,
+    case: &'static str,
+    point: String,
     /// How many times as long we take.
     ratio: f64,
-    /// Whether the rounds leave a doubt.
+    /// Whether the rounds leave no doubt who is quicker.
     certain: bool,
 }
 
@@ -68,56 +68,63 @@ pub(super) fn verdict(run: &Run) -> String {
         }
     }
     let mut text = String::from(
-        "When something else is quicker (ipcfs: whichever of its transports is quicker there; in brackets, how many times \
-         as long ipcfs takes):\n\n| | quicker than ipcfs at | slower at | because |\n|---|---|---|---|\n",
+        "When something else is quicker. In brackets: how many times as long ipcfs takes, by whichever of its transports \
+         is quicker there.\n\n| | quicker than ipcfs at | slower than ipcfs at | because |\n|---|---|---|---|\n",
     );
     for peer in peers {
         let matches = matches(run, &peer);
-        let list = |wanted: &dyn Fn(&Match) -> bool| {
-            let mut found: Vec<&Match> = matches.iter().filter(|one| one.certain && wanted(one)).collect();
-            found.sort_by(|a, b| b.ratio.total_cmp(&a.ratio));
-            match found.len() {
-                0 => "nothing".to_owned(),
-                count if count == matches.len() => {
-                    let (most, least) = (found[0], found[count - 1]);
-                    format!(
-                        "everything: from {} ({}) to {} ({})",
-                        most.what,
-                        times(most.ratio),
-                        least.what,
-                        times(least.ratio)
-                    )
-                }
-                _ => found
-                    .iter()
-                    .map(|one| format!("{} ({})", one.what, times(one.ratio)))
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }
-        };
-        let (quicker, slower) = (list(&|one| one.ratio > 1.0), list(&|one| one.ratio < 1.0));
+        let quicker = list(&matches, |one| one.certain && one.ratio > 1.0);
+        let slower = list(&matches, |one| one.certain && one.ratio < 1.0);
         let _ = writeln!(text, "| {} | {quicker} | {slower} | {} |", name(&peer), why(&peer));
     }
-    text.push('\n');
+    text.push_str("\nWhat is in neither column is too close to tell, or cannot be done by both.\n\n");
     text
+}
+
+/// Work at which it is so, by case, with the range of ratios.
+fn list(matches: &[Match], so: impl Fn(&Match) -> bool) -> String {
+    let found: Vec<&Match> = matches.iter().filter(|one| so(one)).collect();
+    if found.is_empty() {
+        return "nothing".into();
+    }
+    if found.len() == matches.len() {
+        return format!("all of it ({})", range(&found));
+    }
+    let mut text: Vec<String> = Vec::new();
+    for (case, _) in WORK {
+        let here: Vec<&Match> = found.iter().filter(|one| one.case == case).copied().collect();
+        if here.is_empty() {
+            continue;
+        }
+        let points: Vec<&str> = here.iter().map(|one| one.point.as_str()).collect();
+        // All of a case needs no points.
+        let all = matches.iter().filter(|one| one.case == case).count() == here.len();
+        let points = if all { String::new() } else { format!(" {}", points.join(", ")) };
+        text.push(format!("{}{points} ({})", short(case), range(&here)));
+    }
+    text.join("; ")
+}
+
+fn range(matches: &[&Match]) -> String {
+    let ratios = || matches.iter().map(|one| one.ratio);
+    let (least, most) = (ratios().fold(f64::INFINITY, f64::min), ratios().fold(0.0, f64::max));
+    match (times(least), times(most)) {
+        (least, most) if least == most => least,
+        (least, most) => format!("{least} to {most}"),
+    }
 }
 
 fn matches(run: &Run, peer: &str) -> Vec<Match> {
     let mut found = Vec::new();
-    for (id, metric) in WORK {
-        let points = run.points(id);
-        for (point, _) in &points {
+    for (case, metric) in WORK {
+        for (point, _) in run.points(case) {
             let ours = ["ipcfs-uring", "ipcfs-dev"]
                 .iter()
-                .filter_map(|ours| run.ratio(id, point, metric, ours, peer))
+                .filter_map(|ours| run.ratio(case, &point, metric, ours, peer))
                 .min_by(|a, b| a.median.total_cmp(&b.median));
             let Some(ratio) = ours else { continue };
-            let title = case(id).map_or(id, |case| short(case.id));
-            found.push(Match {
-                what: if points.len() > 1 { format!("{title} {point}") } else { title.to_owned() },
-                ratio: ratio.median,
-                certain: ratio.low > 1.0 || ratio.high < 1.0,
-            });
+            let certain = ratio.low > 1.0 || ratio.high < 1.0;
+            found.push(Match { case, point, ratio: ratio.median, certain });
         }
     }
     found
@@ -127,11 +134,33 @@ fn matches(run: &Run, peer: &str) -> Vec<Match> {
 fn short(id: &str) -> &str {
     match id {
         "oneway" => "one way",
-        "roundtrip" => "round trip",
+        "roundtrip" => "round trips",
         "pair" => "one process",
         "open" => "opening each time",
-        "shell" => "from the shell",
-        "many" => "many,",
+        "shell" => "the shell",
+        "many" => "many senders or receivers",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(case: &'static str, point: &str, ratio: f64) -> Match {
+        Match { case, point: point.into(), ratio, certain: true }
+    }
+
+    #[test]
+    fn what_is_so_is_listed_by_case() {
+        let matches = [
+            one("oneway", "64 B", 20.0),
+            one("oneway", "1 MB", 0.5),
+            one("pair", "64 B", 2.0),
+            one("pair", "4 KiB", 3.0),
+        ];
+        assert_eq!(list(&matches, |one| one.ratio > 1.0), "one way 64 B (20); one process (2.00 to 3.00)");
+        assert_eq!(list(&matches, |one| one.ratio < 0.1), "nothing");
+        assert_eq!(list(&matches, |_| true), "all of it (0.50 to 20)");
     }
 }
