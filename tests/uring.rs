@@ -167,7 +167,9 @@ fn a_long_message_that_waits_for_room_is_kept_once() {
     for _ in 0..COUNT {
         assert_eq!(fs::read(&path).unwrap(), vec![7; LENGTH]);
     }
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    for writer in writers {
+        writer.join().unwrap();
+    }
 }
 
 /// As the kernel sees a machine whose CPUs come and go. Changes the machine for a moment, and so wants to be asked for.
