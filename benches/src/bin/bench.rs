@@ -48,6 +48,10 @@ struct Args {
     #[arg(long, value_name = "FILE", default_value = "target/release/ipcfs", overrides_with = "program")]
     program: PathBuf,
 
+    /// Of which commit the program is
+    #[arg(long, value_name = "COMMIT", hide = true)]
+    commit: Option<String>,
+
     /// A FUSE server that does nothing, to measure beside it
     #[arg(long, value_name = "FILE", hide = true)]
     null: Option<PathBuf>,
@@ -110,6 +114,7 @@ fn measure(args: &Args) -> Result<ExitCode> {
     let Outcome { run, interrupted, kept } = run::run(&Plan {
         program: args.program.clone(),
         null: args.null.clone(),
+        commit: args.commit.clone(),
         json: args.json.clone(),
         settings,
         only: args.only.clone(),
