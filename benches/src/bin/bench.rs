@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, value_name = "CASE", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Rounds of each case, instead of 9 and 3 of what grows (quick: 3 and 1)
+    /// Rounds of each case, instead of 9 and 3 of what grows (quick: 3 of all)
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
