@@ -63,7 +63,7 @@ impl Settings {
         Settings {
             quick: true,
             rounds: 3,
-            growth_rounds: 1,
+            growth_rounds: 3,
             warm_ms: 10,
             measure_ms: 40,
             most_messages: 10_000,

@@ -20,7 +20,7 @@ pub fn report(run: &Run) -> String {
         text.push_str("NOT ALL OF IT: not every case and round is here\n");
     }
     for case in CASES.iter().filter(|case| !run.points(case.id).is_empty()) {
-        let _ = writeln!(text, "\n{} ({}; {} rounds)", case.title, case.id, run.rounds[case.id]);
+        let _ = writeln!(text, "\n{} ({}; rounds: {})", case.title, case.id, run.rounds[case.id]);
         text.push_str(&match case.id {
             "requests" => requests(run),
             _ if case.growth => growth(run, case),

@@ -23,6 +23,8 @@ const ENABLE_URING: &str = "/sys/module/fuse/parameters/enable_uring";
 pub struct Plan {
     /// The program under test.
     pub program: PathBuf,
+    /// Of which commit it is, if that is known.
+    pub commit: Option<String>,
     /// A null FUSE server, if there is one.
     pub null: Option<PathBuf>,
     /// Where results are kept.
@@ -58,7 +60,7 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
     let mut run = if plan.resume {
         Run::load(&plan.json)?
     } else {
-        Run::new(Machine::here(), versions(&plan.program)?, plan.settings.clone())
+        Run::new(Machine::here(), versions(plan)?, plan.settings.clone())
     };
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
@@ -129,9 +131,13 @@ fn bar(length: u64) -> ProgressBar {
     bar
 }
 
-fn versions(program: &Path) -> Result<BTreeMap<String, String>> {
+fn versions(plan: &Plan) -> Result<BTreeMap<String, String>> {
+    let program = &plan.program;
     let ipcfs = version(&program.to_string_lossy(), "--version");
     let mut versions = BTreeMap::new();
+    if let Some(commit) = &plan.commit {
+        versions.insert("commit".to_owned(), commit.clone());
+    }
     versions
         .insert("ipcfs".to_owned(), ipcfs.with_context(|| format!("{} does not run", program.display()))?);
     for (name, argument) in [("redis-server", "--version"), ("nats-server", "--version")] {

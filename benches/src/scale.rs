@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::model::Run;
 use crate::peers::name;
 use crate::report::us;
-use crate::stats::exponent;
+use crate::stats::{Figure, exponent};
 
 /// How an operation may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,11 +74,14 @@ pub struct Check {
     pub to: (f64, f64),
     /// With which it grows at the end.
     pub exponent: f64,
+    /// The same, from the highest that it may have been before to the lowest that it may be now.
+    certain: f64,
 }
 
 impl Check {
+    /// Unless it certainly does not.
     pub fn holds(&self) -> bool {
-        self.exponent <= self.growth.bound()
+        self.certain <= self.growth.bound()
     }
 }
 
@@ -87,14 +90,26 @@ pub fn checks(run: &Run) -> Vec<Check> {
     let mut checks = Vec::new();
     for (case, metric, what, growth) in PROMISES {
         for peer in run.peers(case).into_iter().filter(|peer| peer.starts_with("ipcfs")) {
-            let series: Vec<(f64, f64)> =
-                run.growth(case, &peer, metric).into_iter().filter(|(x, _)| *x >= 10.0).collect();
-            let end = &series[series.len().saturating_sub(1 + growth.steps())..];
-            let (Some(exponent), Some(from), Some(to)) = (exponent(end), series.first(), series.last())
+            let mut series: Vec<(f64, Figure)> = run
+                .points(case)
+                .iter()
+                .filter(|(_, x)| *x >= 10.0)
+                .filter_map(|(point, x)| Some((*x, run.figure(case, point, &peer, metric)?)))
+                .collect();
+            series.sort_by(|a, b| a.0.total_cmp(&b.0));
+            let end = series.len().saturating_sub(1 + growth.steps());
+            let (Some(first), Some(before), Some(last)) = (series.first(), series.get(end), series.last())
             else {
                 continue;
             };
-            checks.push(Check { what, growth: *growth, peer, from: *from, to: *to, exponent });
+            let by = |from: f64, to: f64| exponent(&[(before.0, from), (last.0, to)]);
+            let (Some(exponent), Some(certain)) =
+                (by(before.1.median, last.1.median), by(before.1.high, last.1.low))
+            else {
+                continue;
+            };
+            let (from, to) = ((first.0, first.1.median), (last.0, last.1.median));
+            checks.push(Check { what, growth: *growth, peer, from, to, exponent, certain });
         }
     }
     checks

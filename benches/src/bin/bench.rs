@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, value_name = "CASE", value_delimiter = ',')]
     only: Vec<String>,
 
-    /// Rounds of each case, instead of 9 and 3 of what grows (quick: 3 and 1)
+    /// Rounds of each case, instead of 9 and 3 of what grows (quick: 3 of all)
     #[arg(long, value_name = "N")]
     rounds: Option<usize>,
 
@@ -47,6 +47,10 @@ struct Args {
     /// The program to measure
     #[arg(long, value_name = "FILE", default_value = "target/release/ipcfs", overrides_with = "program")]
     program: PathBuf,
+
+    /// Of which commit the program is
+    #[arg(long, value_name = "COMMIT", hide = true)]
+    commit: Option<String>,
 
     /// A FUSE server that does nothing, to measure beside it
     #[arg(long, value_name = "FILE", hide = true)]
@@ -110,6 +114,7 @@ fn measure(args: &Args) -> Result<ExitCode> {
     let Outcome { run, interrupted, kept } = run::run(&Plan {
         program: args.program.clone(),
         null: args.null.clone(),
+        commit: args.commit.clone(),
         json: args.json.clone(),
         settings,
         only: args.only.clone(),

@@ -52,9 +52,9 @@ fn usual_noise(run: &Run, case: &str) -> f64 {
 /// Where and how it was measured, and how to read it.
 pub(super) fn conditions(run: &Run) -> String {
     let (machine, settings) = (&run.machine, &run.settings);
-    let versions: Vec<&str> = run.versions.values().map(String::as_str).collect();
+    // A commit may be rebased; the version says enough here.
+    let versions = run.versions.iter().filter(|(name, _)| *name != "commit").map(|(_, version)| version);
     let versions: Vec<String> = versions
-        .iter()
         .map(|version| {
             let words: Vec<&str> =
                 version.split(' ').filter(|word| !word.contains('=') || word.starts_with("v=")).collect();

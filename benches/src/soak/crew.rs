@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::actor::{CREW, Random, Report, Role};
 use super::ledger::Ledger;
+use super::report::{Random, Report};
+use super::role::{CREW, Role};
 
 /// How long a killed process may take to be gone.
 const DEATH: Duration = Duration::from_secs(10);

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use anyhow::{Result, bail, ensure};
 
-use super::actor::{DEAD, LEASED, PLAIN, Report};
+use super::actor::{DEAD, LEASED, PLAIN};
+use super::report::{Report, parse};
 
 /// The most messages in one write: those that a killed sender may have sent and not said.
 pub const MOST_LINES: u64 = 8;
@@ -76,7 +77,7 @@ impl Ledger {
 
     /// A message that nobody took before the end.
     pub fn drained(&mut self, mailbox: &str, message: &[u8]) {
-        match super::actor::parse(message) {
+        match parse(message) {
             Ok((life, number)) => {
                 let sent = self.lives.entry(life).or_default();
                 bump(&mut sent.received, number);

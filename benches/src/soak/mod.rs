@@ -6,7 +6,9 @@
 
 pub mod actor;
 mod crew;
-pub mod ledger;
+mod ledger;
+mod report;
+mod role;
 
 use std::fs;
 use std::io::Read as _;
@@ -20,9 +22,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::OFlags;
 
 use crate::servers::{Mount, own_memory};
-use actor::{DEAD, KEPT, LEASED, MAILBOXES, PLAIN, Role};
+use actor::{DEAD, KEPT, LEASED, MAILBOXES, PLAIN};
 use crew::Crew;
 use ledger::Ledger;
+use role::Role;
 
 /// Of a minute, how long actors work. The rest is for looking after them.
 const WORK: Duration = Duration::from_secs(50);
