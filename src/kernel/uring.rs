@@ -32,7 +32,7 @@ use super::request::{self, Garbage};
 use super::sleep::{Sleep, sleep_of};
 use super::transport::{Desk, Transport, now};
 use crate::op::{Effects, Error, Op, Reply, Ticket};
-use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, SMALL, Slot, Waker};
+use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot, Waker};
 
 /// Entries of a queue that are free at least, as far as its thread can see to it.
 const FREE: u32 = 16;
@@ -275,7 +275,6 @@ impl Serving {
 
     /// A request waits.
     fn park(&mut self, slot: Slot, unique: u64, pid: u32, transport: &Transport, fx: &mut Effects) {
-        self.ring.shrink(slot, SMALL);
         let doubt = Doubt { due: Reverse(Instant::now() + FIRST_LOOK), pause: FIRST_LOOK, slot, unique, pid };
         self.doubts.push(doubt);
         let Some(queue) = self.queue_of(slot) else { return };
@@ -335,7 +334,7 @@ impl Serving {
             }
             match sleep_of(doubt.pid) {
                 // It waits for longer than most, and needs no memory for that.
-                Some(Sleep::Interruptible) => self.ring.shrink(doubt.slot, 0),
+                Some(Sleep::Interruptible) => self.ring.shrink(doubt.slot),
                 Some(Sleep::Uninterruptible) => {
                     transport.tree.cancel_wait(doubt.unique, Error::Interrupted, now(), fx);
                     transport.perform(fx, self);

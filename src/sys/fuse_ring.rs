@@ -53,7 +53,7 @@ const SUBMISSIONS: u32 = 64;
 const COMPLETIONS: u32 = 1024;
 
 /// Bytes that stay in an entry that nobody uses, whatever it carried.
-pub const SMALL: usize = 4096;
+const SMALL: usize = 4096;
 /// Bytes beyond that which a ring's idle entries may keep, so that long messages need not ask for memory each time.
 const KEPT: usize = 8 << 20;
 
@@ -283,10 +283,9 @@ impl FuseRing {
         Ok(true)
     }
 
-    /// Gives the memory of a request's payload back, if it is more than `kept` bytes: its request waits, and what it
-    /// carried was taken.
-    pub fn shrink(&mut self, slot: Slot, kept: usize) {
-        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > kept) {
+    /// Gives the memory of a request's payload back: its request waits, and what it carried was taken.
+    pub fn shrink(&mut self, slot: Slot) {
+        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > 0) {
             self.discard(slot);
         }
     }
