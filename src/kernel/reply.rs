@@ -113,7 +113,7 @@ pub(super) fn encode_pump(unique: u64) -> Encoded<'static> {
     let header = abi::OutHeader { len: 0, error: abi::NOTIFY_RETRIEVE, unique: 0 };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
     // The root, which the kernel always knows, and nothing of it.
-    let nodeid = crate::op::NodeId::ROOT.0;
+    let nodeid = NodeId::ROOT.0;
     out.push(&abi::NotifyRetrieveOut { notify_unique: unique, nodeid, offset: 0, size: 0, padding: 0 });
     out.finish()
 }

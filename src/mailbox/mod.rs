@@ -267,7 +267,8 @@ impl Mailbox {
             }
             if writes {
                 self.denied &= !self.polls_out.is_empty();
-                self.denied |= !ready.writable && self.only_memory_lacks();
+                // A client who has asked waits for his answer rather than for room.
+                self.denied |= !ready.writable && !asked && self.only_memory_lacks();
                 self.polls_out.insert(handle, poll);
             }
         }
