@@ -155,8 +155,7 @@ impl Tree {
 
     pub(super) fn create(
         &self,
-        parent: NodeId,
-        name: &[u8],
+        (parent, name): (NodeId, &[u8]),
         mode: u32,
         flags: OpenFlags,
         caller: Caller,

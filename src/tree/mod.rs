@@ -198,7 +198,7 @@ impl Tree {
             }
             Op::Open(flags) => Reply::Opened(self.open(node, *flags, caller, now)?),
             Op::Create { name, mode, flags } => {
-                let (entry, opened) = self.create(node, name, *mode, *flags, caller, now, fx)?;
+                let (entry, opened) = self.create((node, name), *mode, *flags, caller, now, fx)?;
                 Reply::Created(entry, opened)
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
