@@ -227,12 +227,3 @@ fn removal_wakes_everyone_and_polls_as_hung_up() {
         "it has a message to finish"
     );
 }
-
-#[test]
-fn a_client_who_polls_for_its_answer_does_not_wait_for_memory() {
-    let mut desk = Desk::new();
-    let client = desk.enter(Door::Rpc, Mode::Both);
-    desk.fill(client, &["question"]);
-    assert_eq!(desk.arm(client, 1), NOTHING);
-    assert!(!desk.mailbox.starves(), "it would be told of room at once, and poll again, for ever");
-}

@@ -174,6 +174,22 @@ fn a_server_that_waits_is_room_for_clients_that_poll() {
     desk.fill(client, &["ask"]);
 }
 
+/// Otherwise it would be told of room as often as it polled, and never sleep.
+#[test]
+fn a_client_that_polls_for_its_answer_does_not_starve_for_room() {
+    let mut desk = Desk::new();
+    let (client, server) = pair(&mut desk);
+    desk.fill(client, &["question"]);
+    assert_eq!(desk.arm(client, 1), Ready::default());
+    assert!(!desk.mailbox.starves(), "there is room, and that is not what it waits for");
+    assert_eq!(desk.read(server, 64), bytes("question"));
+    desk.woken();
+    desk.arm(client, 2);
+    assert!(!desk.mailbox.starves());
+    desk.fill(server, &["answer"]);
+    assert!(desk.woken().contains(&2));
+}
+
 #[test]
 fn removal_ends_requests_wherever_they_are() {
     let mut desk = Desk::new();
