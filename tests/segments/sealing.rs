@@ -63,6 +63,11 @@ fn what_a_sealed_size_could_not_outgrow_is_written_without_the_daemon() {
         let stopped = Stopped::new(&mount);
         assert_eq!(peer.ask("os.pwrite(fd, b'native', 4090)"), "6");
         assert_eq!(peer.ask("os.pread(fd, 7, 4090)"), "b'native\\x00'");
+        peer.run("ends = os.pipe()");
+        assert_eq!(
+            peer.ask("os.splice(fd, ends[1], 6, offset_src=4090), os.read(ends[0], 6)"),
+            "(6, b'native')"
+        );
         assert_eq!(peer.ask("os.pwrite(fd, b'beyond', 8192)"), "EPERM");
         assert_eq!(peer.ask("os.pwrite(fd, b'across', 8190)"), "2", "what fits");
         drop(stopped);
