@@ -8,7 +8,7 @@
 //! - **Answers go through the ring's own thread**, because only that one may submit: other threads leave them in its
 //!   [`Post`].
 //! - **INTERRUPT and FORGET** come through the device, which one thread reads.
-//! - **Nobody's signal is lost** ([`Serving::look_after`]). The kernel sends no INTERRUPT where a signal arrives while a request
+//! - **Nobody's signal is lost** (`look_after`). The kernel sends no INTERRUPT where a signal arrives while a request
 //!   is on its way here; and one that does come may find its request not waiting yet.
 
 use std::cmp::Reverse;
