@@ -41,6 +41,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let mount = find(&all, &args.dir)?;
     let state = mount.state();
     let lazy = args.lazy || state == State::Dead;
+    if state == State::Silent && !lazy {
+        return Err(silent(mount));
+    }
     // Held before the unmount, so that the number cannot have passed to another process by then.
     let daemon = daemon_of(&state);
 
@@ -48,7 +51,6 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {}", reason(&error)))?;
     match unmount(&mount.point, lazy) {
         Ok(()) => {}
-        Err(UnmountError::Busy) if state == State::Silent => return Err(silent(mount)),
         Err(UnmountError::Busy) => return Err(busy(&all, mount)),
         Err(UnmountError::Other(why)) => {
             let point = word(&mount.point);
@@ -128,7 +130,7 @@ fn ends(daemon: &OwnedFd) -> bool {
     }
 }
 
-/// The question that its daemon has not answered keeps the mount busy, whoever else does.
+/// The question that its daemon has not answered may keep the mount busy, and who else does cannot be told from it.
 fn silent(mount: &Mount) -> String {
     let point = word(&mount.point);
     format!(
