@@ -58,13 +58,21 @@ fn readers(path: &Path, count: usize, cpu: usize) -> Vec<JoinHandle<Vec<u8>>> {
     (0..count).map(|_| reader()).collect()
 }
 
+/// What the daemon warns of.
+fn log() -> (tempfile::NamedTempFile, String) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let option = format!("--log={}", file.path().display());
+    (file, option)
+}
+
 /// Far more callers than there are free entries at any time come at the same moment, and all of them wait. Nobody is left
 /// in the kernel, and each gets one message.
 #[test]
 fn callers_who_come_at_once_are_all_taken_in() {
     const ROUNDS: u32 = 5;
     const COUNT: u32 = 400;
-    let Some(mount) = mount(&[]) else { return };
+    let (log, option) = log();
+    let Some(mount) = mount(&[&option]) else { return };
     let path = mount.make_mailbox("box", &[]);
     let cpu = a_cpu();
     for round in 0..ROUNDS {
@@ -84,6 +92,7 @@ fn callers_who_come_at_once_are_all_taken_in() {
         assert_eq!(got.len(), COUNT as usize, "round {round}");
     }
     assert_eq!(mount.figure("status", "messages"), 0);
+    assert_eq!(fs::read_to_string(log.path()).unwrap(), "");
 }
 
 /// While thousands wait on a CPU, it serves everybody else: whatever is asked there is answered, and those who wait can
@@ -91,7 +100,8 @@ fn callers_who_come_at_once_are_all_taken_in() {
 #[test]
 fn thousands_who_wait_on_a_cpu_do_not_stop_it() {
     const COUNT: usize = 3_000;
-    let Some(mount) = mount(&[]) else { return };
+    let (log, option) = log();
+    let Some(mount) = mount(&[&option]) else { return };
     let path = mount.make_mailbox("box", &[]);
     let other = mount.make_mailbox("other", &[]);
     let cpu = a_cpu();
@@ -112,9 +122,10 @@ fn thousands_who_wait_on_a_cpu_do_not_stop_it() {
     kill_process(Pid::from_child(&killed), Signal::KILL).unwrap();
     reap(&mut killed);
     mount.wait_for_figure("box", "waiting_readers", COUNT as u64);
-    fs::remove_file(&path).unwrap_or_else(|error| panic!("{error}"));
+    fs::remove_file(&path).unwrap();
     wait_for("all to be told that it is gone", || waiting.iter().all(JoinHandle::is_finished));
     assert!(waiting.into_iter().all(|reader| reader.join().is_err()), "EIDRM, upon which they panic");
+    assert_eq!(fs::read_to_string(log.path()).unwrap(), "");
 }
 
 fn cat_on(cpu: usize, path: &Path) -> Child {

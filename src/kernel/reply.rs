@@ -109,12 +109,17 @@ pub(super) fn encode_wake(handle: PollHandle) -> Encoded<'static> {
 }
 
 /// The message that makes the kernel put a `NOTIFY_REPLY` numbered `unique` into the queue of the CPU that it is written on.
-pub(super) fn encode_pump(unique: u64) -> Encoded<'static> {
+/// `node` is a plain file's that the kernel knows; nothing of it is sent.
+pub(super) fn encode_pump(unique: u64, node: NodeId) -> Encoded<'static> {
     let header = abi::OutHeader { len: 0, error: abi::NOTIFY_RETRIEVE, unique: 0 };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
-    // The root, which the kernel always knows, and nothing of it.
-    let nodeid = NodeId::ROOT.0;
-    out.push(&abi::NotifyRetrieveOut { notify_unique: unique, nodeid, offset: 0, size: 0, padding: 0 });
+    out.push(&abi::NotifyRetrieveOut {
+        notify_unique: unique,
+        nodeid: node.0,
+        offset: 0,
+        size: 0,
+        padding: 0,
+    });
     out.finish()
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use log::{error, warn};
+use log::{debug, error, warn};
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
@@ -31,7 +31,7 @@ use super::reply;
 use super::request::{self, Garbage};
 use super::sleep::{Sleep, sleep_of};
 use super::transport::{Desk, Transport, now};
-use crate::op::{Effects, Error, Op, Reply, Ticket};
+use crate::op::{Effects, Error, NodeId, Op, Reply, Ticket};
 use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot, Waker};
 
 /// Entries of a queue that are free at least, as far as its thread can see to it.
@@ -110,6 +110,8 @@ struct Queue {
     given: u32,
     /// Requests may wait in the kernel for a free entry, and it hands them out only when another one is answered.
     stuck: bool,
+    /// Node of the request that was made to wait last: the kernel knows it at least for as long as that waits.
+    known: NodeId,
     /// A `NOTIFY_REPLY` is on its way, whose answer gets the queue moving.
     pumped: bool,
 }
@@ -164,7 +166,15 @@ impl Serving {
         let (queues, slots, doubts) = (Vec::new(), Vec::new(), BinaryHeap::new());
         let mut serving = Serving { index, cpu, ring, post, queues, slots, doubts, round: 1, failed: None };
         for (id, range) in entries {
-            serving.queues.push(Queue { id, entries: 0, held: 0, given: 0, stuck: false, pumped: false });
+            serving.queues.push(Queue {
+                id,
+                entries: 0,
+                held: 0,
+                given: 0,
+                stuck: false,
+                known: NodeId::ROOT,
+                pumped: false,
+            });
             serving.register(id, range)?;
         }
         // What the kernel refuses is back already.
@@ -253,15 +263,19 @@ impl Serving {
         let ticket = Ticket { unique: request::unique(header), lane };
         if ticket.unique == PUMP {
             if let Some(queue) = self.queue_of(slot) {
+                debug!("the queue of CPU {} is looked through again", queue.id);
                 queue.pumped = false;
             }
             self.answer(ticket, &Reply::Done);
             return;
         }
         let decoded = request::decode_entry(header, operation, payload, lane);
-        let (pid, has_answer) = match &decoded {
-            Ok(request) => (request.caller.pid, !matches!(request.op, Op::Forget(_) | Op::Interrupt { .. })),
-            Err(garbage) => (0, matches!(garbage, Garbage::Named(_))),
+        let (pid, node, has_answer) = match &decoded {
+            Ok(request) => {
+                let has_answer = !matches!(request.op, Op::Forget(_) | Op::Interrupt { .. });
+                (request.caller.pid, request.node, has_answer)
+            }
+            Err(garbage) => (0, NodeId::ROOT, matches!(garbage, Garbage::Named(_))),
         };
         transport.handle(decoded, fx);
         transport.perform(fx, self);
@@ -269,6 +283,9 @@ impl Serving {
             // Its entry is wanted back all the same.
             self.answer(ticket, &Reply::Failed(Error::Malformed));
         } else if self.holds(slot, ticket.unique) {
+            if let Some(queue) = self.queue_of(slot) {
+                queue.known = node;
+            }
             self.park(slot, ticket.unique, pid, transport, fx);
         }
     }
@@ -361,14 +378,16 @@ impl Serving {
             if !queue.stuck || queue.pumped || queue.given > 0 || queue.held == queue.entries {
                 continue;
             }
-            let id = queue.id;
-            queue.pumped = true;
-            let written =
-                cpus::on_cpu(usize::from(id), self.cpu, || transport.write(0, &reply::encode_pump(PUMP)));
-            if let Err(error) = written {
-                warn!("the queue of CPU {id} cannot be kept moving: {error}");
-                if let Some(queue) = self.queues.get_mut(index) {
-                    (queue.pumped, queue.stuck) = (false, false);
+            let (id, pump) = (queue.id, reply::encode_pump(PUMP, queue.known));
+            let written = cpus::on_cpu(usize::from(id), self.cpu, || transport.write(0, &pump));
+            let Some(queue) = self.queues.get_mut(index) else { return };
+            match written {
+                Ok(()) => queue.pumped = true,
+                // The one that waited has been answered, which moves the queue just as well.
+                Err(Errno::NOENT) => queue.stuck = false,
+                Err(error) => {
+                    warn!("the queue of CPU {id} cannot be kept moving: {error}");
+                    queue.stuck = false;
                 }
             }
         }
