@@ -53,6 +53,7 @@ impl Tree {
         &self,
         node: NodeId,
         set: &SetAttr,
+        pid: u32,
         now: Timestamp,
         fx: &mut Effects,
     ) -> Result<Reply, Error> {
@@ -60,7 +61,7 @@ impl Tree {
             return self.set_control_attr(place, set);
         }
         let mut names = self.names.lock();
-        names.nodes.changed(node);
+        names.nodes.changed(node, pid);
         match names.nodes.object(node).cloned().ok_or(Error::Stale)? {
             Object::Folder(ino) => {
                 let folder = names.folder_mut(ino).ok_or(Error::Stale)?;

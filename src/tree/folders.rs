@@ -10,9 +10,7 @@ use super::Tree;
 use super::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
 use super::names::{Kind, Names, ROOT, check_name};
 use super::nodes::Object;
-use super::objects::{
-    Child, Glances, MailboxFile, MailboxState, SegmentFile, SegmentState, TopicFile, TopicState,
-};
+use super::objects::{Child, MailboxFile, MailboxState, SegmentFile, SegmentState, TopicFile, TopicState};
 use super::place::{NAME, Place};
 use crate::config::BACKLOG;
 use crate::mailbox::{Context, Mailbox};
@@ -125,7 +123,7 @@ impl Tree {
             Child::Topic(Arc::new(TopicFile { ino, state: Mutex::new(state) }))
         } else if kind == Kind::Segments {
             let segment = Segment::new((self.make_memory)()?, Arc::clone(&self.segment_budget));
-            let glances = Glances::default();
+            let glances = super::glances::Glances::default();
             let (linked, spared, backing, refusal, bell) = (true, false, None, None, None);
             let openers = Slab::new();
             let state = SegmentState {

@@ -18,6 +18,7 @@ mod control;
 mod doors;
 mod files;
 mod folders;
+mod glances;
 mod handles;
 mod limbo;
 mod meta;
@@ -189,7 +190,7 @@ impl Tree {
                 return Ok(None);
             }
             Op::Getattr => self.getattr(node, fx)?,
-            Op::Setattr(set) => self.setattr(node, set, now, fx)?,
+            Op::Setattr(set) => self.setattr(node, set, caller.pid, now, fx)?,
             Op::Mknod { name, mode } => Reply::Entry(self.make_file(node, name, *mode, caller, now, fx)?),
             Op::Mkdir { name, mode } => Reply::Entry(self.make_folder(node, name, *mode, caller, now, fx)?),
             Op::Unlink { name } => self.unlink(node, name, false, now, fx)?,

@@ -9,23 +9,26 @@
 //! - an OPEN that would share a node with a writer is answered `ESTALE`: the kernel looks the name up once more, and a
 //!   fresh node is [kept](Pool::kept) for the caller until then. It is refused once only: a caller who opens
 //!   `/dev/stdout` or `/proc/self/fd/N` reaches the same node whatever LOOKUP says, and is let in;
-//! - a node that another process has looked up within [`GLANCE`] counts as taken: that process may be about to remove
-//!   or change the file, with the node locked.
+//! - a node that another thread has looked up just now counts as taken: that thread may be about to remove or change the
+//!   file, with the node locked;
+//! - in a [crowd](Crowd) all are answered with one node, which readers can share. Whenever the node at a name changes, the
+//!   kernel has everybody who is about to open it ask again: with a node for each, every one who opens would cost a LOOKUP
+//!   by all the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::doors::{DoorNode, MessageNode};
+use super::glances::{Crowd, Glances};
 use super::numbers::ByNumber;
 use super::objects::{Child, MailboxFile, SegmentFile, TopicFile};
 use crate::op::{Ino, NodeId, Timestamp};
 
-/// How long a looked-up node is left to the process that looked it up, in nanoseconds. Far longer than unlink(2) needs
-/// from its look-up to its lock.
-pub(super) const GLANCE: u64 = 50_000_000;
+/// Threads a pool remembers to have refused. More than will ever race for one mailbox; the oldest gives way.
+const KEPT: usize = 16_384;
 
-/// Callers a pool remembers to have refused. More than will ever race for one mailbox; the oldest gives way.
-const KEPT: usize = 64;
+/// Nodes tried before there is a fresh one.
+const TRIED: usize = 16;
 
 /// What a node stands for.
 #[derive(Debug, Clone)]
@@ -56,16 +59,23 @@ struct Node {
     lookups: u64,
     readers: u32,
     writers: u32,
-    /// Who looked it up last and has not opened it, and when.
-    glance: Option<(u32, Timestamp)>,
+    glances: Glances,
+    /// For the one thread whose OPEN of another node was refused.
+    kept: bool,
 }
 
-/// The nodes of one mailbox, the one last answered at the end.
+/// The nodes of one mailbox.
 #[derive(Debug, Default)]
 struct Pool {
-    nodes: Vec<NodeId>,
+    /// The one last answered, which the kernel has by the mailbox's name.
+    last: Option<NodeId>,
+    /// Those that nobody has open and that are not kept, the most recently used at the end.
+    idle: Vec<NodeId>,
     /// Threads whose OPEN was refused, and the node kept for each.
-    kept: Vec<(u32, NodeId)>,
+    kept: BTreeMap<u32, NodeId>,
+    crowd: Crowd,
+    /// How many of its nodes the kernel knows.
+    known: usize,
 }
 
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
@@ -103,20 +113,23 @@ impl Nodes {
         fresh: impl FnOnce() -> NodeId,
     ) -> (NodeId, bool) {
         let pool = self.pools.entry(file.ino).or_default();
-        let kept = pool.kept.iter().find(|kept| kept.0 == pid).map(|kept| kept.1);
-        let quiet = |id: &NodeId| {
-            !pool.kept.iter().any(|kept| kept.1 == *id)
-                && self.nodes.get(id).is_some_and(|node| node.is_quiet_for(pid, now))
-        };
-        let id = kept.or_else(|| pool.nodes.iter().rev().copied().find(quiet)).unwrap_or_else(fresh);
-        if pool.nodes.last() != Some(&id) {
-            pool.nodes.retain(|other| *other != id);
-            pool.nodes.push(id);
-        }
-        let node = self.nodes.entry(id).or_insert_with(|| Node::new(Object::Mailbox(Arc::clone(file))));
+        let crowd = pool.crowd.joined_by(pid, now);
+        let found = pool.kept.get(&pid).copied().or_else(|| {
+            let shared = pool.last.filter(|id| crowd && self.nodes.get(id).is_some_and(Node::can_be_shared));
+            let quiet = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
+            let idle = pool.idle.iter().rev().take(TRIED).copied();
+            shared.or_else(|| pool.last.into_iter().chain(idle).find(quiet))
+        });
+        let id = found.unwrap_or_else(fresh);
+        let node = self.nodes.entry(id).or_insert_with(|| {
+            pool.idle.push(id);
+            Node::new(Object::Mailbox(Arc::clone(file)))
+        });
+        pool.last = Some(id);
         let known = node.lookups > 0;
+        pool.known += usize::from(!known);
         node.lookups += 1;
-        node.glance = Some((pid, now));
+        node.glances.note(pid, now);
         (id, known)
     }
 
@@ -133,71 +146,87 @@ impl Nodes {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let Object::Mailbox(file) = &node.object else { return false };
         let pool = self.pools.entry(file.ino).or_default();
+        pool.crowd.left_by(pid);
         let shared = if write { node.writers + node.readers > 0 } else { node.writers > 0 };
-        let glanced = write && node.glance.is_some_and(|(other, at)| other != pid && now.0 < at.0 + GLANCE);
-        let refused_before = pool.kept.iter().position(|kept| kept.0 == pid).map(|at| pool.kept.remove(at));
+        let glanced = write && node.glances.are_by_another(pid, now);
+        let refused_before = pool.kept.remove(&pid);
         if (shared || glanced) && refused_before.is_none() {
             let object = node.object.clone();
-            let kept = fresh();
-            if pool.kept.len() == KEPT {
-                let (_, dropped) = pool.kept.remove(0);
-                drop_if_unknown(&mut self.nodes, pool, dropped);
+            if pool.kept.len() == KEPT
+                && let Some((oldest, _)) = pool.kept.iter().min_by_key(|(_, id)| **id)
+                && let Some(dropped) = pool.kept.remove(&oldest.clone())
+            {
+                release_kept(&mut self.nodes, pool, dropped);
             }
-            pool.kept.push((pid, kept));
-            pool.nodes.insert(0, kept);
-            self.nodes.insert(kept, Node::new(object));
+            let kept = fresh();
+            pool.kept.insert(pid, kept);
+            self.nodes.insert(kept, Node { kept: true, ..Node::new(object) });
             return false;
         }
-        node.glance = None;
+        if let Some(kept) = refused_before {
+            release_kept(&mut self.nodes, pool, kept);
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        node.glances.clear(pid);
+        if !node.is_open()
+            && let Some(at) = pool.idle.iter().rposition(|idle| *idle == id)
+        {
+            pool.idle.remove(at);
+        }
         if write {
             node.writers += 1;
         } else {
             node.readers += 1;
-        }
-        if let Some((_, kept)) = refused_before.filter(|kept| kept.1 != id) {
-            drop_if_unknown(&mut self.nodes, pool, kept);
         }
         true
     }
 
     /// The open file counted by [`Nodes::open`] was closed.
     pub(super) fn close(&mut self, id: NodeId, write: bool) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            let count = if write { &mut node.writers } else { &mut node.readers };
-            *count = count.saturating_sub(1);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let count = if write { &mut node.writers } else { &mut node.readers };
+        *count = count.saturating_sub(1);
+        if !node.is_open()
+            && !node.kept
+            && let Object::Mailbox(file) = &node.object
+            && let Some(pool) = self.pools.get_mut(&file.ino)
+        {
+            pool.idle.push(id);
         }
     }
 
-    /// A change that locked the node is over.
-    pub(super) fn changed(&mut self, id: NodeId) {
+    /// A change by thread `pid` that locked the node is over.
+    pub(super) fn changed(&mut self, id: NodeId, pid: u32) {
         if let Some(node) = self.nodes.get_mut(&id) {
-            node.glance = None;
+            node.glances.clear(pid);
         }
     }
 
     /// The kernel gives back `count` references. Returns what the node stood for, if it was the last.
     pub(super) fn forget(&mut self, id: NodeId, count: u64) -> Option<Object> {
         let node = self.nodes.get_mut(&id)?;
+        let was_known = node.lookups > 0;
         node.lookups = node.lookups.saturating_sub(count);
         if node.lookups > 0 {
             return None;
         }
-        if let Object::Mailbox(file) = &node.object {
-            let ino = file.ino;
-            let pool = self.pools.get_mut(&ino)?;
-            let known = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.lookups > 0);
-            if !pool.nodes.iter().any(known) {
+        if let Object::Mailbox(file) = &node.object
+            && let Some(pool) = self.pools.get_mut(&file.ino)
+        {
+            pool.known -= usize::from(was_known);
+            if pool.known == 0 {
                 // Whoever a node is still kept for never came for it. He would find a fresh one all the same.
+                let ino = file.ino;
                 let last = self.nodes.remove(&id);
-                for (_, kept) in self.pools.remove(&ino)?.kept {
+                for kept in self.pools.remove(&ino)?.kept.into_values() {
                     self.nodes.remove(&kept);
                 }
                 return last.map(|node| node.object);
             }
-            if pool.kept.iter().any(|kept| kept.1 == id) {
+            if node.kept {
                 return None;
             }
-            pool.nodes.retain(|other| *other != id);
+            pool.idle.retain(|idle| *idle != id);
         }
         self.nodes.remove(&id).map(|node| node.object)
     }
@@ -210,22 +239,34 @@ impl Nodes {
 
 impl Node {
     fn new(object: Object) -> Node {
-        Node { object, lookups: 0, readers: 0, writers: 0, glance: None }
+        Node { object, lookups: 0, readers: 0, writers: 0, glances: Glances::default(), kept: false }
+    }
+
+    fn is_open(&self) -> bool {
+        self.readers + self.writers > 0
     }
 
     /// Nobody has it open, and nobody but `pid` is about to use it.
     fn is_quiet_for(&self, pid: u32, now: Timestamp) -> bool {
-        self.readers == 0
-            && self.writers == 0
-            && self.glance.is_none_or(|(other, at)| other == pid || now.0 >= at.0.saturating_add(GLANCE))
+        !self.kept && !self.is_open() && !self.glances.are_by_another(pid, now)
+    }
+
+    /// Readers may have it open, and anybody may be about to use it.
+    fn can_be_shared(&self) -> bool {
+        !self.kept && self.writers == 0
     }
 }
 
-/// A kept node that its caller did not come for: gone, unless the kernel knows it.
-fn drop_if_unknown(nodes: &mut ByNumber<NodeId, Node>, pool: &mut Pool, id: NodeId) {
-    if nodes.get(&id).is_some_and(|node| node.lookups == 0) {
-        nodes.remove(&id);
-        pool.nodes.retain(|other| *other != id);
+/// A kept node that its thread came for, or will not: an ordinary one from now on, or gone if the kernel never heard of it.
+fn release_kept(nodes: &mut ByNumber<NodeId, Node>, pool: &mut Pool, id: NodeId) {
+    match nodes.get_mut(&id) {
+        Some(node) if node.lookups > 0 => {
+            node.kept = false;
+            if !node.is_open() {
+                pool.idle.push(id);
+            }
+        }
+        _ => drop(nodes.remove(&id)),
     }
 }
 
@@ -234,6 +275,7 @@ mod tests {
     use super::*;
     use crate::config::MailboxLimits;
     use crate::mailbox::Mailbox;
+    use crate::tree::glances::GLANCE;
     use crate::tree::meta::Meta;
     use crate::tree::objects::MailboxState;
     use parking_lot::Mutex;
@@ -349,9 +391,64 @@ mod tests {
         let mut world = World::new();
         let node = world.look_up(1, Timestamp(0));
         assert!(world.open(node, true, 1, LATER));
-        for pid in 2..1000 {
+        let last = KEPT as u32 + 1_000;
+        for pid in 2..=last {
             assert!(!world.open(node, true, pid, LATER));
         }
         assert!(world.nodes.len() <= KEPT + 1);
+        assert!(world.open(node, true, last, LATER), "the oldest give way");
+        assert!(!world.open(node, true, 2, LATER));
+    }
+
+    #[test]
+    fn a_crowd_of_readers_shares_a_node_that_no_writer_gets() {
+        const COUNT: u32 = 1_000;
+        let mut world = World::new();
+        let answered: Vec<NodeId> = (1..=COUNT).map(|pid| world.look_up(pid, LATER)).collect();
+        let mut distinct = answered.clone();
+        distinct.dedup();
+        assert!(distinct.len() <= 32, "{} nodes for a crowd", distinct.len());
+        let shared = world.look_up(1, LATER);
+        for pid in 2..=COUNT {
+            assert_eq!(world.look_up(pid, LATER), shared);
+            assert!(world.open(shared, false, pid, LATER));
+        }
+        assert!(!world.open(shared, true, COUNT + 1, LATER), "readers have it");
+        for _ in 2..=COUNT {
+            world.nodes.close(shared, false);
+        }
+        assert!(!world.open(shared, true, COUNT + 2, LATER), "the first may be about to lock it");
+        let later = Timestamp(LATER.0 + GLANCE);
+        assert_eq!(world.look_up(COUNT + 3, later), shared);
+        assert!(world.open(shared, true, COUNT + 3, later));
+    }
+
+    #[test]
+    fn a_crowd_of_writers_ends_up_with_a_node_each() {
+        const COUNT: u32 = 500;
+        let mut world = World::new();
+        let answered: Vec<NodeId> = (1..=COUNT).map(|pid| world.look_up(pid, LATER)).collect();
+        let mut opened = std::collections::BTreeSet::new();
+        for (pid, id) in (1..=COUNT).zip(answered) {
+            let id = if world.open(id, true, pid, LATER) {
+                id
+            } else {
+                let kept = world.look_up(pid, LATER);
+                assert!(world.open(kept, true, pid, LATER), "refused twice");
+                kept
+            };
+            assert!(opened.insert(id), "{id:?} has two writers");
+        }
+    }
+
+    #[test]
+    fn looking_a_busy_mailbox_up_costs_the_same_whatever_is_open() {
+        let mut world = World::new();
+        for pid in 1..=10_000 {
+            let id = world.look_up(pid, LATER);
+            assert!(world.open(id, true, pid, LATER));
+        }
+        let pool = world.nodes.pools.values().next().unwrap();
+        assert_eq!((pool.idle.len(), pool.known), (0, 10_000));
     }
 }

@@ -6,8 +6,8 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use super::bells::Doorbell;
+use super::glances::Glances;
 use super::meta::{Meta, REGULAR};
-use super::nodes::GLANCE;
 use crate::mailbox::Mailbox;
 use crate::op::{Attr, Caller, Effects, Ino, NodeId, Timestamp, Validity};
 use crate::segment::Segment;
@@ -70,33 +70,6 @@ pub(super) struct SegmentState {
     pub(super) backing: Option<u32>,
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
-}
-
-/// The last two threads that looked a segment up and have not opened it, and when. Whoever removes it is one of them;
-/// the other may be about to open it.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Glances([Option<(u32, Timestamp)>; 2]);
-
-impl Glances {
-    pub(super) fn note(&mut self, pid: u32, now: Timestamp) {
-        let [last, before] = &mut self.0;
-        if last.is_some_and(|(other, _)| other != pid) {
-            *before = *last;
-        }
-        *last = Some((pid, now));
-    }
-
-    /// `pid` has opened it.
-    pub(super) fn clear(&mut self, pid: u32) {
-        for glance in &mut self.0 {
-            glance.take_if(|(other, _)| *other == pid);
-        }
-    }
-
-    /// Two have looked it up just now.
-    pub(super) fn meet(&self, now: Timestamp) -> bool {
-        self.0.iter().all(|glance| glance.is_some_and(|(_, at)| now.0 < at.0.saturating_add(GLANCE)))
-    }
 }
 
 /// A topic and what stat shows of it.

@@ -1,6 +1,10 @@
 //! Many processes after the same name at once: each call succeeds or fails as if it had been alone.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Barrier};
+use std::thread::JoinHandle;
 
 use super::{KINDS, names};
 use crate::common;
@@ -83,4 +87,52 @@ fn sixteen_senders_at_once_lose_nothing() {
     received.sort_unstable();
     assert_eq!(received, (0..1600).collect::<Vec<_>>());
     assert_eq!(mount.figure("mailboxes/box/status", "depth"), 0);
+}
+
+/// Threads that do `work` at the same moment.
+fn at_once<T: Send + 'static>(
+    count: usize,
+    work: impl Fn(usize) -> T + Clone + Send + 'static,
+) -> Vec<JoinHandle<T>> {
+    let start = Arc::new(Barrier::new(count));
+    let thread = |n| {
+        let (start, work) = (Arc::clone(&start), work.clone());
+        let wait = move || {
+            start.wait();
+            work(n)
+        };
+        std::thread::Builder::new().stack_size(128 << 10).spawn(wait).unwrap()
+    };
+    (0..count).map(thread).collect()
+}
+
+#[test]
+fn hundreds_who_open_at_once_are_all_let_in() {
+    const COUNT: usize = 400;
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
+    let reading = at_once(COUNT, {
+        let path = path.clone();
+        move |_| fs::read_to_string(&path).unwrap()
+    });
+    mount.wait_for_figure("box", "waiting_readers", COUNT as u64);
+    let nodes = mount.figure("status", "nodes");
+    assert!(nodes < COUNT as u64 / 2, "{nodes} nodes: readers share them");
+    let sending = at_once(2 * COUNT, {
+        let path = path.clone();
+        move |n| {
+            let mut file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all(format!("{n:04}").as_bytes()).unwrap();
+        }
+    });
+    let mut received: Vec<String> = reading.into_iter().map(|thread| thread.join().unwrap()).collect();
+    // The mailbox is full, and those who wait keep none of these waiting.
+    mount.wait_for_figure("box", "waiting_writers", COUNT as u64 - 1);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    File::options().write(true).truncate(true).open(&path).unwrap();
+    received.extend((0..COUNT).map(|_| fs::read_to_string(&path).unwrap()));
+    sending.into_iter().for_each(|thread| thread.join().unwrap());
+    received.sort_unstable();
+    assert_eq!(received, (0..2 * COUNT).map(|n| format!("{n:04}")).collect::<Vec<_>>());
+    fs::remove_file(&path).unwrap();
 }
