@@ -129,7 +129,7 @@ fn make_rings(wanted: Carrier) -> Result<Option<Rings>, MountError> {
     }
     match Rings::make() {
         Ok(rings) => Ok(Some(rings)),
-        Err(why) if wanted == Carrier::Uring => Err(MountError::NoRings(why)),
+        Err(why) if wanted == Carrier::Uring => Err(MountError::NoRings(why.to_string())),
         Err(why) => {
             info!("requests come over /dev/fuse: {why}");
             Ok(None)

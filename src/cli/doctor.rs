@@ -12,7 +12,7 @@ use super::mount::default_threads;
 use super::size;
 use super::text::{self, reason, word};
 use crate::config::Limits;
-use crate::kernel::rings::{self, Obstacle};
+use crate::kernel::rings::{self, Obstacle, Rings};
 use crate::kernel::session;
 
 /// Oldest kernel that mounts: the first long-term one with all that the daemon asks of FUSE.
@@ -179,13 +179,16 @@ fn passthrough() -> Finding {
 
 fn uring() -> Finding {
     let what = "io_uring";
-    match rings::obstacle() {
-        None => Finding::ok(what, "requests come by it (transport uring)"),
-        Some(Obstacle::Off) => {
-            let says = format!("{}; requests come over /dev/fuse", Obstacle::Off);
-            Finding::new(what, Verdict::Off, says).fix(format!("echo Y > {}", rings::PARAMETER))
+    let Err(why) = Rings::make() else {
+        return Finding::ok(what, "requests come by it (transport uring)");
+    };
+    let says = text::without_number(&format!("{why}; requests come over /dev/fuse"));
+    match why {
+        Obstacle::Off => Finding::new(what, Verdict::Off, says).fix(format!("echo Y > {}", rings::PARAMETER)),
+        Obstacle::LockedMemory(..) => {
+            Finding::new(what, Verdict::Off, says).fix("a memlock limit of 8192 (ulimit -l, limits.conf(5))")
         }
-        Some(why) => Finding::new(what, Verdict::Missing, format!("{why}; requests come over /dev/fuse")),
+        _ => Finding::new(what, Verdict::Missing, says),
     }
 }
 

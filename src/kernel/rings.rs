@@ -25,7 +25,7 @@ const ENTRIES: u32 = 32;
 const ENTRIES_OFFLINE: u32 = 2;
 
 /// Why requests cannot come by `io_uring`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
     /// It is too old.
     #[error("this kernel has no FUSE over io_uring (it takes Linux 6.14)")]
@@ -44,10 +44,32 @@ pub enum Obstacle {
     /// The daemon is kept from some CPUs.
     #[error("this process may not run on all CPUs")]
     Affinity,
+    /// Which those are cannot be found out.
+    #[error("the machine's CPUs cannot be listed")]
+    Cpus,
+    /// Rings count as locked memory, except for root (`io_uring_setup(2)`).
+    #[error(
+        "io_uring cannot be set up: {0} (its rings are locked memory, of which this user may have {1} KiB)"
+    )]
+    LockedMemory(String, u64),
+    /// The kernel refused to make one.
+    #[error("io_uring cannot be set up: {0}")]
+    Refused(String),
 }
 
-/// What keeps this process from using `io_uring`, if anything does.
-pub fn obstacle() -> Option<Obstacle> {
+impl Obstacle {
+    fn in_setting_up(error: &io::Error) -> Obstacle {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
+        let is_counted = error.kind() == io::ErrorKind::OutOfMemory && !rustix::process::geteuid().is_root();
+        match limit.filter(|_| is_counted) {
+            Some(bytes) => Obstacle::LockedMemory(error.to_string(), bytes / 1024),
+            None => Obstacle::Refused(error.to_string()),
+        }
+    }
+}
+
+/// What keeps this process from asking for `io_uring`, if anything does.
+fn obstacle() -> Option<Obstacle> {
     let initial = "pid:[4026531836]";
     match std::fs::read_to_string(PARAMETER) {
         Err(_) => return Some(Obstacle::Kernel),
@@ -61,7 +83,10 @@ pub fn obstacle() -> Option<Obstacle> {
     if std::fs::read("/proc/1/stat").is_err() {
         return Some(Obstacle::Hidden);
     }
-    (!cpus::may_run_on(&cpus::online()?)).then_some(Obstacle::Affinity)
+    match cpus::online() {
+        None => Some(Obstacle::Cpus),
+        Some(online) => (!cpus::may_run_on(&online)).then_some(Obstacle::Affinity),
+    }
 }
 
 /// Rings that are made, and do nothing yet.
@@ -88,12 +113,12 @@ type Go = (Arc<Transport>, Box<dyn FnOnce(io::Result<()>) + Send>);
 
 impl Rings {
     /// One for each CPU, with its memory.
-    pub fn make() -> Result<Rings, String> {
+    pub fn make() -> Result<Rings, Obstacle> {
         if let Some(obstacle) = obstacle() {
-            return Err(obstacle.to_string());
+            return Err(obstacle);
         }
         let (Some(online), Some(possible)) = (cpus::online(), cpus::possible()) else {
-            return Err(String::from("the machine's CPUs cannot be listed"));
+            return Err(Obstacle::Cpus);
         };
         // As much as the longest request takes, in whole pages.
         let payload = (MAX_WRITE as usize).next_multiple_of(PAGE as usize);
@@ -112,7 +137,7 @@ impl Rings {
             }
             io::Result::Ok(rings)
         };
-        make().map(Rings).map_err(|error| format!("io_uring cannot be set up: {error}"))
+        make().map(Rings).map_err(|error| Obstacle::in_setting_up(&error))
     }
 
     /// Gives their entries to the kernel, from the threads that will serve them. From the last entry on, requests come

@@ -1,5 +1,6 @@
 //! The machine lacks something that a mount needs, or does not allow it.
 
+use crate::common;
 use crate::sandbox::Sandbox;
 
 #[test]
@@ -165,8 +166,34 @@ fn where_io_uring_cannot_be_had_the_device_serves_and_who_insists_is_told_why() 
 #[test]
 fn an_ordinary_user_has_the_transport_that_root_has() {
     let Some(sandbox) = Sandbox::new() else { return };
-    let transport = crate::common::transport();
+    let transport = common::transport();
     let script = "as_ann $IPCFS mount $DIR; as_ann grep transport $DIR/control/status
         as_ann sh -c 'echo hi > $DIR/mailboxes/a; cat $DIR/mailboxes/a'; as_ann $IPCFS umount $DIR";
     assert_eq!(sandbox.works(script), format!("transport {transport}\nhi\n"));
+}
+
+/// The kernel charges rings to the memory that an ordinary user may lock.
+#[test]
+fn with_no_memory_to_lock_the_device_serves_and_who_insists_is_told_why() {
+    if common::transport() != "uring" {
+        eprintln!("SKIP: FUSE over io_uring is not offered, or not wanted");
+        return;
+    }
+    const TIGHT: &str = "tight() { as_ann prlimit --memlock=0 \"$@\"; }; ";
+    let Some(sandbox) = Sandbox::new() else { return };
+    sandbox.refused(
+        &format!("{TIGHT} tight $IPCFS mount --transport=uring $DIR"),
+        "--transport=uring is not to be had: io_uring cannot be set up: Cannot allocate memory (its rings are locked memory, of which this user may have 0 KiB)",
+        &["ipcfs doctor", "--transport=auto"],
+    );
+    let did = sandbox.run(&format!("{TIGHT} tight $IPCFS doctor"));
+    assert!(did.stdout.contains("fix: a memlock limit of 8192 (ulimit -l, limits.conf(5))\n"), "{did:?}");
+    let Some(sandbox) = Sandbox::new() else { return };
+    let script = format!(
+        "{TIGHT}
+        tight $IPCFS mount --transport=auto $DIR
+        as_ann sh -c 'grep transport $DIR/control/status; echo hi > $DIR/mailboxes/a; cat $DIR/mailboxes/a'
+        as_ann $IPCFS umount $DIR"
+    );
+    assert_eq!(sandbox.works(&script), "transport dev\nhi\n");
 }
