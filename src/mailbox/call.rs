@@ -181,23 +181,59 @@ pub struct Counts {
 impl Counts {
     /// Adds another mailbox's.
     pub fn add(&mut self, other: &Counts) {
-        self.depth += other.depth;
-        self.bytes += other.bytes;
-        self.waiting_readers += other.waiting_readers;
-        self.waiting_writers += other.waiting_writers;
-        self.leased += other.leased;
-        self.requests += other.requests;
-        self.serving += other.serving;
-        self.sent += other.sent;
-        self.received += other.received;
-        self.redelivered += other.redelivered;
-        self.expired += other.expired;
-        self.dropped += other.dropped;
-        self.dead += other.dead;
-        self.removed += other.removed;
-        self.moved_in += other.moved_in;
-        self.moved_out += other.moved_out;
-        self.replied += other.replied;
+        self.change(*other, u64::wrapping_add);
+    }
+
+    /// Takes away what was added.
+    pub fn subtract(&mut self, other: &Counts) {
+        self.change(*other, u64::wrapping_sub);
+    }
+
+    fn change(&mut self, mut other: Counts, by: impl Fn(u64, u64) -> u64) {
+        for (figure, other) in self.figures().into_iter().zip(other.figures()) {
+            *figure = by(*figure, *other);
+        }
+    }
+
+    fn figures(&mut self) -> [&mut u64; 17] {
+        let Counts {
+            depth,
+            bytes,
+            waiting_readers,
+            waiting_writers,
+            leased,
+            requests,
+            serving,
+            sent,
+            received,
+            redelivered,
+            expired,
+            dropped,
+            dead,
+            removed,
+            moved_in,
+            moved_out,
+            replied,
+        } = self;
+        [
+            depth,
+            bytes,
+            waiting_readers,
+            waiting_writers,
+            leased,
+            requests,
+            serving,
+            sent,
+            received,
+            redelivered,
+            expired,
+            dropped,
+            dead,
+            removed,
+            moved_in,
+            moved_out,
+            replied,
+        ]
     }
 }
 

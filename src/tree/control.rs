@@ -26,7 +26,7 @@ use crate::control::{
     self, BELLS, DOORS, DoorKind, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT,
     SegmentSettings, SegmentView, TOPIC, TopicSettings, TopicView,
 };
-use crate::mailbox::{Counts, Mailbox};
+use crate::mailbox::Mailbox;
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr,
     Slice, Timestamp, Validity,
@@ -359,31 +359,15 @@ impl Tree {
     }
 
     fn mount_view(&self, now: Timestamp) -> MountView {
-        let (files, folders, nodes) = {
+        let (named, topics, nodes) = {
             let names = self.names.lock();
-            let files: Vec<Child> = names.all().filter(|child| !child.is_folder()).cloned().collect();
-            let folders = names.count() - files.len() as u64;
-            (files, folders, names.nodes.len() as u64)
+            (names.named(), names.topics(), names.nodes.len() as u64)
         };
-        let mut counts = Counts::default();
-        let (mut mailboxes, mut segments) = (0, 0);
-        let (mut topics, mut topic_readers, mut topic_backlog) = (0, 0, 0);
-        for file in &files {
-            match file {
-                Child::Mailbox(file) => {
-                    mailboxes += 1;
-                    let own = file.state.lock().queue.counts();
-                    counts.add(&own);
-                }
-                Child::Topic(file) => {
-                    topics += 1;
-                    let own = file.state.lock().topic.counts();
-                    topic_readers += own.readers;
-                    topic_backlog += own.backlog;
-                }
-                Child::Segment(_) => segments += 1,
-                Child::Folder(_) => {}
-            }
+        let (mut topic_readers, mut topic_backlog) = (0, 0);
+        for file in &topics {
+            let own = file.state.lock().topic.counts();
+            topic_readers += own.readers;
+            topic_backlog += own.backlog;
         }
         let (locks, waiting_locks) = {
             let locks = self.locks.lock();
@@ -395,13 +379,13 @@ impl Tree {
             segment_path: self.segment_path(),
             uptime_ns: now.0.saturating_sub(self.started.0),
             threads: self.setup.threads,
-            folders,
-            mailboxes,
-            segments,
-            topics,
+            folders: named.folders,
+            mailboxes: named.mailboxes,
+            segments: named.segments,
+            topics: named.topics,
             topic_readers,
             topic_backlog,
-            counts,
+            counts: self.totals.read(),
             discarded: self.discarded.load(std::sync::atomic::Ordering::Relaxed),
             memory_used: self.memory.used(),
             memory_max: self.memory.limit(),

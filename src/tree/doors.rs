@@ -150,6 +150,8 @@ impl Tree {
         }
         let message = here.queue.message_numbered(id).ok_or(Error::NotFound)?;
         there.queue.admits(message)?;
+        self.totals.note_use(&source, &mut here);
+        self.totals.note_use(&target, &mut there);
         let mut cx = Context { now, memory: &self.memory, fx };
         let message = here.queue.take_out(id, &mut cx).ok_or(Error::NotFound)?;
         there.queue.put_in(message, true, &mut cx);

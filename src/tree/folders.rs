@@ -143,8 +143,15 @@ impl Tree {
             let mut limits = self.setup.limits.mailbox;
             limits.msgsize = limits.msgsize.min(self.setup.ceiling);
             let queue = Mailbox::new(limits, now);
-            let state =
-                MailboxState { meta, queue, starving: false, believed: None, alarm: None, refusal: None };
+            let state = MailboxState {
+                meta,
+                queue,
+                listed: None,
+                starving: false,
+                believed: None,
+                alarm: None,
+                refusal: None,
+            };
             Child::Mailbox(Arc::new(MailboxFile { ino, state: Mutex::new(state) }))
         };
         names.link(folder, name, child.clone(), now);

@@ -7,9 +7,9 @@
 //! (two mailboxes, that with the lower number first, where a message moves from one to the other):
 //!
 //! ```text
-//! names                       folders, names, nodes
+//! names | reading of totals   folders, names, nodes
 //! a mailbox | a topic | a segment | locks | handles
-//! starving | alarms | limbo | parked
+//! starving | totals | alarms | limbo | parked
 //! ```
 
 mod alarms;
@@ -31,6 +31,7 @@ mod place;
 mod segments;
 #[cfg(test)]
 mod tests;
+mod totals;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
@@ -51,6 +52,7 @@ use meta::Meta;
 use names::Names;
 use objects::{MailboxFile, MailboxState};
 use parked::{Parked, Place};
+use totals::Totals;
 
 /// Makes the memory of a new segment.
 pub type MakeMemory = Box<dyn Fn() -> Result<Arc<dyn segment::Memory>, Error> + Send + Sync>;
@@ -99,6 +101,7 @@ pub struct Tree {
     make_memory: MakeMemory,
     /// Mailboxes where someone waits for memory. `any_starving` says that there are some, to be read without the lock.
     starving: Mutex<Vec<Arc<MailboxFile>>>,
+    totals: Totals,
     alarms: Alarms,
     limbo: Limbo,
     any_starving: AtomicBool,
@@ -129,6 +132,7 @@ impl Tree {
             segment_budget: Arc::new(segment::Budget::new(setup.limits.segment_memory)),
             make_memory,
             starving: Mutex::new(Vec::new()),
+            totals: Totals::default(),
             alarms: Alarms::default(),
             limbo: Limbo::default(),
             any_starving: AtomicBool::new(false),
@@ -324,6 +328,7 @@ impl Tree {
         work: impl FnOnce(&mut MailboxState, &mut Context<'_>) -> T,
     ) -> T {
         let mut state = file.state.lock();
+        self.totals.note_use(file, &mut state);
         let believed = state.believed.is_some().then(|| state.attr(file.ino));
         let result = work(&mut state, &mut Context { now, memory: &self.memory, fx });
         if believed.is_some_and(|believed| believed != state.attr(file.ino)) {
@@ -338,6 +343,7 @@ impl Tree {
 
     /// What the tree keeps of a mailbox's state, after that has changed.
     fn note_changed(&self, file: &Arc<MailboxFile>, state: &mut MailboxState, fx: &mut Effects) {
+        self.totals.note_changed(state);
         self.note_starving(file, state);
         self.alarms.note(file, state, fx);
     }
@@ -387,6 +393,7 @@ impl Tree {
             for file in hungry {
                 let mut state = file.state.lock();
                 state.starving = false;
+                self.totals.note_use(&file, &mut state);
                 state.queue.room_made(&mut Context { now, memory: &self.memory, fx });
                 state.attr_changed(fx);
                 self.note_changed(&file, &mut state, fx);

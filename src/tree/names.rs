@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::meta::{FOLDER, Meta};
 use super::nodes::Nodes;
 use super::numbers::ByNumber;
-use super::objects::Child;
+use super::objects::{Child, TopicFile};
 use crate::config::NAME_MAX;
 use crate::op::{Attr, Caller, Error, Ino, NodeId, Timestamp};
 
@@ -58,8 +58,31 @@ pub(super) struct Names {
     folders: ByNumber<Ino, Folder>,
     /// Every file and folder that has a name, those made at start aside.
     files: ByNumber<Ino, Located>,
+    named: Named,
+    topics: BTreeMap<Ino, Arc<TopicFile>>,
     next: u64,
     max_files: u64,
+}
+
+/// How many of each kind have a name, those made at start aside.
+#[derive(Debug, Clone, Copy, Default)]
+#[allow(missing_docs)]
+pub(super) struct Named {
+    pub(super) folders: u64,
+    pub(super) mailboxes: u64,
+    pub(super) segments: u64,
+    pub(super) topics: u64,
+}
+
+impl Named {
+    fn of(&mut self, child: &Child) -> &mut u64 {
+        match child {
+            Child::Folder(_) => &mut self.folders,
+            Child::Mailbox(_) => &mut self.mailboxes,
+            Child::Segment(_) => &mut self.segments,
+            Child::Topic(_) => &mut self.topics,
+        }
+    }
 }
 
 impl Folder {
@@ -139,7 +162,8 @@ impl Names {
         let mut nodes = Nodes::default();
         // The kernel holds the root without ever looking it up.
         nodes.look_up(&Child::Folder(ROOT));
-        Names { nodes, folders, files: ByNumber::default(), next: FIRST_FREE, max_files }
+        let (named, topics) = (Named::default(), BTreeMap::new());
+        Names { nodes, folders, files: ByNumber::default(), named, topics, next: FIRST_FREE, max_files }
     }
 
     pub(super) fn folder(&self, ino: Ino) -> Option<&Folder> {
@@ -186,9 +210,13 @@ impl Names {
         self.files.len() as u64
     }
 
-    /// All that users made, in no order.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Child> {
-        self.files.values().map(|located| &located.child)
+    /// How many of each kind those are.
+    pub(super) fn named(&self) -> Named {
+        self.named
+    }
+
+    pub(super) fn topics(&self) -> Vec<Arc<TopicFile>> {
+        self.topics.values().cloned().collect()
     }
 
     /// A number that was never an inode's or a node's before.
@@ -361,14 +389,24 @@ impl Names {
             moved.parent = folder;
             moved.meta.ctime = now;
         }
-        self.files.insert(child.ino(), Located { child: child.clone(), folder, name: Arc::clone(name) });
+        let located = Located { child: child.clone(), folder, name: Arc::clone(name) };
+        // Not if it has moved.
+        if self.files.insert(child.ino(), located).is_none() {
+            *self.named.of(&child) += 1;
+            if let Child::Topic(file) = &child {
+                self.topics.insert(file.ino, Arc::clone(file));
+            }
+        }
         if let Some(holder) = self.folders.get_mut(&folder) {
             holder.insert(name, child, now);
         }
     }
 
     fn forget_name(&mut self, child: &Child) {
-        self.files.remove(&child.ino());
+        if self.files.remove(&child.ino()).is_some() {
+            *self.named.of(child) -= 1;
+            self.topics.remove(&child.ino());
+        }
         if let Child::Folder(ino) = child {
             // Kept while the kernel has its node, as somebody's working directory perhaps.
             let known = self.nodes.object(NodeId(ino.0)).is_some();

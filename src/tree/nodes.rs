@@ -293,6 +293,7 @@ mod tests {
             let state = MailboxState {
                 meta: Meta::new(0o644, 0, 0, Timestamp(0)),
                 queue: Mailbox::new(MailboxLimits::default(), Timestamp(0)),
+                listed: None,
                 starving: false,
                 believed: None,
                 alarm: None,

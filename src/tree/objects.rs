@@ -26,6 +26,8 @@ pub(super) struct MailboxFile {
 pub(super) struct MailboxState {
     pub(super) meta: Meta,
     pub(super) queue: Mailbox,
+    /// Where it is on the list of mailboxes that were used, see [`super::totals`].
+    pub(super) listed: Option<usize>,
     /// On the tree's list of mailboxes that wait for memory.
     pub(super) starving: bool,
     /// The one of its nodes whose attributes the kernel may believe for a moment.

@@ -7,6 +7,7 @@ mod lifetimes;
 mod pools;
 mod starving;
 mod threads;
+mod totals;
 mod waits;
 
 use std::sync::Arc;

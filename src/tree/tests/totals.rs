@@ -1,0 +1,122 @@
+//! The mount's figures are at any time the sum of its mailboxes'.
+
+use super::*;
+use crate::mailbox::Counts;
+use crate::tree::objects::Child;
+
+const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Numbers that look random, the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
+
+fn sum(desk: &Desk) -> Counts {
+    let mut sum = Counts::default();
+    for name in NAMES {
+        let root = Caller { uid: 0, gid: 0, pid: 1 };
+        let found = desk.tree.names.lock().find_mailbox(name.as_bytes(), root);
+        if let Ok(Child::Mailbox(file)) = found {
+            sum.add(&file.state.lock().queue.counts());
+        }
+    }
+    sum
+}
+
+/// A mailbox that is there, open.
+fn some(desk: &mut Desk, dice: &mut Dice) -> Option<(&'static str, NodeId, Fh)> {
+    let name = NAMES[dice.roll(4) as usize];
+    let node = desk.look_up(1, MAILBOXES, name).ok()?.node;
+    let fh = desk.open(1, node, BOTH).or_else(|_| {
+        let node = desk.look_up(1, MAILBOXES, name)?.node;
+        desk.open(1, node, BOTH)
+    });
+    Some((name, node, fh.ok()?))
+}
+
+#[test]
+fn whatever_happens_the_totals_are_the_sum() {
+    for seed in 0..60 {
+        let mut desk = Desk::with(setup(room_for(12)));
+        desk.node("mailboxes");
+        let mut dice = Dice(seed);
+        let mut waiting = Vec::new();
+        for step in 0..400 {
+            desk.late.clear();
+            match dice.roll(12) {
+                0 | 1 => {
+                    let name = NAMES[dice.roll(4) as usize];
+                    desk.ask(1, MAILBOXES, Op::Mknod { name: name.as_bytes(), mode: 0o600 });
+                }
+                2 => {
+                    let name = NAMES[dice.roll(4) as usize];
+                    desk.ask(1, MAILBOXES, Op::Unlink { name: name.as_bytes() });
+                }
+                3 => {
+                    let (name, new_name) = (NAMES[dice.roll(4) as usize], NAMES[dice.roll(4) as usize]);
+                    let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+                    let how = crate::op::RenameHow::Replace;
+                    desk.ask(1, MAILBOXES, Op::Rename { name, new_parent: MAILBOXES, new_name, how });
+                }
+                4 => {
+                    let Some((name, ..)) = some(&mut desk, &mut dice) else { continue };
+                    let (from, to) =
+                        (format!("control/mailboxes/{name}/messages"), NAMES[dice.roll(4) as usize]);
+                    let from = desk.node(&from);
+                    let Ok(to) =
+                        desk.look_up(1, MAILBOXES, to).map(|_| format!("control/mailboxes/{to}/messages"))
+                    else {
+                        continue;
+                    };
+                    let new_parent = desk.node(&to);
+                    for id in 1..40u64 {
+                        let name = id.to_string();
+                        let (name, how) = (name.as_bytes(), crate::op::RenameHow::Replace);
+                        desk.ask(1, from, Op::Rename { name, new_parent, new_name: name, how });
+                    }
+                }
+                5 => {
+                    if let Some(unique) = waiting.pop() {
+                        desk.ask(1, NodeId::ROOT, Op::Interrupt { unique });
+                    }
+                }
+                6..=8 => {
+                    let Some((_, node, fh)) = some(&mut desk, &mut dice) else { continue };
+                    let (unique, reply) = desk.ask(1, node, write(fh, &[b'x'; LONGEST]));
+                    waiting.extend(reply.is_none().then_some(unique));
+                }
+                _ => {
+                    let Some((_, node, fh)) = some(&mut desk, &mut dice) else { continue };
+                    let (unique, reply) = desk.ask(1, node, read(fh));
+                    waiting.extend(reply.is_none().then_some(unique));
+                }
+            }
+            if dice.roll(5) == 0 {
+                assert_eq!(desk.tree.totals.read(), sum(&desk), "seed {seed}, step {step}");
+            }
+        }
+        for name in NAMES {
+            desk.late.clear();
+            desk.ask(1, MAILBOXES, Op::Unlink { name: name.as_bytes() });
+        }
+        assert_eq!(desk.tree.totals.read(), Counts::default(), "seed {seed}");
+    }
+}
+
+#[test]
+fn removed_mailboxes_leave_nothing_whether_or_not_anybody_looks() {
+    let mut desk = Desk::new();
+    for _ in 0..1_000 {
+        let (node, fh) = desk.create("mailboxes/box", BOTH);
+        desk.get(node, write(fh, b"gone"));
+        desk.unlink("mailboxes/box");
+        desk.get(node, read(fh));
+        desk.release(node, fh);
+    }
+    assert_eq!(desk.tree.totals.listed(), 0);
+}
