@@ -63,18 +63,17 @@ pub(super) struct Crowd {
 impl Crowd {
     /// Thread `pid` looks it up. True if that makes a crowd, or there was one just now.
     pub(super) fn joined_by(&mut self, pid: u32, now: Timestamp) -> bool {
-        match self.threads.iter_mut().find(|(other, _)| *other == pid) {
-            Some((_, at)) => *at = now,
-            None => {
-                if self.threads.len() == CROWD {
-                    self.threads.retain(|(_, at)| is_fresh(*at, now));
-                }
-                if self.threads.len() < CROWD {
-                    self.threads.push((pid, now));
-                } else {
-                    self.until = Timestamp(now.0.saturating_add(GLANCE));
-                }
-            }
+        if let Some((_, at)) = self.threads.iter_mut().find(|(other, _)| *other == pid) {
+            *at = now;
+            return now < self.until;
+        }
+        if self.threads.len() == CROWD {
+            self.threads.retain(|(_, at)| is_fresh(*at, now));
+        }
+        if self.threads.len() < CROWD {
+            self.threads.push((pid, now));
+        } else {
+            self.until = Timestamp(now.0.saturating_add(GLANCE));
         }
         now < self.until
     }

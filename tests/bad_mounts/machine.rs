@@ -175,11 +175,11 @@ fn an_ordinary_user_has_the_transport_that_root_has() {
 /// The kernel charges rings to the memory that an ordinary user may lock.
 #[test]
 fn with_no_memory_to_lock_the_device_serves_and_who_insists_is_told_why() {
+    const TIGHT: &str = "tight() { as_ann prlimit --memlock=0 \"$@\"; }; ";
     if common::transport() != "uring" {
         eprintln!("SKIP: FUSE over io_uring is not offered, or not wanted");
         return;
     }
-    const TIGHT: &str = "tight() { as_ann prlimit --memlock=0 \"$@\"; }; ";
     let Some(sandbox) = Sandbox::new() else { return };
     sandbox.refused(
         &format!("{TIGHT} tight $IPCFS mount --transport=uring $DIR"),

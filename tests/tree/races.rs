@@ -131,7 +131,9 @@ fn hundreds_who_open_at_once_are_all_let_in() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
     File::options().write(true).truncate(true).open(&path).unwrap();
     received.extend((0..COUNT).map(|_| fs::read_to_string(&path).unwrap()));
-    sending.into_iter().for_each(|thread| thread.join().unwrap());
+    for thread in sending {
+        thread.join().unwrap();
+    }
     received.sort_unstable();
     assert_eq!(received, (0..2 * COUNT).map(|n| format!("{n:04}")).collect::<Vec<_>>());
     fs::remove_file(&path).unwrap();
