@@ -2,13 +2,13 @@
 //!
 //! A figure has changed when the intervals of both runs do not touch, and the medians are further apart than rounds of
 //! that kind of work lie from each other, by so much that chance would do it once in many hundred figures. Where a FIFO
-//! did the same work, what is compared is how many times as long as the FIFO it took, so that a slower machine is no
-//! slower ipcfs; and then the figure itself must have changed as well.
+//! or a file in /dev/shm did the same work, what is compared is how many times as long as that it took, so that a slower
+//! machine is no slower ipcfs; and then the figure itself must have changed as well.
 
 use std::fmt::Write as _;
 
 use crate::model::{Key, Run};
-use crate::peers::name;
+use crate::peers::{name, yardstick};
 use crate::report::us;
 use crate::stats::{self, Figure, ratios};
 
@@ -24,8 +24,6 @@ const OF_MEDIAN: f64 = 1.25;
 
 /// With fewer rounds nothing is known of how they differ.
 const ROUNDS: usize = 3;
-
-const YARDSTICK: &str = "fifo";
 
 /// What is compared: of ipcfs, and large when it is bad.
 fn compared(key: &Key) -> bool {
@@ -57,7 +55,7 @@ pub fn changes(old: &Run, new: &Run) -> (Vec<Change>, Vec<Change>) {
         let error = error(before).hypot(error(&series.rounds));
         let mut change = direction(before, &series.rounds, error);
         let ratio = |run: &Run| {
-            let fifo = run.rounds(&key.case, &key.point, YARDSTICK, &key.metric)?;
+            let fifo = run.rounds(&key.case, &key.point, yardstick(&key.case), &key.metric)?;
             Some(ratios(run.rounds(&key.case, &key.point, &key.peer, &key.metric)?, fifo))
         };
         if let (Some(before), Some(after)) = (ratio(old), ratio(new))

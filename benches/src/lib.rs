@@ -9,6 +9,7 @@
 
 pub mod compare;
 pub mod machine;
+pub mod memory;
 pub mod model;
 pub mod peers;
 pub mod plot;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::model::Run;
-use crate::peers::name;
+use crate::peers::{name, yardstick};
 use crate::work::{CASES, Case};
 
 /// All that was measured, case by case.
@@ -42,6 +42,7 @@ pub fn report(run: &Run) -> String {
 pub fn us(value: f64) -> String {
     match value {
         _ if value.is_nan() => "-".into(),
+        _ if value < 0.1 => format!("{value:.4}"),
         _ if value < 10.0 => format!("{value:.2}"),
         _ if value < 100.0 => format!("{value:.1}"),
         _ => crate::work::grouped(value.round() as usize),
@@ -60,7 +61,7 @@ fn peers(run: &Run, case: &Case) -> String {
         let _ = writeln!(
             text,
             "  {point:<22} {:>9} {:>6} {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>6}",
-            "µs", "±", "× FIFO", "p50", "p99", "p99.9", "max", "clients", "server", "MiB"
+            "µs", "±", "×", "p50", "p99", "p99.9", "max", "clients", "server", "MiB"
         );
         let mut rows: Vec<_> = run
             .peers(case.id)
@@ -73,7 +74,7 @@ fn peers(run: &Run, case: &Case) -> String {
                 run.figure(case.id, &point, &peer, metric).map_or("-".into(), |figure| us(figure.median))
             };
             let peak = run.figure(case.id, &point, &peer, "peak");
-            let ratio = run.ratio(case.id, &point, "time", &peer, "fifo");
+            let ratio = run.ratio(case.id, &point, "time", &peer, yardstick(case.id));
             let _ = writeln!(
                 text,
                 "    {:<20} {:>9} {:>5.0}% {:>8} {:>8} {:>8} {:>9} {:>8} {:>8} {:>8} {:>6}",

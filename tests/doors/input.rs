@@ -212,8 +212,8 @@ fn ten_thousand_doors_opened_and_abandoned_leave_the_daemon_as_it_was() {
     wait_for("the requests to be withdrawn", || mount.figure("mailboxes/box/status", "requests") == 0);
     let (now, after) = of_daemon(&mount);
     assert_eq!(now, descriptors);
-    // Far less than a hundred bytes for each.
-    assert!(after < before + 1024, "{before} KiB, then {after} KiB");
+    // Less than 64 bytes for each; and entries of io_uring keep a page or two each, however many were in use at once.
+    assert!(after < before + 1_900, "{before} KiB, then {after} KiB");
     assert_eq!(mount.figure("status", "memory_used"), 0);
     assert_eq!(try_receive(&path), Err(Errno::AGAIN), "nothing was sent");
     drop(feed(&mount, "box", "stream"));

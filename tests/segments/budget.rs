@@ -261,10 +261,12 @@ fn memory_comes_back_when_others_only_looked_at_what_is_removed() {
     }
 }
 
-fn live_until_last_close(mount: &Mount, path: &Path) {
-    drop(create(path));
+/// A new segment that goes with its last close, open.
+fn live_until_last_close(mount: &Mount, path: &Path) -> File {
+    let file = create(path);
     let name = path.file_name().unwrap().to_str().unwrap();
     fs::write(mount.path(&format!("control/segments/{name}/config/lifetime")), "last-close\n").unwrap();
+    file
 }
 
 #[test]
@@ -272,10 +274,11 @@ fn a_segment_that_lives_until_its_last_close_goes_with_it() {
     for mount in mounts(&[OPTION]) {
         let path = mount.segment("s");
         for end in ["closes", "unmaps", "exits", "is killed", "is killed unmapped"] {
-            live_until_last_close(&mount, &path);
+            let file = live_until_last_close(&mount, &path);
             let (Some(mut one), Some(mut two)) = (Peer::start(), Peer::start()) else { return };
             one.open("fd", &path, "O_RDWR");
             two.open("fd", &path, "O_RDONLY");
+            drop(file);
             one.run("os.ftruncate(fd, 4096)");
             if end != "closes" && end != "is killed unmapped" {
                 one.run("map = mmap.mmap(fd, 4096)");
@@ -294,8 +297,9 @@ fn a_segment_that_lives_until_its_last_close_goes_with_it() {
             assert_eq!(mount.figure("status", "segments"), 0);
         }
         // And one that nobody ever opened again can be told to stay.
-        live_until_last_close(&mount, &path);
+        let file = live_until_last_close(&mount, &path);
         fs::write(mount.path("control/segments/s/config/lifetime"), "keep").unwrap();
+        drop(file);
         drop(super::open(&path));
         assert!(path.exists());
     }

@@ -59,11 +59,14 @@ fn whoever_has_it_mapped_may_be_killed() {
     for mount in mounts(&[]) {
         let Some(mut peer) = Peer::start() else { return };
         let path = mount.segment("s");
-        create(&path).set_len(PAGE).unwrap();
+        let file = create(&path);
+        file.set_len(PAGE).unwrap();
         fs::write(mount.path("control/segments/s/config/lifetime"), "last-close").unwrap();
         peer.run("import ctypes");
         peer.run("libc.mmap.restype = ctypes.c_void_p");
         peer.open("fd", &path, "O_RDWR");
+        // Not before: close(2) does not wait for the daemon, to whom this would be the last close.
+        drop(file);
         // Python's own mmap keeps a descriptor.
         peer.run("address = libc.mmap(None, ctypes.c_size_t(4096), 3, 1, fd, ctypes.c_long(0))");
         peer.run("os.close(fd)");

@@ -1,5 +1,6 @@
 //! README's section of figures, its plots, and `docs/FIGURES.md`, made from a run: no figure in them is typed by hand.
 
+mod segments;
 mod tables;
 mod verdict;
 
@@ -11,9 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::model::Run;
 use crate::plot;
 
-/// Between these lines the file is this program's.
-const BEGIN: &str = "<!-- figures: made by scripts/figures, not by hand -->";
-const END: &str = "<!-- end of figures -->";
+/// Between two lines of that name the file is this program's.
+fn marks(name: &str) -> [String; 2] {
+    [format!("<!-- {name}: made by scripts/figures, not by hand -->"), format!("<!-- end of {name} -->")]
+}
 
 /// Where the tables are that README has no room for.
 const DETAILS: &str = "docs/FIGURES.md";
@@ -24,10 +26,9 @@ pub fn make(run: &Run, json: &Path, readme: &Path, check: bool) -> Result<()> {
     ensure!(run.complete, "{} is not a complete run", json.display());
     let folder = json.parent().context("where plots go")?;
     let text = fs::read_to_string(readme).with_context(|| format!("reading {}", readme.display()))?;
-    let mut files = vec![
-        (readme.to_owned(), replaced(&text, &section(run, folder))?),
-        (PathBuf::from(DETAILS), details(run)),
-    ];
+    let text = replaced(&text, "figures", &section(run, folder))?;
+    let text = replaced(&text, "segments", &segments::section(run))?;
+    let mut files = vec![(readme.to_owned(), text), (PathBuf::from(DETAILS), details(run))];
     for (name, svg) in plot::all(run)? {
         files.push((folder.join(name), svg));
     }
@@ -46,14 +47,15 @@ pub fn make(run: &Run, json: &Path, readme: &Path, check: bool) -> Result<()> {
 }
 
 /// The text with another section between the marks.
-fn replaced(text: &str, section: &str) -> Result<String> {
-    let marks = || {
-        let (before, rest) = text.split_once(BEGIN)?;
-        let (_, after) = rest.split_once(END)?;
+fn replaced(text: &str, name: &str, section: &str) -> Result<String> {
+    let [begin, end] = marks(name);
+    let around = || {
+        let (before, rest) = text.split_once(&begin)?;
+        let (_, after) = rest.split_once(&end)?;
         Some((before, after))
     };
-    let (before, after) = marks().with_context(|| format!("there are no lines `{BEGIN}` and `{END}`"))?;
-    Ok(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", section.trim_end()))
+    let (before, after) = around().with_context(|| format!("there are no lines `{begin}` and `{end}`"))?;
+    Ok(format!("{before}{begin}\n\n{}\n\n{end}{after}", section.trim_end()))
 }
 
 /// README's: what it costs, and when to take something else.
@@ -86,6 +88,9 @@ fn details(run: &Run) -> String {
         tables::other_work(run),
         "## Growth\n\n".to_owned(),
         tables::growth(run),
+        "## Segments\n\n".to_owned(),
+        segments::all(run),
+        tables::about(&["segments"]),
         "## Requests\n\n".to_owned(),
         tables::requests(run),
         "## Servers\n\n".to_owned(),
@@ -107,10 +112,11 @@ mod tests {
 
     #[test]
     fn what_is_between_the_marks_is_replaced() {
-        let text = format!("above\n{BEGIN}\nold\n{END}\nbelow\n");
-        let new = replaced(&text, "new\n").unwrap();
-        assert_eq!(new, format!("above\n{BEGIN}\n\nnew\n\n{END}\nbelow\n"));
-        assert_eq!(replaced(&new, "new\n").unwrap(), new);
-        assert!(replaced("none", "new").is_err());
+        let [begin, end] = marks("test");
+        let text = format!("above\n{begin}\nold\n{end}\nbelow\n");
+        let new = replaced(&text, "test", "new\n").unwrap();
+        assert_eq!(new, format!("above\n{begin}\n\nnew\n\n{end}\nbelow\n"));
+        assert_eq!(replaced(&new, "test", "new\n").unwrap(), new);
+        assert!(replaced(&new, "other", "new").is_err());
     }
 }

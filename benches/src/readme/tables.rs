@@ -12,10 +12,10 @@ use crate::work::{case, grouped};
 const YARDSTICK: &str = "fifo";
 
 /// A table of Markdown.
-fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub(super) fn table<R: AsRef<[String]>>(head: &[&str], rows: &[R]) -> String {
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
     for row in rows {
-        let _ = writeln!(text, "| {} |", row.join(" | "));
+        let _ = writeln!(text, "| {} |", row.as_ref().join(" | "));
     }
     text.push('\n');
     text
@@ -125,7 +125,7 @@ pub(super) fn one_way(run: &Run) -> String {
 }
 
 /// What the figures of cases mean.
-fn about(cases: &[&str]) -> String {
+pub(super) fn about(cases: &[&str]) -> String {
     let mut text = String::new();
     for case in cases.iter().filter_map(|id| case(id)) {
         let _ = write!(text, "*{}*: {} ", case.title, case.about);
@@ -217,8 +217,8 @@ pub(super) fn growth(run: &Run) -> String {
     }
     let head = ["µs for", "promised", name("ipcfs-dev"), name("ipcfs-uring")];
     let mut text = table(&head, &rows);
-    let meaning = "Checked is how the cost grows at the end, to where there are most of them. The mount's status adds up \
-                   what each mailbox counts for itself, so that no two of them share anything.";
+    let meaning = "Checked is how the cost grows at the end, to where there are most of them. The mount's status looks \
+                   at those mailboxes only that were used since it was last read, so that no two of them share anything.";
     let _ = writeln!(text, "{}\n\n{meaning}\n", about(&["depth", "blocked", "mailboxes"]).trim_end());
     text
 }

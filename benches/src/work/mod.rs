@@ -7,6 +7,7 @@ mod lines;
 mod mailboxes;
 mod messages;
 mod requests;
+mod segments;
 mod shell;
 
 use std::path::PathBuf;
@@ -101,6 +102,24 @@ pub const CASES: &[Case] = &[
                 two CPUs that share nothing it is half of one's.",
         growth: false,
         run: messages::cpus,
+    },
+    Case {
+        id: "segments",
+        title: "A segment, and a file in /dev/shm",
+        about: "Stores and loads go to each cache line of 16 MiB in turn; the first touch is of each of their pages. A \
+                segment's whole life is create, ftruncate, mmap, close, a store, unlink, munmap. `sealed`: growing was \
+                sealed before the file was opened. While pages are written back every 50 ms, stores go to places at \
+                random.",
+        growth: false,
+        run: segments::run,
+    },
+    Case {
+        id: "handover",
+        title: "A text handed over and acknowledged",
+        about: "From one thread to another, which says that it has it: by two mailboxes; or copied into a segment and \
+                out of it, with a word in it that says whose turn it is.",
+        growth: false,
+        run: segments::hand_over,
     },
     Case {
         id: "daemon",
