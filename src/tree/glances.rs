@@ -8,70 +8,81 @@ pub(super) const GLANCE: u64 = 50_000_000;
 /// Threads at once that make a crowd.
 const CROWD: usize = 16;
 
-fn is_fresh(at: Timestamp, now: Timestamp) -> bool {
-    now.0 < at.0.saturating_add(GLANCE)
+/// A thread's look-up.
+#[derive(Debug, Clone, Copy, Default)]
+struct Glance {
+    pid: u32,
+    /// 1970 for none.
+    at: Timestamp,
+}
+
+impl Glance {
+    fn is_fresh(&self, now: Timestamp) -> bool {
+        self.at.0 > 0 && now.0 < self.at.0.saturating_add(GLANCE)
+    }
 }
 
 /// The last two threads that looked a file up and have not opened it, and when.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Glances {
-    threads: [Option<(u32, Timestamp)>; 2],
+    last: Glance,
+    before: Glance,
     /// When the last of those did who are not among the two any more.
-    earlier: Option<Timestamp>,
+    earlier: Timestamp,
 }
 
 impl Glances {
     pub(super) fn note(&mut self, pid: u32, now: Timestamp) {
-        let [last, before] = &mut self.threads;
-        if last.is_some_and(|(other, _)| other != pid) {
-            if let Some((_, at)) = before.filter(|(other, _)| *other != pid) {
-                self.earlier = Some(at);
-            }
-            *before = *last;
+        if self.before.pid == pid {
+            self.before = Glance::default();
         }
-        *last = Some((pid, now));
+        if self.last.pid != pid && self.last.at.0 > 0 {
+            self.earlier = self.earlier.max(self.before.at);
+            self.before = self.last;
+        }
+        self.last = Glance { pid, at: now };
     }
 
     /// `pid` has opened it, or is done with it.
     pub(super) fn clear(&mut self, pid: u32) {
-        for glance in &mut self.threads {
-            glance.take_if(|(other, _)| *other == pid);
+        for glance in [&mut self.last, &mut self.before] {
+            if glance.pid == pid {
+                *glance = Glance::default();
+            }
         }
     }
 
     /// Two have looked it up just now. When it is removed, one of them does that, and the other may be about to open it.
     pub(super) fn meet(&self, now: Timestamp) -> bool {
-        self.threads.iter().all(|glance| glance.is_some_and(|(_, at)| is_fresh(at, now)))
+        self.last.is_fresh(now) && self.before.is_fresh(now)
     }
 
     /// Another than `pid` has looked it up just now.
     pub(super) fn are_by_another(&self, pid: u32, now: Timestamp) -> bool {
-        let another = |glance: &Option<(u32, Timestamp)>| {
-            glance.is_some_and(|(other, at)| other != pid && is_fresh(at, now))
-        };
-        self.threads.iter().any(another) || self.earlier.is_some_and(|at| is_fresh(at, now))
+        [self.last, self.before].iter().any(|glance| glance.pid != pid && glance.is_fresh(now))
+            || Glance { pid: 0, at: self.earlier }.is_fresh(now)
     }
 }
 
 /// Whether many threads are about to open a mailbox at the same time.
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
-    threads: Vec<(u32, Timestamp)>,
+    threads: Vec<Glance>,
     until: Timestamp,
 }
 
 impl Crowd {
     /// Thread `pid` looks it up. True if that makes a crowd, or there was one just now.
     pub(super) fn joined_by(&mut self, pid: u32, now: Timestamp) -> bool {
-        if let Some((_, at)) = self.threads.iter_mut().find(|(other, _)| *other == pid) {
-            *at = now;
+        if let Some(known) = self.threads.iter_mut().find(|glance| glance.pid == pid) {
+            known.at = now;
             return now < self.until;
         }
         if self.threads.len() == CROWD {
-            self.threads.retain(|(_, at)| is_fresh(*at, now));
+            self.threads.retain(|glance| glance.is_fresh(now));
         }
         if self.threads.len() < CROWD {
-            self.threads.push((pid, now));
+            self.threads.push(Glance { pid, at: now });
         } else {
             self.until = Timestamp(now.0.saturating_add(GLANCE));
         }
@@ -80,7 +91,7 @@ impl Crowd {
 
     /// Thread `pid` has opened it.
     pub(super) fn left_by(&mut self, pid: u32) {
-        self.threads.retain(|(other, _)| *other != pid);
+        self.threads.retain(|glance| glance.pid != pid);
     }
 }
 
@@ -113,6 +124,19 @@ mod tests {
         glances.clear(3);
         assert!(glances.are_by_another(2, START));
         assert!(!glances.are_by_another(2, LATER));
+    }
+
+    #[test]
+    fn who_opens_it_takes_nobody_elses_place() {
+        let mut glances = Glances::default();
+        glances.note(1, START);
+        glances.note(2, START);
+        glances.clear(2);
+        glances.note(3, START);
+        assert!(glances.meet(START) && glances.are_by_another(3, START));
+        glances.clear(3);
+        glances.note(1, START);
+        assert!(!glances.meet(START) && !glances.are_by_another(1, START));
     }
 
     #[test]

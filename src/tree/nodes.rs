@@ -71,11 +71,23 @@ struct Pool {
     last: Option<NodeId>,
     /// Those that nobody has open and that are not kept, the most recently used at the end.
     idle: Vec<NodeId>,
+    /// How many of its nodes the kernel knows.
+    known: usize,
+    /// Made when two threads first meet here, as in most pools they never do.
+    rush: Option<Box<Rush>>,
+}
+
+#[derive(Debug, Default)]
+struct Rush {
     /// Threads whose OPEN was refused, and the node kept for each.
     kept: BTreeMap<u32, NodeId>,
     crowd: Crowd,
-    /// How many of its nodes the kernel knows.
-    known: usize,
+}
+
+impl Pool {
+    fn rush(&mut self) -> &mut Rush {
+        self.rush.get_or_insert_default()
+    }
 }
 
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
@@ -113,12 +125,14 @@ impl Nodes {
         fresh: impl FnOnce() -> NodeId,
     ) -> (NodeId, bool) {
         let pool = self.pools.entry(file.ino).or_default();
-        let crowd = pool.crowd.joined_by(pid, now);
-        let found = pool.kept.get(&pid).copied().or_else(|| {
-            let shared = pool.last.filter(|id| crowd && self.nodes.get(id).is_some_and(Node::can_be_shared));
-            let quiet = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
-            let idle = pool.idle.iter().rev().take(TRIED).copied();
-            shared.or_else(|| pool.last.into_iter().chain(idle).find(quiet))
+        let quiet = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
+        let kept = pool.rush.as_ref().and_then(|rush| rush.kept.get(&pid).copied());
+        let found = kept.or_else(|| pool.last.filter(quiet)).or_else(|| {
+            // Not if it is the first to come at all.
+            let last = pool.last?;
+            let crowd = pool.rush().crowd.joined_by(pid, now);
+            let shared = Some(last).filter(|id| crowd && self.nodes.get(id).is_some_and(Node::can_be_shared));
+            shared.or_else(|| pool.idle.iter().rev().take(TRIED).copied().find(quiet))
         });
         let id = found.unwrap_or_else(fresh);
         let node = self.nodes.entry(id).or_insert_with(|| {
@@ -146,20 +160,18 @@ impl Nodes {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
         let Object::Mailbox(file) = &node.object else { return false };
         let pool = self.pools.entry(file.ino).or_default();
-        pool.crowd.left_by(pid);
         let shared = if write { node.writers + node.readers > 0 } else { node.writers > 0 };
         let glanced = write && node.glances.are_by_another(pid, now);
-        let refused_before = pool.kept.remove(&pid);
+        let refused_before = pool.rush.as_mut().and_then(|rush| {
+            rush.crowd.left_by(pid);
+            rush.kept.remove(&pid)
+        });
         if (shared || glanced) && refused_before.is_none() {
             let object = node.object.clone();
-            if pool.kept.len() == KEPT
-                && let Some((oldest, _)) = pool.kept.iter().min_by_key(|(_, id)| **id)
-                && let Some(dropped) = pool.kept.remove(&oldest.clone())
-            {
+            let kept = fresh();
+            if let Some(dropped) = pool.rush().keep(pid, kept) {
                 release_kept(&mut self.nodes, pool, dropped);
             }
-            let kept = fresh();
-            pool.kept.insert(pid, kept);
             self.nodes.insert(kept, Node { kept: true, ..Node::new(object) });
             return false;
         }
@@ -218,7 +230,7 @@ impl Nodes {
                 // Whoever a node is still kept for never came for it. He would find a fresh one all the same.
                 let ino = file.ino;
                 let last = self.nodes.remove(&id);
-                for kept in self.pools.remove(&ino)?.kept.into_values() {
+                for kept in self.pools.remove(&ino)?.rush.unwrap_or_default().kept.into_values() {
                     self.nodes.remove(&kept);
                 }
                 return last.map(|node| node.object);
@@ -234,6 +246,17 @@ impl Nodes {
     /// Nodes the kernel knows.
     pub(super) fn len(&self) -> usize {
         self.nodes.len()
+    }
+}
+
+impl Rush {
+    /// Keeps a node for a thread. Returns another's for which there is no room any more.
+    fn keep(&mut self, pid: u32, id: NodeId) -> Option<NodeId> {
+        let oldest = || self.kept.iter().min_by_key(|(_, id)| **id).map(|(pid, _)| *pid);
+        let dropped = if self.kept.len() == KEPT { oldest() } else { None };
+        let dropped = dropped.and_then(|pid| self.kept.remove(&pid));
+        self.kept.insert(pid, id);
+        dropped
     }
 }
 
@@ -328,20 +351,20 @@ mod tests {
     #[test]
     fn an_idle_node_is_answered_again_and_a_busy_one_never() {
         let mut world = World::new();
-        let first = world.look_up(1, Timestamp(0));
-        assert!(world.open(first, true, 1, Timestamp(0)));
-        let second = world.look_up(2, Timestamp(1));
+        let first = world.look_up(1, Timestamp(1));
+        assert!(world.open(first, true, 1, Timestamp(1)));
+        let second = world.look_up(2, Timestamp(2));
         assert_ne!(first, second, "a writer's node is not given to anyone else");
-        assert!(world.open(second, true, 2, Timestamp(1)));
+        assert!(world.open(second, true, 2, Timestamp(2)));
         world.nodes.close(second, true);
-        assert_eq!(world.look_up(3, Timestamp(2)), second);
+        assert_eq!(world.look_up(3, Timestamp(3)), second);
     }
 
     #[test]
     fn the_loser_of_a_race_gets_a_node_of_its_own_at_once() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(0));
-        assert_eq!(world.look_up(1, Timestamp(0)), node);
+        let node = world.look_up(1, Timestamp(1));
+        assert_eq!(world.look_up(1, Timestamp(1)), node);
         assert!(world.open(node, true, 1, LATER));
         assert!(!world.open(node, true, 2, LATER), "refused");
         let other = world.look_up(3, LATER);
@@ -354,7 +377,7 @@ mod tests {
     #[test]
     fn nobody_is_refused_twice() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(0));
+        let node = world.look_up(1, Timestamp(1));
         assert!(world.open(node, true, 1, LATER));
         assert!(!world.open(node, true, 2, LATER));
         assert!(world.open(node, true, 2, LATER), "a magic link leads to the same node again");
@@ -364,16 +387,16 @@ mod tests {
     #[test]
     fn a_node_that_another_process_looked_up_just_now_is_left_to_it() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(0));
-        assert_ne!(world.look_up(2, Timestamp(1)), node);
-        assert!(!world.open(node, true, 2, Timestamp(2)));
+        let node = world.look_up(1, Timestamp(1));
+        assert_ne!(world.look_up(2, Timestamp(2)), node);
+        assert!(!world.open(node, true, 2, Timestamp(3)));
         assert_eq!(world.look_up(3, LATER), world.look_up(3, LATER));
     }
 
     #[test]
     fn readers_share_and_forgotten_nodes_leave_nothing() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(0));
+        let node = world.look_up(1, Timestamp(1));
         assert!(world.open(node, false, 1, LATER));
         assert!(world.open(node, false, 2, LATER));
         assert!(!world.open(node, true, 3, LATER), "a writer shares with nobody");
@@ -390,7 +413,7 @@ mod tests {
     #[test]
     fn those_who_never_come_back_are_forgotten() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(0));
+        let node = world.look_up(1, Timestamp(1));
         assert!(world.open(node, true, 1, LATER));
         let last = KEPT as u32 + 1_000;
         for pid in 2..=last {
