@@ -224,6 +224,7 @@ impl Serving {
                 // It does not know the request that was answered: the entry is lost, and nothing else.
                 Event::Entry(slot, Err(error)) => {
                     warn!("the kernel refuses entry {slot} of ring {}: {error}", self.index);
+                    self.lose(slot, error);
                     continue;
                 }
             };
@@ -253,6 +254,22 @@ impl Serving {
         }
         self.ring.tidy();
         true
+    }
+
+    /// An entry is the kernel's no more, and has no request. Without any, its queue would serve nobody.
+    fn lose(&mut self, slot: Slot, why: Errno) {
+        let round = self.round;
+        let at_once = self.slots.get_mut(slot as usize).is_some_and(|held| {
+            let at_once = held.given == round;
+            *held = Held::default();
+            at_once
+        });
+        let Some(queue) = self.queue_of(slot) else { return };
+        queue.entries = queue.entries.saturating_sub(1);
+        queue.given -= u32::from(at_once);
+        if queue.entries == 0 {
+            self.failed = Some(why.into());
+        }
     }
 
     /// One request: handled and, unless it waits, answered.

@@ -24,7 +24,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_values = ["dev", "uring"])]
     transport: Vec<String>,
 
-    /// How long of each minute is work, if not 50 seconds: for trying it out
+    /// How long of each minute is work, if not 58 seconds: for trying it out
     #[arg(long, hide = true)]
     work_seconds: Option<u64>,
 

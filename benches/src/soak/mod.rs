@@ -28,7 +28,7 @@ use ledger::Ledger;
 use role::Role;
 
 /// Of a minute, how long actors work. The rest is for looking after them.
-const WORK: Duration = Duration::from_secs(50);
+const WORK: Duration = Duration::from_secs(58);
 
 /// Between two kills.
 const KILL_EVERY: Duration = Duration::from_millis(20);
