@@ -142,10 +142,15 @@ fn two_cpus(given: &Arguments, other: &Path) {
 
 fn beside_waiting(given: &Arguments, path: &Path) {
     let (mut with, mut without, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..given.rounds.min(5) {
-        without.push(pairs(&given.a));
+    // Once for nothing: what came before, threads that begin or end, has its effect on caches and the scheduler.
+    let settled = || {
+        pairs(&given.a);
+        pairs(&given.a)
+    };
+    for _ in 0..given.rounds.min(9) {
+        without.push(settled());
         let mut readers = waiting_readers(path);
-        with.push(pairs(&given.a));
+        with.push(settled());
         ratios.push(with.last().unwrap() / without.last().unwrap());
         readers.kill().unwrap();
         readers.wait().unwrap();
