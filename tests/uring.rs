@@ -95,6 +95,37 @@ fn callers_who_come_at_once_are_all_taken_in() {
     assert_eq!(fs::read_to_string(log.path()).unwrap(), "");
 }
 
+/// A queue gets its entries as callers begin to wait. Whoever asks for something else meanwhile is never left lying beside
+/// free ones.
+#[test]
+fn who_asks_while_hundreds_begin_to_wait_is_answered() {
+    const COUNT: u64 = 400;
+    let cpu = a_cpu();
+    for _ in 0..10 {
+        // A queue keeps the entries that it got: each round wants its own.
+        let Some(mount) = mount(&[]) else { return };
+        let path = mount.make_mailbox("box", &[]);
+        let asks = {
+            let status = mount.path("control/mailboxes/box/status");
+            let all = format!("waiting_readers {COUNT}\n");
+            let ask = move || {
+                stay_on(cpu);
+                while !fs::read_to_string(&status).unwrap().contains(&all) {}
+            };
+            std::thread::spawn(ask)
+        };
+        let waiting = readers(&path, COUNT as usize, cpu);
+        wait_for("all to wait, and the one who asks to see it", || asks.is_finished());
+        asks.join().unwrap();
+        let mut sender = OpenOptions::new().write(true).open(path).unwrap();
+        (0..COUNT).for_each(|n| sender.write_all(&n.to_ne_bytes()).unwrap());
+        wait_for("each reader to have its message", || waiting.iter().all(JoinHandle::is_finished));
+        for reader in waiting {
+            assert_eq!(reader.join().unwrap().len(), 8);
+        }
+    }
+}
+
 /// While thousands wait on a CPU, it serves everybody else: whatever is asked there is answered, and those who wait can
 /// still be interrupted.
 #[test]

@@ -1,6 +1,6 @@
 //! The machine's CPUs, and which of them a thread runs on.
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
 
 /// Where the kernel lists CPUs.
 const FOLDER: &str = "/sys/devices/system/cpu";
@@ -15,9 +15,12 @@ pub(super) fn online() -> Option<Vec<usize>> {
     read("online")
 }
 
-/// Whether this process may run on all of `cpus`.
+/// Whether this thread may run on all of `cpus`.
 pub(super) fn may_run_on(cpus: &[usize]) -> bool {
-    sched_getaffinity(None).is_ok_and(|set| cpus.iter().all(|cpu| *cpu < CpuSet::MAX_CPU && set.is_set(*cpu)))
+    // Not by sched_getaffinity(2), which leaves out a CPU that is just coming or going.
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    allowed.and_then(parse).is_some_and(|allowed| cpus.iter().all(|cpu| allowed.contains(cpu)))
 }
 
 /// Keeps this thread on one CPU, if that is there.
@@ -37,13 +40,13 @@ pub(super) fn return_to(cpu: usize) {
     }
 }
 
-/// Does something on CPU `there`, and is back on `home` afterwards.
-pub(super) fn on_cpu<T>(there: usize, home: usize, work: impl FnOnce() -> T) -> T {
+/// Does something on CPU `there`, and is back on `home` afterwards. `None` if that CPU is offline.
+pub(super) fn on_cpu<T>(there: usize, home: usize, work: impl FnOnce() -> T) -> Option<T> {
     if sched_getcpu() == there {
-        return work();
+        return Some(work());
     }
     stay_on(there);
-    let result = work();
+    let result = (sched_getcpu() == there).then(work);
     stay_on(home);
     result
 }
@@ -84,5 +87,6 @@ mod tests {
     fn this_machine_has_cpus() {
         let online = online().unwrap();
         assert!(!online.is_empty() && online.len() <= possible().unwrap());
+        assert!(may_run_on(&[sched_getcpu()]) && !may_run_on(&[usize::MAX]));
     }
 }

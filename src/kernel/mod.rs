@@ -9,6 +9,7 @@ mod cpus;
 pub mod dev;
 mod errno;
 mod lane;
+mod queue;
 mod reply;
 pub mod request;
 pub mod rings;

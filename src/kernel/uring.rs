@@ -3,8 +3,8 @@
 //! A caller's request stays on its CPU: no other one has to be woken for it. The kernel puts it into an entry of that
 //! CPU's queue, and the entry stays with the request until that is answered. So:
 //!
-//! - **A queue never runs out of entries.** One with none would serve nobody. There are always some free ones: more are
-//!   added as callers wait.
+//! - **A queue never runs out of entries** ([`super::queue`]). One with none would serve nobody. There are always some
+//!   free ones: more are added as callers wait.
 //! - **Answers go through the ring's own thread**, because only that one may submit: other threads leave them in its
 //!   [`Post`].
 //! - **INTERRUPT and FORGET** come through the device, which one thread reads.
@@ -27,22 +27,13 @@ use zerocopy::IntoBytes;
 
 use super::cpus;
 use super::lane::{Lane, MAX_ENTRIES};
+use super::queue::{Queue, Round};
 use super::reply;
 use super::request::{self, Garbage};
 use super::sleep::{Sleep, sleep_of};
 use super::transport::{Desk, Transport, now};
 use crate::op::{Effects, Error, NodeId, Op, Reply, Ticket};
 use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot, Waker};
-
-/// Entries of a queue that are free at least, as far as its thread can see to it.
-const FREE: u32 = 16;
-/// Entries of a queue that stay free when no more can be added: a call that would wait in one of them fails with ENOMEM.
-const LAST_FREE: u32 = 2;
-/// Most entries that are added at a time.
-const MOST_ADDED: u32 = 256;
-/// Most entries of one queue, thus callers that can wait on one CPU. Each takes up to a page of memory, and a mebibyte of
-/// address space.
-const MAX_WAITING: u32 = 65_536;
 
 /// How long a request waits before its caller is looked at.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
@@ -53,9 +44,6 @@ const LOOKS: usize = 32;
 
 /// Turns after which a thread sees whether it is where it belongs.
 const HOMECOMING: u64 = 1024;
-
-/// Number of the `NOTIFY_REPLY` that gets a queue moving. The kernel's own numbers are even too, and never this large.
-const PUMP: u64 = 1 << 62;
 
 /// Answers to one ring's requests by other threads than its own.
 #[derive(Debug)]
@@ -99,30 +87,13 @@ impl Post {
     }
 }
 
-/// One of the kernel's queues.
-#[derive(Debug)]
-struct Queue {
-    id: u16,
-    entries: u32,
-    /// Entries whose request is not answered.
-    held: u32,
-    /// Entries that went back with an answer since the last turn, and did not come back with the next request at once.
-    given: u32,
-    /// Requests may wait in the kernel for a free entry, and it hands them out only when another one is answered.
-    stuck: bool,
-    /// Node of the request that was made to wait last: the kernel knows it at least for as long as that waits.
-    known: NodeId,
-    /// A `NOTIFY_REPLY` is on its way, whose answer gets the queue moving.
-    pumped: bool,
-}
-
 /// What is in an entry.
 #[derive(Debug, Clone, Copy, Default)]
 struct Held {
     /// The kernel's number of the request; 0, which no request has, for none.
     unique: u64,
-    /// The round in which its last request was answered.
-    given: u64,
+    /// When it last went back.
+    went: Round,
 }
 
 /// A request that waits, and whose caller has not been seen asleep. The first in time is the greatest.
@@ -148,7 +119,7 @@ pub(super) struct Serving {
     slots: Vec<Held>,
     doubts: BinaryHeap<Doubt>,
     /// Turns so far.
-    round: u64,
+    turns: u64,
     failed: Option<io::Error>,
 }
 
@@ -164,17 +135,9 @@ impl Serving {
     ) -> io::Result<Serving> {
         ring.enable(device)?;
         let (queues, slots, doubts) = (Vec::new(), Vec::new(), BinaryHeap::new());
-        let mut serving = Serving { index, cpu, ring, post, queues, slots, doubts, round: 1, failed: None };
+        let mut serving = Serving { index, cpu, ring, post, queues, slots, doubts, turns: 0, failed: None };
         for (id, range) in entries {
-            serving.queues.push(Queue {
-                id,
-                entries: 0,
-                held: 0,
-                given: 0,
-                stuck: false,
-                known: NodeId::ROOT,
-                pumped: false,
-            });
+            serving.queues.push(Queue::new(id, Instant::now()));
             serving.register(id, range)?;
         }
         // What the kernel refuses is back already.
@@ -204,6 +167,8 @@ impl Serving {
                     self.answer(ticket, &reply);
                 }
                 self.ring.submit()?;
+            }
+            if !self.post.is_sent() && self.ring.is_handed_over() {
                 self.post.note_sent();
             }
             self.look_after(transport, &mut fx);
@@ -230,26 +195,19 @@ impl Serving {
             };
             let unique = self.ring.request(slot).map_or(0, |(headers, _)| request::unique(headers));
             let Some(held) = self.slots.get_mut(slot as usize) else { continue };
-            let at_once = held.given == self.round;
-            *held = Held { unique, given: 0 };
+            let went = held.went;
+            *held = Held { unique, went: Round::default() };
             if let Some(queue) = self.queue_of(slot) {
-                queue.held += 1;
-                queue.given -= u32::from(at_once);
+                queue.came(went);
             }
             arrived.push(slot);
         }
+        let settled = self.ring.is_handed_over() && self.ring.has_told_all();
         for queue in &mut self.queues {
-            // An entry that went back and found nothing to do found its queue empty.
-            if queue.given > 0 {
-                queue.stuck = false;
-            }
-            queue.given = 0;
-            if queue.held == queue.entries {
-                queue.stuck = true;
-            }
+            queue.turned(settled);
         }
-        self.round += 1;
-        if self.round.is_multiple_of(HOMECOMING) {
+        self.turns += 1;
+        if self.turns.is_multiple_of(HOMECOMING) {
             cpus::return_to(self.cpu);
         }
         self.ring.tidy();
@@ -258,16 +216,9 @@ impl Serving {
 
     /// An entry is the kernel's no more, and has no request. Without any, its queue would serve nobody.
     fn lose(&mut self, slot: Slot, why: Errno) {
-        let round = self.round;
-        let at_once = self.slots.get_mut(slot as usize).is_some_and(|held| {
-            let at_once = held.given == round;
-            *held = Held::default();
-            at_once
-        });
-        let Some(queue) = self.queue_of(slot) else { return };
-        queue.entries = queue.entries.saturating_sub(1);
-        queue.given -= u32::from(at_once);
-        if queue.entries == 0 {
+        let Some(held) = self.slots.get_mut(slot as usize) else { return };
+        let went = std::mem::take(held).went;
+        if self.queue_of(slot).is_some_and(|queue| !queue.lost(went)) {
             self.failed = Some(why.into());
         }
     }
@@ -278,10 +229,10 @@ impl Serving {
         let lane = Lane::Entry { ring: self.index, slot }.into();
         let (header, operation) = headers.split_at(OPERATION);
         let ticket = Ticket { unique: request::unique(header), lane };
-        if ticket.unique == PUMP {
+        if Queue::is_pump(ticket.unique) {
             if let Some(queue) = self.queue_of(slot) {
-                debug!("the queue of CPU {} is looked through again", queue.id);
-                queue.pumped = false;
+                debug!("the queue of CPU {} is looked through again", queue.id());
+                queue.pumped(Instant::now());
             }
             self.answer(ticket, &Reply::Done);
             return;
@@ -301,7 +252,7 @@ impl Serving {
             self.answer(ticket, &Reply::Failed(Error::Malformed));
         } else if self.holds(slot, ticket.unique) {
             if let Some(queue) = self.queue_of(slot) {
-                queue.known = node;
+                queue.waits(node);
             }
             self.park(slot, ticket.unique, pid, transport, fx);
         }
@@ -312,20 +263,16 @@ impl Serving {
         let doubt = Doubt { due: Reverse(Instant::now() + FIRST_LOOK), pause: FIRST_LOOK, slot, unique, pid };
         self.doubts.push(doubt);
         let Some(queue) = self.queue_of(slot) else { return };
-        let (id, entries) = (queue.id, queue.entries);
-        if entries - queue.held >= FREE {
+        let (id, more) = (queue.id(), queue.wanted());
+        if more == 0 && queue.has_room() {
             return;
         }
-        let more = entries.min(MOST_ADDED).min(MAX_WAITING.saturating_sub(entries));
         let added = self.add(id, more);
         let Some(queue) = self.queue_of(slot) else { return };
-        // Until the new ones were there, requests may have found none free; and the kernel does not look again.
-        queue.stuck |= added.is_ok();
-        if let Err(error) = added {
-            if queue.held + LAST_FREE < queue.entries {
-                return;
-            }
-            warn!("no more calls can wait on CPU {id} than {entries}: {error}");
+        if let Err(error) = added
+            && !queue.has_room()
+        {
+            warn!("no more calls can wait on CPU {id} than {}: {error}", queue.entries());
             transport.tree.cancel_wait(unique, Error::NoMemory, now(), fx);
             transport.perform(fx, self);
         }
@@ -341,13 +288,18 @@ impl Serving {
 
     fn register(&mut self, id: u16, range: Range<Slot>) -> io::Result<()> {
         self.slots.resize(range.end as usize, Held::default());
+        let (mut count, mut result) = (0, Ok(()));
         for slot in range {
-            self.ring.register(slot)?;
-            if let Some(queue) = self.queues.iter_mut().find(|queue| queue.id == id) {
-                queue.entries += 1;
+            result = self.ring.register(slot);
+            if result.is_err() {
+                break;
             }
+            count += 1;
         }
-        Ok(())
+        if let Some(queue) = self.queues.iter_mut().find(|queue| queue.id() == id) {
+            queue.grew(count, Instant::now());
+        }
+        result
     }
 
     /// Ends the waits whose callers got a signal that the kernel did not tell of.
@@ -383,29 +335,26 @@ impl Serving {
         }
     }
 
+    /// How long the ring may wait for the kernel.
     fn next_look(&self) -> Option<Duration> {
-        self.doubts.peek().map(|doubt| doubt.due.0.saturating_duration_since(Instant::now()))
+        let doubt = self.doubts.peek().map(|doubt| doubt.due.0);
+        let due = self.queues.iter().filter_map(Queue::due).chain(doubt).min();
+        due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// Gets queues moving that have free entries and perhaps requests that wait for one.
+    /// Gets queues moving in which requests may lie beside free entries.
     fn keep_moving(&mut self, transport: &Transport) {
-        for index in 0..self.queues.len() {
-            let Some(queue) = self.queues.get_mut(index) else { return };
-            // An answer does it too.
-            if !queue.stuck || queue.pumped || queue.given > 0 || queue.held == queue.entries {
+        for queue in &mut self.queues {
+            if queue.due().is_none() {
                 continue;
             }
-            let (id, pump) = (queue.id, reply::encode_pump(PUMP, queue.known));
-            let written = cpus::on_cpu(usize::from(id), self.cpu, || transport.write(0, &pump));
-            let Some(queue) = self.queues.get_mut(index) else { return };
-            match written {
-                Ok(()) => queue.pumped = true,
-                // The one that waited has been answered, which moves the queue just as well.
-                Err(Errno::NOENT) => queue.stuck = false,
-                Err(error) => {
-                    warn!("the queue of CPU {id} cannot be kept moving: {error}");
-                    queue.stuck = false;
-                }
+            let Some((unique, node)) = queue.pump(Instant::now()) else { continue };
+            let (id, pump) = (queue.id(), reply::encode_pump(unique, node));
+            match cpus::on_cpu(usize::from(id), self.cpu, || transport.write(0, &pump)) {
+                Some(Ok(())) => {}
+                Some(Err(Errno::NOENT)) => queue.is_answered(),
+                Some(Err(error)) => warn!("the queue of CPU {id} cannot be kept moving: {error}"),
+                None => debug!("the queue of CPU {id} waits for its CPU"),
             }
         }
     }
@@ -416,7 +365,7 @@ impl Serving {
 
     fn queue_of(&mut self, slot: Slot) -> Option<&mut Queue> {
         let id = self.ring.queue(slot)?;
-        self.queues.iter_mut().find(|queue| queue.id == id)
+        self.queues.iter_mut().find(|queue| queue.id() == id)
     }
 }
 
@@ -441,12 +390,9 @@ impl Desk for Serving {
         if let Err(error) = done {
             self.failed = Some(error);
         }
+        let went = self.queue_of(slot).map(Queue::went).unwrap_or_default();
         if let Some(held) = self.slots.get_mut(slot as usize) {
-            *held = Held { unique: 0, given: self.round };
-        }
-        if let Some(queue) = self.queue_of(slot) {
-            queue.held -= 1;
-            queue.given += 1;
+            *held = Held { unique: 0, went };
         }
         true
     }

@@ -87,6 +87,8 @@ struct Batch {
     first: Slot,
     headers: MmapMut,
     payloads: MmapMut,
+    /// An `iovec` for each entry's headers and one for its payload, which a registration points to. Never moved.
+    vectors: Box<[[[usize; 2]; 2]]>,
 }
 
 #[derive(Debug)]
@@ -163,9 +165,15 @@ impl FuseRing {
             let _ = map.advise(memmap2::Advice::NoHugePage);
             io::Result::Ok(map)
         };
-        let headers = map(count as usize * HEADER_STRIDE)?;
-        let payloads = map(count as usize * self.payload)?;
-        self.batches.push(Batch { first, headers, payloads });
+        let mut headers = map(count as usize * HEADER_STRIDE)?;
+        let mut payloads = map(count as usize * self.payload)?;
+        let vectors = (0..count as usize).map(|index| {
+            let headers = headers[index * HEADER_STRIDE..].as_mut_ptr().expose_provenance();
+            let payload = payloads[index * self.payload..].as_mut_ptr().expose_provenance();
+            [[headers, HEADERS], [payload, self.payload]]
+        });
+        let vectors = vectors.collect();
+        self.batches.push(Batch { first, headers, payloads, vectors });
         self.entries.extend((0..count).map(|_| Entry { queue, batch, ours: true, touched: 0 }));
         Ok(first..first + count)
     }
@@ -182,17 +190,11 @@ impl FuseRing {
 
     /// Gives an entry of ours, that never was the kernel's, to the kernel. Done at the next turn.
     pub fn register(&mut self, slot: Slot) -> io::Result<()> {
-        let (headers, payload) = self.place(slot).ok_or(Errno::INVAL)?;
-        let Some(entry) = self.entries.get(slot as usize).filter(|entry| entry.ours) else {
-            return Err(Errno::INVAL.into());
-        };
-        let queue = entry.queue;
-        let batch = self.batches.get_mut(entry.batch as usize).ok_or(Errno::INVAL)?;
-        let parts = [
-            libc::iovec { iov_base: batch.headers[headers].as_mut_ptr().cast(), iov_len: HEADERS },
-            libc::iovec { iov_base: batch.payloads[payload].as_mut_ptr().cast(), iov_len: self.payload },
-        ];
-        self.push_command(REGISTER, slot, queue, 0, Some(parts.as_ptr() as u64))?;
+        let entry = self.entries.get(slot as usize).filter(|entry| entry.ours).ok_or(Errno::INVAL)?;
+        let batch = self.batch(slot).ok_or(Errno::INVAL)?;
+        let vectors = batch.vectors.get((slot - batch.first) as usize).ok_or(Errno::INVAL)?;
+        let (queue, vectors) = (entry.queue, vectors.as_ptr().expose_provenance() as u64);
+        self.push_command(REGISTER, slot, queue, 0, Some(vectors))?;
         self.take(slot);
         self.submit()
     }
@@ -383,23 +385,32 @@ impl FuseRing {
             self.submit()?;
         }
         // SAFETY: what the entry points to stays valid for as long as the kernel uses it: the device and the wake-up's
-        // descriptor are held by `self`, and the ring is dropped before them; the vector of a registration is read
-        // during submission, for which `register` keeps it; entries' memory is never unmapped.
+        // descriptor are held by `self`, and the ring is dropped before them; entries' memory and the vectors of
+        // their registration are never unmapped or freed.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| io::Error::from(Errno::BUSY))
     }
 
-    /// Hands over what was registered and answered, without waiting.
+    /// Hands over what was registered and answered, without waiting. What the kernel has no memory for is left to the next
+    /// turn.
     pub fn submit(&mut self) -> io::Result<()> {
-        loop {
-            if self.ring.submission().is_empty() {
-                return Ok(());
-            }
-            match self.ring.submit() {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+        while !self.is_handed_over() {
+            match self.ring.submit().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::BUSY) => return Ok(()),
+                Err(error) => return Err(error.into()),
             }
         }
+        Ok(())
+    }
+
+    /// Nothing that was registered or answered is left to be handed over.
+    pub fn is_handed_over(&mut self) -> bool {
+        self.ring.submission().is_empty()
+    }
+
+    /// The kernel keeps nothing back of what it did, for want of room.
+    pub fn has_told_all(&mut self) -> bool {
+        !self.ring.submission().cq_overflow()
     }
 }
 
