@@ -11,10 +11,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test gives up. Far more than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long any mount may last. A call into a daemon that does not answer would last forever; its end ends the call.
+const LIFETIME: Duration = Duration::from_secs(300);
 
 /// An ordinary user of the tests' own making. No entry in /etc/passwd is needed to be one, except to mount: fusermount3
 /// wants a name.
@@ -27,6 +31,8 @@ pub const OTHER: u32 = 4712;
 pub struct Mount {
     dir: PathBuf,
     daemon: Child,
+    // Dropping it tells the watchdog that all is well.
+    _alive: Sender<()>,
     // Dropped after the mount has ended.
     _temp: tempfile::TempDir,
 }
@@ -109,7 +115,19 @@ impl Mount {
         let mut line = String::new();
         BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "the mount did not get ready");
-        Mount { dir, daemon, _temp: temp }
+        let (alive, ended) = mpsc::channel();
+        let pid = rustix::process::Pid::from_child(&daemon);
+        let daemon_fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        std::thread::spawn({
+            let dir = dir.clone();
+            move || {
+                if ended.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout) {
+                    eprintln!("{} does not come to its end: killed\n{}", dir.display(), process_table());
+                    let _ = rustix::process::pidfd_send_signal(daemon_fd, rustix::process::Signal::KILL);
+                }
+            }
+        });
+        Mount { dir, daemon, _alive: alive, _temp: temp }
     }
 
     /// The mount point.
