@@ -3,7 +3,7 @@
 //! A caller's request stays on its CPU: no other one has to be woken for it. The kernel puts it into an entry of that
 //! CPU's queue, and the entry stays with the request until that is answered. So:
 //!
-//! - **A queue never runs out of entries** ([`super::queue`]). One with none would serve nobody. There are always some
+//! - **A queue never runs out of entries** (`queue`). One with none would serve nobody. There are always some
 //!   free ones: more are added as callers wait.
 //! - **Answers go through the ring's own thread**, because only that one may submit: other threads leave them in its
 //!   [`Post`].
