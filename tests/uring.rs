@@ -6,14 +6,14 @@ mod common;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Barrier};
 use std::thread::JoinHandle;
 
 use common::{Mount, reap, wait_for};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// `None`, after saying so, where the kernel does not offer it, or somebody asked for the other transport.
@@ -180,6 +180,50 @@ fn readers_killed_as_they_begin_to_wait_are_gone_at_once() {
     mount.wait_for_figure("box", "waiting_readers", 0);
     fs::write(&path, "for nobody of them").unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"for nobody of them");
+}
+
+/// Where the daemon may have no more address space, calls that would wait fail, as many as have no entry to wait in. Nothing
+/// else does: two entries always stay free.
+#[test]
+fn without_room_for_entries_a_call_that_would_wait_fails() {
+    const COUNT: usize = 100;
+    const MARGIN: u64 = 24 << 20;
+    let (log, option) = log();
+    let Some(mount) = mount(&[&option]) else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size = size.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024;
+    let limit = Rlimit { current: Some(size + MARGIN), maximum: Some(size + MARGIN) };
+    prlimit(Pid::from_raw(mount.pid() as i32), Resource::As, limit).unwrap();
+    let cpu = a_cpu();
+    let calls: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let path = path.clone();
+            std::thread::spawn(move || {
+                stay_on(cpu);
+                fs::read(path).map_err(|error| error.kind())
+            })
+        })
+        .collect();
+    let failed = || calls.iter().filter(|call| call.is_finished()).count();
+    wait_for("each to wait or to fail", || {
+        mount.figure("mailboxes/box/status", "waiting_readers") as usize + failed() == COUNT
+    });
+    let waiting = COUNT - failed();
+    assert!((16..=32).contains(&waiting), "{waiting} wait");
+    assert!(
+        fs::read_to_string(log.path())
+            .unwrap()
+            .contains(&format!("no more calls can wait on CPU {cpu} than 32"))
+    );
+    for _ in 0..waiting {
+        fs::write(&path, "for you").unwrap();
+    }
+    wait_for("all to end", || failed() == COUNT);
+    let ends: Vec<_> = calls.into_iter().map(|call| call.join().unwrap()).collect();
+    assert_eq!(ends.iter().filter(|end| end.as_deref() == Ok(b"for you")).count(), waiting);
+    assert!(ends.iter().all(|end| matches!(end, Ok(_) | Err(ErrorKind::OutOfMemory))), "{ends:?}");
 }
 
 /// A long write that waits keeps no second copy of itself in its entry.

@@ -112,9 +112,6 @@ impl Mount {
             command.uid(user).gid(user);
         }
         let mut daemon = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "the mount did not get ready");
         let (alive, ended) = mpsc::channel();
         let pid = rustix::process::Pid::from_child(&daemon);
         let daemon_fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
@@ -127,6 +124,9 @@ impl Mount {
                 }
             }
         });
+        let mut line = String::new();
+        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the mount did not get ready");
         Mount { dir, daemon, _alive: alive, _temp: temp }
     }
 
