@@ -53,6 +53,7 @@ incoming! {
     AttrOut { attr_valid: u64, attr_valid_nsec: u32, dummy: u32, attr: Attr }
     OpenOut { fh: u64, open_flags: u32, backing_id: u32 }
     WriteOut { size: u32, padding: u32 }
+    CopyFileRangeOut { bytes_copied: u64 }
     GetxattrOut { size: u32, padding: u32 }
     LkOut { start: u64, end: u64, kind: u32, pid: u32 }
     PollOut { revents: u32, padding: u32 }
@@ -110,6 +111,7 @@ pub(super) mod opcode {
     pub(in crate::kernel) const RENAME2: u32 = 45;
     pub(in crate::kernel) const LSEEK: u32 = 46;
     pub(in crate::kernel) const COPY_FILE_RANGE: u32 = 47;
+    pub(in crate::kernel) const COPY_FILE_RANGE_64: u32 = 53;
 }
 
 /// `FATTR_*`: which of SETATTR's fields count.

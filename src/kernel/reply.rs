@@ -91,6 +91,7 @@ pub(super) fn encode(ticket: Ticket, reply: &Reply) -> Encoded<'_> {
         Reply::Data(bytes) => out.tail = Tail::Borrowed(bytes),
         Reply::Listing(list, room) => out.tail = Tail::Owned(listing(list, *room as usize)),
         Reply::Written(size) => out.push(&abi::WriteOut { size: *size, padding: 0 }),
+        Reply::Copied(size) => out.push(&abi::CopyFileRangeOut { bytes_copied: *size }),
         Reply::XattrSize(size) => out.push(&abi::GetxattrOut { size: *size, padding: 0 }),
         Reply::Lock(held) => out.push(&lock_out(*held)),
         Reply::Ready(ready) => out.push(&abi::PollOut { revents: events(*ready), padding: 0 }),

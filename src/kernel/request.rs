@@ -166,7 +166,9 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
                 _ => Op::Refuse(Error::Invalid),
             }
         }
-        opcode::COPY_FILE_RANGE => {
+        // The second since Linux 6.18. Both must be there: where two calls at once are told that one is not, the kernel takes
+        // the other for missing too, and copies by itself from then on.
+        opcode::COPY_FILE_RANGE | opcode::COPY_FILE_RANGE_64 => {
             let arg: abi::CopyFileRangeIn = body.take()?;
             Op::CopyFileRange(CopyRange {
                 from: Fh(arg.fh_in),
@@ -174,6 +176,7 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
                 to: Fh(arg.fh_out),
                 to_offset: arg.off_out,
                 length: arg.len,
+                long: code == opcode::COPY_FILE_RANGE_64,
             })
         }
         // ioctl(2): as any file that is no terminal.

@@ -149,6 +149,8 @@ pub enum Reply {
     Listing(Vec<Listed>, u32),
     /// Bytes taken by a write.
     Written(u32),
+    /// That many bytes copied, where the question was a long one.
+    Copied(u64),
     /// The length of an extended attribute that was asked for with size 0.
     XattrSize(u32),
     Lock(Option<LockHeld>),

@@ -213,6 +213,8 @@ pub struct CopyRange {
     pub to: Fh,
     pub to_offset: u64,
     pub length: u64,
+    /// Whether the answer is [`Reply::Copied`], rather than [`Reply::Written`].
+    pub long: bool,
 }
 
 /// How RENAME treats a name that is there already.

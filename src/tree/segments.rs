@@ -168,7 +168,7 @@ impl Tree {
         self.with_room(to, now, fx, |state| {
             let written = state.segment.write(call.to_offset, &data)?;
             (state.meta.mtime, state.meta.ctime) = (now, now);
-            Ok(Reply::Written(written))
+            Ok(if call.long { Reply::Copied(u64::from(written)) } else { Reply::Written(written) })
         })
     }
 }

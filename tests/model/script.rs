@@ -71,7 +71,8 @@ pub fn perform(world: &mut World, step: Step) {
         _ => {
             assert!(matches!(world.get(who, NodeId::ROOT, Op::Statfs), Reply::Space(_)));
             let fh = pick(&world.files, a).map_or(Fh(0), |file| file.fh);
-            let copy = CopyRange { from: fh, from_offset: 0, to: fh, to_offset: 1 << 20, length: 4096 };
+            let copy =
+                CopyRange { from: fh, from_offset: 0, to: fh, to_offset: 1 << 20, length: 4096, long: true };
             let reply = world.get(who, NodeId::ROOT, Op::CopyFileRange(copy));
             assert!(matches!(reply, Reply::Failed(Error::Invalid | Error::NotSupported)));
         }
@@ -566,7 +567,14 @@ pub fn perform_garbage(world: &mut World, step: Step) {
         32 => Op::Lseek { fh, offset: far, whence: Whence::Hole },
         33 => {
             let to = Fh(u64::from(c));
-            Op::CopyFileRange(CopyRange { from: fh, from_offset: far, to, to_offset: far, length: far })
+            Op::CopyFileRange(CopyRange {
+                from: fh,
+                from_offset: far,
+                to,
+                to_offset: far,
+                length: far,
+                long: a % 2 == 0,
+            })
         }
         _ => Op::Interrupt { unique: pick(&world.waiting(), a).unwrap_or(far) },
     };

@@ -75,6 +75,39 @@ fn stores_are_seen_by_read_and_writes_by_mappings() {
     }
 }
 
+/// The kernel asks once which kinds of copies there are; those who are the first, at the same moment, get theirs.
+#[test]
+fn the_first_copies_of_a_mount_may_come_at_once() {
+    const COUNT: usize = 8;
+    for _ in 0..5 {
+        for mount in mounts(&[]) {
+            let files: Vec<_> = (0..2 * COUNT).map(|n| create(&mount.segment(&n.to_string()))).collect();
+            let start = std::sync::Barrier::new(COUNT);
+            std::thread::scope(|scope| {
+                for pair in files.chunks(2) {
+                    pair[0].write_all_at(b"bytes", 0).unwrap();
+                    scope.spawn(|| {
+                        start.wait();
+                        for _ in 0..3 {
+                            let copied = rustix::fs::copy_file_range(
+                                &pair[0],
+                                Some(&mut 0),
+                                &pair[1],
+                                Some(&mut 0),
+                                5,
+                            );
+                            assert_eq!(copied, Ok(5));
+                        }
+                        let mut bytes = [0; 5];
+                        pair[1].read_exact_at(&mut bytes, 0).unwrap();
+                        assert_eq!(&bytes, b"bytes");
+                    });
+                }
+            });
+        }
+    }
+}
+
 /// In passthrough the page cache has nothing of a segment's bytes, or what they were.
 #[test]
 fn no_copy_within_the_kernel_shows_what_the_bytes_were() {
