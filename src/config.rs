@@ -79,7 +79,7 @@ pub enum SegmentPath {
 
 /// How requests come from the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Carrier {
+pub enum TransportKind {
     /// Over `io_uring` where the machine offers it, otherwise over the device.
     #[default]
     Auto,
@@ -126,7 +126,7 @@ pub struct Config {
     /// How segments reach memory.
     pub segments: SegmentPath,
     /// How requests come.
-    pub transport: Carrier,
+    pub transport: TransportKind,
     /// Threads that serve requests over the device, 1 to 64.
     pub threads: usize,
 }

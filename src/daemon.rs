@@ -12,7 +12,7 @@ use rustix::process::{Resource, getgid, getpid, getuid};
 use signal_hook::consts::{SIGINT, SIGIO, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::config::{Carrier, Config, MAX_WRITE, MSGSIZE_CEILING};
+use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
 use crate::kernel::dev;
 use crate::kernel::rings::{Rings, Started};
 use crate::kernel::session::{self, MountError, Mounted};
@@ -72,8 +72,8 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let tree = Tree::new(setup, Box::new(make_memory), now());
     let (clock, wishes) = mpsc::channel();
     let devices = dev::descriptors(mounted.device(), readers);
-    let posts = rings.as_ref().map_or_else(Vec::new, Started::posts);
-    let transport = Arc::new(Transport::new(devices, posts, tree, clock));
+    let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
+    let transport = Arc::new(Transport::new(devices, reply_queues, tree, clock));
     let mut device_number = None;
     let served = start_readers(&transport, readers, &ends).and_then(|()| start_clock(&transport, wishes));
     if let Some(rings) = rings {
@@ -123,13 +123,13 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
 }
 
 /// Rings, if they are wanted and can be had.
-fn make_rings(wanted: Carrier) -> Result<Option<Rings>, MountError> {
-    if wanted == Carrier::Dev {
+fn make_rings(wanted: TransportKind) -> Result<Option<Rings>, MountError> {
+    if wanted == TransportKind::Dev {
         return Ok(None);
     }
     match Rings::make() {
         Ok(rings) => Ok(Some(rings)),
-        Err(why) if wanted == Carrier::Uring => Err(MountError::NoRings(why.to_string())),
+        Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why.to_string())),
         Err(why) => {
             info!("requests come over /dev/fuse: {why}");
             Ok(None)
@@ -139,7 +139,7 @@ fn make_rings(wanted: Carrier) -> Result<Option<Rings>, MountError> {
 
 /// Lets requests come by the rings, if the kernel has agreed to.
 fn start_rings(
-    wanted: Carrier,
+    wanted: TransportKind,
     mounted: &Mounted,
     rings: Option<Rings>,
 ) -> Result<Option<Started>, MountError> {
@@ -151,7 +151,7 @@ fn start_rings(
     };
     match started {
         Ok(started) => Ok(Some(started)),
-        Err(why) if wanted == Carrier::Uring => {
+        Err(why) if wanted == TransportKind::Uring => {
             mounted.unmount();
             Err(MountError::NoRings(why))
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::op::{Effects, Error, Reply, Slice, Ticket};
+use crate::op::{Effects, Error, Reply, RequestId, Slice};
 
 /// Where an open file stands in the message it reads.
 ///
@@ -109,10 +109,16 @@ impl Framing {
     }
 
     /// Answers a read of up to `size` bytes at `offset` without another message being taken. False: the next is due.
-    pub(crate) fn answer(&mut self, ticket: Ticket, offset: u64, size: usize, fx: &mut Effects) -> bool {
+    pub(crate) fn answer(
+        &mut self,
+        request_id: RequestId,
+        offset: u64,
+        size: usize,
+        fx: &mut Effects,
+    ) -> bool {
         match self.resume(offset, size) {
-            Resumed::Bytes(slice) => fx.reply(ticket, Reply::Message(slice)),
-            Resumed::Refused(error) => fx.fail(ticket, error),
+            Resumed::Bytes(slice) => fx.reply(request_id, Reply::Message(slice)),
+            Resumed::Refused(error) => fx.fail(request_id, error),
             Resumed::NextDue => return false,
         }
         true

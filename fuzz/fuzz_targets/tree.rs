@@ -43,15 +43,15 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             tree.handle(&request, Timestamp(unique), &mut fx);
         }
         for effect in fx.drain() {
-            if let Effect::Reply(ticket, _) = effect {
-                assert!(answered.insert(ticket.unique), "request {} was answered twice", ticket.unique);
+            if let Effect::Reply(request_id, _) = effect {
+                assert!(answered.insert(request_id.unique), "request {} was answered twice", request_id.unique);
             }
         }
     }
     tree.end(Timestamp(unique), &mut fx);
     for effect in fx.drain() {
-        if let Effect::Reply(ticket, _) = effect {
-            assert!(answered.insert(ticket.unique), "request {} was answered twice", ticket.unique);
+        if let Effect::Reply(request_id, _) = effect {
+            assert!(answered.insert(request_id.unique), "request {} was answered twice", request_id.unique);
         }
     }
 });

@@ -15,7 +15,9 @@ use super::machine;
 use super::mountpoint;
 use super::size;
 use super::text::{complain, name, reason, word};
-use crate::config::{Carrier, Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT};
+use crate::config::{
+    Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind,
+};
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 
@@ -146,9 +148,9 @@ impl Args {
             Segments::Cached => SegmentPath::Cached,
         };
         let transport = match self.transport {
-            Transport::Auto => Carrier::Auto,
-            Transport::Dev => Carrier::Dev,
-            Transport::Uring => Carrier::Uring,
+            Transport::Auto => TransportKind::Auto,
+            Transport::Dev => TransportKind::Dev,
+            Transport::Uring => TransportKind::Uring,
         };
         let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
         Config { dir, limits, allow_other: self.allow_other, segments, transport, threads }
@@ -233,7 +235,7 @@ mod tests {
         let config = config(&[]);
         assert_eq!(config.limits.mailbox, MailboxLimits::default());
         assert_eq!(config.limits.max_files, MAX_FILES);
-        assert_eq!((config.segments, config.transport), (SegmentPath::Auto, Carrier::Auto));
+        assert_eq!((config.segments, config.transport), (SegmentPath::Auto, TransportKind::Auto));
         assert_eq!(config.limits, Limits::for_machine(machine::memory()));
         assert!((2..=8).contains(&config.threads) && !config.allow_other);
     }
@@ -259,7 +261,7 @@ mod tests {
             limits,
             allow_other: true,
             segments: SegmentPath::Cached,
-            transport: Carrier::Dev,
+            transport: TransportKind::Dev,
             threads: 64,
         };
         assert_eq!(config, expected);

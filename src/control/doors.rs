@@ -31,7 +31,7 @@ pub static DOORS: [DoorFile; 10] = [
     door("whole", "write: all until the last close is one message", Door::Whole),
     door("peek", "read: the next message, not taken", Door::Peek),
     door("json", "read: as stream, each message a JSON object in a line", Door::Json),
-    door("lease", "read: a message; write: ack, nack or dead; comes back if closed without", Door::Lease),
+    door("lease", "read: a message; write: ack, nack or reject; comes back if closed without", Door::Lease),
     door("rpc", "write a request, read its answer", Door::Rpc),
     door("serve", "read a request, write its answer", Door::Serve),
     DoorFile {
@@ -84,7 +84,7 @@ impl DoorKind {
 }
 
 /// The files of a segment's doorbell.
-pub static BELLS: [(&str, &str); 2] = [
+pub static DOORBELL: [(&str, &str); 2] = [
     ("notify", "write: ring, whatever is written"),
     ("wait", "read: wait for the next ring; how often it was rung"),
 ];

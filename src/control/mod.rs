@@ -13,7 +13,7 @@ use crate::op::{Caller, Error, Ino};
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
 
-pub use doors::{BELLS, DOORS, DoorFile, DoorKind};
+pub use doors::{DOORBELL, DOORS, DoorFile, DoorKind};
 pub use status::mount_status;
 
 /// Why a value was refused: the error the write fails with, and a sentence for `error`.
@@ -43,7 +43,7 @@ pub struct File<View, Settings> {
 impl<View, Settings> File<View, Settings> {
     /// Its value names a mailbox, which the tree has to find.
     pub fn names_mailbox(&self) -> bool {
-        self.config && self.name == "dead"
+        self.config && self.name == "dead_letter"
     }
 }
 
@@ -99,7 +99,7 @@ pub struct MailboxView {
     pub counts: Counts,
     pub waiters: Vec<Waiter>,
     /// Path of the mailbox for the dead, below `mailboxes/`; empty if there is none.
-    pub dead: String,
+    pub dead_letter: String,
     /// Why the last value was refused; empty if it was not.
     pub refusal: String,
 }
@@ -262,12 +262,12 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
         }),
     },
     File {
-        name: "dead",
+        name: "dead_letter",
         config: true,
         help: "mailbox for what expired or was given up, below mailboxes/; empty: dropped",
-        show: |view| line(&view.dead),
+        show: |view| line(&view.dead_letter),
         store: Some(|_, settings| {
-            settings.rules.dead = settings.named.clone()?;
+            settings.rules.dead_letter = settings.named.clone()?;
             Ok(())
         }),
     },
@@ -412,7 +412,7 @@ pub fn reference() -> Vec<Described> {
     all.extend(DOORS.iter().map(|door| one("mailboxes/<name>/", door.path(), door.help)));
     all.extend(files("topics/<name>/", &TOPIC));
     all.extend(files("segments/<name>/", &SEGMENT));
-    all.extend(BELLS.iter().map(|(name, help)| one("segments/<name>/", String::from(*name), help)));
+    all.extend(DOORBELL.iter().map(|(name, help)| one("segments/<name>/", String::from(*name), help)));
     all
 }
 

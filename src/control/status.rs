@@ -59,7 +59,7 @@ pub(super) fn mailbox(view: &MailboxView) -> String {
         ("leased", &counts.leased),
         ("redelivered", &counts.redelivered),
         ("expired", &counts.expired),
-        ("dead", &counts.dead),
+        ("dead_lettered", &counts.dead_lettered),
         ("removed", &counts.removed),
         ("moved_in", &counts.moved_in),
         ("moved_out", &counts.moved_out),

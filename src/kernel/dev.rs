@@ -11,9 +11,9 @@ use std::sync::Arc;
 use log::debug;
 use rustix::io::Errno;
 
-use super::lane::Lane;
+use super::reply_path::ReplyPath;
 use super::request;
-use super::transport::{NoDesk, Transport};
+use super::transport::{NoResponder, Transport};
 use crate::config::MAX_WRITE;
 use crate::op::Effects;
 use crate::sys::fuse_device;
@@ -40,7 +40,7 @@ pub fn descriptors(device: &Arc<OwnedFd>, threads: usize) -> Vec<Arc<OwnedFd>> {
 pub fn serve(transport: &Transport, thread: usize) -> io::Result<()> {
     let index = thread % transport.devices.len().max(1);
     let Some(device) = transport.devices.get(index) else { return Ok(()) };
-    let lane = Lane::Device(index as u32).into();
+    let reply_path = ReplyPath::Device(index as u32).into();
     let mut buffer = vec![0; BUFFER];
     let mut fx = Effects::new();
     loop {
@@ -52,7 +52,7 @@ pub fn serve(transport: &Transport, thread: usize) -> io::Result<()> {
             Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        transport.handle(request::decode(buffer.get(..length).unwrap_or_default(), lane), &mut fx);
-        transport.perform(&mut fx, &mut NoDesk);
+        transport.handle(request::decode(buffer.get(..length).unwrap_or_default(), reply_path), &mut fx);
+        transport.perform(&mut fx, &mut NoResponder);
     }
 }

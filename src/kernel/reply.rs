@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use super::abi::{self, fopen};
 use super::errno::errno;
 use crate::op::{
-    Attr, Entry, Listed, LockHeld, LockKind, NodeId, OpenAs, Opened, PollHandle, Ready, Reply, Space, Ticket,
-    Validity,
+    Attr, Entry, Listed, LockHeld, LockKind, NodeId, OpenAs, Opened, PollHandle, Ready, Reply, RequestId,
+    Space, Validity,
 };
 
 /// How long the kernel keeps names and attributes that only it can change, in seconds.
@@ -69,9 +69,9 @@ impl<T: IntoBytes + zerocopy::Immutable> AsParts for T {
     }
 }
 
-/// The answer to the request that `ticket` stands for.
-pub(super) fn encode(ticket: Ticket, reply: &Reply) -> Encoded<'_> {
-    let header = abi::OutHeader { len: 0, error: 0, unique: ticket.unique };
+/// The answer to the request that `request_id` stands for.
+pub(super) fn encode(request_id: RequestId, reply: &Reply) -> Encoded<'_> {
+    let header = abi::OutHeader { len: 0, error: 0, unique: request_id.unique };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
     match reply {
         Reply::Done => {}
@@ -132,7 +132,7 @@ pub(super) fn encode_interrupt_again(unique: u64) -> Encoded<'static> {
 }
 
 /// The message that makes the kernel ask for a node's attributes when it needs them next.
-pub(super) fn encode_renew(node: NodeId) -> Encoded<'static> {
+pub(super) fn encode_invalidate_attr(node: NodeId) -> Encoded<'static> {
     let header = abi::OutHeader { len: 0, error: abi::NOTIFY_INVAL_INODE, unique: 0 };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
     // A range of the contents that begins before them is none of them.

@@ -7,16 +7,16 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 use super::abi::{self, fattr, opcode};
 use crate::op::{
     Caller, CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle,
-    RenameHow, Request, SetAttr, SetTime, Ticket, Timestamp, Whence,
+    RenameHow, Request, RequestId, SetAttr, SetTime, Timestamp, Whence,
 };
 
 /// Bytes that are no request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Garbage {
+pub enum DecodeError {
     /// Not even a header: nobody can be answered.
     Nameless,
     /// A header with something after it that does not fit it: to be answered with an error.
-    Named(Ticket),
+    Named(RequestId),
     /// As `Named`, of a kind that takes no answer.
     Unanswerable,
 }
@@ -27,9 +27,9 @@ pub(super) fn unique(header: &[u8]) -> u64 {
 }
 
 /// Decodes one request as read from the device, header and body in one.
-pub fn decode(bytes: &[u8], lane: u32) -> Result<Request<'_>, Garbage> {
-    let (header, body) = abi::InHeader::read_from_prefix(bytes).map_err(|_| Garbage::Nameless)?;
-    decode_body(&header, header.len as usize == bytes.len(), Body { first: &[], rest: body }, lane)
+pub fn decode(bytes: &[u8], reply_path: u32) -> Result<Request<'_>, DecodeError> {
+    let (header, body) = abi::InHeader::read_from_prefix(bytes).map_err(|_| DecodeError::Nameless)?;
+    decode_body(&header, header.len as usize == bytes.len(), Body { first: &[], rest: body }, reply_path)
 }
 
 /// Decodes one request as a ring's entry carries it: `operation` is the room for its fixed argument, however much of it
@@ -38,23 +38,28 @@ pub fn decode_entry<'a>(
     header: &[u8],
     operation: &'a [u8],
     payload: &'a [u8],
-    lane: u32,
-) -> Result<Request<'a>, Garbage> {
-    let (header, _) = abi::InHeader::read_from_prefix(header).map_err(|_| Garbage::Nameless)?;
+    reply_path: u32,
+) -> Result<Request<'a>, DecodeError> {
+    let (header, _) = abi::InHeader::read_from_prefix(header).map_err(|_| DecodeError::Nameless)?;
     let fixed = (header.len as usize).checked_sub(size_of::<abi::InHeader>() + payload.len());
     let first = fixed.and_then(|length| operation.get(..length));
-    decode_body(&header, first.is_some(), Body { first: first.unwrap_or_default(), rest: payload }, lane)
+    decode_body(
+        &header,
+        first.is_some(),
+        Body { first: first.unwrap_or_default(), rest: payload },
+        reply_path,
+    )
 }
 
 fn decode_body<'a>(
     header: &abi::InHeader,
     fits: bool,
     mut body: Body<'a>,
-    lane: u32,
-) -> Result<Request<'a>, Garbage> {
-    let ticket = Ticket { unique: header.unique, lane };
+    reply_path: u32,
+) -> Result<Request<'a>, DecodeError> {
+    let request_id = RequestId { unique: header.unique, reply_path };
     let answered = !matches!(header.opcode, opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT);
-    let garbage = if answered { Garbage::Named(ticket) } else { Garbage::Unanswerable };
+    let garbage = if answered { DecodeError::Named(request_id) } else { DecodeError::Unanswerable };
     // The kernel may append extensions; what they say is not needed here.
     let extensions = header.total_extlen as usize * 8;
     let end = body.rest.len().checked_sub(extensions).filter(|_| fits).ok_or(garbage)?;
@@ -62,7 +67,7 @@ fn decode_body<'a>(
     let node = NodeId(header.nodeid);
     let op = decode_op(header.opcode, node, body).ok_or(garbage)?;
     let caller = Caller { uid: header.uid, gid: header.gid, pid: header.pid };
-    Ok(Request { ticket, node, caller, op })
+    Ok(Request { request_id, node, caller, op })
 }
 
 fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
@@ -306,7 +311,7 @@ mod tests {
     fn a_request_is_what_its_bytes_say() {
         let all = bytes(opcode::LOOKUP, &[b"box\0"]);
         let request = decode(&all, 3).unwrap();
-        assert_eq!(request.ticket, Ticket { unique: 6, lane: 3 });
+        assert_eq!(request.request_id, RequestId { unique: 6, reply_path: 3 });
         assert_eq!(request.caller, Caller { uid: 1000, gid: 100, pid: 7 });
         assert_eq!(request.op, Op::Lookup { name: b"box" });
     }
@@ -316,13 +321,13 @@ mod tests {
         let write =
             abi::WriteIn { fh: 1, offset: 0, size: 10, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
         let all = bytes(opcode::WRITE, &[write.as_bytes(), b"short"]);
-        assert_eq!(decode(&all, 0), Err(Garbage::Named(Ticket { unique: 6, lane: 0 })));
+        assert_eq!(decode(&all, 0), Err(DecodeError::Named(RequestId { unique: 6, reply_path: 0 })));
         assert_eq!(
             decode(&bytes(opcode::LOOKUP, &[b"no end"]), 0).unwrap_err(),
-            Garbage::Named(Ticket { unique: 6, lane: 0 })
+            DecodeError::Named(RequestId { unique: 6, reply_path: 0 })
         );
-        assert_eq!(decode(&bytes(opcode::FORGET, &[]), 0), Err(Garbage::Unanswerable));
-        assert_eq!(decode(b"tiny", 0), Err(Garbage::Nameless));
+        assert_eq!(decode(&bytes(opcode::FORGET, &[]), 0), Err(DecodeError::Unanswerable));
+        assert_eq!(decode(b"tiny", 0), Err(DecodeError::Nameless));
     }
 
     /// The same request as a ring's entry has it, with rubbish behind the fixed argument.
@@ -354,11 +359,11 @@ mod tests {
     #[test]
     fn an_entry_that_contradicts_itself_is_answered_with_an_error() {
         let (header, operation) = entry(opcode::LOOKUP, &[], b"box\0");
-        let named = Err(Garbage::Named(Ticket { unique: 6, lane: 0 }));
+        let named = Err(DecodeError::Named(RequestId { unique: 6, reply_path: 0 }));
         assert_eq!(decode_entry(&header, &operation, b"a longer payload than said\0", 0), named);
         assert_eq!(decode_entry(&header, &operation, b"box", 0), named, "a name without its end");
         assert_eq!(decode_entry(&header, &[], b"", 0), named);
-        assert_eq!(decode_entry(&header[..39], &operation, b"box\0", 0), Err(Garbage::Nameless));
+        assert_eq!(decode_entry(&header[..39], &operation, b"box\0", 0), Err(DecodeError::Nameless));
     }
 
     #[test]

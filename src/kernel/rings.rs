@@ -10,9 +10,9 @@ use std::thread;
 use log::debug;
 
 use super::cpus;
-use super::lane::MAX_RINGS;
+use super::reply_path::MAX_RINGS;
 use super::transport::Transport;
-use super::uring::{Post, Serving};
+use super::uring::{ReplyQueue, Serving};
 use crate::config::{MAX_WRITE, PAGE};
 use crate::sys::fuse_ring::{Event, FuseRing, Slot};
 
@@ -104,7 +104,7 @@ struct Made {
 /// Rings whose entries the kernel has, and the threads that will serve them.
 #[derive(Debug)]
 pub struct Started {
-    posts: Vec<Arc<Post>>,
+    reply_queues: Vec<Arc<ReplyQueue>>,
     threads: Vec<Sender<Go>>,
 }
 
@@ -144,18 +144,18 @@ impl Rings {
     /// this way. Where that fails the kernel is told that they will not, and sends them by the device.
     pub fn start(self, device: &Arc<OwnedFd>) -> Result<Started, String> {
         let (told, telling) = mpsc::channel();
-        let (mut posts, mut threads) = (Vec::new(), Vec::new());
+        let (mut reply_queues, mut threads) = (Vec::new(), Vec::new());
         let count = self.0.len();
         let mut failed = None;
         for (index, made) in self.0.into_iter().enumerate() {
-            let post = Arc::new(Post::new(made.ring.waker()));
+            let reply_queue = Arc::new(ReplyQueue::new(made.ring.waker()));
             let (go, going) = mpsc::channel();
-            posts.push(Arc::clone(&post));
+            reply_queues.push(Arc::clone(&reply_queue));
             threads.push(go);
             let (told, device) = (told.clone(), Arc::clone(device));
             let spawned = thread::Builder::new()
                 .name(format!("ring-{}", made.cpu))
-                .spawn(move || run(index as u32, made, &device, post, &told, &going));
+                .spawn(move || run(index as u32, made, &device, reply_queue, &told, &going));
             failed = failed.or(spawned.err());
         }
         for _ in 0..count {
@@ -164,7 +164,7 @@ impl Rings {
             }
         }
         match failed {
-            None => Ok(Started { posts, threads }),
+            None => Ok(Started { reply_queues, threads }),
             Some(error) => {
                 drop(threads);
                 match refuse(device) {
@@ -180,8 +180,8 @@ impl Rings {
 
 impl Started {
     /// Where answers by other threads go.
-    pub fn posts(&self) -> Vec<Arc<Post>> {
-        self.posts.clone()
+    pub fn reply_queues(&self) -> Vec<Arc<ReplyQueue>> {
+        self.reply_queues.clone()
     }
 
     /// Threads that serve.
@@ -203,12 +203,12 @@ fn run(
     index: u32,
     made: Made,
     device: &Arc<OwnedFd>,
-    post: Arc<Post>,
+    reply_queue: Arc<ReplyQueue>,
     told: &Sender<io::Result<()>>,
     going: &Receiver<Go>,
 ) {
     cpus::stay_on(made.cpu);
-    match Serving::start(index, made.cpu, made.ring, made.entries, device, post) {
+    match Serving::start(index, made.cpu, made.ring, made.entries, device, reply_queue) {
         Err(error) => drop(told.send(Err(error))),
         Ok(serving) => {
             let _ = told.send(Ok(()));

@@ -10,11 +10,11 @@ use log::{debug, error, warn};
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
-use super::lane::Lane;
 use super::reply::{self, Encoded};
-use super::request::Garbage;
-use super::uring::Post;
-use crate::op::{Effect, Effects, Error, Op, Reply, Request, Ticket, Timestamp};
+use super::reply_path::ReplyPath;
+use super::request::DecodeError;
+use super::uring::ReplyQueue;
+use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Timestamp};
 use crate::sys::heap;
 use crate::tree::Tree;
 
@@ -30,23 +30,23 @@ pub struct Transport {
     /// Descriptors of the device.
     pub(super) devices: Vec<Arc<OwnedFd>>,
     /// Where answers to the requests of each ring go, from other threads than its own.
-    pub(super) posts: Vec<Arc<Post>>,
+    pub(super) reply_queues: Vec<Arc<ReplyQueue>>,
     pub(super) tree: Tree,
     /// Where the tree's wishes to be told the time go.
     clock: Sender<Timestamp>,
 }
 
 /// A thread that can give some answers itself.
-pub(super) trait Desk {
+pub(super) trait Responder {
     /// True if the request is one of this thread's own, and answered.
-    fn answer(&mut self, ticket: Ticket, reply: &Reply) -> bool;
+    fn answer(&mut self, request_id: RequestId, reply: &Reply) -> bool;
 }
 
 /// No answers of its own.
-pub(super) struct NoDesk;
+pub(super) struct NoResponder;
 
-impl Desk for NoDesk {
-    fn answer(&mut self, _: Ticket, _: &Reply) -> bool {
+impl Responder for NoResponder {
+    fn answer(&mut self, _: RequestId, _: &Reply) -> bool {
         false
     }
 }
@@ -55,21 +55,21 @@ impl Transport {
     /// Over these descriptors and rings.
     pub fn new(
         devices: Vec<Arc<OwnedFd>>,
-        posts: Vec<Arc<Post>>,
+        reply_queues: Vec<Arc<ReplyQueue>>,
         tree: Tree,
         clock: Sender<Timestamp>,
     ) -> Transport {
-        Transport { devices, posts, tree, clock }
+        Transport { devices, reply_queues, tree, clock }
     }
 
     /// One request, or what came in its place; what follows is left in `fx`.
-    pub(super) fn handle(&self, request: Result<Request<'_>, Garbage>, fx: &mut Effects) {
+    pub(super) fn handle(&self, request: Result<Request<'_>, DecodeError>, fx: &mut Effects) {
         match request {
             Ok(request) => {
                 debug!("{:?}", Summary(&request));
                 self.tree.handle(&request, now(), fx);
             }
-            Err(Garbage::Named(ticket)) => fx.fail(ticket, Error::Malformed),
+            Err(DecodeError::Named(request_id)) => fx.fail(request_id, Error::Malformed),
             Err(garbage) => warn!("bytes that are no request: {garbage:?}"),
         }
     }
@@ -95,7 +95,7 @@ impl Transport {
                         next = None;
                         let mut fx = Effects::new();
                         self.tree.tick(now, &mut fx);
-                        self.perform(&mut fx, &mut NoDesk);
+                        self.perform(&mut fx, &mut NoResponder);
                     }
                 }
             }
@@ -106,61 +106,61 @@ impl Transport {
     pub fn expire(&self, limit: Timestamp) {
         let mut fx = Effects::new();
         self.tree.expire(limit, now(), &mut fx);
-        self.perform(&mut fx, &mut NoDesk);
+        self.perform(&mut fx, &mut NoResponder);
     }
 
     /// Ends all waits, for good, and returns when their answers are on their way.
     pub fn end(&self) {
         let mut fx = Effects::new();
         self.tree.end(now(), &mut fx);
-        self.perform(&mut fx, &mut NoDesk);
+        self.perform(&mut fx, &mut NoResponder);
         let limit = now().0.saturating_add(LONGEST_FLUSH.as_nanos() as u64);
-        while self.posts.iter().any(|post| !post.is_sent()) && now().0 < limit {
+        while self.reply_queues.iter().any(|reply_queue| !reply_queue.is_sent()) && now().0 < limit {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
     /// Carries effects out. No lock is held here.
-    pub(super) fn perform(&self, fx: &mut Effects, desk: &mut impl Desk) {
+    pub(super) fn perform(&self, fx: &mut Effects, responder: &mut impl Responder) {
         for effect in fx.drain() {
             match effect {
-                Effect::Reply(ticket, reply) => self.answer(ticket, reply, desk),
+                Effect::Reply(request_id, reply) => self.answer(request_id, reply, responder),
                 // ENOENT: nobody polls any more.
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
                 // ENOENT: the kernel has forgotten the node, and what it knew of it.
-                Effect::Renew(node) => drop(self.write(0, &reply::encode_renew(node))),
+                Effect::InvalidateAttr(node) => drop(self.write(0, &reply::encode_invalidate_attr(node))),
                 Effect::InterruptAgain { unique } => self.ask_again(unique),
                 // Fails only where the clock is gone with the mount.
                 Effect::Alarm(time) => drop(self.clock.send(time)),
-                Effect::GiveMemoryBack => heap::give_back(),
+                Effect::TrimHeap => heap::give_back(),
             }
         }
     }
 
-    fn answer(&self, ticket: Ticket, reply: Reply, desk: &mut impl Desk) {
-        match Lane::from(ticket.lane) {
-            Lane::Device(index) => self.answer_device(index, ticket, &reply),
-            Lane::Entry { ring, .. } => {
-                if !desk.answer(ticket, &reply)
-                    && let Some(post) = self.posts.get(ring as usize)
+    fn answer(&self, request_id: RequestId, reply: Reply, responder: &mut impl Responder) {
+        match ReplyPath::from(request_id.reply_path) {
+            ReplyPath::Device(index) => self.answer_device(index, request_id, &reply),
+            ReplyPath::Entry { ring, .. } => {
+                if !responder.answer(request_id, &reply)
+                    && let Some(reply_queue) = self.reply_queues.get(ring as usize)
                 {
-                    post.put(ticket, reply);
+                    reply_queue.put(request_id, reply);
                 }
             }
         }
     }
 
-    fn answer_device(&self, index: u32, ticket: Ticket, reply: &Reply) {
-        match self.write(index, &reply::encode(ticket, reply)) {
+    fn answer_device(&self, index: u32, request_id: RequestId, reply: &Reply) {
+        match self.write(index, &reply::encode(request_id, reply)) {
             Ok(()) => {}
             // The request was aborted together with the mount.
-            Err(Errno::NOENT | Errno::NODEV) => debug!("request {} is gone", ticket.unique),
+            Err(Errno::NOENT | Errno::NODEV) => debug!("request {} is gone", request_id.unique),
             Err(refused) => {
                 // Without the answer itself, which may be a message.
-                error!("the kernel refuses the answer to request {}: {refused}", ticket.unique);
+                error!("the kernel refuses the answer to request {}: {refused}", request_id.unique);
                 let failed = Reply::Failed(Error::Io);
-                if let Err(error) = self.write(index, &reply::encode(ticket, &failed)) {
-                    error!("request {} cannot be answered: {error}", ticket.unique);
+                if let Err(error) = self.write(index, &reply::encode(request_id, &failed)) {
+                    error!("request {} cannot be answered: {error}", request_id.unique);
                 }
             }
         }
@@ -203,7 +203,7 @@ struct Summary<'a>(&'a Request<'a>);
 impl std::fmt::Debug for Summary<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let request = self.0;
-        write!(f, "#{} node {} pid {}: ", request.ticket.unique, request.node.0, request.caller.pid)?;
+        write!(f, "#{} node {} pid {}: ", request.request_id.unique, request.node.0, request.caller.pid)?;
         match &request.op {
             Op::Write { fh, offset, data, .. } => {
                 write!(f, "Write {fh:?} offset {offset}, {} bytes", data.len())

@@ -6,7 +6,7 @@
 //! - **A queue never runs out of entries** (`queue`). One with none would serve nobody. There are always some
 //!   free ones: more are added as callers wait.
 //! - **Answers go through the ring's own thread**, because only that one may submit: other threads leave them in its
-//!   [`Post`].
+//!   [`ReplyQueue`].
 //! - **INTERRUPT and FORGET** come through the device, which one thread reads.
 //! - **Nobody's signal is lost** (`look_after`). The kernel sends no INTERRUPT where a signal arrives while a request
 //!   is on its way here; and one that does come may find its request not waiting yet.
@@ -26,13 +26,13 @@ use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use super::cpus;
-use super::lane::{Lane, MAX_ENTRIES};
 use super::queue::{Queue, Round};
 use super::reply;
-use super::request::{self, Garbage};
+use super::reply_path::{MAX_ENTRIES, ReplyPath};
+use super::request::{self, DecodeError};
 use super::sleep::{Sleep, sleep_of};
-use super::transport::{Desk, Transport, now};
-use crate::op::{Effects, Error, NodeId, Op, Reply, Ticket};
+use super::transport::{Responder, Transport, now};
+use crate::op::{Effects, Error, NodeId, Op, Reply, RequestId};
 use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot, Waker};
 
 /// How long a request waits before its caller is looked at.
@@ -43,26 +43,26 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 const LOOKS: usize = 32;
 
 /// Turns after which a thread sees whether it is where it belongs.
-const HOMECOMING: u64 = 1024;
+const AFFINITY_CHECK_TURNS: u64 = 1024;
 
 /// Answers to one ring's requests by other threads than its own.
 #[derive(Debug)]
-pub struct Post {
-    answers: Mutex<Vec<(Ticket, Reply)>>,
+pub struct ReplyQueue {
+    answers: Mutex<Vec<(RequestId, Reply)>>,
     waker: Waker,
     /// All that was put here was submitted.
     sent: AtomicBool,
 }
 
-impl Post {
-    pub(super) fn new(waker: Waker) -> Post {
-        Post { answers: Mutex::default(), waker, sent: AtomicBool::new(true) }
+impl ReplyQueue {
+    pub(super) fn new(waker: Waker) -> ReplyQueue {
+        ReplyQueue { answers: Mutex::default(), waker, sent: AtomicBool::new(true) }
     }
 
-    pub(super) fn put(&self, ticket: Ticket, reply: Reply) {
+    pub(super) fn put(&self, request_id: RequestId, reply: Reply) {
         let mut answers = self.answers.lock();
         let first = answers.is_empty();
-        answers.push((ticket, reply));
+        answers.push((request_id, reply));
         self.sent.store(false, Ordering::SeqCst);
         drop(answers);
         if first {
@@ -75,7 +75,7 @@ impl Post {
         self.sent.load(Ordering::SeqCst)
     }
 
-    fn take(&self, into: &mut Vec<(Ticket, Reply)>) {
+    fn take(&self, into: &mut Vec<(RequestId, Reply)>) {
         std::mem::swap(&mut *self.answers.lock(), into);
     }
 
@@ -98,7 +98,7 @@ struct Held {
 
 /// A request that waits, and whose caller has not been seen asleep. The first in time is the greatest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Doubt {
+struct UnconfirmedWait {
     due: Reverse<Instant>,
     pause: Duration,
     slot: Slot,
@@ -109,15 +109,15 @@ struct Doubt {
 /// A ring, and what its thread keeps of it.
 #[derive(Debug)]
 pub(super) struct Serving {
-    /// Of the ring, in its lanes.
+    /// Of the ring, in its reply_paths.
     index: u32,
     /// Where its thread belongs.
     cpu: usize,
     ring: FuseRing,
-    post: Arc<Post>,
+    reply_queue: Arc<ReplyQueue>,
     queues: Vec<Queue>,
     slots: Vec<Held>,
-    doubts: BinaryHeap<Doubt>,
+    unconfirmed: BinaryHeap<UnconfirmedWait>,
     /// Turns so far.
     turns: u64,
     failed: Option<io::Error>,
@@ -131,11 +131,12 @@ impl Serving {
         mut ring: FuseRing,
         entries: Vec<(u16, Range<Slot>)>,
         device: &Arc<OwnedFd>,
-        post: Arc<Post>,
+        reply_queue: Arc<ReplyQueue>,
     ) -> io::Result<Serving> {
         ring.enable(device)?;
-        let (queues, slots, doubts) = (Vec::new(), Vec::new(), BinaryHeap::new());
-        let mut serving = Serving { index, cpu, ring, post, queues, slots, doubts, turns: 0, failed: None };
+        let (queues, slots, unconfirmed) = (Vec::new(), Vec::new(), BinaryHeap::new());
+        let mut serving =
+            Serving { index, cpu, ring, reply_queue, queues, slots, unconfirmed, turns: 0, failed: None };
         for (id, range) in entries {
             serving.queues.push(Queue::new(id, Instant::now()));
             serving.register(id, range)?;
@@ -161,15 +162,15 @@ impl Serving {
             for slot in arrived.drain(..) {
                 self.receive(slot, transport, &mut fx);
             }
-            self.post.take(&mut answers);
+            self.reply_queue.take(&mut answers);
             if !answers.is_empty() {
-                for (ticket, reply) in answers.drain(..) {
-                    self.answer(ticket, &reply);
+                for (request_id, reply) in answers.drain(..) {
+                    self.answer(request_id, &reply);
                 }
                 self.ring.submit()?;
             }
-            if !self.post.is_sent() && self.ring.is_handed_over() {
-                self.post.note_sent();
+            if !self.reply_queue.is_sent() && self.ring.is_handed_over() {
+                self.reply_queue.note_sent();
             }
             self.look_after(transport, &mut fx);
             self.keep_moving(transport);
@@ -207,7 +208,7 @@ impl Serving {
             queue.turned(settled);
         }
         self.turns += 1;
-        if self.turns.is_multiple_of(HOMECOMING) {
+        if self.turns.is_multiple_of(AFFINITY_CHECK_TURNS) {
             cpus::return_to(self.cpu);
         }
         self.ring.tidy();
@@ -226,42 +227,48 @@ impl Serving {
     /// One request: handled and, unless it waits, answered.
     fn receive(&mut self, slot: Slot, transport: &Transport, fx: &mut Effects) {
         let Some((headers, payload)) = self.ring.request(slot) else { return };
-        let lane = Lane::Entry { ring: self.index, slot }.into();
+        let reply_path = ReplyPath::Entry { ring: self.index, slot }.into();
         let (header, operation) = headers.split_at(OPERATION);
-        let ticket = Ticket { unique: request::unique(header), lane };
-        if Queue::is_pump(ticket.unique) {
+        let request_id = RequestId { unique: request::unique(header), reply_path };
+        if Queue::is_pump(request_id.unique) {
             if let Some(queue) = self.queue_of(slot) {
                 debug!("the queue of CPU {} is looked through again", queue.id());
                 queue.pumped(Instant::now());
             }
-            self.answer(ticket, &Reply::Done);
+            self.answer(request_id, &Reply::Done);
             return;
         }
-        let decoded = request::decode_entry(header, operation, payload, lane);
+        let decoded = request::decode_entry(header, operation, payload, reply_path);
         let (pid, node, has_answer) = match &decoded {
             Ok(request) => {
                 let has_answer = !matches!(request.op, Op::Forget(_) | Op::Interrupt { .. });
                 (request.caller.pid, request.node, has_answer)
             }
-            Err(garbage) => (0, NodeId::ROOT, matches!(garbage, Garbage::Named(_))),
+            Err(garbage) => (0, NodeId::ROOT, matches!(garbage, DecodeError::Named(_))),
         };
         transport.handle(decoded, fx);
         transport.perform(fx, self);
         if !has_answer {
             // Its entry is wanted back all the same.
-            self.answer(ticket, &Reply::Failed(Error::Malformed));
-        } else if self.holds(slot, ticket.unique) {
+            self.answer(request_id, &Reply::Failed(Error::Malformed));
+        } else if self.holds(slot, request_id.unique) {
             if let Some(queue) = self.queue_of(slot) {
                 queue.waits(node);
             }
-            self.park(slot, ticket.unique, pid, transport, fx);
+            self.park(slot, request_id.unique, pid, transport, fx);
         }
     }
 
     /// A request waits.
     fn park(&mut self, slot: Slot, unique: u64, pid: u32, transport: &Transport, fx: &mut Effects) {
-        let doubt = Doubt { due: Reverse(Instant::now() + FIRST_LOOK), pause: FIRST_LOOK, slot, unique, pid };
-        self.doubts.push(doubt);
+        let doubt = UnconfirmedWait {
+            due: Reverse(Instant::now() + FIRST_LOOK),
+            pause: FIRST_LOOK,
+            slot,
+            unique,
+            pid,
+        };
+        self.unconfirmed.push(doubt);
         let Some(queue) = self.queue_of(slot) else { return };
         let (id, more) = (queue.id(), queue.wanted());
         if more == 0 && queue.has_room() {
@@ -309,12 +316,12 @@ impl Serving {
     /// the first sleep will send his INTERRUPT, and one seen in the second has had his signal: it came before the
     /// request did, or the INTERRUPT before the request was made to wait.
     fn look_after(&mut self, transport: &Transport, fx: &mut Effects) {
-        let now_here = if self.doubts.is_empty() { return } else { Instant::now() };
+        let now_here = if self.unconfirmed.is_empty() { return } else { Instant::now() };
         for _ in 0..LOOKS {
-            if self.doubts.peek().is_none_or(|doubt| doubt.due.0 > now_here) {
+            if self.unconfirmed.peek().is_none_or(|doubt| doubt.due.0 > now_here) {
                 return;
             }
-            let Some(mut doubt) = self.doubts.pop() else { return };
+            let Some(mut doubt) = self.unconfirmed.pop() else { return };
             if !self.holds(doubt.slot, doubt.unique) {
                 continue;
             }
@@ -329,7 +336,7 @@ impl Serving {
                 _ => {
                     doubt.pause = (doubt.pause * 2).min(LONGEST_PAUSE);
                     doubt.due = Reverse(now_here + doubt.pause);
-                    self.doubts.push(doubt);
+                    self.unconfirmed.push(doubt);
                 }
             }
         }
@@ -337,7 +344,7 @@ impl Serving {
 
     /// How long the ring may wait for the kernel.
     fn next_look(&self) -> Option<Duration> {
-        let doubt = self.doubts.peek().map(|doubt| doubt.due.0);
+        let doubt = self.unconfirmed.peek().map(|doubt| doubt.due.0);
         let due = self.queues.iter().filter_map(Queue::due).chain(doubt).min();
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
@@ -369,23 +376,23 @@ impl Serving {
     }
 }
 
-impl Desk for Serving {
-    fn answer(&mut self, ticket: Ticket, reply: &Reply) -> bool {
-        let slot = match Lane::from(ticket.lane) {
-            Lane::Entry { ring, slot } if ring == self.index => slot,
+impl Responder for Serving {
+    fn answer(&mut self, request_id: RequestId, reply: &Reply) -> bool {
+        let slot = match ReplyPath::from(request_id.reply_path) {
+            ReplyPath::Entry { ring, slot } if ring == self.index => slot,
             _ => return false,
         };
-        if !self.holds(slot, ticket.unique) {
-            error!("request {} is not in its entry any more", ticket.unique);
+        if !self.holds(slot, request_id.unique) {
+            error!("request {} is not in its entry any more", request_id.unique);
             return true;
         }
-        let encoded = reply::encode(ticket, reply);
+        let encoded = reply::encode(request_id, reply);
         let parts = [encoded.head(), encoded.tail()];
-        let mut done = self.ring.commit(slot, ticket.unique, encoded.header.as_bytes(), parts);
+        let mut done = self.ring.commit(slot, request_id.unique, encoded.header.as_bytes(), parts);
         if let Ok(false) = done {
-            error!("the answer to request {} does not fit into its entry", ticket.unique);
-            let failed = reply::encode(ticket, &Reply::Failed(Error::Io));
-            done = self.ring.commit(slot, ticket.unique, failed.header.as_bytes(), [&[], &[]]);
+            error!("the answer to request {} does not fit into its entry", request_id.unique);
+            let failed = reply::encode(request_id, &Reply::Failed(Error::Io));
+            done = self.ring.commit(slot, request_id.unique, failed.header.as_bytes(), [&[], &[]]);
         }
         if let Err(error) = done {
             self.failed = Some(error);

@@ -36,7 +36,7 @@ use self::claim::{Claim, END, Subject};
 use self::flocks::{Flock, Flocks};
 use self::ranges::Ranges;
 use self::waits::{Waiting, Waits};
-use crate::op::{Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, Ticket};
+use crate::op::{Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 
 /// Edges of the graph of who waits for whom that one call may look at. A cycle that takes more to find goes unnoticed:
 /// its callers wait until a signal comes. (Linux gives up after a chain of 10.)
@@ -93,7 +93,7 @@ impl Locks {
         })
     }
 
-    /// `F_SETLK`, `F_SETLKW` and flock(2); unlocking too. Answers `ticket`, and then those whose wait it ends.
+    /// `F_SETLK`, `F_SETLKW` and flock(2); unlocking too. Answers `request_id`, and then those whose wait it ends.
     ///
     /// ```text
     ///          nothing in the way
@@ -121,12 +121,12 @@ impl Locks {
         &mut self,
         file: Ino,
         call: &LockCall,
-        ticket: Ticket,
+        request_id: RequestId,
         wait: bool,
         fx: &mut Effects,
     ) -> Option<WaitId> {
         let Some(claim) = Claim::parse(call) else {
-            fx.fail(ticket, Error::Invalid);
+            fx.fail(request_id, Error::Invalid);
             return None;
         };
         let mut weakened = self.give_up_to_convert(file, &claim);
@@ -135,19 +135,19 @@ impl Locks {
             match self.take(file, &claim) {
                 Ok(also_weakened) => {
                     weakened |= also_weakened;
-                    fx.reply(ticket, Reply::Done);
+                    fx.reply(request_id, Reply::Done);
                 }
-                Err(error) => fx.fail(ticket, error),
+                Err(error) => fx.fail(request_id, error),
             }
         } else if !wait {
-            fx.fail(ticket, Error::WouldWait);
+            fx.fail(request_id, Error::WouldWait);
         } else if self.closes_a_cycle(file, &claim) {
-            fx.fail(ticket, Error::Deadlock);
+            fx.fail(request_id, Error::Deadlock);
         } else if self.room() == 0 {
-            fx.fail(ticket, Error::NoLocks);
+            fx.fail(request_id, Error::NoLocks);
         } else {
             self.used.insert((claim.holder.fh, file));
-            id = Some(self.waits.add(file, Waiting { claim, ticket }));
+            id = Some(self.waits.add(file, Waiting { claim, request_id }));
         }
         if weakened {
             self.grant(file, claim.subject, fx);
@@ -160,7 +160,7 @@ impl Locks {
     pub fn cancel(&mut self, id: WaitId, error: Error, fx: &mut Effects) -> bool {
         let waiting = self.waits.remove(id);
         if let Some(waiting) = waiting {
-            fx.fail(waiting.ticket, error);
+            fx.fail(waiting.request_id, error);
         }
         waiting.is_some()
     }
@@ -268,15 +268,15 @@ impl Locks {
                 continue;
             }
             // Out of the queue before it is taken, so that its own place counts as room.
-            let Some(Waiting { ticket, .. }) = self.waits.remove(id) else { continue };
+            let Some(Waiting { request_id, .. }) = self.waits.remove(id) else { continue };
             match self.take(file, &claim) {
                 Ok(weakened) => {
-                    fx.reply(ticket, Reply::Done);
+                    fx.reply(request_id, Reply::Done);
                     if weakened {
                         return Some(claim.subject);
                     }
                 }
-                Err(error) => fx.fail(ticket, error),
+                Err(error) => fx.fail(request_id, error),
             }
         }
         None

@@ -4,7 +4,7 @@ mod model;
 
 use super::claim::{END, Span};
 use super::{Locks, WaitId};
-use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, Ticket};
+use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
 
 const FILE: Ino = Ino(7);
@@ -15,14 +15,14 @@ const EOF: u64 = u64::MAX;
 struct Table {
     locks: Locks,
     fx: Effects,
-    tickets: u64,
+    request_ids: u64,
 }
 
-/// How a call ended, or the ticket and id it waits with.
+/// How a call ended, or the request_id and id it waits with.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Now(Reply),
-    Waits(Ticket, WaitId),
+    Waits(RequestId, WaitId),
 }
 
 const DONE: Outcome = Outcome::Now(Reply::Done);
@@ -47,18 +47,18 @@ impl Table {
     }
 
     fn with_limit(limit: usize) -> Table {
-        Table { locks: Locks::new(limit), fx: Effects::new(), tickets: 0 }
+        Table { locks: Locks::new(limit), fx: Effects::new(), request_ids: 0 }
     }
 
     fn call(&mut self, file: Ino, call: &LockCall, wait: bool) -> Outcome {
-        self.tickets += 1;
-        let ticket = Ticket { unique: self.tickets, lane: 0 };
-        let waits = self.locks.set(file, call, ticket, wait, &mut self.fx);
+        self.request_ids += 1;
+        let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
+        let waits = self.locks.set(file, call, request_id, wait, &mut self.fx);
         // The call's own reply comes before those of the calls it lets through.
         match waits {
-            Some(id) => Outcome::Waits(ticket, id),
+            Some(id) => Outcome::Waits(request_id, id),
             None => match self.fx.drain().next() {
-                Some(Effect::Reply(to, reply)) if to == ticket => Outcome::Now(reply),
+                Some(Effect::Reply(to, reply)) if to == request_id => Outcome::Now(reply),
                 other => panic!("the call was not answered first, but {other:?}"),
             },
         }
@@ -69,29 +69,29 @@ impl Table {
     }
 
     /// Sets, and returns the replies that others got by it.
-    fn set_for_others(&mut self, call: &LockCall) -> Vec<(Ticket, Reply)> {
-        self.tickets += 1;
-        let ticket = Ticket { unique: self.tickets, lane: 0 };
-        assert_eq!(self.locks.set(FILE, call, ticket, false, &mut self.fx), None);
+    fn set_for_others(&mut self, call: &LockCall) -> Vec<(RequestId, Reply)> {
+        self.request_ids += 1;
+        let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
+        assert_eq!(self.locks.set(FILE, call, request_id, false, &mut self.fx), None);
         let mut replies = self.replies();
-        assert_eq!(replies.remove(0), (ticket, Reply::Done));
+        assert_eq!(replies.remove(0), (request_id, Reply::Done));
         replies
     }
 
-    fn wait(&mut self, call: &LockCall) -> (Ticket, WaitId) {
+    fn wait(&mut self, call: &LockCall) -> (RequestId, WaitId) {
         self.wait_on(FILE, call)
     }
 
-    fn wait_on(&mut self, file: Ino, call: &LockCall) -> (Ticket, WaitId) {
+    fn wait_on(&mut self, file: Ino, call: &LockCall) -> (RequestId, WaitId) {
         match self.call(file, call, true) {
-            Outcome::Waits(ticket, id) => (ticket, id),
+            Outcome::Waits(request_id, id) => (request_id, id),
             other @ Outcome::Now(_) => panic!("does not wait: {other:?}"),
         }
     }
 
-    fn replies(&mut self) -> Vec<(Ticket, Reply)> {
+    fn replies(&mut self) -> Vec<(RequestId, Reply)> {
         let reply = |effect| match effect {
-            Effect::Reply(ticket, reply) => (ticket, reply),
+            Effect::Reply(request_id, reply) => (request_id, reply),
             other => panic!("not a reply: {other:?}"),
         };
         self.fx.drain().map(reply).collect()
@@ -256,10 +256,10 @@ fn an_upgrade_waits_with_its_shared_range_in_hand() {
 fn cancel_answers_once_and_only_who_waits() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, 9));
-    let (ticket, id) = t.wait(&range(2, Exclusive, 0, 9));
+    let (request_id, id) = t.wait(&range(2, Exclusive, 0, 9));
     let (granted, granted_id) = t.wait(&range(3, Exclusive, 5, 5));
     assert!(t.locks.cancel(id, Error::Interrupted, &mut t.fx));
-    assert_eq!(t.replies(), [(ticket, Reply::Failed(Error::Interrupted))]);
+    assert_eq!(t.replies(), [(request_id, Reply::Failed(Error::Interrupted))]);
     assert!(!t.locks.cancel(id, Error::Interrupted, &mut t.fx));
     assert_eq!(t.set_for_others(&range(1, Unlock, 0, 9)), [(granted, Reply::Done)]);
     assert!(!t.locks.cancel(granted_id, Error::Ending, &mut t.fx));
@@ -339,10 +339,10 @@ fn closing_a_descriptor_drops_the_processes_ranges_on_that_file_only() {
     t.set(&LockCall { fh: Fh(5), ..range(1, Exclusive, 20, 29) });
     t.set(&flock(1, Exclusive));
     t.call(OTHER_FILE, &range(1, Exclusive, 0, 9), false);
-    let (ticket, _) = t.wait(&range(2, Exclusive, 0, 29));
+    let (request_id, _) = t.wait(&range(2, Exclusive, 0, 29));
     let (still, _) = t.wait(&flock(2, Exclusive));
     t.locks.close_owner(FILE, LockOwner(1), &mut t.fx);
-    assert_eq!(t.replies(), [(ticket, Reply::Done)]);
+    assert_eq!(t.replies(), [(request_id, Reply::Done)]);
     t.locks.close_handle(Fh(1), &mut t.fx);
     assert_eq!(t.replies(), [(still, Reply::Done)]);
     assert_eq!(t.locks.held(), 2);

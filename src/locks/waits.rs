@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::WaitId;
 use super::claim::{Claim, Subject};
-use crate::op::{Ino, LockOwner, Ticket};
+use crate::op::{Ino, LockOwner, RequestId};
 
 /// A call that waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
     pub(super) claim: Claim,
-    pub(super) ticket: Ticket,
+    pub(super) request_id: RequestId,
 }
 
 /// All waiting calls of a mount. An id is greater than all before it, so that the order of ids is that of arrival.

@@ -4,7 +4,7 @@ use super::Memory;
 use super::message::Tag;
 use super::queue::{Filter, Order};
 use crate::config::NO_LIMIT;
-use crate::op::{Caller, Effects, Ino, Ticket, Timestamp};
+use crate::op::{Caller, Effects, Ino, RequestId, Timestamp};
 
 /// An open file of a mailbox or topic. Reused after it was closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,7 +50,7 @@ pub enum Door {
 
 /// What a reader waits for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Wish {
+pub(super) enum Selector {
     Message(Filter),
     Peek,
     Request,
@@ -85,7 +85,7 @@ pub struct Rules {
     /// Longest message of the `whole` door, in bytes.
     pub wholesize: u64,
     /// The mailbox that messages go to that nobody could deal with.
-    pub dead: Option<Ino>,
+    pub dead_letter: Option<Ino>,
 }
 
 impl Default for Rules {
@@ -97,7 +97,7 @@ impl Default for Rules {
             max_deliver: NO_LIMIT,
             lease_time: NO_LIMIT,
             wholesize: crate::config::WHOLESIZE,
-            dead: None,
+            dead_letter: None,
         }
     }
 }
@@ -117,7 +117,7 @@ pub struct Context<'a> {
 #[derive(Debug, Clone, Copy)]
 pub struct Receive {
     /// To be answered.
-    pub ticket: Ticket,
+    pub request_id: RequestId,
     /// The open file.
     pub handle: HandleId,
     /// Position of the descriptor; 0 on a stream.
@@ -134,7 +134,7 @@ pub struct Receive {
 #[derive(Debug, Clone, Copy)]
 pub struct Send<'a> {
     /// To be answered.
-    pub ticket: Ticket,
+    pub request_id: RequestId,
     /// The open file.
     pub handle: HandleId,
     /// The message.
@@ -169,7 +169,7 @@ pub struct Counts {
     /// Dropped to make room, under [`WhenFull::DropOldest`], or given up with no mailbox for the dead.
     pub dropped: u64,
     /// Given up, to the mailbox for the dead.
-    pub dead: u64,
+    pub dead_lettered: u64,
     /// Removed, or moved to or from another mailbox, through `messages/`.
     pub removed: u64,
     pub moved_in: u64,
@@ -209,7 +209,7 @@ impl Counts {
             redelivered,
             expired,
             dropped,
-            dead,
+            dead_lettered,
             removed,
             moved_in,
             moved_out,
@@ -228,7 +228,7 @@ impl Counts {
             redelivered,
             expired,
             dropped,
-            dead,
+            dead_lettered,
             removed,
             moved_in,
             moved_out,
@@ -266,15 +266,15 @@ impl Door {
         }
     }
 
-    pub(super) fn wish(&self, handle: HandleId) -> Wish {
+    pub(super) fn selector(&self, handle: HandleId) -> Selector {
         match self {
-            Door::Tag(tag) => Wish::Message(Filter::Tag(tag.clone())),
-            Door::From(uid) => Wish::Message(Filter::Sender(*uid)),
-            Door::Peek => Wish::Peek,
-            Door::Serve => Wish::Request,
-            Door::Rpc => Wish::Reply(handle),
+            Door::Tag(tag) => Selector::Message(Filter::Tag(tag.clone())),
+            Door::From(uid) => Selector::Message(Filter::Sender(*uid)),
+            Door::Peek => Selector::Peek,
+            Door::Serve => Selector::Request,
+            Door::Rpc => Selector::Reply(handle),
             Door::Plain | Door::Stream | Door::Json | Door::Lease | Door::Whole | Door::Priority(_) => {
-                Wish::Message(Filter::Any)
+                Selector::Message(Filter::Any)
             }
         }
     }

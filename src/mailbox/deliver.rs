@@ -2,18 +2,18 @@
 
 use super::message::Message;
 use super::readers::WaitingReader;
-use super::{Context, Door, Error, Hand, Lease, Mailbox, Receive, Reply, Wish, json, open_mut, queue};
+use super::{Context, Door, Error, Hand, Lease, Mailbox, Receive, Reply, Selector, json, open_mut, queue};
 use crate::op::{Slice, Timestamp};
 
 impl Mailbox {
     /// Answers a read from what waits. False: there is nothing for it. Room may have been made.
     pub(super) fn serve_from_queue(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
         let Some(open) = self.handles.get(call.handle.0) else { return false };
-        let filter = match open.door.wish(call.handle) {
-            Wish::Message(filter) => filter,
-            Wish::Peek => return self.peek(call, cx),
-            Wish::Request => return self.serve_request(call, cx),
-            Wish::Reply(_) => return false,
+        let filter = match open.door.selector(call.handle) {
+            Selector::Message(filter) => filter,
+            Selector::Peek => return self.peek(call, cx),
+            Selector::Request => return self.serve_request(call, cx),
+            Selector::Reply(_) => return false,
         };
         let (many, keep) = (open.door.takes_many(), open.door == Door::Lease);
         let json = open.door == Door::Json;
@@ -93,14 +93,14 @@ impl Mailbox {
     pub(super) fn begin(&mut self, call: &Receive, bytes: Slice, cx: &mut Context<'_>) {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let slice = open.framing.begin(bytes, call.offset, call.size);
-        cx.fx.reply(call.ticket, Reply::Message(slice));
+        cx.fx.reply(call.request_id, Reply::Message(slice));
         while open.waiting > 0 && !open.framing.next_due() {
-            let wish = open.door.wish(call.handle);
-            let Some(next) = self.readers.leave_through(call.handle, &wish) else { break };
+            let selector = open.door.selector(call.handle);
+            let Some(next) = self.readers.leave_through(call.handle, &selector) else { break };
             open.waiting -= 1;
-            let Receive { ticket, offset, size, .. } = next.call;
-            if !open.framing.answer(ticket, offset, size, cx.fx) {
-                cx.fx.fail(ticket, Error::Io);
+            let Receive { request_id, offset, size, .. } = next.call;
+            if !open.framing.answer(request_id, offset, size, cx.fx) {
+                cx.fx.fail(request_id, Error::Io);
             }
         }
         // Whoever polls through the same open file has the rest of the message to read, or its end.
@@ -144,7 +144,7 @@ impl Mailbox {
         }
         self.last_received = cx.now;
         if bytes.len() <= call.size {
-            cx.fx.reply(call.ticket, Reply::Data(bytes));
+            cx.fx.reply(call.request_id, Reply::Data(bytes));
         } else {
             let slice = Slice { from: 0, to: bytes.len(), bytes: bytes.into() };
             self.begin(call, slice, cx);
@@ -161,7 +161,7 @@ impl Mailbox {
 
     /// Those who wait to peek see what comes, whoever takes it.
     pub(super) fn show_to_peekers(&mut self, message: &Message, cx: &mut Context<'_>) {
-        while let Some(reader) = self.readers.serve(&Wish::Peek) {
+        while let Some(reader) = self.readers.serve(&Selector::Peek) {
             open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
             self.begin(&reader.call, message.first_slice(), cx);
         }

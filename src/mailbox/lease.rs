@@ -31,8 +31,8 @@ impl Mailbox {
     /// A word about the message that the descriptor has leased. Never waits.
     pub(super) fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         let word = call.body.trim_ascii();
-        if !matches!(word, b"ack" | b"nack" | b"dead") {
-            cx.fx.fail(call.ticket, Error::Invalid);
+        if !matches!(word, b"ack" | b"nack" | b"reject") {
+            cx.fx.fail(call.request_id, Error::Invalid);
             return None;
         }
         let open = self.handles.get_mut(call.handle.0)?;
@@ -45,7 +45,7 @@ impl Mailbox {
                 // One that was leased too long came back, and its reader learns so here.
                 open.framing.clear();
                 open.hand = other;
-                cx.fx.fail(call.ticket, if self.removed { Error::Removed } else { Error::NoMessage });
+                cx.fx.fail(call.request_id, if self.removed { Error::Removed } else { Error::NoMessage });
                 self.next_is_due(call.handle, cx);
                 return None;
             }
@@ -65,7 +65,7 @@ impl Mailbox {
                 self.give_up(message, cx);
             }
         }
-        cx.fx.reply(call.ticket, Reply::Written(call.body.len() as u32));
+        cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
         self.next_is_due(call.handle, cx);
         self.room_made(cx);
         None
@@ -116,12 +116,12 @@ impl Mailbox {
 
     /// Nobody could deal with a message: to the mailbox for the dead, or away.
     fn give_up(&mut self, mut message: Message, cx: &mut Context<'_>) {
-        if self.rules.dead.is_some() {
+        if self.rules.dead_letter.is_some() {
             // Its time here is over either way. What has a limit still, among the dead, has gone by that.
             let cost = message.cost();
             message.extra_mut().expires = None;
             cx.memory.give_back(cost - message.cost());
-            self.tally.dead += 1;
+            self.tally.dead_lettered += 1;
             self.outbox.push(message);
         } else {
             self.tally.dropped += 1;
@@ -175,7 +175,7 @@ impl Mailbox {
     /// A message's time is over.
     fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
         self.tally.expired += 1;
-        if self.rules.dead.is_some() {
+        if self.rules.dead_letter.is_some() {
             self.outbox.push(message);
         } else {
             cx.memory.give_back(message.cost());

@@ -19,7 +19,7 @@ pub struct Memory {
     limit: u64,
     queued: AtomicU64,
     held: AtomicU64,
-    /// The most that was taken since [`Memory::ebbed`] was last true.
+    /// The most that was taken since [`Memory::should_trim`] was last true.
     peak: AtomicU64,
     /// Numbers given to messages so far.
     numbered: AtomicU64,
@@ -83,7 +83,7 @@ impl Memory {
 
     /// True once whenever half of what was taken, and 8 MiB or more, has come free: worth giving back. So a
     /// drained mount is asked for it a number of times that grows with the logarithm of what was taken.
-    pub fn ebbed(&self) -> bool {
+    pub fn should_trim(&self) -> bool {
         let taken = self.used().saturating_add(self.held.load(Ordering::Relaxed));
         let peak = self.peak.load(Ordering::Relaxed);
         if taken > peak {
@@ -123,17 +123,17 @@ mod tests {
     fn what_ebbs_is_told_once_and_what_comes_and_goes_never() {
         let memory = Memory::new(1 << 30);
         for _ in 0..3 {
-            assert!(memory.take(1 << 20) && !memory.ebbed());
+            assert!(memory.take(1 << 20) && !memory.should_trim());
             memory.give_back(1 << 20);
-            assert!(!memory.ebbed());
+            assert!(!memory.should_trim());
         }
         let count = 64;
         for _ in 0..count {
-            assert!(memory.take(1 << 20) && !memory.ebbed());
+            assert!(memory.take(1 << 20) && !memory.should_trim());
         }
         let told = (0..count).filter(|_| {
             memory.give_back(1 << 20);
-            memory.ebbed()
+            memory.should_trim()
         });
         assert_eq!(told.count(), 4, "at 32, 16 and 8 MiB, and at nothing");
         assert_eq!(memory.used(), 0);

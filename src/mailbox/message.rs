@@ -12,7 +12,7 @@ pub type Tag = Arc<[u8]>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Rank {
     /// 65,535 less the priority, so that the highest comes first.
-    pub(super) lane: u16,
+    pub(super) reply_path: u16,
     pub(super) place: u64,
 }
 
@@ -20,7 +20,7 @@ impl Rank {
     /// Where messages without a priority stand.
     pub(super) const PLAIN: u16 = u16::MAX;
 
-    pub(super) fn lane(priority: u16) -> u16 {
+    pub(super) fn reply_path(priority: u16) -> u16 {
         u16::MAX - priority
     }
 }

@@ -40,8 +40,8 @@ use slab::Slab;
 
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Caller, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
-use call::Wish;
+use crate::op::{Caller, Error, PollHandle, Ready, Reply, RequestId, Timestamp};
+use call::Selector;
 use lease::Lease;
 use line::Line;
 use queue::{Filter, Queue};
@@ -159,10 +159,10 @@ impl Mailbox {
         let Some(open) = self.handles.get(handle.0) else { return };
         // The kernel releases an open file after its last request was answered, so nothing waits. If something does all
         // the same, it must not wait for ever.
-        let wish = open.door.wish(handle);
+        let selector = open.door.selector(handle);
         for _ in 0..open.waiting {
-            let Some(reader) = self.readers.leave_through(handle, &wish) else { break };
-            cx.fx.fail(reader.call.ticket, Error::BadDescriptor);
+            let Some(reader) = self.readers.leave_through(handle, &selector) else { break };
+            cx.fx.fail(reader.call.request_id, Error::BadDescriptor);
         }
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
@@ -188,18 +188,18 @@ impl Mailbox {
     /// A read. Answered now unless the caller has to wait.
     pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
-            cx.fx.fail(call.ticket, Error::BadDescriptor);
+            cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
         };
-        if open.framing.answer(call.ticket, call.offset, call.size, cx.fx) {
+        if open.framing.answer(call.request_id, call.offset, call.size, cx.fx) {
             return None;
         }
         if self.removed {
-            cx.fx.fail(call.ticket, Error::Removed);
+            cx.fx.fail(call.request_id, Error::Removed);
             return None;
         }
         if matches!(open.door, Door::Rpc) && !matches!(open.hand, Hand::Asked(_)) {
-            cx.fx.fail(call.ticket, Error::NoMessage);
+            cx.fx.fail(call.request_id, Error::NoMessage);
             return None;
         }
         if self.drop_expired(cx) {
@@ -211,17 +211,17 @@ impl Mailbox {
         }
         // With nobody who waits to write, there is nothing to be had; and nobody is to be told that a reader waits.
         if call.nonblock && self.writers.is_empty() {
-            cx.fx.fail(call.ticket, Error::WouldWait);
+            cx.fx.fail(call.request_id, Error::WouldWait);
             return None;
         }
-        let wish = self.handles.get(call.handle.0)?.door.wish(call.handle);
+        let selector = self.handles.get(call.handle.0)?.door.selector(call.handle);
         open_mut(&mut self.handles, call.handle, |open| open.waiting += 1);
         let id = self.next_wait();
-        self.readers.join(id, wish.clone(), WaitingReader { call, since: cx.now });
+        self.readers.join(id, selector.clone(), WaitingReader { call, since: cx.now });
         // A write would not wait now, even where the mount's memory is full.
         self.room_made(cx);
         if self.readers.waits(id) {
-            self.serve_from_writers(&wish, cx);
+            self.serve_from_writers(&selector, cx);
         }
         if !self.readers.waits(id) {
             return None;
@@ -240,19 +240,19 @@ impl Mailbox {
         };
         let (reads, writes) = (open.mode.reads(), open.mode.writes());
         let in_hand = open.framing.ready();
-        let wish = open.door.wish(handle);
+        let selector = open.door.selector(handle);
         let never_waits = matches!(open.door, Door::Whole | Door::Lease | Door::Serve);
         let asked = matches!(open.hand, Hand::Asked(_));
         let next_due = open.framing.next_due();
         let readable = reads
             && (in_hand
                 || next_due
-                    && (self.writers_have(&wish)
-                        || match &wish {
-                            Wish::Message(filter) => self.queue.has_matching(filter),
-                            Wish::Peek => !self.queue.is_empty(),
-                            Wish::Request => !self.requests.is_empty(),
-                            Wish::Reply(_) => false,
+                    && (self.writers_have(&selector)
+                        || match &selector {
+                            Selector::Message(filter) => self.queue.has_matching(filter),
+                            Selector::Peek => !self.queue.is_empty(),
+                            Selector::Request => !self.requests.is_empty(),
+                            Selector::Reply(_) => false,
                         }));
         let room = never_waits || self.writable(memory) || self.takes_from(open);
         let writable = writes && room && !self.removed && !(asked && matches!(open.door, Door::Rpc));
@@ -274,7 +274,7 @@ impl Mailbox {
     pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) -> bool {
         if let Some(reader) = self.readers.leave(id) {
             open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
-            cx.fx.fail(reader.call.ticket, error);
+            cx.fx.fail(reader.call.request_id, error);
             return true;
         }
         if let Some(writer) = self.writers.leave(id) {
@@ -307,7 +307,7 @@ impl Mailbox {
     pub fn end_waits(&mut self, error: Error, cx: &mut Context<'_>) {
         for reader in self.readers.leave_all() {
             open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
-            cx.fx.fail(reader.call.ticket, error);
+            cx.fx.fail(reader.call.request_id, error);
         }
         while let Some(writer) = self.writers.serve() {
             self.refuse_writer(writer, error, cx);
@@ -337,7 +337,7 @@ impl Mailbox {
         self.room_made(cx);
         if rules.full == WhenFull::Fail {
             // What was taken from a writer who is gone waits on: nobody can be told.
-            while let Some(writer) = self.writers.leave_first(|writer| writer.ticket.is_some()) {
+            while let Some(writer) = self.writers.leave_first(|writer| writer.request_id.is_some()) {
                 self.refuse_writer(writer, Error::NoSpace, cx);
             }
             self.room_made(cx);

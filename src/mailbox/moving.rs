@@ -75,10 +75,10 @@ impl Mailbox {
     }
 
     /// There is no mailbox for the dead any more: those are dropped, except that what has expired counts as that.
-    pub fn drop_dead(&mut self, dead: Vec<Message>, cx: &mut Context<'_>) {
+    pub fn drop_dead_letters(&mut self, dead: Vec<Message>, cx: &mut Context<'_>) {
         for message in dead {
             if message.expires().is_none() {
-                self.tally.dead -= 1;
+                self.tally.dead_lettered -= 1;
                 self.tally.dropped += 1;
             }
             cx.memory.give_back(message.cost());

@@ -32,7 +32,7 @@ pub enum Order {
 /// Places are counted from here, so that there are some before the first message's.
 const FIRST_PLACE: u64 = 1 << 32;
 
-type Lane = Line<u64, Message>;
+type ReplyPath = Line<u64, Message>;
 
 /// Where the messages are that have something in common.
 type Index<K> = BTreeMap<K, BTreeSet<Rank>>;
@@ -41,10 +41,10 @@ type Index<K> = BTreeMap<K, BTreeSet<Rank>>;
 pub(super) struct Queue {
     order: Order,
     /// Messages without priority, or all of them under [`Order::Fifo`]. Runs are here only.
-    plain: Lane,
-    /// The others, the highest priority first, and no empty lane.
-    raised: BTreeMap<u16, Lane>,
-    /// Where messages are that are not in the plain lane at the place that their number gives.
+    plain: ReplyPath,
+    /// The others, the highest priority first, and no empty reply_path.
+    raised: BTreeMap<u16, ReplyPath>,
+    /// Where messages are that are not in the plain reply_path at the place that their number gives.
     strays: BTreeMap<u64, Rank>,
     by_tag: Option<Index<Tag>>,
     by_sender: Option<Index<u32>>,
@@ -90,19 +90,19 @@ impl Queue {
             return;
         }
         let mut all: Vec<(u64, Message)> = self.plain.drain().collect();
-        for lane in mem::take(&mut self.raised).into_values() {
-            all.extend({ lane }.drain());
+        for reply_path in mem::take(&mut self.raised).into_values() {
+            all.extend({ reply_path }.drain());
         }
         all.sort_by_key(|(place, _)| *place);
         *self = Queue { order, ..Queue::default() };
         for (place, message) in all {
-            self.put(Rank { lane: self.lane_of(&message), place }, message);
+            self.put(Rank { reply_path: self.lane_of(&message), place }, message);
         }
     }
 
     /// Adds a message, or a run, behind all of its priority. `number` is its own, or one given out later.
     pub(super) fn push(&mut self, message: Message, number: u64) {
-        let rank = Rank { lane: self.lane_of(&message), place: FIRST_PLACE + number };
+        let rank = Rank { reply_path: self.lane_of(&message), place: FIRST_PLACE + number };
         if message.run().is_some() && (message.expires().is_some() || self.by_sender.is_some()) {
             self.put_singly(rank, message);
         } else {
@@ -113,17 +113,20 @@ impl Queue {
     /// Puts a message before all of its priority.
     pub(super) fn push_front(&mut self, message: Message) {
         let own = FIRST_PLACE + message.id;
-        let lanes = self.raised.values().chain([&self.plain]);
-        let first = lanes.filter_map(Lane::first_key).min();
+        let reply_paths = self.raised.values().chain([&self.plain]);
+        let first = reply_paths.filter_map(ReplyPath::first_key).min();
         let place = first.map_or(own, |first| own.min(first.saturating_sub(1)));
-        let rank = Rank { lane: self.lane_of(&message), place };
+        let rank = Rank { reply_path: self.lane_of(&message), place };
         self.note(rank, &message);
-        self.lane_mut(rank.lane).join_first(place, message);
+        self.lane_mut(rank.reply_path).join_first(place, message);
     }
 
     /// The message to be received next, and a run at that as such.
     pub(super) fn first(&self) -> Option<&Message> {
-        self.raised.first_key_value().and_then(|(_, lane)| lane.first()).or_else(|| self.plain.first())
+        self.raised
+            .first_key_value()
+            .and_then(|(_, reply_path)| reply_path.first())
+            .or_else(|| self.plain.first())
     }
 
     /// Takes the next message.
@@ -174,9 +177,10 @@ impl Queue {
             self.less(&message);
             return Some(message);
         }
-        let plain = self.plain.first_key().map(|place| Rank { lane: Rank::PLAIN, place });
+        let plain = self.plain.first_key().map(|place| Rank { reply_path: Rank::PLAIN, place });
         let lowest = self.raised.last_key_value();
-        let lowest = lowest.and_then(|(lane, line)| Some(Rank { lane: *lane, place: line.first_key()? }));
+        let lowest = lowest
+            .and_then(|(reply_path, line)| Some(Rank { reply_path: *reply_path, place: line.first_key()? }));
         self.take(plain.or(lowest)?)
     }
 
@@ -191,7 +195,7 @@ impl Queue {
     /// The message numbered `id`.
     pub(super) fn get(&mut self, id: u64) -> Option<&Message> {
         let rank = self.locate(id)?;
-        self.lane(rank.lane)?.get(rank.place)
+        self.reply_path(rank.reply_path)?.get(rank.place)
     }
 
     /// Takes the message numbered `id`.
@@ -204,9 +208,9 @@ impl Queue {
     /// other message has while it waits. Messages sent later have later places.
     pub(super) fn list(&self, place: u64, most: usize) -> Vec<(u64, u64)> {
         let mut list: Vec<(u64, u64)> = Vec::new();
-        for lane in std::iter::once(&self.plain).chain(self.raised.values()) {
+        for reply_path in std::iter::once(&self.plain).chain(self.raised.values()) {
             let from = list.len();
-            for (first, message) in lane.entries_from(place) {
+            for (first, message) in reply_path.entries_from(place) {
                 for n in 0..message.count() {
                     if list.len() - from < most && first + n > place {
                         list.push((first + n, message.id + n));
@@ -241,27 +245,28 @@ impl Queue {
     fn lane_of(&self, message: &Message) -> u16 {
         match self.order {
             Order::Fifo => Rank::PLAIN,
-            Order::Priority => Rank::lane(message.priority),
+            Order::Priority => Rank::reply_path(message.priority),
         }
     }
 
-    fn lane(&self, lane: u16) -> Option<&Lane> {
-        if lane == Rank::PLAIN { Some(&self.plain) } else { self.raised.get(&lane) }
+    fn reply_path(&self, reply_path: u16) -> Option<&ReplyPath> {
+        if reply_path == Rank::PLAIN { Some(&self.plain) } else { self.raised.get(&reply_path) }
     }
 
-    fn lane_mut(&mut self, lane: u16) -> &mut Lane {
-        if lane == Rank::PLAIN { &mut self.plain } else { self.raised.entry(lane).or_default() }
+    fn lane_mut(&mut self, reply_path: u16) -> &mut ReplyPath {
+        if reply_path == Rank::PLAIN { &mut self.plain } else { self.raised.entry(reply_path).or_default() }
     }
 
     fn first_rank(&self) -> Option<Rank> {
         let raised = self.raised.first_key_value();
-        let raised = raised.and_then(|(lane, line)| Some(Rank { lane: *lane, place: line.first_key()? }));
-        raised.or_else(|| Some(Rank { lane: Rank::PLAIN, place: self.plain.first_key()? }))
+        let raised = raised
+            .and_then(|(reply_path, line)| Some(Rank { reply_path: *reply_path, place: line.first_key()? }));
+        raised.or_else(|| Some(Rank { reply_path: Rank::PLAIN, place: self.plain.first_key()? }))
     }
 
     fn put(&mut self, rank: Rank, message: Message) {
         self.note(rank, &message);
-        self.lane_mut(rank.lane).join(rank.place, message);
+        self.lane_mut(rank.reply_path).join(rank.place, message);
     }
 
     fn put_singly(&mut self, rank: Rank, run: Message) {
@@ -275,7 +280,7 @@ impl Queue {
         self.depth += message.count();
         self.bytes += message.len();
         self.cost += message.cost();
-        if rank != (Rank { lane: Rank::PLAIN, place: FIRST_PLACE + message.id }) {
+        if rank != (Rank { reply_path: Rank::PLAIN, place: FIRST_PLACE + message.id }) {
             for n in 0..message.count() {
                 self.strays.insert(message.id + n, Rank { place: rank.place + n, ..rank });
             }
@@ -293,13 +298,13 @@ impl Queue {
 
     /// Takes what is at `rank`, a run as such.
     fn take(&mut self, rank: Rank) -> Option<Message> {
-        let message = if rank.lane == Rank::PLAIN {
+        let message = if rank.reply_path == Rank::PLAIN {
             self.plain.leave(rank.place)?
         } else {
-            let lane = self.raised.get_mut(&rank.lane)?;
-            let message = lane.leave(rank.place)?;
-            if lane.is_empty() {
-                self.raised.remove(&rank.lane);
+            let reply_path = self.raised.get_mut(&rank.reply_path)?;
+            let message = reply_path.leave(rank.place)?;
+            if reply_path.is_empty() {
+                self.raised.remove(&rank.reply_path);
             }
             message
         };
@@ -333,21 +338,24 @@ impl Queue {
 
     /// Where the message numbered `id` is, as an entry of its own.
     fn locate(&mut self, id: u64) -> Option<Rank> {
-        let usual = Rank { lane: Rank::PLAIN, place: FIRST_PLACE.checked_add(id)? };
+        let usual = Rank { reply_path: Rank::PLAIN, place: FIRST_PLACE.checked_add(id)? };
         let rank = self.strays.get(&id).copied().unwrap_or(usual);
-        self.single_out(rank.lane, rank.place);
+        self.single_out(rank.reply_path, rank.place);
         // The place may be another message's: a stray's.
-        let found = self.lane(rank.lane)?.get(rank.place)?;
+        let found = self.reply_path(rank.reply_path)?.get(rank.place)?;
         (found.id == id).then_some(rank)
     }
 
     /// Makes entries of the lines of the run that covers `place`, if one does.
-    fn single_out(&mut self, lane: u16, place: u64) {
-        let Some((first, run)) = self.lane(lane).and_then(|lane| lane.up_to(place)) else { return };
+    fn single_out(&mut self, reply_path: u16, place: u64) {
+        let Some((first, run)) = self.reply_path(reply_path).and_then(|reply_path| reply_path.up_to(place))
+        else {
+            return;
+        };
         if run.run().is_none() || first + run.count() <= place {
             return;
         }
-        self.lane_mut(lane).replace(first, |run| singles(first, run));
+        self.lane_mut(reply_path).replace(first, |run| singles(first, run));
     }
 
     /// So many lines were taken off the run that comes first.
@@ -399,9 +407,9 @@ impl Queue {
 
     fn all(&self) -> impl Iterator<Item = (Rank, &Message)> {
         let plain = std::iter::once((&Rank::PLAIN, &self.plain));
-        let lanes = self.raised.iter().chain(plain);
-        lanes.flat_map(|(lane, line)| {
-            line.entries().map(|(place, message)| (Rank { lane: *lane, place }, message))
+        let reply_paths = self.raised.iter().chain(plain);
+        reply_paths.flat_map(|(reply_path, line)| {
+            line.entries().map(|(place, message)| (Rank { reply_path: *reply_path, place }, message))
         })
     }
 }
@@ -412,8 +420,12 @@ impl IntoIterator for Queue {
     type IntoIter = Box<dyn Iterator<Item = Message>>;
 
     fn into_iter(mut self) -> Self::IntoIter {
-        let lanes = mem::take(&mut self.raised).into_values().chain([mem::take(&mut self.plain)]);
-        Box::new(lanes.flat_map(|mut lane| lane.drain().map(|(_, message)| message).collect::<Vec<_>>()))
+        let reply_paths = mem::take(&mut self.raised).into_values().chain([mem::take(&mut self.plain)]);
+        Box::new(
+            reply_paths.flat_map(|mut reply_path| {
+                reply_path.drain().map(|(_, message)| message).collect::<Vec<_>>()
+            }),
+        )
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::memory::EXTRA_COST;
 use super::text::Lines;
 use super::{
-    Asked, Caller, Context, Door, Error, Filter, Hand, HandleId, Mailbox, Memory, Message, Open, Reply, Send,
-    Tag, Ticket, Timestamp, WaitId, WhenFull, Wish, open_mut,
+    Asked, Caller, Context, Door, Error, Filter, Hand, HandleId, Mailbox, Memory, Message, Open, Reply,
+    RequestId, Selector, Send, Tag, Timestamp, WaitId, WhenFull, open_mut,
 };
 use crate::config::NO_LIMIT;
 
@@ -14,7 +14,7 @@ use crate::config::NO_LIMIT;
 pub(super) struct WaitingWriter {
     pub(super) id: WaitId,
     /// `None`: the writer closed its file without waiting, and what it had written waits on.
-    pub(super) ticket: Option<Ticket>,
+    pub(super) request_id: Option<RequestId>,
     pub(super) handle: HandleId,
     pub(super) caller: Caller,
     pub(super) since: Timestamp,
@@ -39,7 +39,7 @@ impl Mailbox {
             self.room_made(cx);
         }
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes()) else {
-            cx.fx.fail(call.ticket, Error::BadDescriptor);
+            cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
         };
         let (priority, tag) = match &open.door {
@@ -51,21 +51,21 @@ impl Mailbox {
         };
         if call.continues || std::mem::take(&mut open.cut_short) {
             open.cut_short = call.continues;
-            cx.fx.fail(call.ticket, Error::TooLong);
+            cx.fx.fail(call.request_id, Error::TooLong);
             return None;
         }
         match &open.door {
             Door::Lease => return self.settle(call, cx),
             Door::Serve => return self.answer(call, cx),
             Door::Rpc if !matches!(open.hand, Hand::Nothing) => {
-                cx.fx.fail(call.ticket, Error::Busy);
+                cx.fx.fail(call.request_id, Error::Busy);
                 return None;
             }
             _ => {}
         }
         let request = open.door == Door::Rpc;
         if self.removed {
-            cx.fx.fail(call.ticket, Error::Removed);
+            cx.fx.fail(call.request_id, Error::Removed);
             return None;
         }
         let len = call.body.len();
@@ -81,9 +81,9 @@ impl Mailbox {
     pub(super) fn has_length(&self, call: &Send<'_>, cx: &mut Context<'_>) -> bool {
         let len = call.body.len();
         if len as u64 > self.longest() {
-            cx.fx.fail(call.ticket, Error::TooLong);
+            cx.fx.fail(call.request_id, Error::TooLong);
         } else if len == 0 {
-            cx.fx.reply(call.ticket, Reply::Written(0));
+            cx.fx.reply(call.request_id, Reply::Written(0));
         }
         len > 0 && len as u64 <= self.longest()
     }
@@ -99,7 +99,7 @@ impl Mailbox {
         let first = self.writers.is_empty();
         match self.take_load(load, call.handle, first, cx) {
             Ok(()) => {
-                cx.fx.reply(call.ticket, Reply::Written(len as u32));
+                cx.fx.reply(call.request_id, Reply::Written(len as u32));
                 None
             }
             Err(load) => self.wait_for_room(call, load, cx),
@@ -131,9 +131,9 @@ impl Mailbox {
         while let Some(mut writer) = self.writers.serve() {
             let len = writer.load.written();
             match self.take_load(writer.load, writer.handle, true, cx) {
-                Ok(()) => came_in(writer.ticket, writer.held, len, cx),
+                Ok(()) => came_in(writer.request_id, writer.held, len, cx),
                 Err(Load::Message(message))
-                    if writer.ticket.is_none()
+                    if writer.request_id.is_none()
                         && self.queue.is_empty()
                         && message.len() > self.limits.maxbytes =>
                 {
@@ -165,7 +165,7 @@ impl Mailbox {
             return;
         }
         self.denied = self.only_memory_lacks();
-        if self.readers.choosy_wait() {
+        if self.readers.selective_wait() {
             let mut polls = std::mem::take(&mut self.polls_out);
             polls.retain(|handle, poll| {
                 let open = self.handles.get(handle.0);
@@ -238,8 +238,8 @@ impl Mailbox {
     /// A write through `open` would not wait, because somebody waits for just that.
     pub(super) fn takes_from(&self, open: &Open) -> bool {
         match &open.door {
-            Door::Rpc => self.readers.has(&Wish::Request),
-            Door::Tag(tag) => self.readers.has(&Wish::Message(Filter::Tag(Tag::clone(tag)))),
+            Door::Rpc => self.readers.has(&Selector::Request),
+            Door::Tag(tag) => self.readers.has(&Selector::Message(Filter::Tag(Tag::clone(tag)))),
             _ => false,
         }
     }
@@ -249,15 +249,15 @@ impl Mailbox {
         !self.removed && self.writers.is_empty() && self.fits(self.longest())
     }
 
-    /// A writer who waits has something that a reader with `wish` would get.
-    pub(super) fn writers_have(&self, wish: &Wish) -> bool {
-        !self.writers.is_empty() && self.writers.iter().any(|writer| writer.suits(wish))
+    /// A writer who waits has something that a reader with `selector` would get.
+    pub(super) fn writers_have(&self, selector: &Selector) -> bool {
+        !self.writers.is_empty() && self.writers.iter().any(|writer| writer.suits(selector))
     }
 
-    /// A reader with `wish` has come, for whom the first who wait for room have nothing: the first writer who has hands
+    /// A reader with `selector` has come, for whom the first who wait for room have nothing: the first writer who has hands
     /// that over, though others wait before him. Nobody has to wait longer for that.
-    pub(super) fn serve_from_writers(&mut self, wish: &Wish, cx: &mut Context<'_>) {
-        while let Some(mut writer) = self.writers.leave_first(|writer| writer.suits(wish)) {
+    pub(super) fn serve_from_writers(&mut self, selector: &Selector, cx: &mut Context<'_>) {
+        while let Some(mut writer) = self.writers.leave_first(|writer| writer.suits(selector)) {
             if self.overlong(&writer.load) {
                 // The limits were changed since it was written.
                 self.refuse_writer(writer, Error::TooLong, cx);
@@ -265,7 +265,7 @@ impl Mailbox {
             }
             let len = writer.load.written();
             match self.take_load(writer.load, writer.handle, false, cx) {
-                Ok(()) => came_in(writer.ticket, writer.held, len, cx),
+                Ok(()) => came_in(writer.request_id, writer.held, len, cx),
                 Err(load) => {
                     writer.load = load;
                     if self.overlong(&writer.load) {
@@ -324,7 +324,7 @@ impl Mailbox {
                 }
             }
             Load::Request(message) => {
-                if self.readers.has(&Wish::Request) || (room && self.try_room(&message, cx)) {
+                if self.readers.has(&Selector::Request) || (room && self.try_room(&message, cx)) {
                     self.accept_request(message, handle, cx);
                     Ok(())
                 } else {
@@ -343,14 +343,14 @@ impl Mailbox {
     /// A writer is answered that it may not wait, or has to wait no longer: with what was taken of its lines.
     pub(super) fn refuse_writer(&mut self, writer: WaitingWriter, error: Error, cx: &mut Context<'_>) {
         cx.memory.let_go(writer.held);
-        let Some(ticket) = writer.ticket else { return };
+        let Some(request_id) = writer.request_id else { return };
         match writer.load {
-            Load::Lines(lines) => self.refuse_lines(lines, writer.handle, ticket, error, cx),
+            Load::Lines(lines) => self.refuse_lines(lines, writer.handle, request_id, error, cx),
             Load::Request(_) => {
                 open_mut(&mut self.handles, writer.handle, |open| open.hand = Hand::Nothing);
-                cx.fx.fail(ticket, error);
+                cx.fx.fail(request_id, error);
             }
-            Load::Message(_) => cx.fx.fail(ticket, error),
+            Load::Message(_) => cx.fx.fail(request_id, error),
         }
     }
 
@@ -377,8 +377,8 @@ impl Mailbox {
                     });
                 }
                 let id = self.next_wait();
-                let (ticket, handle, caller) = (Some(call.ticket), call.handle, call.caller);
-                let writer = WaitingWriter { id, ticket, handle, caller, since: cx.now, held, load };
+                let (request_id, handle, caller) = (Some(call.request_id), call.handle, call.caller);
+                let writer = WaitingWriter { id, request_id, handle, caller, since: cx.now, held, load };
                 self.writers.join(id, writer);
                 // A read may not have to wait now: one who finds nothing else takes from a waiting writer.
                 self.wake_readers(cx);
@@ -387,33 +387,33 @@ impl Mailbox {
             WhenFull::Fail | WhenFull::DropOldest => Error::NoSpace,
         };
         match load {
-            Load::Lines(lines) => self.refuse_lines(lines, call.handle, call.ticket, error, cx),
-            Load::Message(_) | Load::Request(_) => cx.fx.fail(call.ticket, error),
+            Load::Lines(lines) => self.refuse_lines(lines, call.handle, call.request_id, error, cx),
+            Load::Message(_) | Load::Request(_) => cx.fx.fail(call.request_id, error),
         }
         None
     }
 }
 
 impl WaitingWriter {
-    fn suits(&self, wish: &Wish) -> bool {
-        match (&self.load, wish) {
-            (Load::Message(message), Wish::Message(filter)) => filter.wants(message),
-            (Load::Lines(_), Wish::Message(filter)) => match filter {
+    fn suits(&self, selector: &Selector) -> bool {
+        match (&self.load, selector) {
+            (Load::Message(message), Selector::Message(filter)) => filter.wants(message),
+            (Load::Lines(_), Selector::Message(filter)) => match filter {
                 Filter::Any => true,
                 Filter::Sender(uid) => *uid == self.caller.uid,
                 Filter::Tag(_) => false,
             },
-            (Load::Request(_), wish) => *wish == Wish::Request,
+            (Load::Request(_), selector) => *selector == Selector::Request,
             _ => false,
         }
     }
 }
 
 /// What a writer had is taken.
-fn came_in(ticket: Option<Ticket>, held: u64, len: u64, cx: &mut Context<'_>) {
+fn came_in(request_id: Option<RequestId>, held: u64, len: u64, cx: &mut Context<'_>) {
     cx.memory.let_go(held);
-    if let Some(ticket) = ticket {
-        cx.fx.reply(ticket, Reply::Written(len as u32));
+    if let Some(request_id) = request_id {
+        cx.fx.reply(request_id, Reply::Written(len as u32));
     }
 }
 

@@ -5,7 +5,7 @@
 //! with this number and still waits for it, and so never to another.
 
 use super::message::Message;
-use super::{Context, Error, Hand, HandleId, Mailbox, Receive, Reply, Send, WaitId, Wish, open_mut};
+use super::{Context, Error, Hand, HandleId, Mailbox, Receive, Reply, Selector, Send, WaitId, open_mut};
 use crate::framing::{Framing, Single};
 use crate::op::Slice;
 
@@ -41,7 +41,7 @@ impl Mailbox {
             open.framing.clear();
         });
         self.last_sent = cx.now;
-        if self.readers.has(&Wish::Request) {
+        if self.readers.has(&Selector::Request) {
             cx.memory.take_anyway(message.cost());
         }
         self.pass_on(Request { message, client }, cx);
@@ -49,7 +49,7 @@ impl Mailbox {
 
     /// A request whose memory is taken goes to a server who waits, or into the line.
     fn pass_on(&mut self, request: Request, cx: &mut Context<'_>) {
-        if let Some(server) = self.readers.serve(&Wish::Request) {
+        if let Some(server) = self.readers.serve(&Selector::Request) {
             open_mut(&mut self.handles, server.call.handle, |open| open.waiting -= 1);
             self.serve(&server.call, request, cx);
             return;
@@ -93,7 +93,7 @@ impl Mailbox {
             other => open.hand = other,
         });
         let Some(serving) = serving else {
-            cx.fx.fail(call.ticket, if self.removed { Error::Removed } else { Error::NoMessage });
+            cx.fx.fail(call.request_id, if self.removed { Error::Removed } else { Error::NoMessage });
             return None;
         };
         self.tally.serving -= 1;
@@ -101,21 +101,21 @@ impl Mailbox {
         cx.memory.give_back(serving.message.cost());
         self.room_made(cx);
         if self.removed {
-            cx.fx.fail(call.ticket, Error::Removed);
+            cx.fx.fail(call.request_id, Error::Removed);
             return None;
         }
         let client = self.handles.get_mut(serving.client.0);
         let asked = Asked::Answer(serving.message.id);
         let Some(client) = client.filter(|open| matches!(open.hand, Hand::Asked(other) if other == asked))
         else {
-            cx.fx.fail(call.ticket, Error::Cancelled);
+            cx.fx.fail(call.request_id, Error::Cancelled);
             return None;
         };
         client.hand = Hand::Nothing;
         let slice = Slice { from: 0, to: len, bytes: call.body.into() };
         self.tally.replied += 1;
         let handle = serving.client;
-        match self.readers.serve(&Wish::Reply(handle)) {
+        match self.readers.serve(&Selector::Reply(handle)) {
             Some(reader) => {
                 open_mut(&mut self.handles, handle, |open| open.waiting -= 1);
                 self.begin(&reader.call, slice, cx);
@@ -127,7 +127,7 @@ impl Mailbox {
         for poll in [self.polls_in.remove(&handle), self.polls_out.remove(&handle)].into_iter().flatten() {
             cx.fx.wake(poll);
         }
-        cx.fx.reply(call.ticket, Reply::Written(len as u32));
+        cx.fx.reply(call.request_id, Reply::Written(len as u32));
         None
     }
 

@@ -1,4 +1,4 @@
-//! The queue's rules, one by one, by plain calls with made-up tickets and times.
+//! The queue's rules, one by one, by plain calls with made-up request_ids and times.
 
 mod all_doors;
 mod leases;
@@ -17,7 +17,7 @@ use proptest::test_runner::Config;
 
 use super::{Context, Counts, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull};
 use crate::config::MailboxLimits;
-use crate::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
+use crate::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, RequestId, Timestamp};
 
 /// `cases` histories, or as many as `PROPTEST_CASES` says.
 fn config(cases: u32) -> Config {
@@ -80,7 +80,7 @@ impl Desk {
         let result = work(&mut self.mailbox, &mut cx);
         for effect in self.fx.drain() {
             match effect {
-                Effect::Reply(ticket, reply) => {
+                Effect::Reply(request_id, reply) => {
                     let got = match reply {
                         Reply::Message(slice) => Got::Bytes(slice.as_bytes().to_vec()),
                         Reply::Data(bytes) => Got::Bytes(bytes),
@@ -88,14 +88,14 @@ impl Desk {
                         Reply::Failed(error) => Got::Failed(error),
                         other => panic!("no answer of a mailbox's: {other:?}"),
                     };
-                    let before = self.answers.insert(ticket.unique, got);
-                    assert_eq!(before, None, "{} is answered twice", ticket.unique);
+                    let before = self.answers.insert(request_id.unique, got);
+                    assert_eq!(before, None, "{} is answered twice", request_id.unique);
                 }
                 Effect::Wake(handle) => self.woken.push(handle.0),
                 Effect::InterruptAgain { .. }
-                | Effect::Renew(_)
+                | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
-                | Effect::GiveMemoryBack => {
+                | Effect::TrimHeap => {
                     panic!("{effect:?}")
                 }
             }
@@ -129,7 +129,14 @@ impl Desk {
     /// A read; its number.
     fn read_at(&mut self, handle: HandleId, offset: u64, size: usize, nonblock: bool) -> u64 {
         let unique = self.now + 1;
-        let call = Receive { ticket: ticket(unique), handle, offset, size, nonblock, caller: caller(unique) };
+        let call = Receive {
+            request_id: request_id(unique),
+            handle,
+            offset,
+            size,
+            nonblock,
+            caller: caller(unique),
+        };
         if let Some(id) = self.call(|mailbox, cx| mailbox.receive(call, cx)) {
             self.waits.insert(unique, id);
         }
@@ -162,8 +169,8 @@ impl Desk {
 
     fn write_part(&mut self, handle: HandleId, body: &str, nonblock: bool, continues: bool) -> u64 {
         let unique = self.now + 1;
-        let (body, ticket, caller) = (body.as_bytes(), ticket(unique), caller(unique));
-        let call = Send { ticket, handle, body, continues, nonblock, caller };
+        let (body, request_id, caller) = (body.as_bytes(), request_id(unique), caller(unique));
+        let call = Send { request_id, handle, body, continues, nonblock, caller };
         if let Some(id) = self.call(|mailbox, cx| mailbox.send(call, cx)) {
             self.waits.insert(unique, id);
         }
@@ -173,8 +180,9 @@ impl Desk {
     /// A write by somebody whose uid matters; its number.
     fn write_as(&mut self, uid: u32, handle: HandleId, body: &str) -> u64 {
         let unique = self.now + 1;
-        let (ticket, caller) = (ticket(unique), Caller { uid, ..caller(unique) });
-        let call = Send { ticket, handle, body: body.as_bytes(), continues: false, nonblock: false, caller };
+        let (request_id, caller) = (request_id(unique), Caller { uid, ..caller(unique) });
+        let call =
+            Send { request_id, handle, body: body.as_bytes(), continues: false, nonblock: false, caller };
         if let Some(id) = self.call(|mailbox, cx| mailbox.send(call, cx)) {
             self.waits.insert(unique, id);
         }
@@ -272,8 +280,8 @@ impl Desk {
     }
 }
 
-fn ticket(unique: u64) -> Ticket {
-    Ticket { unique, lane: 7 }
+fn request_id(unique: u64) -> RequestId {
+    RequestId { unique, reply_path: 7 }
 }
 
 /// Somebody else for each call.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::message::{Message, Run};
 use super::room::{Load, WaitingWriter};
 use super::{
-    Caller, Context, Error, Hand, HandleId, Mailbox, Memory, Reply, Send, Ticket, WaitId, WhenFull, open_mut,
+    Caller, Context, Error, Hand, HandleId, Mailbox, Memory, Reply, RequestId, Send, WaitId, WhenFull,
+    open_mut,
 };
 
 /// What was written through an open file and is no message yet: a line without its end, or all of it.
@@ -82,7 +83,7 @@ impl Mailbox {
     pub(super) fn send_lines(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         let Some(end) = memchr::memrchr(b'\n', call.body) else { return self.append(call, cx) };
         if let Err(error) = self.may_write(call.handle) {
-            cx.fx.fail(call.ticket, error);
+            cx.fx.fail(call.request_id, error);
             return None;
         }
         let mut begun = None;
@@ -128,7 +129,7 @@ impl Mailbox {
     /// Takes as many lines as somebody waits for and, with `room`, as there is room for.
     fn take_some(&mut self, lines: &mut Lines, room: bool, cx: &mut Context<'_>) {
         // Where the mailbox is full, a long write is not looked through again for each line that is received.
-        let waited_for = self.readers.any_waits() || self.readers.choosy_wait();
+        let waited_for = self.readers.any_waits() || self.readers.selective_wait();
         let most = match self.rules.full {
             WhenFull::Wait | WhenFull::Fail if !waited_for => self.room_for_messages(),
             _ => u64::MAX,
@@ -248,7 +249,7 @@ impl Mailbox {
         &mut self,
         mut lines: Lines,
         handle: HandleId,
-        ticket: Ticket,
+        request_id: RequestId,
         error: Error,
         cx: &mut Context<'_>,
     ) {
@@ -258,21 +259,21 @@ impl Mailbox {
             if let Some(text) = begun {
                 cx.memory.let_go(text.held);
             }
-            cx.fx.reply(ticket, Reply::Written(lines.done.saturating_sub(lines.prefix) as u32));
+            cx.fx.reply(request_id, Reply::Written(lines.done.saturating_sub(lines.prefix) as u32));
             return;
         }
         if let Some(mut text) = begun {
             text.refused |= error == Error::TooLong;
             self.keep_text(*text, handle, cx);
         }
-        cx.fx.fail(ticket, error);
+        cx.fx.fail(request_id, error);
     }
 
     /// A write through `whole`, or one through `stream` that ends no line. Never waits.
     pub(super) fn append(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         match self.try_append(call, cx) {
-            Ok(()) => cx.fx.reply(call.ticket, Reply::Written(call.body.len() as u32)),
-            Err(error) => cx.fx.fail(call.ticket, error),
+            Ok(()) => cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32)),
+            Err(error) => cx.fx.fail(call.request_id, error),
         }
         None
     }
@@ -335,7 +336,7 @@ impl Mailbox {
         };
         let (id, since) = (self.next_wait(), cx.now);
         let writer =
-            WaitingWriter { id, ticket: None, handle, caller: text.caller, since, held: text.held, load };
+            WaitingWriter { id, request_id: None, handle, caller: text.caller, since, held: text.held, load };
         self.writers.join(id, writer);
         // He comes in now, or waits.
         self.room_made(cx);

@@ -39,7 +39,7 @@ pub enum Validity {
     /// Ask each time: another node may be the answer next time.
     None,
     /// Ask for the name each time. The attributes hold for some milliseconds, thus for the call that asked for the name
-    /// in order to use them; or until [`Effect::Renew`](super::Effect::Renew).
+    /// in order to use them; or until [`Effect::InvalidateAttr`](super::Effect::InvalidateAttr).
     Moment,
     /// All changes pass through this kernel, which then forgets by itself.
     Long,

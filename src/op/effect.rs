@@ -1,12 +1,12 @@
 //! What follows from a request.
 
-use super::{Error, NodeId, PollHandle, Reply, Ticket, Timestamp};
+use super::{Error, NodeId, PollHandle, Reply, RequestId, Timestamp};
 
 /// What the transport has to carry out once the domain has decided.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Answer a request: the one in hand or one that was waiting.
-    Reply(Ticket, Reply),
+    Reply(RequestId, Reply),
     /// Tell the kernel that a polled file may be ready.
     Wake(PollHandle),
     /// An interrupt met no waiting request: it came before its request was parked, or after it was answered.
@@ -17,11 +17,11 @@ pub enum Effect {
     },
     /// The kernel is to believe no more what it was told of a node's attributes, and to ask when it needs them. Comes
     /// before the answers of the request that changed them, so that whoever has such an answer sees the change.
-    Renew(NodeId),
+    InvalidateAttr(NodeId),
     /// The tree wants to be told when it is this time.
     Alarm(Timestamp),
     /// Much of the memory that messages took has come free: the system may have it.
-    GiveMemoryBack,
+    TrimHeap,
 }
 
 /// The effects of a call, in order. Reused from call to call, so that the usual case allocates nothing.
@@ -38,14 +38,14 @@ impl Effects {
         Effects::default()
     }
 
-    /// Answer `ticket`.
-    pub fn reply(&mut self, ticket: Ticket, reply: Reply) {
-        self.list.push(Effect::Reply(ticket, reply));
+    /// Answer `request_id`.
+    pub fn reply(&mut self, request_id: RequestId, reply: Reply) {
+        self.list.push(Effect::Reply(request_id, reply));
     }
 
-    /// Answer `ticket` with an error.
-    pub fn fail(&mut self, ticket: Ticket, error: Error) {
-        self.reply(ticket, Reply::Failed(error));
+    /// Answer `request_id` with an error.
+    pub fn fail(&mut self, request_id: RequestId, error: Error) {
+        self.reply(request_id, Reply::Failed(error));
     }
 
     /// Tell the kernel that a polled file may be ready.
@@ -54,8 +54,8 @@ impl Effects {
     }
 
     /// What the kernel knows of a node's attributes is out of date. Done before everything else.
-    pub fn renew(&mut self, node: NodeId) {
-        self.list.insert(0, Effect::Renew(node));
+    pub fn invalidate_attr(&mut self, node: NodeId) {
+        self.list.insert(0, Effect::InvalidateAttr(node));
     }
 
     /// Any other effect.
@@ -64,12 +64,12 @@ impl Effects {
     }
 
     /// The request in hand waits: its answer, even one that comes at once, ends a wait.
-    pub fn note_parked(&mut self) {
+    pub fn note_waiting(&mut self) {
         self.parked = true;
     }
 
     /// True if the request in hand was made to wait; asked once.
-    pub fn take_parked(&mut self) -> bool {
+    pub fn take_waiting(&mut self) -> bool {
         std::mem::take(&mut self.parked)
     }
 

@@ -1,7 +1,7 @@
 //! The words that the kernel boundary and the tree exchange: one [`Request`] in, [`Effects`] out.
 //!
 //! Nothing here knows the FUSE protocol's bytes (that is `kernel`) nor what an operation does (that is `tree`).
-//! A request is *answered exactly once*: by an [`Effect::Reply`] carrying its [`Ticket`], now or, when its caller has
+//! A request is *answered exactly once*: by an [`Effect::Reply`] carrying its [`RequestId`], now or, when its caller has
 //! to wait, from the effects of a later request.
 
 mod answer;
@@ -37,14 +37,14 @@ pub struct PollHandle(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockOwner(pub u64);
 
-/// The right, and the duty, to answer one request once. `unique` is the kernel's number for the request and `lane`
+/// The right, and the duty, to answer one request once. `unique` is the kernel's number for the request and `reply_path`
 /// the device descriptor it was read from: the kernel takes the answer on that one only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Ticket {
+pub struct RequestId {
     /// The kernel's number of the request.
     pub unique: u64,
     /// Index of the device descriptor it came from.
-    pub lane: u32,
+    pub reply_path: u32,
 }
 
 /// Nanoseconds since 1970-01-01 UTC. Handed to the domain with every call; the domain has no clock of its own.
@@ -78,7 +78,7 @@ pub struct Caller {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request<'a> {
     /// To be answered with.
-    pub ticket: Ticket,
+    pub request_id: RequestId,
     /// The node it concerns; a folder for operations that also carry a name.
     pub node: NodeId,
     /// Who asks.

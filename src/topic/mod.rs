@@ -119,7 +119,7 @@ impl Topic {
         self.counts.readers -= u64::from(open.mode.reads());
         for (id, call, _) in open.waiting {
             self.waits.remove(&id);
-            cx.fx.fail(call.ticket, Error::BadDescriptor);
+            cx.fx.fail(call.request_id, Error::BadDescriptor);
         }
         for body in open.backlog {
             self.counts.backlog -= 1;
@@ -133,10 +133,10 @@ impl Topic {
     /// A read. Answered now unless the caller has to wait.
     pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
-            cx.fx.fail(call.ticket, Error::BadDescriptor);
+            cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
         };
-        if open.framing.answer(call.ticket, call.offset, call.size, cx.fx) {
+        if open.framing.answer(call.request_id, call.offset, call.size, cx.fx) {
             return None;
         }
         if let Some(body) = open.backlog.pop_front() {
@@ -161,15 +161,15 @@ impl Topic {
                 return Some(id);
             }
         };
-        cx.fx.fail(call.ticket, error);
+        cx.fx.fail(call.request_id, error);
         None
     }
 
     /// A write: to everyone who has it open for reading. Never waits.
     pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) {
         match self.try_send(call, cx) {
-            Ok(()) => cx.fx.reply(call.ticket, Reply::Written(call.body.len() as u32)),
-            Err(error) => cx.fx.fail(call.ticket, error),
+            Ok(()) => cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32)),
+            Err(error) => cx.fx.fail(call.request_id, error),
         }
     }
 
@@ -240,7 +240,7 @@ impl Topic {
         let Some(open) = self.handles.get_mut(handle.0) else { return false };
         let Some(at) = open.waiting.iter().position(|(other, _, _)| *other == id) else { return false };
         if let Some((_, call, _)) = open.waiting.remove(at) {
-            cx.fx.fail(call.ticket, error);
+            cx.fx.fail(call.request_id, error);
         }
         true
     }
@@ -251,7 +251,7 @@ impl Topic {
         self.waits.clear();
         for (_, open) in &mut self.handles {
             for (_, call, _) in open.waiting.drain(..) {
-                cx.fx.fail(call.ticket, Error::Removed);
+                cx.fx.fail(call.request_id, Error::Removed);
             }
             if let Some(poll) = open.poll.take() {
                 cx.fx.wake(poll);
@@ -307,14 +307,14 @@ impl Open {
     fn deliver(&mut self, call: &Receive, body: Arc<[u8]>, cx: &mut Context<'_>) -> Vec<WaitId> {
         let whole = Slice { from: 0, to: body.len(), bytes: body };
         let slice = self.framing.begin(whole, call.offset, call.size);
-        cx.fx.reply(call.ticket, Reply::Message(slice));
+        cx.fx.reply(call.request_id, Reply::Message(slice));
         let mut ended = Vec::new();
         while self.framing.ready()
             && let Some((id, next, _)) = self.waiting.pop_front()
         {
             ended.push(id);
-            if !self.framing.answer(next.ticket, next.offset, next.size, cx.fx) {
-                cx.fx.fail(next.ticket, Error::Io);
+            if !self.framing.answer(next.request_id, next.offset, next.size, cx.fx) {
+                cx.fx.fail(next.request_id, Error::Io);
             }
         }
         ended

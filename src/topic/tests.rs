@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::NO_LIMIT;
-use crate::op::{Effect, Effects, Ticket};
+use crate::op::{Effect, Effects, RequestId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Got {
@@ -34,14 +34,14 @@ impl Desk {
         );
         for effect in fx.drain() {
             match effect {
-                Effect::Reply(ticket, reply) => {
+                Effect::Reply(request_id, reply) => {
                     let got = match reply {
                         Reply::Message(slice) => Got::Bytes(slice.as_bytes().to_vec()),
                         Reply::Written(count) => Got::Written(count),
                         Reply::Failed(error) => Got::Failed(error),
                         other => panic!("{other:?}"),
                     };
-                    assert_eq!(self.answers.insert(ticket.unique, got), None, "answered twice");
+                    assert_eq!(self.answers.insert(request_id.unique, got), None, "answered twice");
                 }
                 Effect::Wake(handle) => self.woken.push(handle.0),
                 other => panic!("{other:?}"),
@@ -64,8 +64,8 @@ impl Desk {
         nonblock: bool,
     ) -> (u64, Option<WaitId>) {
         let unique = self.next + 1;
-        let ticket = Ticket { unique, lane: 0 };
-        let call = Receive { ticket, handle, offset, size, nonblock, caller: Caller::default() };
+        let request_id = RequestId { unique, reply_path: 0 };
+        let call = Receive { request_id, handle, offset, size, nonblock, caller: Caller::default() };
         (unique, self.call(|topic, cx| topic.receive(call, cx)))
     }
 
@@ -76,9 +76,9 @@ impl Desk {
 
     fn send(&mut self, handle: HandleId, body: &str) -> Got {
         let unique = self.next + 1;
-        let (ticket, caller) = (Ticket { unique, lane: 0 }, Caller::default());
+        let (request_id, caller) = (RequestId { unique, reply_path: 0 }, Caller::default());
         let body = body.as_bytes();
-        let call = Send { ticket, handle, body, continues: false, nonblock: false, caller };
+        let call = Send { request_id, handle, body, continues: false, nonblock: false, caller };
         self.call(|topic, cx| topic.send(call, cx));
         self.answers.remove(&unique).unwrap()
     }

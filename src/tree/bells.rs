@@ -11,7 +11,9 @@ use super::objects::{Child, SegmentFile, SegmentState};
 use super::parked;
 use super::place::{Place, Slot};
 use crate::mailbox::{Context, HandleId, Mode, Receive};
-use crate::op::{Caller, Effects, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, Ticket, Timestamp};
+use crate::op::{
+    Caller, Effects, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, RequestId, Timestamp,
+};
 use crate::topic::{self, Topic};
 
 /// A count and a newline.
@@ -93,7 +95,7 @@ impl Tree {
         &self,
         file: &Arc<SegmentFile>,
         handle: HandleId,
-        (ticket, caller): (Ticket, Caller),
+        (request_id, caller): (RequestId, Caller),
         call: Read,
         now: Timestamp,
         fx: &mut Effects,
@@ -102,13 +104,13 @@ impl Tree {
             return Err(Error::Invalid);
         }
         let Read { offset, nonblock, .. } = call;
-        let receive = Receive { ticket, handle, offset, size: call.size as usize, nonblock, caller };
+        let receive = Receive { request_id, handle, offset, size: call.size as usize, nonblock, caller };
         let mut state = file.state.lock();
         let mut cx = Context { now, memory: &self.memory, fx };
         let topic = &mut state.bell(now).topic;
         if let Some(id) = topic.receive(receive, &mut cx) {
-            self.parked.insert(ticket.unique, parked::Place::Bell(Arc::clone(file), id), now);
-            cx.fx.note_parked();
+            self.parked.insert(request_id.unique, parked::Place::Bell(Arc::clone(file), id), now);
+            cx.fx.note_waiting();
             if self.ending.load(Ordering::SeqCst) {
                 topic.cancel(id, Error::Ending, &mut cx);
             }

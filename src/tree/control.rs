@@ -23,8 +23,8 @@ use super::names::ROOT;
 use super::objects::{Child, MailboxState, SegmentState, TopicState};
 use super::place::{Place, Slot};
 use crate::control::{
-    self, BELLS, DOORS, DoorKind, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal, SEGMENT,
-    SegmentSettings, SegmentView, TOPIC, TopicSettings, TopicView,
+    self, DOORBELL, DOORS, DoorKind, File, MAILBOX, MailboxSettings, MailboxView, MountView, Refusal,
+    SEGMENT, SegmentSettings, SegmentView, TOPIC, TopicSettings, TopicView,
 };
 use crate::mailbox::Mailbox;
 use crate::op::{
@@ -247,7 +247,7 @@ impl Tree {
         if path.is_empty() {
             return Ok(None);
         }
-        let refuse = |error, what: &str| Refusal { error, why: format!("dead: {what}") };
+        let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
         let shown: String = path.chars().take(80).flat_map(char::escape_default).collect();
         let file = match self.names.lock().find_mailbox(path.as_bytes(), caller) {
             Ok(Child::Mailbox(file)) => file,
@@ -270,7 +270,7 @@ impl Tree {
         match self.find_control(place.object)? {
             Found::Folder(_) => Ok(control::mount_status(&self.mount_view(now))),
             Found::Object(Child::Mailbox(file), _) => {
-                let dead = file.state.lock().queue.rules().dead;
+                let dead = file.state.lock().queue.rules().dead_letter;
                 let dead = dead.map(|ino| self.names.lock().path_of(ino)).unwrap_or_default();
                 let state = file.state.lock();
                 let file = MAILBOX.get(index).ok_or(Error::NotFound)?;
@@ -452,7 +452,7 @@ impl Child {
                 }));
             }
             if let Child::Segment(_) = self {
-                first.extend((0..).zip(&BELLS).map(|(index, (name, _))| Item {
+                first.extend((0..).zip(&DOORBELL).map(|(index, (name, _))| Item {
                     folder: false,
                     ..folder(name, Slot::Door(index), index as u64 + 5)
                 }));
@@ -525,7 +525,7 @@ fn mailbox_view(state: &MailboxState, ceiling: u32, dead: String) -> MailboxView
         settings: mailbox_settings(&state.queue, ceiling),
         counts: state.queue.counts(),
         waiters: state.queue.waiters(),
-        dead,
+        dead_letter: dead,
         refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
     }
 }

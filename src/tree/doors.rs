@@ -185,14 +185,14 @@ impl Tree {
         if dead.is_empty() {
             return;
         }
-        let target = file.state.lock().queue.rules().dead;
+        let target = file.state.lock().queue.rules().dead_letter;
         match target.and_then(|ino| self.mailbox_numbered(ino)) {
             Some(target) => self.with_mailbox(&target, now, fx, |state, cx| {
                 for message in dead {
                     state.queue.put_in(message, false, cx);
                 }
             }),
-            None => self.with_mailbox(file, now, fx, |state, cx| state.queue.drop_dead(dead, cx)),
+            None => self.with_mailbox(file, now, fx, |state, cx| state.queue.drop_dead_letters(dead, cx)),
         }
     }
 }

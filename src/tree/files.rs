@@ -13,7 +13,7 @@ use super::place::Place;
 use crate::mailbox::{Context, Door, Mode, Receive, Send};
 use crate::op::{
     Caller, Effects, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
-    Request, SetAttr, Slice, Ticket, Timestamp, Validity,
+    Request, RequestId, SetAttr, Slice, Timestamp, Validity,
 };
 
 impl Tree {
@@ -196,7 +196,7 @@ impl Tree {
     /// `Ok(None)`: answered among the effects, or waiting.
     pub(super) fn read(
         &self,
-        ticket: Ticket,
+        request_id: RequestId,
         caller: Caller,
         fh: Fh,
         call: Read,
@@ -213,8 +213,8 @@ impl Tree {
                 }
                 let Read { offset, nonblock, .. } = call;
                 let size = call.size as usize;
-                let receive = Receive { ticket, handle: *id, offset, size, nonblock, caller };
-                self.with_waiting(file, ticket, now, fx, |state, cx| state.queue.receive(receive, cx));
+                let receive = Receive { request_id, handle: *id, offset, size, nonblock, caller };
+                self.with_waiting(file, request_id, now, fx, |state, cx| state.queue.receive(receive, cx));
                 Ok(None)
             }
             Target::Topic { file, id } => {
@@ -223,13 +223,13 @@ impl Tree {
                 }
                 let Read { offset, nonblock, .. } = call;
                 let size = call.size as usize;
-                let receive = Receive { ticket, handle: *id, offset, size, nonblock, caller };
+                let receive = Receive { request_id, handle: *id, offset, size, nonblock, caller };
                 self.receive_from_topic(file, receive, now, fx);
                 Ok(None)
             }
             Target::Segment { file, .. } => self.read_segment(file, call, now).map(Some),
             Target::Notify { .. } => Err(Error::BadDescriptor),
-            Target::Wait { file, id } => self.hear(file, *id, (ticket, caller), call, now, fx),
+            Target::Wait { file, id } => self.hear(file, *id, (request_id, caller), call, now, fx),
             Target::Message(bytes) => {
                 if !call.direct {
                     return Err(Error::Invalid);
@@ -246,7 +246,7 @@ impl Tree {
     /// `Ok(None)`: answered among the effects, or waiting.
     pub(super) fn write(
         &self,
-        ticket: Ticket,
+        request_id: RequestId,
         caller: Caller,
         fh: Fh,
         call: Write<'_>,
@@ -259,14 +259,14 @@ impl Tree {
                 // A stream has no position: only the later parts of a write that the kernel has cut have an offset.
                 let continues = call.offset != 0 && !call.append;
                 let Write { data: body, nonblock, .. } = call;
-                let send = Send { ticket, handle: *id, body, continues, nonblock, caller };
-                self.with_waiting(file, ticket, now, fx, |state, cx| state.queue.send(send, cx));
+                let send = Send { request_id, handle: *id, body, continues, nonblock, caller };
+                self.with_waiting(file, request_id, now, fx, |state, cx| state.queue.send(send, cx));
                 Ok(None)
             }
             Target::Topic { file, id } => {
                 let continues = call.offset != 0 && !call.append;
                 let Write { data: body, nonblock, .. } = call;
-                let send = Send { ticket, handle: *id, body, continues, nonblock, caller };
+                let send = Send { request_id, handle: *id, body, continues, nonblock, caller };
                 let mut cx = Context { now, memory: &self.memory, fx };
                 file.state.lock().topic.send(send, &mut cx);
                 Ok(None)
@@ -379,8 +379,8 @@ impl Tree {
         let mut state = file.state.lock();
         let mut cx = Context { now, memory: &self.memory, fx };
         if let Some(id) = state.topic.receive(call, &mut cx) {
-            self.parked.insert(call.ticket.unique, parked::Place::Topic(Arc::clone(file), id), now);
-            cx.fx.note_parked();
+            self.parked.insert(call.request_id.unique, parked::Place::Topic(Arc::clone(file), id), now);
+            cx.fx.note_waiting();
             if self.ending.load(Ordering::SeqCst) {
                 state.topic.cancel(id, Error::Ending, &mut cx);
             }

@@ -43,7 +43,7 @@ use parking_lot::Mutex;
 use crate::config::{Limits, MAX_LOCKS};
 use crate::locks::Locks;
 use crate::mailbox::{Context, Memory, WaitId};
-use crate::op::{Effect, Effects, Error, LockCall, NodeId, Op, Reply, Request, Ticket, Timestamp};
+use crate::op::{Effect, Effects, Error, LockCall, NodeId, Op, Reply, Request, RequestId, Timestamp};
 use crate::segment;
 use alarms::Alarms;
 use handles::Handles;
@@ -145,13 +145,13 @@ impl Tree {
     /// Does what `request` asks. Its answer is among the effects, unless its caller has to wait (or it is one that has
     /// none, FORGET and INTERRUPT); so are the answers to those whose wait it ended.
     pub fn handle(&self, request: &Request<'_>, now: Timestamp, fx: &mut Effects) {
-        let ticket = request.ticket;
+        let request_id = request.request_id;
         match self.answer(request, now, fx) {
-            Ok(Some(reply)) => fx.reply(ticket, reply),
+            Ok(Some(reply)) => fx.reply(request_id, reply),
             Ok(None) => {}
-            Err(error) => fx.fail(ticket, error),
+            Err(error) => fx.fail(request_id, error),
         }
-        self.settle(Some(ticket), now, fx);
+        self.settle(Some(request_id), now, fx);
     }
 
     /// Ends the wait of one request, if it waits.
@@ -186,7 +186,7 @@ impl Tree {
         now: Timestamp,
         fx: &mut Effects,
     ) -> Result<Option<Reply>, Error> {
-        let Request { ticket, node, caller, .. } = *request;
+        let Request { request_id, node, caller, .. } = *request;
         let reply = match &request.op {
             Op::Lookup { name } => Reply::Entry(self.look_up(node, name, caller, now, fx)?),
             Op::Forget(items) => {
@@ -210,7 +210,7 @@ impl Tree {
             Op::Read { fh, offset, size, nonblock, direct } => {
                 let call =
                     handles::Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
-                return self.read(ticket, caller, *fh, call, now, fx);
+                return self.read(request_id, caller, *fh, call, now, fx);
             }
             Op::Write { fh, offset, data, nonblock, append, page_cache, kill_suid } => {
                 let call = handles::Write {
@@ -221,7 +221,7 @@ impl Tree {
                     page_cache: *page_cache,
                     kill_suid: *kill_suid,
                 };
-                return self.write(ticket, caller, *fh, call, now, fx);
+                return self.write(request_id, caller, *fh, call, now, fx);
             }
             Op::Flush { owner } => {
                 let file = self.lock_target(node)?;
@@ -250,7 +250,7 @@ impl Tree {
                 Reply::Lock(self.locks.lock().test(file, call))
             }
             Op::Setlk { lock, wait } => {
-                self.set_lock(node, lock, *wait, ticket, now, fx)?;
+                self.set_lock(node, lock, *wait, request_id, now, fx)?;
                 return Ok(None);
             }
             Op::Poll { fh, handle, arm } => self.poll(*fh, arm.then_some(*handle))?,
@@ -303,15 +303,15 @@ impl Tree {
         node: NodeId,
         call: &LockCall,
         wait: bool,
-        ticket: Ticket,
+        request_id: RequestId,
         now: Timestamp,
         fx: &mut Effects,
     ) -> Result<(), Error> {
         let file = self.lock_target(node)?;
         let mut locks = self.locks.lock();
-        if let Some(id) = locks.set(file, call, ticket, wait, fx) {
-            self.parked.insert(ticket.unique, Place::Lock(id), now);
-            fx.note_parked();
+        if let Some(id) = locks.set(file, call, request_id, wait, fx) {
+            self.parked.insert(request_id.unique, Place::Lock(id), now);
+            fx.note_waiting();
             if self.ending.load(Ordering::SeqCst) {
                 locks.cancel(id, Error::Ending, fx);
             }
@@ -352,15 +352,15 @@ impl Tree {
     fn with_waiting(
         &self,
         file: &Arc<MailboxFile>,
-        ticket: Ticket,
+        request_id: RequestId,
         now: Timestamp,
         fx: &mut Effects,
         work: impl FnOnce(&mut MailboxState, &mut Context<'_>) -> Option<WaitId>,
     ) {
         self.with_mailbox(file, now, fx, |state, cx| {
             if let Some(id) = work(state, cx) {
-                self.parked.insert(ticket.unique, Place::Mailbox(Arc::clone(file), id), now);
-                cx.fx.note_parked();
+                self.parked.insert(request_id.unique, Place::Mailbox(Arc::clone(file), id), now);
+                cx.fx.note_waiting();
                 if self.ending.load(Ordering::SeqCst) {
                     state.queue.cancel(id, Error::Ending, cx);
                 }
@@ -382,7 +382,7 @@ impl Tree {
     ///
     /// A mailbox that found no memory puts itself on the list, whatever there is by then, before it looks at the memory
     /// once more; and whoever frees memory does so before he looks at the list. So one of the two sees the other.
-    fn settle(&self, own: Option<Ticket>, now: Timestamp, fx: &mut Effects) {
+    fn settle(&self, own: Option<RequestId>, now: Timestamp, fx: &mut Effects) {
         while self.any_starving.load(Ordering::SeqCst) {
             let hungry = {
                 let mut starving = self.starving.lock();
@@ -404,15 +404,15 @@ impl Tree {
             }
         }
         self.limbo.arm(now, fx);
-        if self.memory.ebbed() {
-            fx.push(Effect::GiveMemoryBack);
+        if self.memory.should_trim() {
+            fx.push(Effect::TrimHeap);
         }
-        let never_parked = if fx.take_parked() { None } else { own };
+        let never_parked = if fx.take_waiting() { None } else { own };
         for effect in fx.iter() {
-            if let Effect::Reply(ticket, _) = effect
-                && Some(*ticket) != never_parked
+            if let Effect::Reply(request_id, _) = effect
+                && Some(*request_id) != never_parked
             {
-                self.parked.remove(ticket.unique);
+                self.parked.remove(request_id.unique);
             }
         }
     }

@@ -118,7 +118,7 @@ impl MailboxState {
     /// The attributes, which the kernel may believe of this one node from now on, until they change.
     pub(super) fn believed_attr(&mut self, ino: Ino, node: NodeId, fx: &mut Effects) -> (Attr, Validity) {
         if let Some(other) = self.believed.replace(node).filter(|other| *other != node) {
-            fx.renew(other);
+            fx.invalidate_attr(other);
         }
         (self.attr(ino), Validity::Moment)
     }
@@ -126,7 +126,7 @@ impl MailboxState {
     /// To be called whenever attributes may have changed.
     pub(super) fn attr_changed(&mut self, fx: &mut Effects) {
         if let Some(node) = self.believed.take() {
-            fx.renew(node);
+            fx.invalidate_attr(node);
         }
     }
 

@@ -18,7 +18,7 @@ use crate::config::{Limits, MailboxLimits};
 use crate::mailbox::Memory;
 use crate::op::{
     Caller, Effect, Effects, Entry, Error, Fh, Ino, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags,
-    Opened, PollHandle, Reply, Request, SetAttr, Ticket, Timestamp,
+    Opened, PollHandle, Reply, Request, RequestId, SetAttr, Timestamp,
 };
 use crate::sys::memfd::Memfd;
 
@@ -101,29 +101,29 @@ impl Desk {
     fn ask(&mut self, pid: u32, node: NodeId, op: Op<'_>) -> (u64, Option<Reply>) {
         self.now += 1;
         self.unique += 2;
-        let ticket = Ticket { unique: self.unique, lane: 0 };
-        let request = Request { ticket, node, caller: Caller { uid: 0, gid: 0, pid }, op };
+        let request_id = RequestId { unique: self.unique, reply_path: 0 };
+        let request = Request { request_id, node, caller: Caller { uid: 0, gid: 0, pid }, op };
         let mut fx = Effects::new();
         self.tree.handle(&request, Timestamp(self.now), &mut fx);
-        let own = self.carry_out(&mut fx, Some(ticket));
-        (ticket.unique, own)
+        let own = self.carry_out(&mut fx, Some(request_id));
+        (request_id.unique, own)
     }
 
-    fn carry_out(&mut self, fx: &mut Effects, own: Option<Ticket>) -> Option<Reply> {
+    fn carry_out(&mut self, fx: &mut Effects, own: Option<RequestId>) -> Option<Reply> {
         let mut answer = None;
         for effect in fx.drain() {
             match effect {
-                Effect::Reply(ticket, reply) if Some(ticket) == own => {
+                Effect::Reply(request_id, reply) if Some(request_id) == own => {
                     assert_eq!(answer.replace(reply), None, "answered twice");
                 }
-                Effect::Reply(ticket, reply) => self.late.push((ticket.unique, reply)),
+                Effect::Reply(request_id, reply) => self.late.push((request_id.unique, reply)),
                 Effect::Wake(handle) => self.woken.push(handle.0),
                 Effect::Alarm(time) => self.alarms.push(time.0),
-                Effect::Renew(node) => {
+                Effect::InvalidateAttr(node) => {
                     assert!(answer.is_none() && self.late.is_empty(), "answered before the kernel was told");
                     self.renewed.push(node);
                 }
-                Effect::GiveMemoryBack => {}
+                Effect::TrimHeap => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }
         }

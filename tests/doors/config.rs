@@ -38,7 +38,7 @@ fn values_read_back_in_one_form() {
         ("ttl", "max\n"),
         ("lease_time", "max\n"),
         ("max_deliver", "max\n"),
-        ("dead", ""),
+        ("dead_letter", ""),
     ] {
         assert_eq!(get(&mount, key), first, "{key}");
     }
@@ -62,9 +62,9 @@ fn values_read_back_in_one_form() {
         ("lease_time", "max\n", "max\n"),
         ("max_deliver", "3\n", "3\n"),
         ("max_deliver", "max\n", "max\n"),
-        ("dead", "grave\n", "grave\n"),
-        ("dead", "folder/grave\n", "folder/grave\n"),
-        ("dead", "\n", ""),
+        ("dead_letter", "grave\n", "grave\n"),
+        ("dead_letter", "folder/grave\n", "folder/grave\n"),
+        ("dead_letter", "\n", ""),
     ] {
         assert_eq!(try_set(&mount, key, value.as_bytes()), Ok(value.len()), "{key} {value}");
         assert_eq!(get(&mount, key), shown, "{key} {value}");
@@ -107,12 +107,12 @@ fn a_refused_value_changes_nothing_and_error_says_why() {
         ("lease_time", b"0s", range, "lease_time: 0s is out of range"),
         ("max_deliver", b"0", range, "max_deliver: 0 is out of range"),
         ("max_deliver", b"4294967296", range, "1 to 4294967295 deliveries, or max"),
-        ("dead", b"nobody", invalid, "dead: there is no mailbox 'nobody'"),
-        ("dead", b"folder", invalid, "dead: there is no mailbox 'folder'"),
-        ("dead", b"folder/nobody", invalid, "dead: there is no mailbox 'folder/nobody'"),
-        ("dead", b"segment", invalid, "dead: there is no mailbox 'segment'"),
-        ("dead", b"../segments/segment", invalid, "dead: there is no mailbox"),
-        ("dead", b"box", invalid, "dead: a mailbox cannot be its own"),
+        ("dead_letter", b"nobody", invalid, "dead_letter: there is no mailbox 'nobody'"),
+        ("dead_letter", b"folder", invalid, "dead_letter: there is no mailbox 'folder'"),
+        ("dead_letter", b"folder/nobody", invalid, "dead_letter: there is no mailbox 'folder/nobody'"),
+        ("dead_letter", b"segment", invalid, "dead_letter: there is no mailbox 'segment'"),
+        ("dead_letter", b"../segments/segment", invalid, "dead_letter: there is no mailbox"),
+        ("dead_letter", b"box", invalid, "dead_letter: a mailbox cannot be its own"),
     ] {
         let before = get(&mount, key);
         assert_eq!(try_set(&mount, key, value), Err(errno), "{key} {value:?}");
@@ -132,7 +132,7 @@ fn a_refused_value_changes_nothing_and_error_says_why() {
 fn a_long_value_is_refused_and_shown_in_part() {
     let Some(mount) = common::mount() else { return };
     mount.make_mailbox("box", &[]);
-    for key in ["maxmsg", "full", "ttl", "dead"] {
+    for key in ["maxmsg", "full", "ttl", "dead_letter"] {
         for value in [vec![b'x'; 100_000], vec![0; 5000], vec![0xf0; 300_000]] {
             assert_eq!(try_set(&mount, key, &value), Err(Errno::INVAL), "{key}");
             assert!((10..2000).contains(&error(&mount).len()), "{key}: {}", error(&mount).len());
@@ -222,13 +222,13 @@ fn settings_move_with_the_mailbox_and_so_does_the_one_for_the_dead() {
     let path =
         mount.make_mailbox("old", &[("maxmsg", "7"), ("ttl", "1h"), ("full", "fail"), ("max_deliver", "1")]);
     mount.make_mailbox("grave", &[]);
-    set(&mount, "old", "dead", "grave");
+    set(&mount, "old", "dead_letter", "grave");
     fs::create_dir(mount.mailbox("folder")).unwrap();
     fs::rename(&path, mount.mailbox("box")).unwrap();
     fs::rename(mount.mailbox("grave"), mount.mailbox("folder/tomb")).unwrap();
     assert!(!side(&mount, "old", "").exists());
     assert_eq!(
-        ["maxmsg", "ttl", "full", "max_deliver", "dead"].map(|key| get(&mount, key)),
+        ["maxmsg", "ttl", "full", "max_deliver", "dead_letter"].map(|key| get(&mount, key)),
         ["7\n", "1h\n", "fail\n", "1\n", "folder/tomb\n"]
     );
     send(&mount.mailbox("box"), b"poison");
@@ -237,15 +237,15 @@ fn settings_move_with_the_mailbox_and_so_does_the_one_for_the_dead() {
     // Another one of that name is another one.
     fs::remove_file(mount.mailbox("folder/tomb")).unwrap();
     mount.make_mailbox("folder/tomb", &[]);
-    assert_eq!(get(&mount, "dead"), "");
+    assert_eq!(get(&mount, "dead_letter"), "");
 }
 
 #[test]
 fn the_dead_may_go_round_in_circles_without_harm() {
     let Some(mount) = common::mount() else { return };
     mount.make_mailbox("box", &[("ttl", "5ms")]);
-    mount.make_mailbox("other", &[("ttl", "5ms"), ("dead", "box")]);
-    set(&mount, "box", "dead", "other");
+    mount.make_mailbox("other", &[("ttl", "5ms"), ("dead_letter", "box")]);
+    set(&mount, "box", "dead_letter", "other");
     send(&mount.mailbox("box"), b"wanderer");
     common::wait_for("a few rounds", || mount.figure("status", "expired") >= 10);
     let reader = open(&mount.mailbox("box"), READ);

@@ -49,7 +49,7 @@ fn a_pool_of_workers_in_shell() {
     for name in ["jobs", "results", "failed"] {
         mount.make_mailbox(name, &[]);
     }
-    bash(&mount, "echo 2 > jobs/config/max_deliver; echo failed > jobs/config/dead");
+    bash(&mount, "echo 2 > jobs/config/max_deliver; echo failed > jobs/config/dead_letter");
     let workers: Vec<Child> = (0..3).map(|_| start(&mount, &["bash", "-c"], WORKER)).collect();
     bash(&mount, "seq 20 > jobs/stream; echo poison > ../../mailboxes/jobs");
     mount.wait_for_figure("results", "depth", 20);
@@ -77,11 +77,11 @@ fn a_round_trip_of_dead_letters_by_mv() {
     let said = bash(
         &mount,
         r"
-echo failed > orders/config/dead
+echo failed > orders/config/dead_letter
 echo 'two teas' > orders/tag/kitchen
 exec 3<> orders/lease
 read -r order <&3
-echo dead >&3
+echo reject >&3
 exec 3>&-
 ls failed/messages | wc -l
 mv failed/messages/* orders/messages/

@@ -71,7 +71,7 @@ fn a_word_without_a_lease_or_without_a_meaning_is_refused() {
     let Some(mount) = common::mount() else { return };
     let path = mount.make_mailbox("box", &[]);
     let worker = open(&side(&mount, "box", "lease"), BOTH | NOWAIT);
-    for word in ["ack", "nack", "dead"] {
+    for word in ["ack", "nack", "reject"] {
         assert_eq!(
             rustix::io::write(&worker, word.as_bytes()),
             Err(Errno::NOMSG),
@@ -95,7 +95,7 @@ fn a_word_without_a_lease_or_without_a_meaning_is_refused() {
 fn what_fails_too_often_goes_to_the_mailbox_for_the_dead() {
     let Some(mount) = common::mount() else { return };
     let grave = mount.make_mailbox("grave", &[]);
-    let path = mount.make_mailbox("box", &[("max_deliver", "2"), ("dead", "grave")]);
+    let path = mount.make_mailbox("box", &[("max_deliver", "2"), ("dead_letter", "grave")]);
     send(&path, b"poison");
     send(&path, b"fine");
     for text in ["poison", "poison", "fine"] {
@@ -107,13 +107,16 @@ fn what_fails_too_often_goes_to_the_mailbox_for_the_dead() {
     }
     let of_grave = |key: &str| mount.figure("mailboxes/grave/status", key);
     wait_for("the burial", || of_grave("depth") == 1);
-    assert_eq!((figure(&mount, "dead"), figure(&mount, "dropped"), figure(&mount, "redelivered")), (1, 0, 1));
+    assert_eq!(
+        (figure(&mount, "dead_lettered"), figure(&mount, "dropped"), figure(&mount, "redelivered")),
+        (1, 0, 1)
+    );
     assert!(run("head -n 1 \"$1\"", side(&mount, "grave", "json")).contains("\"deliveries\":2"));
     assert_eq!(try_receive(&grave), Err(Errno::AGAIN));
     // And by a word, at the first attempt.
     send(&path, b"hopeless");
     let (worker, _) = lease(&mount, "box");
-    assert_eq!(rustix::io::write(&worker, b"dead\n"), Ok(5));
+    assert_eq!(rustix::io::write(&worker, b"reject\n"), Ok(7));
     assert_eq!(receive_text(&grave), "hopeless");
 }
 
@@ -126,16 +129,16 @@ fn without_a_mailbox_for_the_dead_they_are_dropped_and_counted() {
     mount.wait_for_figure("box", "dropped", 1);
     send(&path, b"hopeless");
     let (worker, _) = lease(&mount, "box");
-    assert_eq!(rustix::io::write(&worker, b"dead"), Ok(4));
+    assert_eq!(rustix::io::write(&worker, b"reject"), Ok(6));
     assert_eq!((figure(&mount, "depth"), figure(&mount, "dropped"), figure(&mount, "leased")), (0, 2, 0));
     // As when the mailbox for the dead is removed meanwhile.
     mount.make_mailbox("grave", &[]);
-    set(&mount, "box", "dead", "grave");
+    set(&mount, "box", "dead_letter", "grave");
     send(&path, b"late");
     let (worker, _) = lease(&mount, "box");
     fs::remove_file(mount.mailbox("grave")).unwrap();
-    assert_eq!(rustix::io::write(&worker, b"dead"), Ok(4));
-    assert_eq!(fs::read_to_string(side(&mount, "box", "config/dead")).unwrap(), "");
+    assert_eq!(rustix::io::write(&worker, b"reject"), Ok(6));
+    assert_eq!(fs::read_to_string(side(&mount, "box", "config/dead_letter")).unwrap(), "");
     assert_eq!(figure(&mount, "depth"), 0);
     assert_eq!(mount.figure("status", "memory_used"), 0);
 }
@@ -230,5 +233,5 @@ fn an_acknowledged_message_never_comes_back_and_none_is_lost_whoever_is_killed()
     let unknown = MESSAGES as usize - distinct.len() - acked.len();
     assert!(unknown <= 28, "{unknown} are lost");
     assert_eq!(figure(&mount, "received"), MESSAGES);
-    assert_eq!((figure(&mount, "dropped"), figure(&mount, "dead")), (0, 0));
+    assert_eq!((figure(&mount, "dropped"), figure(&mount, "dead_lettered")), (0, 0));
 }

@@ -154,7 +154,7 @@ fn leases_outlive_the_removal_of_their_mailbox() {
     let Some(mount) = common::mount() else { return };
     let path = mount.make_mailbox("box", &[("lease_time", "1h")]);
     (0..4).for_each(|_| send(&path, b"job"));
-    let held: Vec<_> = ["ack", "nack", "dead", ""].map(|word| (lease(&mount, "box").0, word)).into();
+    let held: Vec<_> = ["ack", "nack", "reject", ""].map(|word| (lease(&mount, "box").0, word)).into();
     assert_eq!(figure(&mount, "box", "leased"), 4);
     fs::remove_file(path).unwrap();
     for (worker, word) in held {

@@ -136,12 +136,12 @@ fn a_mailbox_for_the_dead_is_one_that_its_owner_may_send_to() {
     let Some((mount, mut owner, mut other)) = inbox() else { return };
     let mine = mount.mailbox("mine");
     other.run(&opened(&mine, "O_CREAT | os.O_WRONLY"));
-    let dead = side(&mount, "mine", "config/dead");
+    let dead = side(&mount, "mine", "config/dead_letter");
     let set = |to: &str| format!("os.write(os.open({dead:?}, os.O_WRONLY), b'{to}')");
     chmod(&mut owner, &mount, 0o644);
     assert_eq!(other.ask(&set("inbox")), "EACCES");
     let error = other.ask(&format!("open({:?}).read()", side(&mount, "mine", "error")));
-    assert_eq!(error, "dead: you may not send to 'inbox'\\n");
+    assert_eq!(error, "dead_letter: you may not send to 'inbox'\\n");
     chmod(&mut owner, &mount, 0o622);
     assert_eq!(other.ask(&set("inbox")), "5");
     assert_eq!(other.ask(&format!("open({dead:?}).read()")), "inbox\\n");

@@ -39,7 +39,7 @@ fn messages_go_by_themselves_when_their_time_is_over() {
 fn expired_messages_go_to_the_mailbox_for_the_dead() {
     let Some(mount) = common::mount() else { return };
     let grave = mount.make_mailbox("grave", &[]);
-    let path = mount.make_mailbox("box", &[("ttl", "20ms"), ("dead", "grave")]);
+    let path = mount.make_mailbox("box", &[("ttl", "20ms"), ("dead_letter", "grave")]);
     let reader = open(&grave, READ);
     let reader = aside(move || read(&reader, 99));
     mount.wait_for_figure("grave", "waiting_readers", 1);

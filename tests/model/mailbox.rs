@@ -6,7 +6,7 @@ use ipcfs::config::MailboxLimits;
 use ipcfs::mailbox::{
     Context, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull,
 };
-use ipcfs::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, Ticket, Timestamp};
+use ipcfs::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, RequestId, Timestamp};
 use proptest::prelude::*;
 
 use super::config;
@@ -184,11 +184,11 @@ impl Pair {
                 if self.waits.is_empty() {
                     return;
                 }
-                let (ticket, (id, _)) =
+                let (request_id, (id, _)) =
                     self.waits.iter().nth(usize::from(*index) % self.waits.len()).unwrap();
-                let (ticket, id) = (*ticket, *id);
+                let (request_id, id) = (*request_id, *id);
                 assert!(self.call(|mailbox, cx| mailbox.cancel(id, Error::Interrupted, cx)));
-                self.reference.cancel(ticket);
+                self.reference.cancel(request_id);
             }
             Step::Limits(limits) => {
                 self.call(|mailbox, cx| mailbox.set_limits(*limits, cx));
@@ -220,12 +220,12 @@ impl Pair {
             (_, Seek::To(offset)) => offset,
             (_, Seek::Back(by)) => position.saturating_sub(by),
         };
-        let ticket = self.ticket();
-        let call = Receive { ticket, handle, offset, size, nonblock, caller: Caller::default() };
+        let request_id = self.request_id();
+        let call = Receive { request_id, handle, offset, size, nonblock, caller: Caller::default() };
         let id = self.call(|mailbox, cx| mailbox.receive(call, cx));
-        self.waits.extend(id.map(|id| (ticket.unique, (id, Some((number, offset))))));
-        self.reference.read(Read { ticket: ticket.unique, handle: number, offset, size, nonblock });
-        let got = self.answer_to(ticket.unique);
+        self.waits.extend(id.map(|id| (request_id.unique, (id, Some((number, offset))))));
+        self.reference.read(Read { request_id: request_id.unique, handle: number, offset, size, nonblock });
+        let got = self.answer_to(request_id.unique);
         if let (Some(Got::Bytes(bytes)), Some(open)) = (&got, &mut self.handles[number]) {
             open.2 = offset + bytes.len() as u64;
         }
@@ -239,14 +239,20 @@ impl Pair {
 
     fn write(&mut self, number: usize, len: usize, continues: bool, nonblock: bool) -> Option<Got> {
         let (handle, ..) = self.handles[number]?;
-        let ticket = self.ticket();
+        let request_id = self.request_id();
         // Bytes that tell this message from others, and its parts from each other.
-        let body: Vec<u8> = (0..len).map(|at| (ticket.unique * 16 + at as u64) as u8).collect();
-        let call = Send { ticket, handle, body: &body, continues, nonblock, caller: Caller::default() };
+        let body: Vec<u8> = (0..len).map(|at| (request_id.unique * 16 + at as u64) as u8).collect();
+        let call = Send { request_id, handle, body: &body, continues, nonblock, caller: Caller::default() };
         let id = self.call(|mailbox, cx| mailbox.send(call, cx));
-        self.waits.extend(id.map(|id| (ticket.unique, (id, None))));
-        self.reference.write(Write { ticket: ticket.unique, handle: number, body, continues, nonblock });
-        let got = self.answer_to(ticket.unique);
+        self.waits.extend(id.map(|id| (request_id.unique, (id, None))));
+        self.reference.write(Write {
+            request_id: request_id.unique,
+            handle: number,
+            body,
+            continues,
+            nonblock,
+        });
+        let got = self.answer_to(request_id.unique);
         if let Some(before) = self.armed.get_mut(&number) {
             before.writable &= got != Some(Got::Failed(Error::WouldWait));
         }
@@ -269,13 +275,13 @@ impl Pair {
         self.reference.let_in();
     }
 
-    fn ticket(&mut self) -> Ticket {
+    fn request_id(&mut self) -> RequestId {
         self.now += 1;
-        Ticket { unique: self.now, lane: 0 }
+        RequestId { unique: self.now, reply_path: 0 }
     }
 
-    fn answer_to(&self, ticket: u64) -> Option<Got> {
-        self.answers.iter().find(|answer| answer.0 == ticket).map(|answer| answer.1.clone())
+    fn answer_to(&self, request_id: u64) -> Option<Got> {
+        self.answers.iter().find(|answer| answer.0 == request_id).map(|answer| answer.1.clone())
     }
 
     fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
@@ -283,8 +289,11 @@ impl Pair {
         let result = work(&mut self.mailbox, &mut cx);
         for effect in self.fx.drain() {
             match effect {
-                Effect::Reply(ticket, reply) => {
-                    assert!(self.answered.insert(ticket.unique), "{ticket:?} is answered twice: {reply:?}");
+                Effect::Reply(request_id, reply) => {
+                    assert!(
+                        self.answered.insert(request_id.unique),
+                        "{request_id:?} is answered twice: {reply:?}"
+                    );
                     let got = match reply {
                         Reply::Message(slice) => Got::Bytes(slice.as_bytes().to_vec()),
                         Reply::Written(count) => Got::Written(count as usize),
@@ -292,20 +301,20 @@ impl Pair {
                         other => panic!("no answer of a mailbox's: {other:?}"),
                     };
                     if let (Got::Bytes(bytes), Some((_, Some((handle, offset))))) =
-                        (&got, self.waits.remove(&ticket.unique))
+                        (&got, self.waits.remove(&request_id.unique))
                         && let Some(open) = &mut self.handles[handle]
                     {
                         open.2 = offset + bytes.len() as u64;
                     }
-                    self.answers.push((ticket.unique, got));
+                    self.answers.push((request_id.unique, got));
                 }
                 Effect::Wake(handle) => {
                     self.woken.insert(handle.0 as usize);
                 }
                 Effect::InterruptAgain { .. }
-                | Effect::Renew(_)
+                | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
-                | Effect::GiveMemoryBack => {
+                | Effect::TrimHeap => {
                     panic!("{effect:?}")
                 }
             }

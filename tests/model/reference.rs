@@ -15,7 +15,7 @@ pub enum Got {
 /// One READ.
 #[derive(Debug, Clone, Copy)]
 pub struct Read {
-    pub ticket: u64,
+    pub request_id: u64,
     pub handle: usize,
     pub offset: u64,
     pub size: usize,
@@ -25,7 +25,7 @@ pub struct Read {
 /// One WRITE.
 #[derive(Debug, Clone)]
 pub struct Write {
-    pub ticket: u64,
+    pub request_id: u64,
     pub handle: usize,
     pub body: Vec<u8>,
     pub continues: bool,
@@ -87,7 +87,7 @@ impl Reference {
         }
     }
 
-    /// What the last operation answered, by ticket.
+    /// What the last operation answered, by request_id.
     pub fn answers(&mut self) -> Vec<(u64, Got)> {
         let mut answers = std::mem::take(&mut self.answers);
         answers.sort_by_key(|answer| answer.0);
@@ -118,7 +118,7 @@ impl Reference {
 
     pub fn close(&mut self, handle: usize) {
         for reader in self.readers.extract_if(.., |reader| reader.handle == handle) {
-            self.answers.push((reader.ticket, Got::Failed(Error::BadDescriptor)));
+            self.answers.push((reader.request_id, Got::Failed(Error::BadDescriptor)));
         }
         self.opens[handle] = None;
     }
@@ -126,24 +126,24 @@ impl Reference {
     pub fn read(&mut self, read: Read) {
         let usable = self.opens[read.handle].as_ref().is_some_and(|open| open.mode != Mode::Send);
         if !usable {
-            return self.answer(read.ticket, Got::Failed(Error::BadDescriptor));
+            return self.answer(read.request_id, Got::Failed(Error::BadDescriptor));
         }
         if let Some(got) = self.take_in_hand(read) {
-            return self.answer(read.ticket, got);
+            return self.answer(read.request_id, got);
         }
         if self.removed {
-            return self.answer(read.ticket, Got::Failed(Error::Removed));
+            return self.answer(read.request_id, Got::Failed(Error::Removed));
         }
         if !self.queue.is_empty() {
             let body = self.queue.remove(0);
             self.deliver(read, body);
         } else if !self.writers.is_empty() {
             let writer = self.writers.remove(0);
-            self.answer(writer.ticket, Got::Written(writer.body.len()));
+            self.answer(writer.request_id, Got::Written(writer.body.len()));
             self.sent += 1;
             self.deliver(read, writer.body);
         } else if read.nonblock {
-            self.answer(read.ticket, Got::Failed(Error::WouldWait));
+            self.answer(read.request_id, Got::Failed(Error::WouldWait));
         } else {
             self.readers.push(read);
         }
@@ -152,7 +152,7 @@ impl Reference {
 
     pub fn write(&mut self, write: Write) {
         let Some(open) = self.opens[write.handle].as_mut().filter(|open| open.mode != Mode::Receive) else {
-            return self.answer(write.ticket, Got::Failed(Error::BadDescriptor));
+            return self.answer(write.request_id, Got::Failed(Error::BadDescriptor));
         };
         let was_cut = std::mem::replace(&mut open.cut, write.continues);
         let len = write.body.len();
@@ -163,9 +163,9 @@ impl Reference {
         } else if len as u64 > self.longest() {
             Error::TooLong
         } else if len == 0 {
-            return self.answer(write.ticket, Got::Written(0));
+            return self.answer(write.request_id, Got::Written(0));
         } else if self.writers.is_empty() && self.make_room(len) {
-            self.answer(write.ticket, Got::Written(len));
+            self.answer(write.request_id, Got::Written(len));
             return self.accept(write.body);
         } else if self.full != WhenFull::Wait {
             Error::NoSpace
@@ -176,13 +176,13 @@ impl Reference {
         } else {
             return self.writers.push(write);
         };
-        self.answer(write.ticket, Got::Failed(error));
+        self.answer(write.request_id, Got::Failed(error));
     }
 
-    pub fn cancel(&mut self, ticket: u64) {
-        self.readers.retain(|reader| reader.ticket != ticket);
-        self.writers.retain(|writer| writer.ticket != ticket);
-        self.answer(ticket, Got::Failed(Error::Interrupted));
+    pub fn cancel(&mut self, request_id: u64) {
+        self.readers.retain(|reader| reader.request_id != request_id);
+        self.writers.retain(|writer| writer.request_id != request_id);
+        self.answer(request_id, Got::Failed(Error::Interrupted));
         self.let_in();
     }
 
@@ -193,9 +193,9 @@ impl Reference {
     }
 
     pub fn fail_all(&mut self, error: Error) {
-        let readers = self.readers.drain(..).map(|reader| reader.ticket);
-        let writers = self.writers.drain(..).map(|writer| writer.ticket);
-        self.answers.extend(readers.chain(writers).map(|ticket| (ticket, Got::Failed(error))));
+        let readers = self.readers.drain(..).map(|reader| reader.request_id);
+        let writers = self.writers.drain(..).map(|writer| writer.request_id);
+        self.answers.extend(readers.chain(writers).map(|request_id| (request_id, Got::Failed(error))));
     }
 
     pub fn set_full(&mut self, full: WhenFull) {
@@ -203,7 +203,7 @@ impl Reference {
         self.let_in();
         if full == WhenFull::Fail {
             let writers = self.writers.drain(..);
-            self.answers.extend(writers.map(|writer| (writer.ticket, Got::Failed(Error::NoSpace))));
+            self.answers.extend(writers.map(|writer| (writer.request_id, Got::Failed(Error::NoSpace))));
         }
     }
 
@@ -214,13 +214,13 @@ impl Reference {
                 break;
             }
             let writer = self.writers.remove(0);
-            self.answer(writer.ticket, Got::Written(writer.body.len()));
+            self.answer(writer.request_id, Got::Written(writer.body.len()));
             self.accept(writer.body);
         }
     }
 
-    fn answer(&mut self, ticket: u64, got: Got) {
-        self.answers.push((ticket, got));
+    fn answer(&mut self, request_id: u64, got: Got) {
+        self.answers.push((request_id, got));
     }
 
     fn held(&self) -> u64 {
@@ -264,7 +264,7 @@ impl Reference {
     fn deliver(&mut self, read: Read, body: Vec<u8>) {
         self.received += 1;
         let first = body[..read.size.min(body.len())].to_vec();
-        self.answer(read.ticket, Got::Bytes(first.clone()));
+        self.answer(read.request_id, Got::Bytes(first.clone()));
         let open = self.opens[read.handle].as_mut().unwrap();
         open.hand = match open.mode {
             Mode::Both => Some(body[first.len()..].to_vec()).filter(|rest| !rest.is_empty()).map(Hand::Rest),
@@ -275,7 +275,7 @@ impl Reference {
         {
             let next = self.readers.remove(at);
             let got = self.take_in_hand(next).unwrap();
-            self.answer(next.ticket, got);
+            self.answer(next.request_id, got);
         }
     }
 

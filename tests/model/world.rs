@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipcfs::config::{Limits, MailboxLimits};
 use ipcfs::op::{
     Caller, Effect, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Op, OpenFlags, Opened, Reply, Request,
-    Ticket, Timestamp,
+    RequestId, Timestamp,
 };
 use ipcfs::tree::{Setup, Tree};
 
@@ -54,7 +54,7 @@ pub struct File {
 /// A request without an answer.
 #[derive(Debug, Clone, Copy)]
 struct Parked {
-    ticket: Ticket,
+    request_id: RequestId,
     fh: Fh,
     since: u64,
     /// Of a read.
@@ -142,10 +142,10 @@ impl World {
     /// Has a request done. `None`: its caller waits, or it is one that is never answered.
     pub fn ask(&mut self, who: u8, node: NodeId, op: Op<'_>) -> Option<Reply> {
         self.next_unique += 2;
-        let ticket = Ticket { unique: self.next_unique, lane: u32::from(who) };
+        let request_id = RequestId { unique: self.next_unique, reply_path: u32::from(who) };
         let pid = 100 + u32::from(who);
         let caller = Caller { uid: u32::from(who), gid: u32::from(who), pid };
-        let request = Request { ticket, node, caller, op };
+        let request = Request { request_id, node, caller, op };
         let asked_for = match &request.op {
             Op::Interrupt { unique } => Some((*unique, self.parked.contains_key(unique))),
             _ => None,
@@ -156,11 +156,11 @@ impl World {
         let effects: Vec<Effect> = self.fx.drain().collect();
         for effect in effects {
             match effect {
-                Effect::Reply(to, reply) if to == ticket => {
+                Effect::Reply(to, reply) if to == request_id => {
                     assert_eq!(own.replace(reply), None, "answered twice: {request:?}");
                 }
                 Effect::Reply(to, reply) => self.late(to, &reply),
-                Effect::Wake(_) | Effect::Renew(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::InvalidateAttr(_) | Effect::Alarm(_) | Effect::TrimHeap => {}
                 Effect::InterruptAgain { unique } => again = Some(unique),
             }
         }
@@ -180,7 +180,7 @@ impl World {
                 Op::Setlk { lock, wait: true } => (lock.fh, None),
                 other => panic!("no answer: {other:?}"),
             };
-            self.parked.insert(ticket.unique, Parked { ticket, fh, since: self.now, offset });
+            self.parked.insert(request_id.unique, Parked { request_id, fh, since: self.now, offset });
         }
         own
     }
@@ -191,10 +191,10 @@ impl World {
     }
 
     /// An answer to somebody who waited.
-    fn late(&mut self, to: Ticket, reply: &Reply) {
+    fn late(&mut self, to: RequestId, reply: &Reply) {
         let parked = self.parked.remove(&to.unique);
         let parked = parked.unwrap_or_else(|| panic!("{to:?} does not wait and is answered: {reply:?}"));
-        assert_eq!(parked.ticket, to, "the answer goes where the request came from");
+        assert_eq!(parked.request_id, to, "the answer goes where the request came from");
         if let (Reply::Message(slice), Some(offset)) = (reply, parked.offset) {
             self.moved(parked.fh, offset + slice.as_bytes().len() as u64);
         }
@@ -347,7 +347,7 @@ impl World {
                     assert!(fine, "{reply:?}");
                     self.late(to, &reply);
                 }
-                Effect::Wake(_) | Effect::Renew(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::InvalidateAttr(_) | Effect::Alarm(_) | Effect::TrimHeap => {}
                 Effect::InterruptAgain { .. } => panic!("{effect:?}"),
             }
         }

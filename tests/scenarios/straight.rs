@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ipcfs::config::{Limits, MSGSIZE_CEILING};
 use ipcfs::op::{
     Attr, Caller, Effect, Effects, Entry, Error, Fh, NodeId, Op, OpenAs, OpenFlags, RenameHow, Reply,
-    Request, SetAttr, Ticket, Timestamp,
+    Request, RequestId, SetAttr, Timestamp,
 };
 use ipcfs::sys::memfd::Memfd;
 use ipcfs::tree::{Setup, Tree};
@@ -56,12 +56,12 @@ impl Straight {
         self.now += 1_000_000_000;
         let unique = self.now;
         let caller = Caller { uid: 0, gid: 0, pid: 1 };
-        let request = Request { ticket: Ticket { unique, lane: 0 }, node, caller, op };
+        let request = Request { request_id: RequestId { unique, reply_path: 0 }, node, caller, op };
         let mut fx = Effects::new();
         self.tree.handle(&request, Timestamp(self.now), &mut fx);
         for effect in fx.drain() {
-            if let Effect::Reply(ticket, reply) = effect {
-                assert_eq!(self.answers.insert(ticket.unique, reply), None, "answered twice");
+            if let Effect::Reply(request_id, reply) = effect {
+                assert_eq!(self.answers.insert(request_id.unique, reply), None, "answered twice");
             }
         }
         unique

@@ -97,7 +97,7 @@ fn a_setting_is_read_back_as_it_was_written() {
     assert_eq!(
         names(&mount.path("control/mailboxes/m/config")),
         [
-            "dead",
+            "dead_letter",
             "full",
             "lease_time",
             "max_deliver",

@@ -215,7 +215,7 @@ impl Actor {
                 match self.random.below(20) {
                     0 => break,
                     1 => {
-                        lease.write_all(b"dead").context("giving up a message")?;
+                        lease.write_all(b"reject").context("giving up a message")?;
                     }
                     2..=4 => lease.write_all(b"nack").context("giving back a message")?,
                     _ => {

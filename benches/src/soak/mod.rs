@@ -169,7 +169,7 @@ fn cycle(mount: &Mount, seed: u64, work: Duration, stop: &AtomicBool) -> Result<
     for name in MAILBOXES {
         fs::File::create(mount.mailbox(name))?;
     }
-    fs::write(mount.control(&format!("mailboxes/{LEASED}/config/dead")), format!("{DEAD}\n"))?;
+    fs::write(mount.control(&format!("mailboxes/{LEASED}/config/dead_letter")), format!("{DEAD}\n"))?;
     fs::write(mount.control(&format!("mailboxes/{LEASED}/config/max_deliver")), "20\n")?;
     fs::File::create(mount.dir.join("topics/news"))?;
     fs::write(mount.dir.join("segments/counter"), [0; 8])?;

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::locks::claim::END;
 use crate::locks::{Locks, WaitId};
-use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, Ticket};
+use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
 
 const BYTES: u64 = 16;
@@ -50,8 +50,8 @@ struct File {
 struct Model {
     limit: usize,
     files: BTreeMap<Ino, File>,
-    waiting: Vec<(WaitId, Ino, LockCall, Ticket)>,
-    replies: Vec<(Ticket, Reply)>,
+    waiting: Vec<(WaitId, Ino, LockCall, RequestId)>,
+    replies: Vec<(RequestId, Reply)>,
 }
 
 fn exclude(a: LockKind, b: LockKind) -> bool {
@@ -149,7 +149,7 @@ impl Model {
         }
     }
 
-    fn set(&mut self, file: Ino, call: &LockCall, ticket: Ticket, wait: bool, id: Option<WaitId>) {
+    fn set(&mut self, file: Ino, call: &LockCall, request_id: RequestId, wait: bool, id: Option<WaitId>) {
         if call.flock && self.files[&file].flocks.get(&call.fh).is_some_and(|mark| mark.kind != call.kind) {
             self.files.get_mut(&file).unwrap().flocks.remove(&call.fh);
         }
@@ -162,7 +162,7 @@ impl Model {
         } else if self.held() + self.waiting.len() >= self.limit {
             Some(Error::NoLocks)
         } else {
-            self.waiting.push((id.expect("the call waits in the model"), file, *call, ticket));
+            self.waiting.push((id.expect("the call waits in the model"), file, *call, request_id));
             self.grant(file);
             return;
         };
@@ -170,7 +170,7 @@ impl Model {
         if error.is_none() {
             self.files.get_mut(&file).unwrap().apply(call);
         }
-        self.replies.push((ticket, error.map_or(Reply::Done, Reply::Failed)));
+        self.replies.push((request_id, error.map_or(Reply::Done, Reply::Failed)));
         self.grant(file);
     }
 
@@ -180,12 +180,13 @@ impl Model {
             while let Some(at) = self.waiting.iter().position(|(_, its_file, call, _)| {
                 *its_file == file && call.flock == flock && self.files[&file].in_the_way(call).is_empty()
             }) {
-                let (_, _, call, ticket) = self.waiting.remove(at);
+                let (_, _, call, request_id) = self.waiting.remove(at);
                 let fits = self.fits(file, &call);
                 if fits {
                     self.files.get_mut(&file).unwrap().apply(&call);
                 }
-                self.replies.push((ticket, if fits { Reply::Done } else { Reply::Failed(Error::NoLocks) }));
+                self.replies
+                    .push((request_id, if fits { Reply::Done } else { Reply::Failed(Error::NoLocks) }));
             }
         }
     }
@@ -212,8 +213,8 @@ impl Model {
 
     fn cancel(&mut self, id: WaitId, error: Error) -> bool {
         let Some(at) = self.waiting.iter().position(|waiting| waiting.0 == id) else { return false };
-        let (_, _, _, ticket) = self.waiting.remove(at);
-        self.replies.push((ticket, Reply::Failed(error)));
+        let (_, _, _, request_id) = self.waiting.remove(at);
+        self.replies.push((request_id, Reply::Failed(error)));
         true
     }
 
@@ -226,7 +227,7 @@ impl Model {
         for n in 0..FILES {
             let file = Ino(n);
             let through_it =
-                |waiting: &&(WaitId, Ino, LockCall, Ticket)| (waiting.1, waiting.2.fh) == (file, fh);
+                |waiting: &&(WaitId, Ino, LockCall, RequestId)| (waiting.1, waiting.2.fh) == (file, fh);
             let ended: Vec<WaitId> =
                 self.waiting.iter().filter(through_it).map(|waiting| waiting.0).collect();
             for id in ended {
@@ -293,11 +294,11 @@ fn run(limit: usize, steps: Vec<Step>) {
     for (step, unique) in steps.into_iter().chain(finish).zip(0..) {
         match step {
             Step::Set { file, call, wait } => {
-                let ticket = Ticket { unique, lane: 0 };
-                unanswered.insert(ticket);
-                let id = locks.set(file, &call, ticket, wait, &mut fx);
+                let request_id = RequestId { unique, reply_path: 0 };
+                unanswered.insert(request_id);
+                let id = locks.set(file, &call, request_id, wait, &mut fx);
                 waited.extend(id);
-                model.set(file, &call, ticket, wait, id);
+                model.set(file, &call, request_id, wait, id);
             }
             Step::Test { file, call } => assert_eq!(locks.test(file, &call), model.test(file, &call)),
             Step::Cancel(index) if !waited.is_empty() => {
@@ -318,12 +319,12 @@ fn run(limit: usize, steps: Vec<Step>) {
         let replies: Vec<_> = fx
             .drain()
             .map(|effect| match effect {
-                Effect::Reply(ticket, reply) => (ticket, reply),
+                Effect::Reply(request_id, reply) => (request_id, reply),
                 other => panic!("not a reply: {other:?}"),
             })
             .collect();
-        for (ticket, _) in &replies {
-            assert!(unanswered.remove(ticket), "{ticket:?} answered twice");
+        for (request_id, _) in &replies {
+            assert!(unanswered.remove(request_id), "{request_id:?} answered twice");
         }
         assert_eq!(replies, std::mem::take(&mut model.replies));
         assert_eq!(unanswered, model.waiting.iter().map(|waiting| waiting.3).collect());
@@ -360,7 +361,7 @@ proptest! {
             let call =
                 LockCall { fh: Fh(fh), owner: LockOwner(u64::MAX - owner), pid: 0, flock, kind, start, end };
             locks.test(Ino(u64::MAX), &call);
-            locks.set(Ino(u64::MAX), &call, Ticket { unique, lane: 0 }, wait, &mut fx);
+            locks.set(Ino(u64::MAX), &call, RequestId { unique, reply_path: 0 }, wait, &mut fx);
         }
         (0..3).for_each(|fh| locks.close_handle(Fh(fh), &mut fx));
         prop_assert_eq!((locks.held(), locks.waiting(), fx.drain().count()), (0, 0, count));

@@ -84,7 +84,7 @@ fn rules() -> impl Strategy<Value = Rules> {
             max_deliver,
             lease_time,
             wholesize: 40,
-            dead,
+            dead_letter: dead,
         },
     )
 }
@@ -175,7 +175,7 @@ impl World {
         let effects: Vec<Effect> = self.fx.drain().collect();
         for effect in effects {
             match effect {
-                Effect::Reply(ticket, reply) => self.note(ticket.unique, reply),
+                Effect::Reply(request_id, reply) => self.note(request_id.unique, reply),
                 Effect::Wake(poll) => drop(self.woken.insert(poll.0 as usize)),
                 other => panic!("{other:?}"),
             }
@@ -191,7 +191,7 @@ impl World {
     /// Every other time there is no mailbox for them.
     fn bury(&mut self, dead: Vec<Message>) {
         if self.now.is_multiple_of(2) {
-            self.call(|mailbox, cx| mailbox.drop_dead(dead, cx));
+            self.call(|mailbox, cx| mailbox.drop_dead_letters(dead, cx));
         } else {
             for message in &dead {
                 self.memory.give_back(message.cost());
@@ -343,7 +343,14 @@ impl World {
         self.calls += 1;
         let offset = if seekable { open.offset } else { 0 };
         let (call, id) = (self.calls, open.id);
-        let call = Receive { ticket: ticket(call), handle: id, offset, size, nonblock, caller: caller(call) };
+        let call = Receive {
+            request_id: request_id(call),
+            handle: id,
+            offset,
+            size,
+            nonblock,
+            caller: caller(call),
+        };
         let wait = self.call(|mailbox, cx| mailbox.receive(call, cx));
         // Burying the dead may have ended the wait.
         match (self.answered.get(&self.calls).cloned(), wait) {
@@ -359,8 +366,8 @@ impl World {
         let unique = self.calls;
         let (handle_id, uid) = (self.handles[handle].as_ref().unwrap().id, (unique % 2) as u32);
         let caller = Caller { uid, ..caller(unique) };
-        let (ticket, body) = (ticket(unique), body.as_bytes());
-        let call = Send { ticket, handle: handle_id, body, continues: false, nonblock, caller };
+        let (request_id, body) = (request_id(unique), body.as_bytes());
+        let call = Send { request_id, handle: handle_id, body, continues: false, nonblock, caller };
         let wait = self.call(|mailbox, cx| mailbox.send(call, cx));
         if !self.answered.contains_key(&unique) {
             self.waits.insert(unique, (wait.unwrap(), handle, false));
@@ -387,7 +394,7 @@ impl World {
         }
         let leased = std::mem::take(&mut open.leased);
         open.begun.clear();
-        let word = ["ack\n", "nack", "dead"][usize::from(word)];
+        let word = ["ack\n", "nack", "reject"][usize::from(word)];
         // What it leased comes back within the call, and may be leased again through the same handle in it.
         let call = self.write(handle, word, false);
         if word == "ack\n" && self.answered[&call] == Got::Written(4) {
@@ -431,7 +438,8 @@ impl World {
         assert_eq!(counts.waiting_readers, waits(true));
         assert!(counts.waiting_writers >= waits(false), "and those who have closed");
         if !self.mailbox.is_removed() {
-            let gone = counts.received + counts.expired + counts.dropped + counts.dead + counts.removed;
+            let gone =
+                counts.received + counts.expired + counts.dropped + counts.dead_lettered + counts.removed;
             let here = counts.depth + counts.leased;
             assert_eq!(counts.sent + counts.moved_in, here + gone + counts.moved_out, "{counts:?}");
         }

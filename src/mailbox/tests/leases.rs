@@ -89,10 +89,10 @@ fn reads_that_wait_through_one_descriptor_lease_one_message_between_them() {
 #[test]
 fn a_message_that_was_delivered_too_often_goes_to_the_dead_or_is_dropped() {
     for (grave, words) in
-        [(None, ["nack", "nack"]), (Some(Ino(9)), ["nack", "nack"]), (Some(Ino(9)), ["nack", "dead"])]
+        [(None, ["nack", "nack"]), (Some(Ino(9)), ["nack", "nack"]), (Some(Ino(9)), ["nack", "reject"])]
     {
         let mut desk = Desk::new();
-        desk.rules(|rules| (rules.max_deliver, rules.dead) = (2, grave));
+        desk.rules(|rules| (rules.max_deliver, rules.dead_letter) = (2, grave));
         let (writer, lease) = (desk.open(Mode::Send), desk.enter(Door::Lease, Mode::Both));
         desk.fill(writer, &["one"]);
         for word in words {
@@ -102,7 +102,7 @@ fn a_message_that_was_delivered_too_often_goes_to_the_dead_or_is_dropped() {
         }
         assert_eq!(dead(&mut desk), if grave.is_some() { vec!["one"] } else { vec![] });
         let counts = desk.counts();
-        assert_eq!((counts.dead, counts.dropped), if grave.is_some() { (1, 0) } else { (0, 1) });
+        assert_eq!((counts.dead_lettered, counts.dropped), if grave.is_some() { (1, 0) } else { (0, 1) });
         assert_eq!((counts.depth, counts.leased, counts.redelivered), (0, 0, 1));
         assert_eq!(desk.memory.used(), 0);
     }
@@ -111,16 +111,16 @@ fn a_message_that_was_delivered_too_often_goes_to_the_dead_or_is_dropped() {
 #[test]
 fn what_nobody_buries_counts_once() {
     let mut desk = Desk::new();
-    desk.rules(|rules| (rules.ttl, rules.dead) = (1000, Some(Ino(9))));
+    desk.rules(|rules| (rules.ttl, rules.dead_letter) = (1000, Some(Ino(9))));
     let (writer, lease) = (desk.open(Mode::Send), desk.enter(Door::Lease, Mode::Both));
     desk.fill(writer, &["given up", "expired"]);
     assert_eq!(desk.read(lease, 64), bytes("given up"));
-    assert_eq!(desk.send(lease, "dead"), Got::Written(4));
+    assert_eq!(desk.send(lease, "reject"), Got::Written(6));
     desk.tick(1000);
     let gone = desk.mailbox.take_outbox();
-    desk.call(|mailbox, cx| mailbox.drop_dead(gone, cx));
+    desk.call(|mailbox, cx| mailbox.drop_dead_letters(gone, cx));
     let counts = desk.counts();
-    assert_eq!((counts.dead, counts.dropped, counts.expired), (0, 1, 1));
+    assert_eq!((counts.dead_lettered, counts.dropped, counts.expired), (0, 1, 1));
     assert_eq!(desk.memory.used(), 0);
 }
 

@@ -31,17 +31,17 @@ impl Hall {
     fn ask(&self, unique: u64, node: NodeId, op: Op<'_>) -> bool {
         let caller = Caller { uid: 0, gid: 0, pid: unique as u32 };
         let mut fx = Effects::new();
-        let request = Request { ticket: Ticket { unique, lane: 0 }, node, caller, op };
+        let request = Request { request_id: RequestId { unique, reply_path: 0 }, node, caller, op };
         self.tree.handle(&request, Timestamp(unique), &mut fx);
         let mut again = false;
         for effect in fx.drain() {
             match effect {
-                Effect::Reply(ticket, reply) => {
-                    let before = self.answers.lock().unwrap().insert(ticket.unique, reply);
-                    assert_eq!(before, None, "{ticket:?} is answered twice");
+                Effect::Reply(request_id, reply) => {
+                    let before = self.answers.lock().unwrap().insert(request_id.unique, reply);
+                    assert_eq!(before, None, "{request_id:?} is answered twice");
                 }
                 Effect::InterruptAgain { .. } => again = true,
-                Effect::Wake(_) | Effect::Renew(_) | Effect::Alarm(_) | Effect::GiveMemoryBack => {}
+                Effect::Wake(_) | Effect::InvalidateAttr(_) | Effect::Alarm(_) | Effect::TrimHeap => {}
             }
         }
         again

@@ -1,0 +1,57 @@
+//! Where an answer has to go: what the transports put into [`crate::op::RequestId::reply_path`].
+
+/// The way a request came by. The kernel takes its answer there and nowhere else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReplyPath {
+    /// A descriptor of the device, by index.
+    Device(u32),
+    /// An entry of a ring.
+    Entry {
+        /// Index of the ring, less than [`MAX_RINGS`].
+        ring: u32,
+        /// Number of the entry, less than [`MAX_ENTRIES`].
+        slot: u32,
+    },
+}
+
+/// Rings that a reply_path can tell apart. More CPUs than these share them.
+pub(super) const MAX_RINGS: usize = 1 << (31 - SLOT_BITS);
+
+/// Entries of one ring that a reply_path can tell apart.
+pub(super) const MAX_ENTRIES: u32 = 1 << SLOT_BITS;
+
+const SLOT_BITS: u32 = 22;
+const ENTRY: u32 = 1 << 31;
+
+impl From<u32> for ReplyPath {
+    fn from(reply_path: u32) -> ReplyPath {
+        if reply_path & ENTRY == 0 {
+            return ReplyPath::Device(reply_path);
+        }
+        ReplyPath::Entry { ring: (reply_path & !ENTRY) >> SLOT_BITS, slot: reply_path & (MAX_ENTRIES - 1) }
+    }
+}
+
+impl From<ReplyPath> for u32 {
+    fn from(reply_path: ReplyPath) -> u32 {
+        match reply_path {
+            ReplyPath::Device(index) => index,
+            ReplyPath::Entry { ring, slot } => ENTRY | ring << SLOT_BITS | slot,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_a_number_and_back() {
+        let last = ReplyPath::Entry { ring: MAX_RINGS as u32 - 1, slot: MAX_ENTRIES - 1 };
+        for reply_path in
+            [ReplyPath::Device(0), ReplyPath::Device(63), ReplyPath::Entry { ring: 0, slot: 0 }, last]
+        {
+            assert_eq!(ReplyPath::from(u32::from(reply_path)), reply_path);
+        }
+    }
+}
