@@ -131,7 +131,7 @@ const OBSTACLES: [(&str, &str); 5] = [
     ),
     ("mount -t tmpfs none /sys/module/fuse/parameters;", "this kernel has no FUSE over io_uring"),
     ("hide() { taskset -c 0 \"$@\"; }; ", "this process may not run on all CPUs"),
-    ("hide() { unshare -pf \"$@\"; }; ", "callers of other process namespaces could not be looked at"),
+    ("hide() { unshare -pf \"$@\"; }; ", "processes of other PID namespaces are not visible"),
     ("hide() { sh -c 'ulimit -v 60000; exec \"$@\"' sh \"$@\"; }; ", "io_uring cannot be set up: "),
 ];
 
@@ -183,7 +183,7 @@ fn with_no_memory_to_lock_the_device_serves_and_who_insists_is_told_why() {
     let Some(sandbox) = Sandbox::new() else { return };
     sandbox.refused(
         &format!("{TIGHT} tight $IPCFS mount --transport=uring $DIR"),
-        "--transport=uring is not to be had: io_uring cannot be set up: Cannot allocate memory (its rings are locked memory, of which this user may have 0 KiB)",
+        "--transport=uring is not to be had: io_uring cannot be set up: Cannot allocate memory (its rings are locked memory, which is limited to 0 KiB for this user)",
         &["ipcfs doctor", "--transport=auto"],
     );
     let did = sandbox.run(&format!("{TIGHT} tight $IPCFS doctor"));
