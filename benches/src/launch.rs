@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::clock::now;
 use crate::model::Settings;
 use crate::peers::{Address, Channel, Peer, Shape};
-use crate::servers::{cpu, memory, reset_peak};
+use crate::process::{cpu, memory, reset_peak};
 use crate::worker::{Job, Latency, Outcome, STOP, Task};
 
 /// How long starting a process may take: senders wait so long, to begin together.

@@ -7,14 +7,17 @@
 //!
 //! [`soak`] measures nothing: it looks for what is lost, doubled or leaked.
 
+pub mod cgroup;
 pub mod clock;
 pub mod compare;
+pub mod daemon;
 pub mod launch;
 pub mod machine;
 pub mod memory;
 pub mod model;
 pub mod peers;
 pub mod plot;
+pub mod process;
 pub mod readme;
 pub mod report;
 pub mod run;

@@ -22,7 +22,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::OFlags;
 
-use crate::servers::{Mount, own_memory};
+use crate::process::own_memory;
+use crate::servers::Mount;
 use fleet::Fleet;
 use ledger::Ledger;
 use names::{DEAD_LETTER, KEPT, LEASED, MAILBOXES, PLAIN};
@@ -56,7 +57,7 @@ pub fn run(program: &Path, transport: &str, minutes: usize, work: Option<Duratio
     let temp = tempfile::tempdir()?;
     let mount = Mount::start(program, temp.path(), "soak", &[&format!("--transport={transport}")])?;
     let start = State::of(&mount)?;
-    println!("over {transport}: {start}");
+    println!("over {transport}: {start}; {}", mount.setup());
     let mut first = None;
     let begin = Instant::now();
     let mut totals = Ledger::default();
@@ -181,6 +182,7 @@ fn cycle(mount: &Mount, seed: u64, work: Duration, stop: &AtomicBool) -> Result<
     while begin.elapsed() < work {
         std::thread::sleep(KILL_EVERY);
         ensure!(!stop.load(Ordering::Relaxed), "interrupted");
+        ensure!(mount.is_running(), "the daemon has ended");
         fleet.replace_one()?;
     }
     // The others first. The consumers that are never killed then receive what is left, and are killed while they wait.

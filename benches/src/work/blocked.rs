@@ -9,7 +9,8 @@ use super::{Context, decades, grouped, mailbox, repeated, timed};
 use crate::launch::{alone, block};
 use crate::model::Samples;
 use crate::peers::{Kind, Peer, Shape};
-use crate::servers::{Mount, own_memory};
+use crate::process::own_memory;
+use crate::servers::Mount;
 use crate::worker::Task;
 
 const SIZE: usize = 64;

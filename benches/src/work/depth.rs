@@ -9,7 +9,8 @@ use super::{Context, decades, grouped, mailbox, repeated, timed};
 use crate::launch::alone_in;
 use crate::model::Samples;
 use crate::peers::{Address, Kind, Peer};
-use crate::servers::{Mount, own_memory};
+use crate::process::own_memory;
+use crate::servers::Mount;
 use crate::worker::Task;
 
 const MESSAGE: [u8; 64] = [b'm'; 64];

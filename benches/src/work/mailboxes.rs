@@ -10,7 +10,7 @@ use super::{Context, decades, grouped, repeated, timed};
 use crate::launch::alone_in;
 use crate::model::Samples;
 use crate::peers::{Address, Kind, Peer};
-use crate::servers::own_memory;
+use crate::process::own_memory;
 use crate::worker::Task;
 
 /// How many are made and removed beside those that are there.
