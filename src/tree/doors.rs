@@ -104,7 +104,7 @@ impl Tree {
             return Err(Error::AccessDenied);
         }
         let mut state = found.file.state.lock();
-        let message = state.queue.message_numbered(found.id).ok_or(Error::NotFound)?;
+        let message = state.queue.message(found.id).ok_or(Error::NotFound)?;
         let target = Target::Message(Arc::clone(&message.body));
         Ok(Opened { fh: self.handles.insert(Handle { node, target }), how: OpenAs::Text })
     }
@@ -148,13 +148,13 @@ impl Tree {
             there = target.state.lock();
             here = source.state.lock();
         }
-        let message = here.queue.message_numbered(id).ok_or(Error::NotFound)?;
-        there.queue.admits(message)?;
+        let message = here.queue.message(id).ok_or(Error::NotFound)?;
+        there.queue.check_insert(message)?;
         self.totals.note_use(&source, &mut here);
         self.totals.note_use(&target, &mut there);
         let mut cx = Context { now, memory: &self.memory, fx };
-        let message = here.queue.take_out(id, &mut cx).ok_or(Error::NotFound)?;
-        there.queue.put_in(message, true, &mut cx);
+        let message = here.queue.extract_message(id, &mut cx).ok_or(Error::NotFound)?;
+        there.queue.insert_message(message, true, &mut cx);
         let dead = here.queue.take_outbox();
         here.attr_changed(fx);
         there.attr_changed(fx);
@@ -189,7 +189,7 @@ impl Tree {
         match target.and_then(|ino| self.mailbox_numbered(ino)) {
             Some(target) => self.with_mailbox(&target, now, fx, |state, cx| {
                 for message in dead {
-                    state.queue.put_in(message, false, cx);
+                    state.queue.insert_message(message, false, cx);
                 }
             }),
             None => self.with_mailbox(file, now, fx, |state, cx| state.queue.drop_dead_letters(dead, cx)),
@@ -230,7 +230,7 @@ impl MessageNode {
     /// What the message has as extended attributes.
     pub(super) fn meta(&self) -> Result<Meta, Error> {
         let mut state = self.file.state.lock();
-        let message = state.queue.message_numbered(self.id).ok_or(Error::NotFound)?;
+        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
         let sender = message.sender;
         let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
         let mut set = |name: &str, value: &[u8]| {
@@ -277,7 +277,7 @@ pub(super) fn messages_mode(mailbox: u32) -> u32 {
 
 fn message_attr(file: &MailboxFile, id: u64) -> Result<Attr, Error> {
     let mut state = file.state.lock();
-    let message = state.queue.message_numbered(id).ok_or(Error::NotFound)?;
+    let message = state.queue.message(id).ok_or(Error::NotFound)?;
     let (sent, sender) = (message.sent, message.sender);
     Ok(Attr {
         ino: Ino(MESSAGES + id),

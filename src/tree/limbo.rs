@@ -72,7 +72,7 @@ impl Tree {
             (Usage::Unused | Usage::Unknown, true) => return true,
             (Usage::Unused, false) => state.segment.free(),
             // It goes by itself, after the last mapping.
-            (Usage::Unknown, false) => state.segment.abandon(),
+            (Usage::Unknown, false) => state.segment.orphan(),
         }
         false
     }

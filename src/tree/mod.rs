@@ -369,7 +369,7 @@ impl Tree {
     }
 
     fn note_starving(&self, file: &Arc<MailboxFile>, state: &mut MailboxState) {
-        if !state.starving && state.queue.starves() {
+        if !state.starving && state.queue.blocked_by_memory() {
             state.starving = true;
             let mut starving = self.starving.lock();
             starving.push(Arc::clone(file));
@@ -394,10 +394,10 @@ impl Tree {
                 let mut state = file.state.lock();
                 state.starving = false;
                 self.totals.note_use(&file, &mut state);
-                state.queue.room_made(&mut Context { now, memory: &self.memory, fx });
+                state.queue.admit_writers(&mut Context { now, memory: &self.memory, fx });
                 state.attr_changed(fx);
                 self.note_changed(&file, &mut state, fx);
-                again |= state.starving && state.queue.could_feed(&self.memory);
+                again |= state.starving && state.queue.memory_available(&self.memory);
             }
             if !again {
                 break;
