@@ -121,7 +121,7 @@ impl MailboxFile {
         match target.and_then(|ino| cx.named(ino)) {
             Some(Inode::Mailbox(target)) => target.with(cx, |state, cx| {
                 for letter in letters {
-                    state.queue.put_in(letter, false, cx);
+                    state.queue.insert_message(letter, false, cx);
                 }
             }),
             _ => self.with(cx, |state, cx| state.queue.drop_dead_letters(letters, cx)),
@@ -194,7 +194,7 @@ impl MailboxState {
     }
 
     fn note_starved(&mut self, file: &Arc<MailboxFile>, tree: &Tree) {
-        if !self.starved && self.queue.starves() {
+        if !self.starved && self.queue.blocked_by_memory() {
             self.starved = true;
             tree.starved.push(file);
         }
@@ -452,10 +452,10 @@ pub(crate) fn feed_starved(cx: &mut Cx<'_>) {
             let mut state = file.state.lock();
             state.starved = false;
             state.note_use(&file, cx.tree);
-            state.queue.room_made(&mut cx.domain());
+            state.queue.admit_writers(&mut cx.domain());
             state.attr_changed(cx.fx);
             state.note_changed(&file, cx);
-            again |= state.starved && state.queue.could_feed(&cx.tree.memory);
+            again |= state.starved && state.queue.memory_available(&cx.tree.memory);
         }
         if !again {
             break;

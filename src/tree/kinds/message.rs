@@ -89,12 +89,12 @@ pub(super) fn rename(
         there = target.state.lock();
         here = source.state.lock();
     }
-    let message = here.queue.message_numbered(id).ok_or(Error::NotFound)?;
-    there.queue.admits(message)?;
+    let message = here.queue.message(id).ok_or(Error::NotFound)?;
+    there.queue.check_insert(message)?;
     here.note_use(source, cx.tree);
     there.note_use(target, cx.tree);
-    let message = here.queue.take_out(id, &mut cx.domain()).ok_or(Error::NotFound)?;
-    there.queue.put_in(message, true, &mut cx.domain());
+    let message = here.queue.extract_message(id, &mut cx.domain()).ok_or(Error::NotFound)?;
+    there.queue.insert_message(message, true, &mut cx.domain());
     let letters = here.queue.take_outbox();
     here.attr_changed(cx.fx);
     there.attr_changed(cx.fx);
@@ -116,7 +116,7 @@ pub(super) fn messages_of(folder: &ControlFolder) -> Result<&Arc<MailboxFile>, E
 impl MessageNode {
     fn attr_now(&self) -> Result<Attr, Error> {
         let mut state = self.file.state.lock();
-        let message = state.queue.message_numbered(self.id).ok_or(Error::NotFound)?;
+        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
         // Who may look is a matter of the folder: the owner shown is the sender.
         let meta = Meta::new(0o444, message.sender.uid, message.sender.gid, message.sent);
         let size = message.body.len() as u64;
@@ -130,7 +130,7 @@ impl MessageNode {
     /// What the message has as extended attributes.
     fn meta(&self) -> Result<Meta, Error> {
         let mut state = self.file.state.lock();
-        let message = state.queue.message_numbered(self.id).ok_or(Error::NotFound)?;
+        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
         let sender = message.sender;
         let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
         let mut set = |name: &str, value: &[u8]| {
@@ -183,7 +183,7 @@ impl InodeOps for Arc<MessageNode> {
         }
         let body = {
             let mut state = self.file.state.lock();
-            let message = state.queue.message_numbered(self.id).ok_or(Error::NotFound)?;
+            let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
             Arc::clone(&message.body)
         };
         Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Message(OpenMessage(body))), how: OpenAs::Text })

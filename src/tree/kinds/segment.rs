@@ -123,7 +123,7 @@ impl SegmentFile {
             (Usage::Unused | Usage::Unknown, true) => return true,
             (Usage::Unused, false) => state.segment.free(),
             // It goes by itself, after the last mapping.
-            (Usage::Unknown, false) => state.segment.abandon(),
+            (Usage::Unknown, false) => state.segment.orphan(),
         }
         false
     }

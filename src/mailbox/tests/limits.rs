@@ -91,7 +91,7 @@ fn as_many_are_dropped_as_the_new_one_needs_and_no_more() {
 fn nothing_is_dropped_for_a_message_that_has_no_room_all_the_same() {
     let mut desk = Desk::with(LIMITS, Memory::cost(10) + Memory::cost(40));
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
-    assert!(desk.memory.take(Memory::cost(40)), "another mailbox's message");
+    assert!(desk.memory.try_charge(Memory::cost(40)), "another mailbox's message");
     desk.when_full(WhenFull::DropOldest);
     desk.fill(writer, &["kept"]);
     assert_eq!(desk.send(writer, "longer than what the other has left"), Got::Failed(Error::NoSpace));
@@ -171,13 +171,13 @@ fn a_writer_kept_out_by_memory_starves_until_there_is_some() {
     desk.crowd();
     let call = desk.await_room(writer, "0123456789");
     assert_eq!(desk.held(), Memory::cost(10));
-    assert!(desk.mailbox.starves() && !desk.mailbox.could_feed(&desk.memory));
+    assert!(desk.mailbox.blocked_by_memory() && !desk.mailbox.memory_available(&desk.memory));
     desk.clear();
-    assert!(desk.mailbox.starves(), "until it is told, whatever the memory has by then");
-    assert!(desk.mailbox.could_feed(&desk.memory));
-    desk.call(Mailbox::room_made);
+    assert!(desk.mailbox.blocked_by_memory(), "until it is told, whatever the memory has by then");
+    assert!(desk.mailbox.memory_available(&desk.memory));
+    desk.call(Mailbox::admit_writers);
     assert_eq!((desk.got(call), desk.held()), (Got::Written(10), 0));
-    assert!(!desk.mailbox.starves(), "nobody waits");
+    assert!(!desk.mailbox.blocked_by_memory(), "nobody waits");
 }
 
 #[test]
@@ -186,7 +186,7 @@ fn a_writer_kept_out_by_the_mailbox_itself_does_not_starve() {
     let writer = desk.open(Mode::Send);
     desk.fill(writer, &["1", "2", "3"]);
     desk.await_room(writer, "4");
-    assert!(!desk.mailbox.starves(), "memory would not help");
+    assert!(!desk.mailbox.blocked_by_memory(), "memory would not help");
 }
 
 #[test]
@@ -195,11 +195,11 @@ fn whoever_polls_for_room_that_memory_lacks_starves_too() {
     let writer = desk.open(Mode::Send);
     desk.crowd();
     assert!(!desk.arm(writer, 1).writable);
-    assert!(desk.mailbox.starves());
+    assert!(desk.mailbox.blocked_by_memory());
     desk.clear();
-    desk.call(Mailbox::room_made);
+    desk.call(Mailbox::admit_writers);
     assert_eq!(desk.woken(), [1]);
-    assert!(!desk.mailbox.starves());
+    assert!(!desk.mailbox.blocked_by_memory());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What a lock call asks for, checked once: nothing behind [`Claim::parse`] meets a range it cannot work with.
+//! What a lock call asks for, checked once: nothing behind [`LockRequest::parse`] overlaps a range it cannot work with.
 
 use crate::op::{Fh, LockCall, LockKind, LockOwner};
 
@@ -40,7 +40,7 @@ impl Span {
     }
 
     /// What is left of this span on either side of `cut`.
-    pub(super) fn without(self, cut: Span) -> impl Iterator<Item = Span> {
+    pub(super) fn subtract(self, cut: Span) -> impl Iterator<Item = Span> {
         let before =
             (self.start < cut.start).then(|| Span { start: self.start, end: self.end.min(cut.start - 1) });
         let after = (self.end > cut.end).then(|| Span { start: self.start.max(cut.end + 1), end: self.end });
@@ -61,21 +61,21 @@ pub(super) struct Holder {
     pub(super) pid: u32,
 }
 
-/// What a claim is about. The two sorts of lock never conflict with each other.
+/// What a request is candidates. The two sorts of lock never conflict with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subject {
+pub(super) enum Target {
     /// The file as a whole, by flock(2). Held by the open file: `Holder::fh`, not the owner, tells holders apart.
     Flock,
     /// Bytes of it, by fcntl(2).
     Range(Span),
 }
 
-impl Subject {
+impl Target {
     /// Whether a change of one can matter to the other.
-    pub(super) fn meets(self, other: Subject) -> bool {
+    pub(super) fn overlaps(self, other: Target) -> bool {
         match (self, other) {
-            (Subject::Flock, Subject::Flock) => true,
-            (Subject::Range(a), Subject::Range(b)) => a.overlaps(b),
+            (Target::Flock, Target::Flock) => true,
+            (Target::Range(a), Target::Range(b)) => a.overlaps(b),
             _ => false,
         }
     }
@@ -83,24 +83,23 @@ impl Subject {
 
 /// A lock call that makes sense.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct LockRequest {
     pub(super) holder: Holder,
     pub(super) kind: LockKind,
-    pub(super) subject: Subject,
+    pub(super) target: Target,
 }
 
-impl Claim {
+impl LockRequest {
     /// `None` if the range ends before it starts or starts where no file reaches.
-    pub(super) fn parse(call: &LockCall) -> Option<Claim> {
-        let subject =
-            if call.flock { Subject::Flock } else { Subject::Range(Span::new(call.start, call.end)?) };
+    pub(super) fn parse(call: &LockCall) -> Option<LockRequest> {
+        let target = if call.flock { Target::Flock } else { Target::Range(Span::new(call.start, call.end)?) };
         let holder = Holder { owner: call.owner, fh: call.fh, pid: call.pid };
-        Some(Claim { holder, kind: call.kind, subject })
+        Some(LockRequest { holder, kind: call.kind, target })
     }
 }
 
-/// Whether two locks on the same bytes, of different holders, exclude each other.
-pub(super) fn exclude(a: LockKind, b: LockKind) -> bool {
+/// Whether two locks on the same bytes, of different holders, conflicts each other.
+pub(super) fn conflicts(a: LockKind, b: LockKind) -> bool {
     use LockKind::{Exclusive, Shared};
     matches!((a, b), (Exclusive, Exclusive | Shared) | (Shared, Exclusive))
 }
