@@ -1,17 +1,17 @@
-//! Files that are ways in and out rather than text: a mailbox's doors, a segment's doorbell.
+//! Control files that are opened for their data rather than for text: a mailbox's doors, a segment's doorbell.
 
 use crate::config::PRIORITY_MAX;
 use crate::mailbox::Door;
 use crate::op::Error;
 
-/// A file of a mailbox that is a way in or out.
+/// A door of a mailbox, or a folder of doors.
 #[derive(Debug)]
 pub struct DoorFile {
-    /// Its name; of a folder of doors, each named by what is special to it.
+    /// Its name. Doors in a folder are named by priority, tag or user id.
     pub name: &'static str,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
-    /// What it opens.
+    /// The door or doors that it opens.
     pub kind: DoorKind,
 }
 
@@ -61,7 +61,8 @@ impl DoorFile {
 }
 
 impl DoorKind {
-    /// The door that `name` leads to in a folder of doors. A number is written in one way only.
+    /// The door with this name in a folder of doors. Numbers are decimal, without leading zeros. `Invalid` for what
+    /// is not a number, `Range` for one out of range, `NotFolder` if this is not a folder.
     pub fn named(&self, name: &[u8]) -> Result<Door, Error> {
         let number = || -> Result<u64, Error> {
             let text = std::str::from_utf8(name).map_err(|_| Error::Invalid)?;

@@ -1,7 +1,7 @@
-//! The files of `control/`: one table for each kind of object, each file with its reader and writer.
+//! The files of `control/`: one table for each kind of object, one entry for each file.
 //!
-//! The tree finds the object, takes its lock, and hands a snapshot in; nothing here knows the tree. One value a file,
-//! newline-ended; `key value` lines in `status`.
+//! The tree finds the object, locks it, and passes a snapshot; nothing here knows the tree. A file holds one value
+//! and a newline; `status` has lines of `key value`.
 
 mod doors;
 mod status;
@@ -16,41 +16,41 @@ use crate::topic;
 pub use doors::{DOORBELL, DOORS, DoorFile, DoorKind};
 pub use status::mount_status;
 
-/// Why a value was refused: the error the write fails with, and a sentence for `error`.
+/// Why a value was refused: the error of the write, and a sentence for the file `error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// `Invalid` for what is no value, `Range` for one out of bounds.
+    /// `Invalid` for a value that cannot be parsed, `Range` for one out of range.
     pub error: Error,
-    /// Names the value, the bounds and the unit.
+    /// Names the value, its range and its unit.
     pub why: String,
 }
 
-/// One file of an object's folder in `control/`.
+/// A file in an object's folder in `control/`.
 #[derive(Debug)]
 pub struct File<View, Settings> {
     /// Its name.
     pub name: &'static str,
-    /// It stands in `config/` rather than beside it.
+    /// It is in `config/`.
     pub config: bool,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
-    /// What reading gives.
+    /// Formats the text that a read returns.
     pub show: fn(&View) -> String,
-    /// What writing does: changes the settings or refuses. `None`: read-only.
+    /// Parses a write and changes the settings. `None`: read-only.
     pub store: Option<Store<Settings>>,
 }
 
 impl<View, Settings> File<View, Settings> {
-    /// Its value names a mailbox, which the tree has to find.
+    /// Its value is the path of a mailbox, which the tree must resolve.
     pub fn names_mailbox(&self) -> bool {
         self.config && self.name == "dead_letter"
     }
 }
 
-/// Takes a value into the settings, or refuses it.
+/// Parses a value into the settings, or refuses it.
 pub type Store<Settings> = fn(&str, &mut Settings) -> Result<(), Refusal>;
 
-/// Figures of the whole mount.
+/// Figures of the whole mount, for `control/status`. Memory is in bytes.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct MountView {
@@ -64,10 +64,10 @@ pub struct MountView {
     pub segments: u64,
     pub topics: u64,
     pub topic_readers: u64,
-    /// Copies that wait for readers of topics.
+    /// Messages queued for readers of topics.
     pub topic_backlog: u64,
     pub counts: Counts,
-    /// Messages that went with their mailbox.
+    /// Messages that were lost when their mailbox was removed.
     pub discarded: u64,
     pub memory_used: u64,
     pub memory_max: u64,
@@ -75,45 +75,45 @@ pub struct MountView {
     pub segment_max: u64,
     pub locks: u64,
     pub waiting_locks: u64,
-    /// Files and folders that the kernel remembers, of which a mailbox may have several.
+    /// Nodes that the kernel has in its cache. A mailbox may have several.
     pub nodes: u64,
 }
 
-/// What can be set on a mailbox.
+/// The settings of a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct MailboxSettings {
     pub limits: MailboxLimits,
     pub rules: Rules,
-    /// The longest message that this mount's kernel hands over in one piece.
+    /// The longest message that the mount's kernel transfers in one request, in bytes.
     pub ceiling: u32,
-    /// The mailbox that a written value names, as the tree found it; `None` for an empty value.
+    /// The mailbox that a written path names, as the tree resolved it; `None` for an empty path.
     pub named: Result<Option<Ino>, Refusal>,
 }
 
-/// A mailbox as its files show it.
+/// A snapshot of a mailbox.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct MailboxView {
     pub settings: MailboxSettings,
     pub counts: Counts,
     pub waiters: Vec<Waiter>,
-    /// Path of the mailbox for the dead, below `mailboxes/`; empty if there is none.
+    /// Path of the dead-letter mailbox below `mailboxes/`; empty if there is none.
     pub dead_letter: String,
-    /// Why the last value was refused; empty if it was not.
+    /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
 
-/// What can be set on a topic.
+/// The settings of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct TopicSettings {
     pub limits: topic::Limits,
-    /// The longest message that this mount's kernel hands over in one piece.
+    /// The longest message that the mount's kernel transfers in one request, in bytes.
     pub ceiling: u32,
 }
 
-/// A topic as its files show it.
+/// A snapshot of a topic.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct TopicView {
@@ -121,36 +121,36 @@ pub struct TopicView {
     pub counts: topic::Counts,
     pub readers: Vec<topic::Reader>,
     pub waiters: Vec<Waiter>,
-    /// Why the last value was refused; empty if it was not.
+    /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
 
-/// What can be set on a segment.
+/// The settings of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct SegmentSettings {
     pub size_max: u64,
     pub lifetime: Lifetime,
     pub seals: Seals,
-    /// Somebody has it open, or mapped, for writing.
+    /// A process has it open or mapped for writing.
     pub written: bool,
 }
 
-/// A segment as its files show it.
+/// A snapshot of a segment. Sizes are in bytes.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct SegmentView {
     pub settings: SegmentSettings,
     pub size: u64,
     pub promised: u64,
-    /// Bytes.
+    /// Bytes of memory in use.
     pub resident: u64,
-    /// Somebody has it open or mapped: yes, no, or unknown.
+    /// Whether a process has it open or mapped: yes, no, or unknown.
     pub in_use: &'static str,
-    /// Who has it open, for reading, for writing.
+    /// The processes that have it open, and whether for reading and for writing.
     pub openers: Vec<(Caller, bool, bool)>,
     pub path: &'static str,
-    /// Why the last value was refused; empty if it was not.
+    /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
 
@@ -361,7 +361,7 @@ fn msgsize(text: &str, ceiling: u32) -> Result<u32, Refusal> {
     Ok(value::number("msgsize", "bytes", text, 1, ceiling, false)? as u32)
 }
 
-/// Forbids what `text` names, beside what is forbidden already.
+/// Adds the seals that `text` names. `Busy` for `write` while a process has it open for writing.
 fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
     let mut seals = settings.seals;
     for word in text.split_whitespace() {
@@ -386,14 +386,14 @@ const ORDER: [(&str, Order); 2] = [("priority", Order::Priority), ("fifo", Order
 
 const LIFETIME: [(&str, Lifetime); 2] = [("keep", Lifetime::Keep), ("last-close", Lifetime::LastClose)];
 
-/// A file of `control/`, for people.
+/// The description of a file in `control/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The folder it is in, or `""`.
+    /// The folder of the kind of object, or `""`.
     pub folder: &'static str,
-    /// Its path from there.
+    /// Its path in that folder.
     pub path: String,
-    /// One line.
+    /// One line of help.
     pub help: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! Values as people write them into files, and as files show them.
+//! Parsing and formatting of the values in control files.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::Refusal;
 use crate::config::{NO_LIMIT, parse_size};
 use crate::op::Error;
 
-/// A number from `low` to `high`, with a unit suffix if any; `max` where there may be no limit.
+/// Parses a number from `low` to `high`, with an optional unit suffix. `max` is accepted if `unlimited`.
 pub(super) fn number(
     name: &str,
     unit: &str,
@@ -33,7 +33,7 @@ pub(super) fn number(
     Ok(number)
 }
 
-/// A length of time in nanoseconds, as `10s`, `1h 30m`, or a number of seconds; `max` for none.
+/// Parses a duration: `10s`, `1h 30m`, or a number of seconds; `max` for no limit. Returns nanoseconds.
 pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     let text = text.trim();
     if text == "max" {
@@ -52,7 +52,7 @@ pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     Ok(time.as_nanos() as u64)
 }
 
-/// A length of time as a file shows it.
+/// Formats a duration of `nanos` nanoseconds.
 pub(super) fn show_time(nanos: u64) -> String {
     if nanos == NO_LIMIT {
         String::from("max")
@@ -62,10 +62,10 @@ pub(super) fn show_time(nanos: u64) -> String {
 }
 
 const LEAST_TIME: Duration = Duration::from_millis(1);
-/// Ten years of humantime's.
+/// Ten years as humantime counts them.
 const MOST_TIME: Duration = Duration::from_secs(10 * 31_557_600);
 
-/// One of a few words.
+/// Parses one of several words.
 pub(super) fn one_of<T: Copy>(name: &str, words: &[(&str, T)], text: &str) -> Result<T, Refusal> {
     let text = text.trim();
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
@@ -82,12 +82,12 @@ pub(super) fn name_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T
     words.iter().find(|(_, other)| *other == value).map_or("", |(word, _)| word)
 }
 
-/// A number as a file shows it.
+/// Formats a number.
 pub(super) fn show(number: u64) -> String {
     if number == NO_LIMIT { String::from("max") } else { number.to_string() }
 }
 
-/// The beginning of what was written, safe to print.
+/// The beginning of a written value, escaped for printing.
 fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_default).collect()
 }
