@@ -27,19 +27,27 @@ pub enum DoorKind {
 
 /// The doors in `control/mailboxes/<name>/`.
 pub static DOORS: [DoorFile; 10] = [
-    door("stream", "read: message after message without end; write: a message of each line", Door::Stream),
-    door("whole", "write: all until the last close is one message", Door::Whole),
-    door("peek", "read: the next message, not taken", Door::Peek),
-    door("json", "read: as stream, each message a JSON object in a line", Door::Json),
-    door("lease", "read: a message; write: ack, nack or reject; comes back if closed without", Door::Lease),
-    door("rpc", "write a request, read its answer", Door::Rpc),
-    door("serve", "read a request, write its answer", Door::Serve),
+    door(
+        "stream",
+        "read: message after message, without end of file; write: each line is a message",
+        Door::Stream,
+    ),
+    door("whole", "write: all bytes until the last close are one message", Door::Whole),
+    door("peek", "read: the next message, which stays queued", Door::Peek),
+    door("json", "read: as stream, each message as a JSON object on a line", Door::Json),
+    door("lease", "read: lease a message; write: ack, nack or reject; close without: as nack", Door::Lease),
+    door("rpc", "write: a request; read: its reply", Door::Rpc),
+    door("serve", "read: a request; write: its reply", Door::Serve),
     DoorFile {
         name: "priority",
-        help: "write: messages of priority n, 0 to 32767, higher ones first",
+        help: "write: messages with priority n, 0 to 32767; higher ones are received first",
         kind: DoorKind::Priorities,
     },
-    DoorFile { name: "tag", help: "write: messages with that tag; read: only those", kind: DoorKind::Tags },
+    DoorFile {
+        name: "tag",
+        help: "write: messages with this tag; read: only messages with this tag",
+        kind: DoorKind::Tags,
+    },
     DoorFile { name: "from", help: "read: only messages that this user sent", kind: DoorKind::Senders },
 ];
 
@@ -86,6 +94,6 @@ impl DoorKind {
 
 /// The files of a segment's doorbell.
 pub static DOORBELL: [(&str, &str); 2] = [
-    ("notify", "write: ring, whatever is written"),
-    ("wait", "read: wait for the next ring; how often it was rung"),
+    ("notify", "write: ring the doorbell; what is written does not matter"),
+    ("wait", "read: wait for the next ring, and get the count of rings"),
 ];

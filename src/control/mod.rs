@@ -156,205 +156,150 @@ pub struct SegmentView {
 
 /// `control/mailboxes/<name>/`
 pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
-    File {
-        name: "status",
-        config: false,
-        help: "depth, bytes, who waits, and counts since creation",
-        show: status::mailbox,
-        store: None,
-    },
-    File {
-        name: "error",
-        config: false,
-        help: "why the last value written to config/ was refused",
-        show: |view| line(&view.refusal),
-        store: None,
-    },
-    File {
-        name: "msgsize",
-        config: true,
-        help: "longest message, in bytes",
-        show: |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
-        store: Some(|text, settings| {
-            settings.limits.msgsize = msgsize(text, settings.ceiling)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "maxmsg",
-        config: true,
-        help: "messages that may wait, or max",
-        show: |view| line(&value::show(view.settings.limits.maxmsg)),
-        store: Some(|text, settings| {
-            settings.limits.maxmsg = value::number("maxmsg", "messages", text, 1, NO_LIMIT - 1, true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "maxbytes",
-        config: true,
-        help: "bytes that may wait, or max",
-        show: |view| line(&value::show(view.settings.limits.maxbytes)),
-        store: Some(|text, settings| {
-            settings.limits.maxbytes = value::number("maxbytes", "bytes", text, 1, NO_LIMIT - 1, true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "wholesize",
-        config: true,
-        help: "longest message of the whole door, in bytes",
-        show: |view| line(&value::show(view.settings.rules.wholesize)),
-        store: Some(|text, settings| {
-            settings.rules.wholesize = value::number("wholesize", "bytes", text, 1, WHOLESIZE_MAX, false)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "full",
-        config: true,
-        help: "what a send does when there is no room: wait, fail or drop-oldest",
-        show: |view| line(value::name_of(&WHEN_FULL, view.settings.rules.full)),
-        store: Some(|text, settings| {
-            settings.rules.full = value::one_of("full", &WHEN_FULL, text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "order",
-        config: true,
-        help: "priority: higher ones first; fifo: as they were sent",
-        show: |view| line(value::name_of(&ORDER, view.settings.rules.order)),
-        store: Some(|text, settings| {
-            settings.rules.order = value::one_of("order", &ORDER, text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "ttl",
-        config: true,
-        help: "how long a message waits before it expires, or max",
-        show: |view| line(&value::show_time(view.settings.rules.ttl)),
-        store: Some(|text, settings| {
-            settings.rules.ttl = value::time("ttl", text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "lease_time",
-        config: true,
-        help: "how long a lease lasts at most, or max",
-        show: |view| line(&value::show_time(view.settings.rules.lease_time)),
-        store: Some(|text, settings| {
-            settings.rules.lease_time = value::time("lease_time", text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "max_deliver",
-        config: true,
-        help: "how often a message is leased before it is given up, or max",
-        show: |view| line(&value::show(view.settings.rules.max_deliver)),
-        store: Some(|text, settings| {
-            settings.rules.max_deliver =
-                value::number("max_deliver", "deliveries", text, 1, u64::from(u32::MAX), true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "dead_letter",
-        config: true,
-        help: "mailbox for what expired or was given up, below mailboxes/; empty: dropped",
-        show: |view| line(&view.dead_letter),
-        store: Some(|_, settings| {
-            settings.rules.dead_letter = settings.named.clone()?;
-            Ok(())
-        }),
-    },
+    read_only("status", "depth, bytes, waiting callers, and counters since creation", status::mailbox),
+    read_only("error", ERROR_HELP, |view| line(&view.refusal)),
+    setting(
+        "msgsize",
+        "longest message, in bytes",
+        |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
+        |text, settings| msgsize(text, settings.ceiling).map(|bytes| settings.limits.msgsize = bytes),
+    ),
+    setting(
+        "maxmsg",
+        "limit on queued messages, or max",
+        |view| line(&value::show(view.settings.limits.maxmsg)),
+        |text, settings| {
+            let number = value::number("maxmsg", "messages", text, 1, NO_LIMIT - 1, true);
+            number.map(|number| settings.limits.maxmsg = number)
+        },
+    ),
+    setting(
+        "maxbytes",
+        "limit on queued bytes, or max",
+        |view| line(&value::show(view.settings.limits.maxbytes)),
+        |text, settings| {
+            let bytes = value::number("maxbytes", "bytes", text, 1, NO_LIMIT - 1, true);
+            bytes.map(|bytes| settings.limits.maxbytes = bytes)
+        },
+    ),
+    setting(
+        "wholesize",
+        "longest message of the whole door, in bytes",
+        |view| line(&value::show(view.settings.rules.wholesize)),
+        |text, settings| {
+            let bytes = value::number("wholesize", "bytes", text, 1, WHOLESIZE_MAX, false);
+            bytes.map(|bytes| settings.rules.wholesize = bytes)
+        },
+    ),
+    setting(
+        "full",
+        "what a send does when there is no room: wait, fail or drop-oldest",
+        |view| line(value::name_of(&WHEN_FULL, view.settings.rules.full)),
+        |text, settings| value::one_of("full", &WHEN_FULL, text).map(|full| settings.rules.full = full),
+    ),
+    setting(
+        "order",
+        "priority: higher priorities first; fifo: in the order sent",
+        |view| line(value::name_of(&ORDER, view.settings.rules.order)),
+        |text, settings| value::one_of("order", &ORDER, text).map(|order| settings.rules.order = order),
+    ),
+    setting(
+        "ttl",
+        "how long a message is kept before it expires, or max",
+        |view| line(&value::show_time(view.settings.rules.ttl)),
+        |text, settings| value::time("ttl", text).map(|nanos| settings.rules.ttl = nanos),
+    ),
+    setting(
+        "lease_time",
+        "how long a lease lasts at most, or max",
+        |view| line(&value::show_time(view.settings.rules.lease_time)),
+        |text, settings| value::time("lease_time", text).map(|nanos| settings.rules.lease_time = nanos),
+    ),
+    setting(
+        "max_deliver",
+        "how often a message is leased before it becomes a dead letter, or max",
+        |view| line(&value::show(view.settings.rules.max_deliver)),
+        |text, settings| {
+            let most = u64::from(u32::MAX);
+            let number = value::number("max_deliver", "deliveries", text, 1, most, true);
+            number.map(|number| settings.rules.max_deliver = number)
+        },
+    ),
+    setting(
+        "dead_letter",
+        "mailbox for expired and rejected messages, as a path below mailboxes/; empty: drop them",
+        |view| line(&view.dead_letter),
+        |_, settings| settings.named.clone().map(|mailbox| settings.rules.dead_letter = mailbox),
+    ),
 ];
 
 /// `control/segments/<name>/`
 pub static SEGMENT: [File<SegmentView, SegmentSettings>; 5] = [
-    File {
-        name: "status",
-        config: false,
-        help: "size, memory and open files",
-        show: status::segment,
-        store: None,
-    },
-    File {
-        name: "error",
-        config: false,
-        help: "why the last value written to config/ was refused",
-        show: |view| line(&view.refusal),
-        store: None,
-    },
+    read_only("status", "size, memory and open files", status::segment),
+    read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     File {
         name: "seal",
         config: false,
-        help: "changes forbidden for good: grow, shrink, write; write: forbid more",
+        help: "read: forbidden changes (grow, shrink, write); write: forbid more, for ever",
         show: |view| line(&view.settings.seals.to_string()),
         store: Some(seal),
     },
-    File {
-        name: "size_max",
-        config: true,
-        help: "bytes it may grow to, or max",
-        show: |view| line(&value::show(view.settings.size_max)),
-        store: Some(|text, settings| {
-            settings.size_max = value::number("size_max", "bytes", text, 0, i64::MAX as u64, true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "lifetime",
-        config: true,
-        help: "keep: until rm; last-close: until the last descriptor and mapping go",
-        show: |view| line(value::name_of(&LIFETIME, view.settings.lifetime)),
-        store: Some(|text, settings| {
-            settings.lifetime = value::one_of("lifetime", &LIFETIME, text)?;
-            Ok(())
-        }),
-    },
+    setting(
+        "size_max",
+        "limit on its size in bytes, or max",
+        |view| line(&value::show(view.settings.size_max)),
+        |text, settings| {
+            let bytes = value::number("size_max", "bytes", text, 0, i64::MAX as u64, true);
+            bytes.map(|bytes| settings.size_max = bytes)
+        },
+    ),
+    setting(
+        "lifetime",
+        "keep: until rm; last-close: until the last descriptor and mapping are closed",
+        |view| line(value::name_of(&LIFETIME, view.settings.lifetime)),
+        |text, settings| {
+            value::one_of("lifetime", &LIFETIME, text).map(|lifetime| settings.lifetime = lifetime)
+        },
+    ),
 ];
 
 /// `control/topics/<name>/`
 pub static TOPIC: [File<TopicView, TopicSettings>; 4] = [
-    File {
-        name: "status",
-        config: false,
-        help: "counts, and for each reader what waits for it and what it missed",
-        show: status::topic,
-        store: None,
-    },
-    File {
-        name: "error",
-        config: false,
-        help: "why the last value written to config/ was refused",
-        show: |view| line(&view.refusal),
-        store: None,
-    },
-    File {
-        name: "msgsize",
-        config: true,
-        help: "longest message, in bytes",
-        show: |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
-        store: Some(|text, settings| {
-            settings.limits.msgsize = msgsize(text, settings.ceiling)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "backlog",
-        config: true,
-        help: "messages that wait for one reader; beyond, it misses the oldest",
-        show: |view| line(&value::show(view.settings.limits.backlog)),
-        store: Some(|text, settings| {
-            settings.limits.backlog = value::number("backlog", "messages", text, 1, NO_LIMIT - 1, true)?;
-            Ok(())
-        }),
-    },
+    read_only("status", "counters, and the backlog and dropped messages of each reader", status::topic),
+    read_only("error", ERROR_HELP, |view| line(&view.refusal)),
+    setting(
+        "msgsize",
+        "longest message, in bytes",
+        |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
+        |text, settings| msgsize(text, settings.ceiling).map(|bytes| settings.limits.msgsize = bytes),
+    ),
+    setting(
+        "backlog",
+        "limit on messages queued for one reader, or max; beyond it the oldest are dropped",
+        |view| line(&value::show(view.settings.limits.backlog)),
+        |text, settings| {
+            let number = value::number("backlog", "messages", text, 1, NO_LIMIT - 1, true);
+            number.map(|number| settings.limits.backlog = number)
+        },
+    ),
 ];
+
+const ERROR_HELP: &str = "why the last value written to config/ was refused";
+
+/// A file that can only be read.
+const fn read_only<V, S>(name: &'static str, help: &'static str, show: fn(&V) -> String) -> File<V, S> {
+    File { name, config: false, help, show, store: None }
+}
+
+/// A file in `config/`.
+const fn setting<V, S>(
+    name: &'static str,
+    help: &'static str,
+    show: fn(&V) -> String,
+    store: Store<S>,
+) -> File<V, S> {
+    File { name, config: true, help, show, store: Some(store) }
+}
 
 fn msgsize(text: &str, ceiling: u32) -> Result<u32, Refusal> {
     let ceiling = u64::from(ceiling.min(MSGSIZE_CEILING));
@@ -372,7 +317,7 @@ fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
         }
     }
     if seals.write && !settings.seals.write && settings.written {
-        let why = "seal: somebody has it open, or mapped, for writing, which has to end before 'write'";
+        let why = "seal: cannot set 'write' while a process has the segment open or mapped for writing";
         return Err(Refusal { error: Error::Busy, why: why.to_owned() });
     }
     settings.seals = seals;
@@ -405,9 +350,9 @@ pub fn reference() -> Vec<Described> {
     }
     let one = |folder, path: String, help| Described { folder, path, help };
     let mut all =
-        vec![one("", String::from("status"), "the whole mount: version, transport, counts, memory")];
+        vec![one("", String::from("status"), "the whole mount: version, transport, counters, memory")];
     all.extend(files("mailboxes/<name>/", &MAILBOX));
-    let message = "a waiting message: cat looks, rm removes, mv moves it elsewhere";
+    let message = "a queued message: cat shows it, rm removes it, mv moves it to another mailbox";
     all.push(one("mailboxes/<name>/", String::from("messages/<id>"), message));
     all.extend(DOORS.iter().map(|door| one("mailboxes/<name>/", door.path(), door.help)));
     all.extend(files("topics/<name>/", &TOPIC));

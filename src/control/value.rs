@@ -22,8 +22,10 @@ pub(super) fn number(
     let max = if unlimited { ", or max" } else { "" };
     let bounds = if high >= NO_LIMIT - 1 { format!("{low} or more") } else { format!("{low} to {high}") };
     let Some(number) = parse_size(text) else {
-        let why =
-            format!("{name}: '{}' is no number of {unit} ({bounds}{max}; K, M and G are taken)", shown(text));
+        let why = format!(
+            "{name}: '{}' is not a number of {unit} ({bounds}{max}; suffixes K, M, G, T)",
+            shown(text)
+        );
         return Err(Refusal { error: Error::Invalid, why });
     };
     if number < low || number > high {
@@ -41,7 +43,8 @@ pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     }
     let number = text.parse().ok().map(Duration::from_secs);
     let Some(time) = number.or_else(|| humantime::parse_duration(text).ok()) else {
-        let why = format!("{name}: '{}' is no length of time (as 500ms, 10s, 1h 30m, or max)", shown(text));
+        let why =
+            format!("{name}: '{}' is not a duration (for example 500ms, 10s, 1h 30m, or max)", shown(text));
         return Err(Refusal { error: Error::Invalid, why });
     };
     if time < LEAST_TIME || time > MOST_TIME {
@@ -72,7 +75,7 @@ pub(super) fn one_of<T: Copy>(name: &str, words: &[(&str, T)], text: &str) -> Re
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         Refusal {
             error: Error::Invalid,
-            why: format!("{name}: '{}' is none of {}", shown(text), all.join(", ")),
+            why: format!("{name}: '{}' is not one of {}", shown(text), all.join(", ")),
         }
     })
 }
@@ -108,7 +111,7 @@ mod tests {
         assert_eq!(refusal.error, Error::Invalid);
         assert_eq!(
             refusal.why,
-            "maxmsg: 'ten\\u{7}' is no number of messages (1 or more, or max; K, M and G are taken)"
+            "maxmsg: 'ten\\u{7}' is not a number of messages (1 or more, or max; suffixes K, M, G, T)"
         );
     }
 
@@ -134,6 +137,6 @@ mod tests {
         let words = [("keep", 1), ("last-close", 2)];
         assert_eq!(one_of("lifetime", &words, "last-close\n"), Ok(2));
         let why = one_of("lifetime", &words, "last").unwrap_err().why;
-        assert_eq!(why, "lifetime: 'last' is none of keep, last-close");
+        assert_eq!(why, "lifetime: 'last' is not one of keep, last-close");
     }
 }
