@@ -216,7 +216,10 @@ fn every_link_in_the_documents_leads_somewhere() {
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
         "docs/FIGURES.md",
+        "docs/PERFORMANCE.md",
         "docs/SEMANTICS.md",
+        "docs/TOOLS.md",
+        "examples/README.md",
         "tests/README.md",
     ] {
         for link in

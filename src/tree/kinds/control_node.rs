@@ -1,7 +1,7 @@
-//! Where in `control/` a node is: its number says so, and nothing else has to be kept.
+//! The numbers of nodes in `control/`: a number says which object's and which of its files, and nothing has to be kept.
 
-use super::names::ROOT;
 use crate::op::{Ino, NodeId};
+use crate::tree::names::ROOT;
 
 /// The folder's name in the root.
 pub(super) const NAME: &[u8] = b"control";
@@ -14,31 +14,32 @@ const FIRST_FILE: u64 = 16;
 
 /// A node of `control/`: an object and which of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(crate) struct ControlNode {
     pub(super) object: Ino,
     pub(super) slot: Slot,
 }
 
+/// One of an object's folders or files in `control/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slot {
-    /// The object's folder, or the folder view of a folder.
+pub(crate) enum Slot {
+    /// The object's folder, or the view of a folder.
     Top,
     /// `config/` in it.
     Config,
     /// `messages/`
     Messages,
-    /// A door, or a folder of doors: its index in `crate::control::DOORS`.
+    /// A door, or a folder of doors: its index in `crate::control::DOORS`. Of a segment, a file of its doorbell.
     Door(usize),
-    /// A file: its index in the object's table. For the root, 0 is `control/status`.
+    /// A file of text: its index in the object's table.
     File(usize),
 }
 
-impl Place {
+impl ControlNode {
     /// `control/` itself.
-    pub(super) const ROOT: Place = Place { object: ROOT, slot: Slot::Top };
+    pub(crate) const ROOT: ControlNode = ControlNode { object: ROOT, slot: Slot::Top };
 
-    /// The place that `node` numbers, if it is one of `control/`.
-    pub(super) fn of(node: NodeId) -> Option<Place> {
+    /// The one that `node` numbers, if it is in `control/`.
+    pub(crate) fn of(node: NodeId) -> Option<ControlNode> {
         let number = node.0.checked_sub(BASE)?;
         let object = Ino(number >> SLOT_BITS);
         let slot = match number & ((1 << SLOT_BITS) - 1) {
@@ -48,11 +49,11 @@ impl Place {
             door @ FIRST_DOOR..FIRST_FILE => Slot::Door((door - FIRST_DOOR) as usize),
             file => Slot::File((file - FIRST_FILE) as usize),
         };
-        Some(Place { object, slot })
+        Some(ControlNode { object, slot })
     }
 
-    /// Both `st_ino` and the node's number.
-    pub(super) fn ino(self) -> Ino {
+    /// Its `st_ino`; its node has the same number.
+    pub(crate) fn ino(self) -> Ino {
         let slot = match self.slot {
             Slot::Top => 0,
             Slot::Config => 1,
@@ -63,11 +64,11 @@ impl Place {
         Ino(BASE + (self.object.0 << SLOT_BITS) + slot)
     }
 
-    pub(super) fn top(object: Ino) -> Place {
-        Place { object, slot: Slot::Top }
+    pub(super) fn top(object: Ino) -> ControlNode {
+        ControlNode { object, slot: Slot::Top }
     }
 
-    pub(super) fn with(self, slot: Slot) -> Place {
-        Place { slot, ..self }
+    pub(super) fn with(self, slot: Slot) -> ControlNode {
+        ControlNode { slot, ..self }
     }
 }

@@ -3,47 +3,64 @@
 use std::collections::BTreeMap;
 
 use crate::config::XATTR_SPACE;
-use crate::op::{Caller, Error, Reply, SetAttr, SetTime, Timestamp};
+use crate::op::{Attr, Caller, Error, Ino, Reply, SetAttr, SetTime, Timestamp};
 
 /// `S_IFDIR`
-pub(super) const FOLDER: u32 = 0o040_000;
+pub(crate) const FOLDER: u32 = 0o040_000;
 /// `S_IFREG`
-pub(super) const REGULAR: u32 = 0o100_000;
+pub(crate) const REGULAR: u32 = 0o100_000;
 /// `S_IFMT`
-pub(super) const TYPE_MASK: u32 = 0o170_000;
+pub(crate) const TYPE_MASK: u32 = 0o170_000;
 /// `S_ISGID`: on a folder, what is created in it gets its group.
-pub(super) const SET_GID: u32 = 0o2000;
+pub(crate) const SET_GID: u32 = 0o2000;
 const SET_UID: u32 = 0o4000;
 const GROUP_EXECUTE: u32 = 0o0010;
 const PERMISSIONS: u32 = 0o7777;
 
 /// Owner, mode and times of a file.
 #[derive(Debug, Clone)]
-pub(super) struct Meta {
+pub(crate) struct Meta {
     /// Permission bits, without the type.
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) atime: Timestamp,
-    pub(super) mtime: Timestamp,
-    pub(super) ctime: Timestamp,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) atime: Timestamp,
+    pub(crate) mtime: Timestamp,
+    pub(crate) ctime: Timestamp,
     xattrs: Xattrs,
 }
 
 impl Meta {
-    pub(super) fn new(mode: u32, uid: u32, gid: u32, now: Timestamp) -> Meta {
+    pub(crate) fn new(mode: u32, uid: u32, gid: u32, now: Timestamp) -> Meta {
         let xattrs = Xattrs::default();
         Meta { mode: mode & PERMISSIONS, uid, gid, atime: now, mtime: now, ctime: now, xattrs }
     }
 
+    /// The attributes of an empty file or folder with one name: `kind` is [`FOLDER`] or [`REGULAR`].
+    pub(crate) fn attr(&self, ino: Ino, kind: u32) -> Attr {
+        Attr {
+            ino,
+            size: 0,
+            blocks: 0,
+            atime: self.atime,
+            mtime: self.mtime,
+            ctime: self.ctime,
+            mode: kind | self.mode,
+            nlink: 1,
+            uid: self.uid,
+            gid: self.gid,
+            blksize: 4096,
+        }
+    }
+
     /// Of a file that `caller` creates in the folder that `parent` describes.
-    pub(super) fn created(mode: u32, caller: Caller, parent: &Meta, now: Timestamp) -> Meta {
+    pub(crate) fn created(mode: u32, caller: Caller, parent: &Meta, now: Timestamp) -> Meta {
         let gid = if parent.mode & SET_GID == 0 { caller.gid } else { parent.gid };
         Meta::new(mode, caller.uid, gid, now)
     }
 
     /// Applies what SETATTR asks for, the size aside. Who may do so the kernel has checked.
-    pub(super) fn set(&mut self, set: &SetAttr, folder: bool, now: Timestamp) {
+    pub(crate) fn set(&mut self, set: &SetAttr, folder: bool, now: Timestamp) {
         let time = |time: SetTime| match time {
             SetTime::Now => now,
             SetTime::At(at) => at,
@@ -60,7 +77,7 @@ impl Meta {
     }
 
     /// Clears what a write or a change of owner must clear, as inode(7) says of `S_ISUID` and `S_ISGID`.
-    pub(super) fn kill_suid(&mut self) {
+    pub(crate) fn kill_suid(&mut self) {
         self.mode &= !SET_UID;
         if self.mode & GROUP_EXECUTE != 0 {
             self.mode &= !SET_GID;
@@ -69,7 +86,7 @@ impl Meta {
 
     /// Whether `caller` has the rights in `wanted` (4 read, 2 write, 1 search), as far as the kernel tells: it does not
     /// tell the groups that a process has beside its first.
-    pub(super) fn permits(&self, caller: Caller, wanted: u32) -> bool {
+    pub(crate) fn permits(&self, caller: Caller, wanted: u32) -> bool {
         let shift = match caller {
             Caller { uid: 0, .. } => return true,
             Caller { uid, .. } if uid == self.uid => 6,
@@ -80,7 +97,7 @@ impl Meta {
     }
 
     /// GETXATTR.
-    pub(super) fn get_xattr(&self, name: &[u8], size: u32) -> Reply {
+    pub(crate) fn get_xattr(&self, name: &[u8], size: u32) -> Reply {
         let value = user_name(name).and_then(|()| {
             self.xattrs
                 .0
@@ -93,13 +110,13 @@ impl Meta {
     }
 
     /// LISTXATTR.
-    pub(super) fn list_xattrs(&self, size: u32) -> Reply {
+    pub(crate) fn list_xattrs(&self, size: u32) -> Reply {
         let names = self.xattrs.0.iter().flat_map(|all| all.keys());
         sized(Ok(names.flat_map(|name| name.iter().copied().chain([0])).collect()), size)
     }
 
     /// SETXATTR.
-    pub(super) fn set_xattr(
+    pub(crate) fn set_xattr(
         &mut self,
         name: &[u8],
         value: &[u8],
@@ -127,7 +144,7 @@ impl Meta {
     }
 
     /// REMOVEXATTR.
-    pub(super) fn remove_xattr(&mut self, name: &[u8], now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn remove_xattr(&mut self, name: &[u8], now: Timestamp) -> Result<(), Error> {
         user_name(name)?;
         let removed = self.xattrs.0.as_mut().and_then(|all| all.remove(name));
         self.ctime = if removed.is_some() { now } else { self.ctime };

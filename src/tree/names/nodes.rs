@@ -16,12 +16,10 @@
 //!   by all the others.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use super::doors::{DoorNode, MessageNode};
-use super::glances::{Crowd, Glances};
+use super::Named;
+use super::lookups::{Crowd, RecentLookups};
 use super::numbers::ByNumber;
-use super::objects::{Child, MailboxFile, SegmentFile, TopicFile};
 use crate::op::{Ino, NodeId, Timestamp};
 
 /// Threads a pool remembers to have refused. More than will ever race for one mailbox; the oldest gives way.
@@ -30,36 +28,16 @@ const KEPT: usize = 16_384;
 /// Nodes tried before there is a fresh one.
 const TRIED: usize = 16;
 
-/// What a node stands for.
-#[derive(Debug, Clone)]
-pub(super) enum Object {
-    Folder(Ino),
-    Mailbox(Arc<MailboxFile>),
-    Segment(Arc<SegmentFile>),
-    Topic(Arc<TopicFile>),
-    Door(Arc<DoorNode>),
-    Message(Arc<MessageNode>),
-}
-
-impl From<&Child> for Object {
-    fn from(child: &Child) -> Object {
-        match child {
-            Child::Folder(ino) => Object::Folder(*ino),
-            Child::Mailbox(file) => Object::Mailbox(Arc::clone(file)),
-            Child::Segment(file) => Object::Segment(Arc::clone(file)),
-            Child::Topic(file) => Object::Topic(Arc::clone(file)),
-        }
-    }
-}
-
 #[derive(Debug)]
-struct Node {
-    object: Object,
+struct Node<O> {
+    object: O,
+    /// It is one of the nodes of a mailbox's pool.
+    pooled: bool,
     /// References the kernel has: look-ups less forgets.
     lookups: u64,
     readers: u32,
     writers: u32,
-    glances: Glances,
+    glances: RecentLookups,
     /// For the one thread whose OPEN of another node was refused.
     kept: bool,
 }
@@ -91,40 +69,46 @@ impl Pool {
 }
 
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
-#[derive(Debug, Default)]
-pub(super) struct Nodes {
-    nodes: ByNumber<NodeId, Node>,
+#[derive(Debug)]
+pub(crate) struct Nodes<O> {
+    nodes: ByNumber<NodeId, Node<O>>,
     pools: BTreeMap<Ino, Pool>,
 }
 
-impl Nodes {
+impl<O> Default for Nodes<O> {
+    fn default() -> Nodes<O> {
+        Nodes { nodes: ByNumber::default(), pools: BTreeMap::new() }
+    }
+}
+
+impl<O: Named> Nodes<O> {
     /// What `node` stands for.
-    pub(super) fn object(&self, node: NodeId) -> Option<&Object> {
+    pub(crate) fn object(&self, node: NodeId) -> Option<&O> {
         self.nodes.get(&node).map(|node| &node.object)
     }
 
     /// A LOOKUP of something that has one node, numbered as its inode.
-    pub(super) fn look_up(&mut self, child: &Child) -> NodeId {
-        let id = NodeId(child.ino().0);
-        self.nodes.entry(id).or_insert_with(|| Node::new(child.into())).lookups += 1;
+    pub(crate) fn look_up(&mut self, object: &O) -> NodeId {
+        let id = NodeId(object.ino().0);
+        self.nodes.entry(id).or_insert_with(|| Node::new(object.clone())).lookups += 1;
         id
     }
 
     /// A LOOKUP that makes a node of its own, numbered `id`, which was never used before.
-    pub(super) fn look_up_once(&mut self, id: NodeId, object: Object) {
+    pub(crate) fn look_up_once(&mut self, id: NodeId, object: O) {
         self.nodes.insert(id, Node { lookups: 1, ..Node::new(object) });
     }
 
     /// A LOOKUP of a mailbox by thread `pid`: the node, and whether the kernel has it. `fresh` makes a number never used
     /// before.
-    pub(super) fn look_up_mailbox(
+    pub(crate) fn look_up_mailbox(
         &mut self,
-        file: &Arc<MailboxFile>,
+        object: &O,
         pid: u32,
         now: Timestamp,
         fresh: impl FnOnce() -> NodeId,
     ) -> (NodeId, bool) {
-        let pool = self.pools.entry(file.ino).or_default();
+        let pool = self.pools.entry(object.ino()).or_default();
         let quiet = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
         let kept = pool.rush.as_ref().and_then(|rush| rush.kept.get(&pid).copied());
         let found = kept.or_else(|| pool.last.filter(quiet)).or_else(|| {
@@ -137,7 +121,7 @@ impl Nodes {
         let id = found.unwrap_or_else(fresh);
         let node = self.nodes.entry(id).or_insert_with(|| {
             pool.idle.push(id);
-            Node::new(Object::Mailbox(Arc::clone(file)))
+            Node { pooled: true, ..Node::new(object.clone()) }
         });
         pool.last = Some(id);
         let known = node.lookups > 0;
@@ -149,7 +133,7 @@ impl Nodes {
 
     /// An OPEN of a mailbox's node by thread `pid`. False: refused, to be looked up again.
     #[must_use]
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         id: NodeId,
         write: bool,
@@ -158,8 +142,10 @@ impl Nodes {
         fresh: impl FnOnce() -> NodeId,
     ) -> bool {
         let Some(node) = self.nodes.get_mut(&id) else { return false };
-        let Object::Mailbox(file) = &node.object else { return false };
-        let pool = self.pools.entry(file.ino).or_default();
+        if !node.pooled {
+            return false;
+        }
+        let pool = self.pools.entry(node.object.ino()).or_default();
         let shared = if write { node.writers + node.readers > 0 } else { node.writers > 0 };
         let glanced = write && node.glances.are_by_another(pid, now);
         let refused_before = pool.rush.as_mut().and_then(|rush| {
@@ -172,7 +158,7 @@ impl Nodes {
             if let Some(dropped) = pool.rush().keep(pid, kept) {
                 release_kept(&mut self.nodes, pool, dropped);
             }
-            self.nodes.insert(kept, Node { kept: true, ..Node::new(object) });
+            self.nodes.insert(kept, Node { kept: true, pooled: true, ..Node::new(object) });
             return false;
         }
         if let Some(kept) = refused_before {
@@ -194,41 +180,41 @@ impl Nodes {
     }
 
     /// The open file counted by [`Nodes::open`] was closed.
-    pub(super) fn close(&mut self, id: NodeId, write: bool) {
+    pub(crate) fn close(&mut self, id: NodeId, write: bool) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let count = if write { &mut node.writers } else { &mut node.readers };
         *count = count.saturating_sub(1);
         if !node.is_open()
             && !node.kept
-            && let Object::Mailbox(file) = &node.object
-            && let Some(pool) = self.pools.get_mut(&file.ino)
+            && node.pooled
+            && let Some(pool) = self.pools.get_mut(&node.object.ino())
         {
             pool.idle.push(id);
         }
     }
 
     /// A change by thread `pid` that locked the node is over.
-    pub(super) fn changed(&mut self, id: NodeId, pid: u32) {
+    pub(crate) fn changed(&mut self, id: NodeId, pid: u32) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.glances.clear(pid);
         }
     }
 
     /// The kernel gives back `count` references. Returns what the node stood for, if it was the last.
-    pub(super) fn forget(&mut self, id: NodeId, count: u64) -> Option<Object> {
+    pub(crate) fn forget(&mut self, id: NodeId, count: u64) -> Option<O> {
         let node = self.nodes.get_mut(&id)?;
         let was_known = node.lookups > 0;
         node.lookups = node.lookups.saturating_sub(count);
         if node.lookups > 0 {
             return None;
         }
-        if let Object::Mailbox(file) = &node.object
-            && let Some(pool) = self.pools.get_mut(&file.ino)
+        let ino = node.object.ino();
+        if node.pooled
+            && let Some(pool) = self.pools.get_mut(&ino)
         {
             pool.known -= usize::from(was_known);
             if pool.known == 0 {
                 // Whoever a node is still kept for never came for it. He would find a fresh one all the same.
-                let ino = file.ino;
                 let last = self.nodes.remove(&id);
                 for kept in self.pools.remove(&ino)?.rush.unwrap_or_default().kept.into_values() {
                     self.nodes.remove(&kept);
@@ -244,7 +230,7 @@ impl Nodes {
     }
 
     /// Nodes the kernel knows.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.nodes.len()
     }
 }
@@ -260,9 +246,17 @@ impl Rush {
     }
 }
 
-impl Node {
-    fn new(object: Object) -> Node {
-        Node { object, lookups: 0, readers: 0, writers: 0, glances: Glances::default(), kept: false }
+impl<O> Node<O> {
+    fn new(object: O) -> Node<O> {
+        Node {
+            object,
+            pooled: false,
+            lookups: 0,
+            readers: 0,
+            writers: 0,
+            glances: RecentLookups::default(),
+            kept: false,
+        }
     }
 
     fn is_open(&self) -> bool {
@@ -281,7 +275,7 @@ impl Node {
 }
 
 /// A kept node that its thread came for, or will not: an ordinary one from now on, or gone if the kernel never heard of it.
-fn release_kept(nodes: &mut ByNumber<NodeId, Node>, pool: &mut Pool, id: NodeId) {
+fn release_kept<O>(nodes: &mut ByNumber<NodeId, Node<O>>, pool: &mut Pool, id: NodeId) {
     match nodes.get_mut(&id) {
         Some(node) if node.lookups > 0 => {
             node.kept = false;
@@ -296,43 +290,42 @@ fn release_kept(nodes: &mut ByNumber<NodeId, Node>, pool: &mut Pool, id: NodeId)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::MailboxLimits;
-    use crate::mailbox::Mailbox;
-    use crate::tree::glances::GLANCE;
-    use crate::tree::meta::Meta;
-    use crate::tree::objects::MailboxState;
-    use parking_lot::Mutex;
+    use crate::tree::names::lookups::LOOKUP_WINDOW;
 
-    const LATER: Timestamp = Timestamp(10 * GLANCE);
+    const LATER: Timestamp = Timestamp(10 * LOOKUP_WINDOW);
+
+    /// A mailbox, as far as nodes know.
+    #[derive(Debug, Clone)]
+    struct File;
+
+    impl Named for File {
+        fn of_folder(_: Ino) -> File {
+            File
+        }
+
+        fn ino(&self) -> Ino {
+            Ino(9)
+        }
+
+        fn folder(&self) -> Option<Ino> {
+            None
+        }
+    }
 
     struct World {
-        nodes: Nodes,
-        file: Arc<MailboxFile>,
+        nodes: Nodes<File>,
         next: u64,
     }
 
     impl World {
         fn new() -> World {
-            let state = MailboxState {
-                meta: Meta::new(0o644, 0, 0, Timestamp(0)),
-                queue: Mailbox::new(MailboxLimits::default(), Timestamp(0)),
-                listed: None,
-                starving: false,
-                believed: None,
-                alarm: None,
-                refusal: None,
-            };
-            World {
-                nodes: Nodes::default(),
-                file: Arc::new(MailboxFile { ino: Ino(9), state: Mutex::new(state) }),
-                next: 99,
-            }
+            World { nodes: Nodes::default(), next: 99 }
         }
 
         fn look_up(&mut self, pid: u32, now: Timestamp) -> NodeId {
             let next = &mut self.next;
             self.nodes
-                .look_up_mailbox(&self.file, pid, now, || {
+                .look_up_mailbox(&File, pid, now, || {
                     *next += 1;
                     NodeId(*next)
                 })
@@ -442,7 +435,7 @@ mod tests {
             world.nodes.close(shared, false);
         }
         assert!(!world.open(shared, true, COUNT + 2, LATER), "the first may be about to lock it");
-        let later = Timestamp(LATER.0 + GLANCE);
+        let later = Timestamp(LATER.0 + LOOKUP_WINDOW);
         assert_eq!(world.look_up(COUNT + 3, later), shared);
         assert!(world.open(shared, true, COUNT + 3, later));
     }

@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// A table by such numbers, for which the standard library's protection against chosen keys would cost most of a look-up.
-pub(super) type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
+pub(crate) type ByNumber<K, V> = HashMap<K, V, BuildHasherDefault<Mixer>>;
 
 /// Spreads a number's bits over all of a hash.
 #[derive(Debug, Default)]
-pub(super) struct Mixer(u64);
+pub(crate) struct Mixer(u64);
 
 impl Hasher for Mixer {
     fn finish(&self) -> u64 {

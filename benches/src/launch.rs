@@ -6,10 +6,11 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::clock::now;
 use crate::model::Settings;
 use crate::peers::{Address, Channel, Peer, Shape};
-use crate::servers::{cpu, memory, reset_peak};
-use crate::worker::{Job, Latency, Outcome, STOP, Task, now};
+use crate::process::{cpu, memory, reset_peak};
+use crate::worker::{Job, Latency, Outcome, STOP, Task};
 
 /// How long starting a process may take: senders wait so long, to begin together.
 const START_NS: u64 = 15_000_000;
