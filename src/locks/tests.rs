@@ -18,7 +18,7 @@ struct Table {
     request_ids: u64,
 }
 
-/// How a call ended, or the request_id and id it waits with.
+/// How a call ended, or the request id and id it waits with.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Now(Reply),
