@@ -1,25 +1,25 @@
 //! All advisory locks of a mount: flock(2), and the byte ranges of fcntl(2), both those of processes (POSIX,
-//! `F_SETLK`) and those of open files (OFD, `F_OFD_SETLK`). They behave as Linux's own do.
+//! `F_SETLK`) and those of open files (OFD, `F_OFD_SETLK`). They behave as on Linux's own file systems.
 //!
-//! The kernel leaves these to the daemon, because one file may be several inodes to the kernel, which would each have
-//! locks of their own. A caller who has to wait is an entry in a queue here; [`Locks::set`], [`Locks::cancel`] and the
-//! two closings answer it through their [`Effects`], each call exactly once.
+//! The daemon keeps the locks, because one file may be several inodes to the kernel, which would have separate locks.
+//! A waiting call is an entry in a queue here. [`Locks::set`], [`Locks::cancel`], [`Locks::close_owner`] and
+//! [`Locks::close_handle`] answer it through their [`Effects`], exactly once.
 //!
 //! # Invariants
 //!
 //! - Of locks held by different holders on the same bytes (by flock, on the same file), all are shared or there is
 //!   only one.
-//! - Every waiting call has something held in its way. So nothing but a lock given up or weakened can end a wait, and
-//!   only on the bytes concerned.
-//! - Ranges held, flocks held and calls waiting are together no more than the limit.
+//! - Every waiting call conflicts with a held lock. So only a lock that is released or downgraded can let it succeed,
+//!   and only on the bytes concerned.
+//! - Ranges held, flocks held and calls waiting are together at most the limit.
 //!
 //! # Cost
 //!
-//! For *n* ranges held in a file and *w* calls waiting for it: setting and unlocking take O(log n) and the ranges of the
-//! caller's that are replaced; unlocking also looks at each of the *w*, of which those that wanted the bytes are tried
-//! again. Only who wants an exclusive range also looks at the shared ranges candidates it, up to the first of another's.
-//! Testing looks at all that are in the way, to report the first. Cancelling takes O(log w), closing O(w) and the locks
-//! that go.
+//! For *n* ranges held in a file and *w* calls waiting for it: setting and unlocking cost O(log n), plus the ranges
+//! of the caller that are replaced. Unlocking also looks at all *w* waiting calls, and tries those that wanted the
+//! bytes again. A request for an exclusive range also looks at the shared ranges near it, up to the first of another
+//! owner. Testing looks at all conflicting ranges, to report the first. Cancelling costs O(log w), closing O(w) plus
+//! the locks removed.
 
 mod flocks;
 mod ranges;
@@ -38,37 +38,37 @@ use self::request::{END, LockRequest, Target};
 use self::waits::{Waiting, Waits};
 use crate::op::{Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 
-/// Edges of the graph of who waits for whom that one call may look at. A cycle that takes more to find goes unnoticed:
+/// Edges of the wait-for graph that one call examines at most. A cycle that takes more edges to find is not detected:
 /// its callers wait until a signal comes. (Linux gives up after a chain of 10.)
 const DEADLOCK_SEARCH: usize = 10_000;
 
-/// Names one waiting call, for [`Locks::cancel`].
+/// Identifies a waiting call, for [`Locks::cancel`].
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub struct WaitId(pub u64);
 
-/// The locks of all files of a mount, held and awaited.
+/// The locks of all files of a mount, and the calls that wait for them.
 #[derive(Debug)]
 pub struct Locks {
     limit: usize,
     /// Ranges and flocks in `files`.
     held: usize,
-    /// The files on which something is held.
+    /// The files that have locks.
     files: HashMap<Ino, FileLocks>,
     waits: Waits,
-    /// Open files through which something was locked or awaited, with their file. Kept until they are closed.
+    /// Open files through which a lock was set or awaited, with their file. Kept until they are closed.
     used: BTreeSet<(Fh, Ino)>,
 }
 
 impl Locks {
-    /// None yet. At most `limit` ranges and flocks will be held or awaited at a time.
+    /// An empty table. Locks held and calls waiting together are at most `limit`.
     pub fn new(limit: usize) -> Locks {
         Locks { limit, held: 0, files: HashMap::new(), waits: Waits::default(), used: BTreeSet::new() }
     }
 
-    /// `F_GETLK`: the lock that [`set`](Locks::set) would meet first in the file, `None` if it would succeed. A range
-    /// to the end of the file is reported to end at `i64::MAX`.
+    /// `F_GETLK`: the first lock in the file that conflicts with this one, `None` if [`set`](Locks::set) would
+    /// succeed. A range to the end of the file is reported to end at `i64::MAX`.
     ///
-    /// Asked for `Unlock`, which only `F_OFD_GETLK` lets through: the owner's own first lock there.
+    /// For `Unlock`, which only `F_OFD_GETLK` allows: the owner's own first lock in the range.
     pub fn test(&self, file: Ino, call: &LockCall) -> Option<LockHeld> {
         let LockRequest { holder, kind, target } = LockRequest::parse(call)?;
         let held = self.files.get(&file)?;
@@ -93,30 +93,31 @@ impl Locks {
         })
     }
 
-    /// `F_SETLK`, `F_SETLKW` and flock(2); unlocking too. Answers `request_id`, and then those whose wait it ends.
+    /// `F_SETLK`, `F_SETLKW` and flock(2), unlocking included. Answers `request_id`, and then the calls whose wait it
+    /// ends.
     ///
     /// ```text
-    ///          nothing in the way
+    ///          no conflict
     ///   call ─────────────────────────────────────▶ Done | NoLocks
     ///    │ blocked                                    ▲
-    ///    ├── may not wait ──▶ WouldWait               │ nothing in the way any more
+    ///    ├── may not wait ──▶ WouldWait               │ no conflict any more
     ///    ├── closes a cycle ─▶ Deadlock               │
     ///    ├── table is full ──▶ NoLocks                │
     ///    └── else ──────────────────────────────▶ waiting ──▶ cancel's error | BadDescriptor: its open file closed
     /// ```
     ///
-    /// Returns the id of the call if it waits; its answer then comes from a later call. Answers with errors:
+    /// If the call waits, returns its id, and its reply comes from a later call. Replies with errors:
     ///
-    /// - `Invalid`: the range ends before it starts, or starts where no file reaches.
-    /// - `WouldWait`: something is in the way and `wait` is false.
-    /// - `Deadlock`: a range whose holder waits, itself or through others, for this caller. As in Linux this is
-    ///   looked for only when a call begins to wait, and never for flocks. A holder counts as waiting only if the same
-    ///   process both locked and waits, because an open file's locks can be given up by whoever shares it.
-    /// - `NoLocks`: more would be held or awaited than the limit. Unlocking the middle of a range can meet it too,
-    ///   because it makes two of one.
+    /// - `Invalid`: the range ends before it starts, or starts beyond the greatest file size.
+    /// - `WouldWait`: a lock conflicts and `wait` is false.
+    /// - `Deadlock`: the holder of a conflicting range waits, itself or through others, for this caller. As in Linux
+    ///   this is checked only when a call begins to wait, and never for flocks. A holder counts as waiting only if the
+    ///   same process both locked and waits, because any process that shares an open file can release its locks.
+    /// - `NoLocks`: the limit would be exceeded. Unlocking the middle of a range can exceed it too, because it splits
+    ///   the range in two.
     ///
-    /// A byte range is replaced as fcntl(2) says: the owner keeps what it has while it waits or when it fails. A flock
-    /// of the other kind is given up first, as flock(2) says, and is lost even if the new one is refused.
+    /// A byte range is converted as fcntl(2) says: the owner keeps what it has while the call waits or if it fails. A
+    /// flock of the other type is released first, as flock(2) says, and is lost even if the new one is refused.
     pub fn set(
         &mut self,
         file: Ino,
@@ -129,34 +130,34 @@ impl Locks {
             fx.fail(request_id, Error::Invalid);
             return None;
         };
-        let mut weakened = self.release_to_convert(file, &request);
+        let mut downgraded = self.release_to_convert(file, &request);
         let mut id = None;
         if !self.is_blocked(file, &request) {
             match self.take(file, &request) {
-                Ok(also_weakened) => {
-                    weakened |= also_weakened;
+                Ok(also_downgraded) => {
+                    downgraded |= also_downgraded;
                     fx.reply(request_id, Reply::Done);
                 }
                 Err(error) => fx.fail(request_id, error),
             }
         } else if !wait {
             fx.fail(request_id, Error::WouldWait);
-        } else if self.closes_a_cycle(file, &request) {
+        } else if self.would_deadlock(file, &request) {
             fx.fail(request_id, Error::Deadlock);
-        } else if self.room() == 0 {
+        } else if self.remaining() == 0 {
             fx.fail(request_id, Error::NoLocks);
         } else {
             self.used.insert((request.holder.fh, file));
             id = Some(self.waits.add(file, Waiting { request, request_id }));
         }
-        if weakened {
+        if downgraded {
             self.grant(file, request.target, fx);
         }
         id
     }
 
-    /// Ends a wait with `error`: the caller got a signal, or the mount ends. False, and no effect, if the call no
-    /// longer waits: then it has been answered.
+    /// Ends a wait with `error`: the caller got a signal, or the mount ends. False, and no effect, if the call was
+    /// answered already.
     pub fn cancel(&mut self, id: WaitId, error: Error, fx: &mut Effects) -> bool {
         let waiting = self.waits.remove(id);
         if let Some(waiting) = waiting {
@@ -165,16 +166,16 @@ impl Locks {
         waiting.is_some()
     }
 
-    /// FLUSH: a process closed a descriptor of the file, and thereby loses its POSIX locks on it, through whichever
-    /// descriptor they came. What its other threads wait for, they go on waiting for.
+    /// FLUSH: a process closed a descriptor of the file, and so loses its POSIX locks on the file, whichever
+    /// descriptor they were set through. Calls of its other threads that wait continue to wait.
     pub fn close_owner(&mut self, file: Ino, owner: LockOwner, fx: &mut Effects) {
         if let Some(span) = self.edit(file, |held| held.ranges.drop_owner(owner)) {
             self.grant(file, Target::Range(span), fx);
         }
     }
 
-    /// RELEASE: the last descriptor of an open file is closed. What was locked through it goes: flock, OFD locks, and
-    /// what FLUSH left of POSIX locks. What is awaited through it fails with `BadDescriptor`.
+    /// RELEASE: the last descriptor of an open file is closed. The locks set through it are removed: its flock, its
+    /// OFD locks, and POSIX locks that FLUSH has left. Calls that wait through it fail with `BadDescriptor`.
     pub fn close_handle(&mut self, fh: Fh, fx: &mut Effects) {
         let files: Vec<Ino> =
             self.used.range((fh, Ino(0))..=(fh, Ino(u64::MAX))).map(|&(_, file)| file).collect();
@@ -206,7 +207,8 @@ impl Locks {
         self.held
     }
 
-    /// flock(2): "the existing lock is first removed, and then a new lock is established". True if there was one.
+    /// flock(2): "the existing lock is first removed, and then a new lock is established". True if a lock was
+    /// removed.
     fn release_to_convert(&mut self, file: Ino, request: &LockRequest) -> bool {
         let fh = request.holder.fh;
         request.target == Target::Flock
@@ -223,11 +225,11 @@ impl Locks {
         })
     }
 
-    /// Carries out a request that is not blocked. True if somebody else's request may be blocked no longer.
+    /// Carries out a request without conflicts. True if another call's request may have no conflict any more.
     fn take(&mut self, file: Ino, request: &LockRequest) -> Result<bool, Error> {
         let LockRequest { holder, kind, target } = *request;
-        let room = self.room();
-        let weakened = self.edit(file, |held| match target {
+        let room = self.remaining();
+        let downgraded = self.edit(file, |held| match target {
             Target::Range(span) => held.ranges.change(holder, kind, span, room),
             Target::Flock if kind == LockKind::Unlock => Ok(held.flocks.remove(holder.fh)),
             Target::Flock => match held.flocks.held(holder.fh) {
@@ -241,10 +243,10 @@ impl Locks {
         if kind != LockKind::Unlock {
             self.used.insert((holder.fh, file));
         }
-        Ok(weakened)
+        Ok(downgraded)
     }
 
-    /// Answers the calls that waited for what was `freed` and are blocked no longer, in the order they came.
+    /// Grants the waiting requests that `freed` has left without conflicts, in order of arrival.
     fn grant(&mut self, file: Ino, freed: Target, fx: &mut Effects) {
         let mut freed = vec![freed];
         while let Some(more) = self.grant_until_more_is_freed(file, &freed, fx) {
@@ -252,23 +254,23 @@ impl Locks {
         }
     }
 
-    /// One pass over those who wait. A grant can itself free something, where the caller held an exclusive range and
-    /// waited for a shared one that covers it: the pass ends there, because it may be an earlier call's turn.
+    /// One pass over the waiting calls. Granting one can itself free bytes, if its caller held an exclusive range and
+    /// waited for a shared one that covers it. Then the pass ends, because an earlier call may be next.
     fn grant_until_more_is_freed(&mut self, file: Ino, freed: &[Target], fx: &mut Effects) -> Option<Target> {
         let overlaps = |target: Target| freed.iter().any(|freed| freed.overlaps(target));
-        let of_interest = self.waits.of_file(file).filter(|(_, waiting)| overlaps(waiting.request.target));
+        let concerned = self.waits.of_file(file).filter(|(_, waiting)| overlaps(waiting.request.target));
         let candidates: Vec<(WaitId, LockRequest)> =
-            of_interest.map(|(id, waiting)| (id, waiting.request)).collect();
+            concerned.map(|(id, waiting)| (id, waiting.request)).collect();
         for (id, request) in candidates {
             if self.is_blocked(file, &request) {
                 continue;
             }
-            // Out of the queue before it is taken, so that its own place counts as room.
+            // Removed before it is granted, so that its own entry does not count against the limit.
             let Some(Waiting { request_id, .. }) = self.waits.remove(id) else { continue };
             match self.take(file, &request) {
-                Ok(weakened) => {
+                Ok(downgraded) => {
                     fx.reply(request_id, Reply::Done);
-                    if weakened {
+                    if downgraded {
                         return Some(request.target);
                     }
                 }
@@ -278,8 +280,8 @@ impl Locks {
         None
     }
 
-    /// Whether those in the way of a byte range wait, themselves or through others, for its claimant.
-    fn closes_a_cycle(&self, file: Ino, request: &LockRequest) -> bool {
+    /// True if the holders of conflicting byte ranges wait, themselves or through others, for the caller.
+    fn would_deadlock(&self, file: Ino, request: &LockRequest) -> bool {
         let who = |request: &LockRequest| (request.holder.owner, request.holder.pid);
         let mut seen = HashSet::new();
         let mut edges = 0;
@@ -307,12 +309,12 @@ impl Locks {
         false
     }
 
-    /// How many more may be held or awaited.
-    fn room(&self) -> usize {
+    /// Locks and waiting calls that may still be added.
+    fn remaining(&self) -> usize {
         self.limit.saturating_sub(self.held + self.waits.len())
     }
 
-    /// The one place where what a file holds is changed: keeps the count, and no file that holds nothing.
+    /// The only place where the locks of a file change. Updates the count, and drops files without locks.
     fn edit<T>(&mut self, file: Ino, change: impl FnOnce(&mut FileLocks) -> T) -> T {
         let held = self.files.entry(file).or_default();
         let before = held.len();
@@ -326,7 +328,7 @@ impl Locks {
     }
 }
 
-/// What is held on one file.
+/// The locks of one file.
 #[derive(Debug, Default)]
 struct FileLocks {
     ranges: Ranges,

@@ -1,4 +1,4 @@
-//! Finds the ranges that reach into a span, among ranges that may overlap each other at will.
+//! Finds the ranges that overlap a span, among ranges that may overlap each other.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -6,10 +6,10 @@ use std::iter;
 use super::request::Span;
 use crate::op::LockOwner;
 
-/// An index of ranges by the bytes they cover; it names each by owner and first byte.
+/// An index of ranges by the bytes that they cover. A range is identified by its owner and its first byte.
 ///
-/// Where ranges overlap, the first byte alone does not tell how far back to begin looking for those that reach a span.
-/// Within a [`Class`] it does, to a factor of two.
+/// If ranges overlap each other, the order of their first bytes does not tell where the search for those that overlap
+/// a span must begin. Within a [`Class`], it does so to a factor of two.
 #[derive(Debug, Default)]
 pub(super) struct SpanIndex {
     entries: BTreeSet<(Class, u64, LockOwner)>,
@@ -27,7 +27,7 @@ impl SpanIndex {
         self.entries.remove(&(class_of(span), span.start, owner));
     }
 
-    /// All that reach into `span`, and some that end a little before it. In no useful order.
+    /// All ranges that overlap `span`, and some that end a little before it, in no particular order.
     pub(super) fn candidates(&self, span: Span) -> impl Iterator<Item = (LockOwner, u64)> {
         let classes = iter::successors(self.class_from(0), |class| self.class_from(class + 1));
         classes

@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_ebbs_is_told_once_and_what_comes_and_goes_never() {
+    fn trimming_is_asked_for_once_per_fall_and_never_for_small_changes() {
         let memory = Memory::new(1 << 30);
         for _ in 0..3 {
             assert!(memory.try_charge(1 << 20) && !memory.should_trim());

@@ -1,4 +1,4 @@
-//! Random histories against a model that knows nothing but bytes: 16 of them, the last standing for all that follow.
+//! Random histories, compared with a model of 16 bytes; the last stands for all bytes that follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,13 +25,13 @@ enum Step {
         file: Ino,
         call: LockCall,
     },
-    /// The nth call that has ever waited.
+    /// The nth call that ever waited.
     Cancel(prop::sample::Index),
     CloseOwner(Ino, LockOwner),
     CloseHandle(Fh),
 }
 
-/// What a byte is locked with by one owner.
+/// One owner's lock on a byte.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Mark {
     kind: LockKind,
@@ -45,7 +45,7 @@ struct File {
     flocks: BTreeMap<Fh, Mark>,
 }
 
-/// The reference: bytes, and calls waiting in the order they came.
+/// The reference: bytes, and waiting calls in order of arrival.
 #[derive(Debug)]
 struct Model {
     limit: usize,
@@ -58,7 +58,7 @@ fn conflicts(a: LockKind, b: LockKind) -> bool {
     a != Unlock && b != Unlock && (a == Exclusive || b == Exclusive)
 }
 
-/// The model's number of a byte, and the real one's.
+/// The model's number of a byte, and the real one.
 fn byte(real: u64) -> u64 {
     real.min(BYTES - 1)
 }
@@ -68,7 +68,7 @@ fn real_end(byte: u64) -> u64 {
 }
 
 impl File {
-    /// Maximal runs of like bytes: owner, first, last, mark.
+    /// Maximal runs of equal bytes: owner, first, last, mark.
     fn runs(&self) -> Vec<(LockOwner, u64, u64, Mark)> {
         let mut runs: Vec<(LockOwner, u64, u64, Mark)> = Vec::new();
         for (&(owner, at), &mark) in &self.bytes {
@@ -84,7 +84,7 @@ impl File {
         self.runs().len() + self.flocks.len()
     }
 
-    /// Owner, pid and kind of the locks that keep the call from being granted.
+    /// Owner and pid of the locks that conflict with the call.
     fn conflicting(&self, call: &LockCall) -> Vec<(LockOwner, u32)> {
         if call.flock {
             let others =
@@ -133,7 +133,7 @@ impl Model {
         after.held() <= before || self.held() + self.waiting.len() - before + after.held() <= self.limit
     }
 
-    /// Every owner of which `who` waits, itself or through others.
+    /// Every holder that the caller would wait for, itself or through others.
     fn waits_for(&self, file: Ino, call: &LockCall) -> BTreeSet<(LockOwner, u32)> {
         let mut reached: BTreeSet<_> = self.files[&file].conflicting(call).into_iter().collect();
         loop {
@@ -174,7 +174,7 @@ impl Model {
         self.grant(file);
     }
 
-    /// Over and over: the first to have come of those who are not blocked.
+    /// Repeatedly grants the first waiting call that is not blocked.
     fn grant(&mut self, file: Ino) {
         for flock in [true, false] {
             while let Some(at) = self.waiting.iter().position(|(_, its_file, call, _)| {
@@ -348,7 +348,7 @@ proptest! {
         run(limit, steps);
     }
 
-    /// Whatever a peer makes up: no panic, and every call is answered by the end.
+    /// For arbitrary arguments: no panic, and every call is answered by the end.
     #[test]
     fn survives_any_numbers(
         calls in prop::collection::vec((any::<u64>(), any::<u64>(), 0..3u64, 0..3u64, kinds(), any::<bool>()), 0..80)

@@ -1,4 +1,4 @@
-//! The queue against a list that is searched from end to end.
+//! The queue, compared with a list that is searched from end to end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::op::{Caller, Timestamp};
 #[derive(Debug, Clone)]
 enum Step {
     Push(Kind),
-    /// Numbered earlier than it comes, as one that was moved here.
+    /// Its id is older than its place in the queue, as of a message that was moved here.
     PushMoved(Kind),
-    /// LineBatch of these lengths, from one sender.
+    /// Lines of these lengths, from one sender.
     PushRun {
         lengths: Vec<u8>,
         uid: u32,
@@ -27,7 +27,7 @@ enum Step {
     PopSender(u32),
     PopOldest,
     PopExpired,
-    /// Takes one, puts it before the others again.
+    /// Removes a message and puts it back at the front.
     Return(u8),
     Get(u8),
     Remove(u8),
@@ -76,7 +76,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// All messages as they were sent, those that came back before the others.
+/// All messages in the order sent, returned ones before the others.
 struct Pair {
     queue: Queue,
     list: Vec<Message>,
@@ -107,7 +107,7 @@ impl Pair {
         message
     }
 
-    /// Where the message is that comes first among those for which `wanted` holds.
+    /// The index of the first message that is `wanted`.
     fn first(&self, wanted: impl Fn(&Message) -> bool) -> Option<usize> {
         let found = self.list.iter().enumerate().filter(|(_, message)| wanted(message));
         let priority = |message: &Message| if self.by_priority { message.priority } else { 0 };
@@ -119,7 +119,7 @@ impl Pair {
     }
 
     fn some_id(&self, choice: u8) -> u64 {
-        // Mostly one that waits.
+        // Usually of a queued message.
         let at = usize::from(choice) % (self.list.len() + 1);
         self.list.get(at).map_or(u64::from(choice), |message| message.id)
     }
@@ -220,7 +220,7 @@ impl Pair {
         self.list.extend(lines);
     }
 
-    /// What comes first, and as many behind it as came with it and have room.
+    /// The first message, and those of the same write after it that fit into `room`.
     fn pop_run(&mut self, room: usize) {
         let Some(run) = self.queue.pop_run(room) else {
             assert!(self.list.is_empty());
@@ -290,7 +290,7 @@ proptest! {
     #![proptest_config(config(2000))]
 
     #[test]
-    fn a_queue_does_what_a_list_does_that_is_searched_from_end_to_end(steps in steps()) {
+    fn a_queue_behaves_as_a_list_that_is_searched_from_end_to_end(steps in steps()) {
         let mut pair =
             Pair { queue: Queue::default(), list: Vec::new(), by_priority: true, number: 0, now: 0 };
         for step in &steps {
