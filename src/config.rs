@@ -1,15 +1,15 @@
-//! What a mount is told at start, validated once: [`Config`], and the bounds that nothing exceeds: [`Limits`].
+//! The configuration of a mount, validated once: [`Config`], and its limits: [`Limits`].
 
 use std::path::PathBuf;
 
-/// Bytes of the unit that file sizes and memory are counted in: a page of the common machine.
+/// Unit of segment memory, in bytes: the page size of most machines.
 pub const PAGE: u64 = 4096;
 
-/// Longest message, in bytes, where the kernel has pages of 4096 bytes and takes 256 of them in one request: one write
-/// may begin anywhere in its first page, so that 255 whole pages always fit.
+/// Longest message, in bytes, with pages of 4096 bytes and 256 pages in one request: a write may begin anywhere in its
+/// first page, so 255 whole pages always fit.
 pub const MSGSIZE_CEILING: u32 = 255 * 4096;
 
-/// Bytes of one WRITE request that the kernel is asked for. Greater than any message.
+/// Most bytes of one WRITE request (`max_write`). Greater than any message.
 pub const MAX_WRITE: u32 = 1024 * 1024;
 
 /// Longest name of a file, in bytes, as on every Linux file system.
@@ -24,38 +24,38 @@ pub const MAXBYTES: u64 = 64 * 1024 * 1024;
 /// Default of `wholesize`: longest message of the `whole` door, in bytes.
 pub const WHOLESIZE: u64 = 64 * 1024 * 1024;
 
-/// Most that `wholesize` can be: 1 GiB.
+/// Greatest `wholesize`: 1 GiB.
 pub const WHOLESIZE_MAX: u64 = 1 << 30;
 
 /// Default of `backlog`: messages waiting for one reader of a topic.
 pub const BACKLOG: u64 = 1_000;
 
-/// Highest priority of a message, as POSIX has it at least (`sysconf(_SC_MQ_PRIO_MAX)` − 1 on Linux).
+/// Highest priority of a message: the least that POSIX requires (`sysconf(_SC_MQ_PRIO_MAX)` − 1 on Linux).
 pub const PRIORITY_MAX: u16 = 32_767;
 
-/// Files and folders in one mount. Each costs the daemon up to 2 KiB.
+/// Default of `--max-files`: files and folders in one mount. Each needs up to 2 KiB in the daemon.
 pub const MAX_FILES: u64 = 1_000_000;
 
-/// Bytes of extended attributes, names and values, that one file may have.
+/// Most bytes of extended attributes, names and values, of one file.
 pub const XATTR_SPACE: usize = 64 * 1024;
 
-/// Byte-range locks and flocks held or awaited in one mount.
+/// Most byte-range locks and flocks held or awaited in one mount.
 pub const MAX_LOCKS: usize = 65_536;
 
-/// Least `--memory`: room for one message of the greatest size, so that an empty mailbox takes any message.
+/// Least `--memory`, in bytes: room for one message of the greatest size, so that an empty mailbox accepts any message.
 pub const MIN_MEMORY: u64 = 2 * 1024 * 1024;
 
-/// `max` in a limit's file: no limit.
+/// No limit; `max` in a configuration file.
 pub const NO_LIMIT: u64 = u64::MAX;
 
-/// What a mailbox is bounded by when it is created; `control/mailboxes/<name>/config/` changes it afterwards.
+/// Limits of a new mailbox; `control/mailboxes/<name>/config/` changes them afterwards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MailboxLimits {
     /// Longest message in bytes, 1 to [`MSGSIZE_CEILING`].
     pub msgsize: u32,
     /// Messages waiting, 1 or more, or [`NO_LIMIT`].
     pub maxmsg: u64,
-    /// Bytes waiting, 1 or more, or [`NO_LIMIT`]. A message longer than this is refused as too long.
+    /// Bytes waiting, 1 or more, or [`NO_LIMIT`]. A longer message is refused with `EMSGSIZE`.
     pub maxbytes: u64,
 }
 
@@ -65,36 +65,36 @@ impl Default for MailboxLimits {
     }
 }
 
-/// How segments reach memory.
+/// How segments are mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SegmentPath {
-    /// Passthrough where the machine offers it, otherwise cached.
+    /// Passthrough if it is available, otherwise cached.
     #[default]
     Auto,
-    /// The kernel maps the backing memory itself: needs `CAP_SYS_ADMIN` and Linux 6.9.
+    /// The kernel maps the backing memory directly: needs `CAP_SYS_ADMIN` and Linux 6.9.
     Passthrough,
     /// The kernel's page cache holds the memory.
     Cached,
 }
 
-/// How requests come from the kernel.
+/// How requests reach the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TransportKind {
-    /// Over `io_uring` where the machine offers it, otherwise over the device.
+    /// Over `io_uring` if it is available, otherwise over the device.
     #[default]
     Auto,
-    /// Over the device, `/dev/fuse`: everywhere.
+    /// Over the device, `/dev/fuse`: always available.
     Dev,
-    /// Over `io_uring`: needs Linux 6.14, with FUSE over `io_uring` switched on.
+    /// Over `io_uring`: needs Linux 6.14, with FUSE over `io_uring` enabled.
     Uring,
 }
 
-/// The bounds of one mount.
+/// The limits of one mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// What new mailboxes start with.
+    /// Limits of new mailboxes.
     pub mailbox: MailboxLimits,
-    /// Bytes of all messages waiting in all mailboxes, each counted with what it costs to keep.
+    /// Bytes of all messages in all mailboxes, each counted with its overhead.
     pub memory: u64,
     /// Bytes promised to all segments.
     pub segment_memory: u64,
@@ -103,7 +103,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The defaults on a machine with `total` bytes of memory: a quarter for messages, half for segments.
+    /// The defaults for a daemon that may use `total` bytes of memory: a quarter for messages, half for segments.
     pub fn for_machine(total: u64) -> Limits {
         Limits {
             mailbox: MailboxLimits::default(),
@@ -114,24 +114,24 @@ impl Limits {
     }
 }
 
-/// Everything `ipcfs mount` is told.
+/// Everything that `ipcfs mount` was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The directory to mount on, absolute.
     pub dir: PathBuf,
-    /// The mount's bounds.
+    /// The mount's limits.
     pub limits: Limits,
-    /// Let users other than the mounting one in.
+    /// Users other than the mounting one may access the mount.
     pub allow_other: bool,
-    /// How segments reach memory.
+    /// How segments are mapped.
     pub segments: SegmentPath,
-    /// How requests come.
+    /// How requests reach the daemon.
     pub transport: TransportKind,
     /// Threads that serve requests over the device, 1 to 64.
     pub threads: usize,
 }
 
-/// A number as people type it: digits, and K, M, G or T (times 1024) with or without `B` or `iB` behind.
+/// Parses a size: digits, then optionally K, M, G or T (powers of 1024), then optionally `B` or `iB`.
 /// `None` if it is anything else, or more than 2⁶⁴ − 1.
 pub fn parse_size(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();

@@ -46,7 +46,7 @@ enum End {
 
 /// Mounts and serves until the mount ends. `ready` is called once, when the tree answers.
 pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
-    heap::share_one();
+    heap::use_one_arena();
     let (ends, end) = mpsc::channel();
     // Before the mount, so that no signal comes between the two.
     watch_signals(ends.clone())?;
@@ -87,7 +87,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
             Ok(stat) => {
                 device_number = Some(stat.st_dev);
                 if mounted.backing().is_none()
-                    && let Err(error) = write_back::unbind(stat.st_dev)
+                    && let Err(error) = write_back::raise_limit(stat.st_dev)
                 {
                     info!("storing much through mappings will be slow: {error}");
                 }
@@ -180,7 +180,7 @@ fn tell_end(ends: &Sender<End>, end: io::Result<()>) {
 
 fn start_clock(transport: &Arc<Transport>, wishes: Receiver<Timestamp>) -> io::Result<()> {
     let transport = Arc::clone(transport);
-    thread::Builder::new().name(String::from("clock")).spawn(move || transport.keep_time(&wishes))?;
+    thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&wishes))?;
     Ok(())
 }
 

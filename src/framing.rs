@@ -10,7 +10,7 @@ use crate::op::{Effects, Error, Reply, RequestId, Slice};
 ///
 /// ```text
 ///            begin                    read at the end: 0 bytes
-///   Nothing ───────▶ Held{told: no} ─────────────────────────▶ Held{told: yes}
+///   Idle ───────▶ Held{eof_reported: no} ─────────────────────────▶ Held{eof_reported: yes}
 ///      ▲                  ▲  │ read within: bytes                  │      │
 ///      │                  └──┘◀───── seek back and read ───────────┘      │
 ///      └───────────────────── read at the end: the next message ◀─────────┘
@@ -25,19 +25,19 @@ pub(crate) enum Framing {
     File(Option<Held>),
     /// A descriptor without a position. The slice is never empty.
     Stream(Option<Slice>),
-    /// A descriptor without a position that has one message in hand until it is told to go on.
+    /// A descriptor without a position that has one message in hand until it is eof_reported to go on.
     Single(Single),
 }
 
 /// What a descriptor that has one message at a time has in hand.
 #[derive(Debug)]
 pub(crate) enum Single {
-    Nothing,
+    Idle,
     /// Never empty.
     Rest(Slice),
-    /// The end of file, which every read tells; `told` once one has.
+    /// The end of file, which every read tells; `eof_reported` once one has.
     End {
-        told: bool,
+        eof_reported: bool,
     },
 }
 
@@ -47,8 +47,8 @@ pub(crate) struct Held {
     message: Slice,
     /// The descriptor's offset at which the message begins. The kernel's position runs on from message to message.
     base: u64,
-    /// The end of file after the message was told.
-    told: bool,
+    /// The end of file after the message was eof_reported.
+    eof_reported: bool,
 }
 
 /// What a read gets without another message being taken.
@@ -56,8 +56,8 @@ pub(crate) struct Held {
 enum Resumed {
     /// These bytes of the message in hand; none: its end.
     Bytes(Slice),
-    /// Nothing in hand: the next message is due.
-    NextDue,
+    /// Idle in hand: the next message is due.
+    NeedsNext,
     /// The offset lies in an earlier message, or in none at all.
     Refused(Error),
 }
@@ -66,18 +66,20 @@ impl Framing {
     /// True when a read would be answered from what is in hand.
     pub(crate) fn ready(&self) -> bool {
         match self {
-            Framing::File(held) => held.as_ref().is_some_and(|held| !held.told),
+            Framing::File(held) => held.as_ref().is_some_and(|held| !held.eof_reported),
             Framing::Stream(rest) => rest.is_some(),
-            Framing::Single(single) => matches!(single, Single::Rest(_) | Single::End { told: false }),
+            Framing::Single(single) => {
+                matches!(single, Single::Rest(_) | Single::End { eof_reported: false })
+            }
         }
     }
 
     /// True when a read would take the next message.
-    pub(crate) fn next_due(&self) -> bool {
+    pub(crate) fn needs_next(&self) -> bool {
         match self {
-            Framing::File(held) => held.as_ref().is_none_or(|held| held.told),
+            Framing::File(held) => held.as_ref().is_none_or(|held| held.eof_reported),
             Framing::Stream(rest) => rest.is_none(),
-            Framing::Single(single) => matches!(single, Single::Nothing),
+            Framing::Single(single) => matches!(single, Single::Idle),
         }
     }
 
@@ -87,18 +89,18 @@ impl Framing {
             // `tail` and `tac` go to the end that `stat` tells before they read, `dd skip=` over a part. There is nothing
             // to seek in yet, and a message must not be lost to a program that takes its beginning for something else.
             Framing::File(None) if offset != 0 => Resumed::Refused(Error::Invalid),
-            Framing::File(None) | Framing::Single(Single::Nothing) => Resumed::NextDue,
+            Framing::File(None) | Framing::Single(Single::Idle) => Resumed::NeedsNext,
             Framing::File(Some(held)) => held.resume(offset, size),
-            Framing::Stream(None) if offset == 0 => Resumed::NextDue,
-            // The kernel cut one long read in two, which happens only to readv(2) of more buffers than a request holds.
+            Framing::Stream(None) if offset == 0 => Resumed::NeedsNext,
+            // The kernel truncate one long read in two, which happens only to readv(2) of more buffers than a request holds.
             // The first part got all of a message, so the read is complete.
             Framing::Stream(None) => Resumed::Bytes(empty()),
             Framing::Stream(rest) => match rest.take() {
                 Some(slice) => Resumed::Bytes(self.first_part(slice, size)),
-                None => Resumed::NextDue,
+                None => Resumed::NeedsNext,
             },
-            Framing::Single(Single::End { told }) => {
-                *told = true;
+            Framing::Single(Single::End { eof_reported }) => {
+                *eof_reported = true;
                 Resumed::Bytes(empty())
             }
             Framing::Single(Single::Rest(slice)) => {
@@ -119,7 +121,7 @@ impl Framing {
         match self.resume(offset, size) {
             Resumed::Bytes(slice) => fx.reply(request_id, Reply::Message(slice)),
             Resumed::Refused(error) => fx.fail(request_id, error),
-            Resumed::NextDue => return false,
+            Resumed::NeedsNext => return false,
         }
         true
     }
@@ -127,14 +129,14 @@ impl Framing {
     /// What was in hand is settled: the next message is due.
     pub(crate) fn clear(&mut self) {
         if let Framing::Single(single) = self {
-            *single = Single::Nothing;
+            *single = Single::Idle;
         }
     }
 
-    /// What is in hand is no more, of which its reader has to be told: there is nothing more to read until then.
-    pub(crate) fn cut_off(&mut self) {
+    /// What is in hand is no more, of which its reader has to be eof_reported: there is nothing more to read until then.
+    pub(crate) fn abort(&mut self) {
         if let Framing::Single(single) = self {
-            *single = Single::End { told: false };
+            *single = Single::End { eof_reported: false };
         }
     }
 
@@ -142,20 +144,22 @@ impl Framing {
     pub(crate) fn begin(&mut self, message: Slice, offset: u64, size: usize) -> Slice {
         match self {
             Framing::File(held) => {
-                *held = Some(Held { message: message.clone(), base: offset, told: false });
-                cut(message, size)
+                *held = Some(Held { message: message.clone(), base: offset, eof_reported: false });
+                truncate(message, size)
             }
             Framing::Stream(_) | Framing::Single(_) => self.first_part(message, size),
         }
     }
 
     fn first_part(&mut self, slice: Slice, size: usize) -> Slice {
-        let part = cut(slice.clone(), size);
+        let part = truncate(slice.clone(), size);
         let rest = (part.to < slice.to).then_some(Slice { from: part.to, ..slice });
         match self {
             Framing::File(_) => {}
             Framing::Stream(held) => *held = rest,
-            Framing::Single(single) => *single = rest.map_or(Single::End { told: false }, Single::Rest),
+            Framing::Single(single) => {
+                *single = rest.map_or(Single::End { eof_reported: false }, Single::Rest)
+            }
         }
         part
     }
@@ -173,18 +177,18 @@ impl Held {
         let at = usize::try_from(offset - self.base).unwrap_or(usize::MAX);
         let from = self.message.from.saturating_add(at);
         if from < self.message.to {
-            self.told = false;
-            return Resumed::Bytes(cut(Slice { from, ..self.message.clone() }, size));
+            self.eof_reported = false;
+            return Resumed::Bytes(truncate(Slice { from, ..self.message.clone() }, size));
         }
-        if self.told {
-            return Resumed::NextDue;
+        if self.eof_reported {
+            return Resumed::NeedsNext;
         }
-        self.told = true;
+        self.eof_reported = true;
         Resumed::Bytes(empty())
     }
 }
 
-fn cut(slice: Slice, size: usize) -> Slice {
+fn truncate(slice: Slice, size: usize) -> Slice {
     Slice { to: slice.to.min(slice.from.saturating_add(size)), ..slice }
 }
 

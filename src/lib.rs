@@ -1,8 +1,8 @@
 //! ipcfs: inter-process communication as files.
 //!
-//! A FUSE daemon that mounts `mailboxes/` (a write sends one message, a read receives one), `topics/` (each
-//! reader gets a copy), `segments/` (shared memory
-//! to mmap) and `control/` (the operator's side). A request goes one way:
+//! A FUSE daemon that mounts `mailboxes/` (a write sends one message, a read receives one), `topics/` (each reader
+//! gets a copy), `segments/` (shared memory to mmap) and `control/` (status and configuration). A request takes this
+//! path:
 //!
 //! ```text
 //! /dev/fuse → kernel::dev → kernel::request → tree → mailbox | topic | segment | locks | control
@@ -10,8 +10,8 @@
 //!                 └──────────── op::Effects ───────────────┘
 //! ```
 //!
-//! The domain (`tree` and below) never blocks, does no I/O and never asks the time; a caller who has to wait is an entry
-//! in a queue, and its answer an effect of the request that ends the wait. `docs/ARCHITECTURE.md` is the long form.
+//! The domain (`tree` and below) never blocks, does no I/O and never reads the clock. A caller that has to wait is an
+//! entry in a queue; the request that ends the wait answers it. `docs/ARCHITECTURE.md` has the details.
 
 pub mod cli;
 pub mod config;

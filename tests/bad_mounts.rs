@@ -1,4 +1,4 @@
-//! Mounts that cannot be made, or that reach their bounds: what is said, and that nothing is left behind.
+//! Mounts that fail, or that reach their limits: the error message, and that nothing is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in the helpers, too
 
 mod common;

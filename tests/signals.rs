@@ -1,4 +1,4 @@
-//! Nobody who waits is beyond the reach of signals, and nobody waits any more once the mount has ended.
+//! Every waiting caller can be interrupted and killed, and the end of the mount ends every wait.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in the helpers, too
 
 mod common;

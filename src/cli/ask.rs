@@ -1,8 +1,8 @@
-//! Questions to a mount whose daemon may never answer.
+//! Queries to a mount whose daemon may never respond.
 //!
-//! A daemon that is stopped keeps its callers waiting, and where requests come by `io_uring` not even `SIGKILL` ends their
-//! wait: a thread that asked would keep this process from ending. So another process asks, and is left behind if it
-//! gets no answer; it ends when the daemon does, or goes on.
+//! A stopped daemon keeps its callers waiting, and not even `SIGKILL` ends the wait of a caller whose request it has
+//! taken. If a thread of this process asked, this process could not exit. So a child process asks. If it gets no answer,
+//! it is left behind; it exits when the daemon continues or exits.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -17,37 +17,37 @@ use std::time::Duration;
 use clap::Subcommand;
 use rustix::io::Errno;
 
-/// How long a living daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a running daemon may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The longest `control/status` that is read: far more than there ever is, in case the mount is not what it says.
+/// Most bytes of `control/status` that are read: far more than ipcfs writes, in case the mount is something else.
 const STATUS_MAX: u64 = 64 * 1024;
 
-/// The subcommand that answers, known to this program alone.
+/// The hidden subcommand of the child process.
 pub(super) const ASK: &str = "ask";
 
-/// What is asked.
+/// A query.
 #[derive(Debug, Subcommand)]
 pub(super) enum Question {
-    /// What a mount says of itself.
+    /// Print a mount's `control/status`
     Status { point: PathBuf },
-    /// The one name of a directory, however it is spelt.
+    /// Print the canonical path of a directory
     Place { dir: PathBuf },
 }
 
-/// The `control/status` of a mount. `None`: its daemon does not answer.
+/// The `control/status` of a mount, or `None` if its daemon does not respond.
 pub(super) fn status(point: &Path) -> Option<io::Result<String>> {
     let answer = ask("status", point)?;
     Some(answer.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// One name for a directory, whether or not something is mounted on it or dead. `None`: it cannot be had.
+/// The canonical path of a directory, even if a dead mount is on it. `None` if it cannot be determined.
 pub(super) fn place(dir: &Path) -> Option<PathBuf> {
     let answer = ask("place", &std::path::absolute(dir).ok()?)?.ok()?;
     Some(OsString::from_vec(answer).into())
 }
 
-/// The other side: prints the answer, or ends with the number of the error.
+/// Runs in the child process: prints the answer, or exits with the errno.
 pub(super) fn answer(question: &Question) -> ExitCode {
     let answer = match question {
         Question::Status { point } => read_status(point),
@@ -70,7 +70,7 @@ fn read_status(point: &Path) -> io::Result<Vec<u8>> {
 
 fn resolve(dir: &Path) -> io::Result<PathBuf> {
     match (dir.parent(), dir.file_name()) {
-        // A dead mount cannot be resolved itself, but the directory that holds it can.
+        // A dead mount point cannot be resolved, but its parent directory can.
         (Some(parent), Some(name)) if fs::read_link(dir).is_err() => Ok(fs::canonicalize(parent)?.join(name)),
         _ => fs::canonicalize(dir),
     }
@@ -90,19 +90,19 @@ fn ask(question: &str, path: &Path) -> Option<io::Result<Vec<u8>>> {
     };
     let Some(mut stdout) = child.stdout.take() else { return Some(Err(Errno::IO.into())) };
     let (sender, receiver) = mpsc::channel();
-    let reading = thread::Builder::new().name("asking".to_owned()).spawn(move || {
+    let reading = thread::Builder::new().name("query".to_owned()).spawn(move || {
         let mut bytes = Vec::new();
         let _ = sender.send(stdout.read_to_end(&mut bytes).map(|_| bytes));
     });
     if let Err(error) = reading {
         return Some(Err(error));
     }
-    let Ok(bytes) = receiver.recv_timeout(PATIENCE) else {
-        // In vain where the kernel does not let it go.
+    let Ok(bytes) = receiver.recv_timeout(TIMEOUT) else {
+        // Has no effect while the kernel waits for the daemon's answer.
         let _ = child.kill();
         return None;
     };
-    // It has closed its output, and so has nothing left to do but to end.
+    // It has closed its output, so it is about to exit.
     Some(child.wait().and_then(|status| match status.code() {
         Some(0) => bytes,
         Some(number) => Err(io::Error::from_raw_os_error(number)),

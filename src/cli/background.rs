@@ -1,5 +1,5 @@
-//! Mounting in the background without fork: the program starts itself again in the foreground form, and waits for its
-//! word that the mount is ready.
+//! Mounting in the background without fork: the program starts itself again as a foreground mount, and waits until that
+//! process reports that the mount is ready.
 //!
 //! ```text
 //! ipcfs mount DIR ──spawn──► ipcfs mount --ready-stdout -f DIR      same terminal, same standard error
@@ -18,7 +18,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::Signal;
 
-use super::text::{reason, word};
+use super::text::{quoted, reason};
 use crate::sys::descriptors;
 
 /// This program, even if its file was replaced or removed since it was started.
@@ -26,17 +26,17 @@ const ITSELF: &str = "/proc/self/exe";
 
 const READY: &str = "ready\n";
 
-/// Starts the foreground form of this very command line and waits until it is ready or has ended; it says itself why
-/// it fails.
+/// Starts this command line again with `--foreground`, and waits until the mount is ready or the process has exited. The
+/// process itself prints why it failed.
 pub(super) fn start(dir: &Path) -> Result<ExitCode, String> {
-    let trouble = |what: &str| {
-        let dir = word(dir);
+    let message = |what: &str| {
+        let dir = quoted(dir);
         format!(
             "cannot mount on {dir} in the background: {what}\n  \
-             stay in the foreground to see more: ipcfs mount -f {dir}"
+             mount in the foreground to see more: ipcfs mount -f {dir}"
         )
     };
-    let failed = |what: &str, error: &io::Error| trouble(&format!("{what}: {}", reason(error)));
+    let failed = |what: &str, error: &io::Error| message(&format!("{what}: {}", reason(error)));
     let mut args = env::args_os();
     let itself = args.next().unwrap_or_else(|| OsString::from("ipcfs"));
     // The subcommand comes first: no option stands before it.
@@ -52,50 +52,51 @@ pub(super) fn start(dir: &Path) -> Result<ExitCode, String> {
         .spawn()
         .map_err(|error| failed("cannot start the daemon", &error))?;
 
-    let mut word = String::new();
+    let mut line = String::new();
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout)
-            .read_line(&mut word)
-            .map_err(|error| failed("no word from the daemon", &error))?;
+            .read_line(&mut line)
+            .map_err(|error| failed("cannot read from the daemon", &error))?;
     }
-    if word == READY {
+    if line == READY {
         return Ok(ExitCode::SUCCESS);
     }
     let status = child.wait().map_err(|error| failed("cannot wait for the daemon", &error))?;
     match (status.code(), status.signal()) {
-        // It was told to end before it was ready, and did so in good order: no mount all the same.
-        (Some(0), _) => Err(trouble("the daemon was ended before it was ready")),
+        // It was asked to unmount before the mount was ready.
+        (Some(0), _) => Err(message("the daemon was terminated before the mount was ready")),
         (Some(code), _) => Ok(ExitCode::from(code as u8)),
         (None, signal) => {
-            Err(trouble(&format!("the daemon was killed by signal {}", signal.unwrap_or_default())))
+            Err(message(&format!("the daemon was killed by signal {}", signal.unwrap_or_default())))
         }
     }
 }
 
-/// Calls this process `ipcfs` in `ps` and `top`: started by [`ITSELF`] it would be called `exe`.
-pub(super) fn take_name() {
+/// Names this process `ipcfs` in `ps` and `top`. Started through [`ITSELF`] its name would be `exe`.
+pub(super) fn set_process_name() {
     if let Err(error) = rustix::thread::set_name(c"ipcfs") {
-        log::debug!("this process keeps its name: {error}");
+        log::debug!("cannot set the process name: {error}");
     }
 }
 
-/// Leaves the terminal, then says `ready`. Until then the daemon is in its starter's session, so that Ctrl-C ends both.
+/// Detaches from the terminal, then reports `ready`. Until then the daemon is in the session of the process that started
+/// it, so that Ctrl-C ends both.
 ///
-/// If nobody hears it, nobody knows of this mount: it is ended.
-pub(super) fn leave(log: Option<&File>) {
-    if let Err(error) = try_leave(log) {
-        log::error!("ending: nobody waits for the mount any more: {error}");
+/// If that process is gone, nobody knows of this mount, and it is unmounted.
+pub(super) fn detach(log: Option<&File>) {
+    if let Err(error) = try_detach(log) {
+        log::error!("unmounting: the process that started this mount is gone: {error}");
         if let Err(error) = rustix::process::kill_process(rustix::process::getpid(), Signal::TERM) {
-            log::error!("cannot end: {error}");
+            log::error!("cannot unmount: {error}");
         }
     }
 }
 
-fn try_leave(log: Option<&File>) -> io::Result<()> {
+fn try_detach(log: Option<&File>) -> io::Result<()> {
     let null = OpenOptions::new().read(true).write(true).open("/dev/null")?;
-    // Fails where the process leads a group already; then it has left its starter's session by other means.
+    // Fails if the process leads a process group already: then it is not in the session of its parent.
     if let Err(error) = rustix::process::setsid() {
-        log::debug!("no session of its own: {error}");
+        log::debug!("cannot create a session: {error}");
     }
     env::set_current_dir("/")?;
     rustix::stdio::dup2_stdin(&null)?;

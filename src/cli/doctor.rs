@@ -1,4 +1,4 @@
-//! `ipcfs doctor`: what this machine offers, and the command that adds what is missing.
+//! `ipcfs doctor`: checks this machine, and shows the commands that add what is missing.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -10,47 +10,47 @@ use rustix::process::Resource;
 use super::machine;
 use super::mount::default_threads;
 use super::size;
-use super::text::{self, reason, word};
+use super::text::{self, quoted, reason};
 use crate::config::Limits;
 use crate::kernel::rings::{self, Obstacle, Rings};
 use crate::kernel::session;
 
-/// Oldest kernel that mounts: the first long-term one with all that the daemon asks of FUSE.
+/// Oldest kernel that is supported: the first long-term one with every FUSE feature that the daemon requires.
 const OLDEST: (u32, u32) = (5, 10);
 
 /// First kernel with passthrough.
 const PASSTHROUGH: (u32, u32) = (6, 9);
 
-/// Pages of one request that the longest message takes, with one to begin anywhere in.
+/// Pages of one request that the longest message needs if it begins in the middle of a page.
 const PAGES: u64 = 256;
 
-/// Open files below which a mount soon has no room for segments.
+/// A limit of open files below this leaves room for few segments.
 const FEW_FILES: u64 = 4096;
 
-/// How a thing is.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Ok,
-    /// Not there or not enough; a mount does without unless the finding says otherwise.
+    /// Absent or too low. A mount works without it unless the finding is marked as needed.
     Missing,
-    /// There, but switched off.
+    /// Present, but disabled.
     Off,
 }
 
-/// One thing looked at.
+/// One check.
 #[derive(Debug)]
 struct Finding {
     what: &'static str,
     verdict: Verdict,
-    /// What there is.
-    says: String,
-    /// The command that changes it.
+    /// What was found.
+    detail: String,
+    /// The command that adds what is missing.
     fix: Option<String>,
-    /// No mount is possible while this is missing.
+    /// Without it this user cannot mount.
     needed: bool,
 }
 
-/// Prints what was found. Exit code 0 if a mount can work for this user.
+/// Prints all findings. The exit code is 0 if this user can mount.
 pub(super) fn run() -> ExitCode {
     let findings = [
         kernel(),
@@ -77,12 +77,12 @@ pub(super) fn run() -> ExitCode {
 }
 
 impl Finding {
-    fn new(what: &'static str, verdict: Verdict, says: impl Into<String>) -> Finding {
-        Finding { what, verdict, says: says.into(), fix: None, needed: false }
+    fn new(what: &'static str, verdict: Verdict, detail: impl Into<String>) -> Finding {
+        Finding { what, verdict, detail: detail.into(), fix: None, needed: false }
     }
 
-    fn ok(what: &'static str, says: impl Into<String>) -> Finding {
-        Finding::new(what, Verdict::Ok, says)
+    fn ok(what: &'static str, detail: impl Into<String>) -> Finding {
+        Finding::new(what, Verdict::Ok, detail)
     }
 
     fn fix(mut self, command: impl Into<String>) -> Finding {
@@ -103,7 +103,7 @@ impl Finding {
         };
         let needed = if self.needed && self.verdict != Verdict::Ok { " (needed)" } else { "" };
         let fix = self.fix.as_ref().map(|fix| format!("{:27}fix: {fix}\n", "")).unwrap_or_default();
-        format!("{verdict:<7}  {:<16}  {}{needed}\n{fix}", self.what, self.says)
+        format!("{verdict:<7}  {:<16}  {}{needed}\n{fix}", self.what, self.detail)
     }
 }
 
@@ -111,8 +111,8 @@ fn kernel() -> Finding {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     match machine::kernel() {
         Some(version) if version < OLDEST => {
-            let says = format!("{release}; ipcfs needs {}.{} or later", OLDEST.0, OLDEST.1);
-            Finding::new("kernel", Verdict::Missing, says).fix("apt-get dist-upgrade, then reboot").needed()
+            let detail = format!("{release}; ipcfs needs {}.{} or later", OLDEST.0, OLDEST.1);
+            Finding::new("kernel", Verdict::Missing, detail).fix("apt-get dist-upgrade, then reboot").needed()
         }
         _ => Finding::ok("kernel", release).needed(),
     }
@@ -121,14 +121,14 @@ fn kernel() -> Finding {
 fn device() -> Finding {
     let device = Path::new("/dev/fuse");
     match OpenOptions::new().read(true).write(true).open(device) {
-        Ok(_) => Finding::ok("/dev/fuse", "there, and opens"),
+        Ok(_) => Finding::ok("/dev/fuse", "exists, and this user can open it"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Finding::new("/dev/fuse", Verdict::Missing, "not there")
+            Finding::new("/dev/fuse", Verdict::Missing, "does not exist")
                 .fix("modprobe fuse (in a container: start it with --device /dev/fuse)")
         }
         Err(error) => {
-            let says = format!("does not open: {}", reason(&error));
-            Finding::new("/dev/fuse", Verdict::Missing, says)
+            let detail = format!("cannot be opened: {}", reason(&error));
+            Finding::new("/dev/fuse", Verdict::Missing, detail)
                 .fix("chmod 0666 /dev/fuse (in a container: start it with --device /dev/fuse)")
         }
     }
@@ -138,13 +138,15 @@ fn device() -> Finding {
 fn fusermount() -> Finding {
     let what = "fusermount3";
     let finding = match Some(session::fusermount()).filter(|path| path.is_file()) {
-        None => Finding::new(what, Verdict::Missing, "not on PATH; users who are not root mount with it")
-            .fix("apt-get install fuse3"),
-        Some(path) if machine::is_setuid_root(&path) => Finding::ok(what, word(&path)),
+        None => {
+            Finding::new(what, Verdict::Missing, "not found in PATH; users other than root need it to mount")
+                .fix("apt-get install fuse3")
+        }
+        Some(path) if machine::is_setuid_root(&path) => Finding::ok(what, quoted(&path)),
         Some(path) => {
-            let path = word(&path);
-            let says = format!("{path} is not setuid root; users who are not root mount with it");
-            Finding::new(what, Verdict::Off, says).fix(format!("chown root {path}; chmod u+s {path}"))
+            let path = quoted(&path);
+            let detail = format!("{path} is not set-user-ID root; users other than root need it to mount");
+            Finding::new(what, Verdict::Off, detail).fix(format!("chown root {path}; chmod u+s {path}"))
         }
     };
     if machine::is_privileged() { finding } else { finding.needed() }
@@ -154,53 +156,56 @@ fn allow_other() -> Finding {
     let what = "allow_other";
     let text = fs::read_to_string("/etc/fuse.conf").unwrap_or_default();
     if text.lines().any(|line| line.trim() == "user_allow_other") {
-        return Finding::ok(what, "--allow-other is open to every user (/etc/fuse.conf)");
+        return Finding::ok(what, "every user may use --allow-other (/etc/fuse.conf)");
     }
-    let says = if machine::is_privileged() {
-        "--allow-other is for root only, which this is"
+    let detail = if machine::is_privileged() {
+        "only root may use --allow-other (this user is root)"
     } else {
-        "--allow-other is for root only"
+        "only root may use --allow-other"
     };
-    Finding::new(what, Verdict::Off, says).fix("echo user_allow_other >> /etc/fuse.conf")
+    Finding::new(what, Verdict::Off, detail).fix("echo user_allow_other >> /etc/fuse.conf")
 }
 
 fn passthrough() -> Finding {
     let what = "passthrough";
     if machine::kernel().is_some_and(|version| version < PASSTHROUGH) {
-        let says = "segments go through the page cache: Linux 6.9 or later would map them itself";
-        return Finding::new(what, Verdict::Missing, says).fix("a newer kernel");
+        let detail = "segments use the page cache: passthrough needs Linux 6.9 or later";
+        return Finding::new(what, Verdict::Missing, detail).fix("install a newer kernel");
     }
     if machine::is_privileged() && machine::is_in_first_user_namespace() {
-        return Finding::ok(what, "segments can be mapped by the kernel itself");
+        return Finding::ok(what, "the kernel can map segments directly");
     }
-    let says = "segments go through the page cache: passthrough needs CAP_SYS_ADMIN";
-    Finding::new(what, Verdict::Off, says).fix("sudo ipcfs mount --allow-other DIR")
+    let detail = "segments use the page cache: passthrough needs CAP_SYS_ADMIN";
+    Finding::new(what, Verdict::Off, detail).fix("sudo ipcfs mount --allow-other DIR")
 }
 
 fn uring() -> Finding {
     let what = "io_uring";
     let Err(why) = Rings::make() else {
-        return Finding::ok(what, "requests come by it (transport uring)");
+        return Finding::ok(what, "available for requests (--transport=uring)");
     };
-    let says = text::without_number(&format!("{why}; requests come over /dev/fuse"));
+    let detail = text::without_number(&format!("{why}; requests come over /dev/fuse"));
     match why {
-        Obstacle::Off => Finding::new(what, Verdict::Off, says).fix(format!("echo Y > {}", rings::PARAMETER)),
-        Obstacle::LockedMemory(..) => {
-            Finding::new(what, Verdict::Off, says).fix("a memlock limit of 8192 (ulimit -l, limits.conf(5))")
+        Obstacle::Off => {
+            Finding::new(what, Verdict::Off, detail).fix(format!("echo Y > {}", rings::PARAMETER))
         }
-        _ => Finding::new(what, Verdict::Missing, says),
+        Obstacle::LockedMemory(..) => {
+            Finding::new(what, Verdict::Off, detail).fix("ulimit -l 8192 (or memlock in limits.conf(5))")
+        }
+        _ => Finding::new(what, Verdict::Missing, detail),
     }
 }
 
 fn pages() -> Finding {
     let what = "longest message";
-    match figure("/proc/sys/fs/fuse/max_pages_limit") {
+    match read_number("/proc/sys/fs/fuse/max_pages_limit") {
         Some(pages) if pages < PAGES => {
-            let says = format!(
+            let detail = format!(
                 "{} bytes: fs.fuse.max_pages_limit is {pages}",
                 size::show(pages.saturating_sub(1) * 4096)
             );
-            Finding::new(what, Verdict::Missing, says).fix(format!("sysctl fs.fuse.max_pages_limit={PAGES}"))
+            Finding::new(what, Verdict::Missing, detail)
+                .fix(format!("sysctl fs.fuse.max_pages_limit={PAGES}"))
         }
         Some(pages) => Finding::ok(what, format!("1020K (fs.fuse.max_pages_limit is {pages})")),
         None => Finding::ok(what, "1020K"),
@@ -211,26 +216,26 @@ fn timeouts() -> Finding {
     let what = "request timeout";
     let set: Vec<(&str, u64)> = ["default_request_timeout", "max_request_timeout"]
         .into_iter()
-        .filter_map(|name| Some((name, figure(&format!("/proc/sys/fs/fuse/{name}"))?)))
+        .filter_map(|name| Some((name, read_number(&format!("/proc/sys/fs/fuse/{name}"))?)))
         .filter(|(_, seconds)| *seconds > 0)
         .collect();
     let Some(shortest) = set.iter().map(|(_, seconds)| *seconds).min() else {
-        return Finding::ok(what, "none: a read may wait for ever");
+        return Finding::ok(what, "none: a call may wait without limit");
     };
     let commands: Vec<String> = set.iter().map(|(name, _)| format!("sysctl fs.fuse.{name}=0")).collect();
-    let says = format!("{shortest} s: a call that waits ends with EINTR after half of that");
-    Finding::new(what, Verdict::Off, says).fix(commands.join("; "))
+    let detail = format!("{shortest} s: waiting calls fail with EINTR after half of that");
+    Finding::new(what, Verdict::Off, detail).fix(commands.join("; "))
 }
 
 fn open_files() -> Finding {
     let what = "open files";
     let limit = rustix::process::getrlimit(Resource::Nofile);
     match limit.maximum {
-        None => Finding::ok(what, "no limit; each segment takes one"),
-        Some(hard) if hard >= FEW_FILES => Finding::ok(what, format!("{hard}; each segment takes one")),
+        None => Finding::ok(what, "no limit; each segment needs one"),
+        Some(hard) if hard >= FEW_FILES => Finding::ok(what, format!("{hard}; each segment needs one")),
         Some(hard) => {
-            let says = format!("at most {hard}; each segment takes one");
-            Finding::new(what, Verdict::Missing, says).fix("ulimit -Hn 65536 (as root, before mounting)")
+            let detail = format!("at most {hard}; each segment needs one");
+            Finding::new(what, Verdict::Missing, detail).fix("ulimit -Hn 65536 (as root, before mounting)")
         }
     }
 }
@@ -251,6 +256,6 @@ fn threads() -> Finding {
     Finding::ok("threads", format!("{} by default", default_threads()))
 }
 
-fn figure(path: &str) -> Option<u64> {
+fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }

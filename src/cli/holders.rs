@@ -1,5 +1,5 @@
-//! Who keeps a mount busy. Found without a single question to its daemon, so that a stopped one cannot hang the search:
-//! `/proc` tells the mount of every descriptor and the device of every mapping.
+//! The processes that keep a mount busy. The search sends no request to the daemon, so that a stopped daemon cannot
+//! block it: `/proc` shows the mount of each descriptor and the device of each mapping.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry};
@@ -11,29 +11,29 @@ use std::process;
 use rustix::fs::{Mode, OFlags};
 
 use super::mounts::Mount;
-use super::text::name;
+use super::text::escaped;
 
-/// A process and what it holds of the mount.
+/// A process that uses the mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Holder {
-    /// Its number.
+    /// Its process ID.
     pub(super) pid: u32,
     /// Its name, as `ps` shows it, safe for a terminal.
     pub(super) command: String,
-    /// The files: open, mapped, its working directory, root or program.
+    /// The files it uses: open, mapped, working directory, root or executable.
     pub(super) paths: BTreeSet<PathBuf>,
 }
 
-/// What was found out.
+/// The result of a search.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    /// Those who hold something, by process number.
+    /// The processes found, in the order of their process IDs.
     pub(super) holders: Vec<Holder>,
-    /// Processes that this user may not look into.
+    /// How many processes this user may not inspect.
     pub(super) hidden: usize,
 }
 
-/// Looks through all processes.
+/// Searches all processes.
 pub(super) fn search(mount: &Mount) -> Search {
     let mut search = Search::default();
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -43,7 +43,7 @@ pub(super) fn search(mount: &Mount) -> Search {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // What this process holds it inherited from one that is on the list, and lets go of at once.
+        // This process inherited what it has open from a process that is listed, and is about to exit.
         if pid == process::id() {
             continue;
         }
@@ -51,10 +51,10 @@ pub(super) fn search(mount: &Mount) -> Search {
             Ok(paths) if paths.is_empty() => {}
             Ok(paths) => {
                 let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                search.holders.push(Holder { pid, command: name(command.trim_end()), paths });
+                search.holders.push(Holder { pid, command: escaped(command.trim_end()), paths });
             }
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => search.hidden += 1,
-            // It has ended meanwhile.
+            // The process has exited since.
             Err(_) => {}
         }
     }
@@ -85,7 +85,7 @@ fn mount_of_descriptor(proc: &Path, descriptor: &DirEntry) -> Option<u64> {
     mount_in(&fs::read_to_string(proc.join("fdinfo").join(descriptor.file_name())).ok()?)
 }
 
-/// An `O_PATH` descriptor of the link's target is made by the kernel alone, and has the mount in its own fdinfo.
+/// Opening the link's target with `O_PATH` sends no request to the daemon; the descriptor's fdinfo names the mount.
 fn mount_of_link(link: &Path) -> Option<u64> {
     let opened = rustix::fs::open(link, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
     mount_in(&fs::read_to_string(format!("/proc/self/fdinfo/{}", opened.as_raw_fd())).ok()?)

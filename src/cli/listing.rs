@@ -1,5 +1,5 @@
-//! What a mount holds, read through the mount itself: mailboxes and topics with their figures from `control/`, segments from
-//! their own attributes. Read while the tree changes, so that whatever goes meanwhile is left out.
+//! The contents of a mount, read through the mount itself: mailboxes and topics with their statistics from `control/`,
+//! segments from their attributes. The tree may change meanwhile; what is removed meanwhile is omitted.
 
 use std::collections::HashMap;
 use std::fs::{self, File, Metadata};
@@ -10,12 +10,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::mounts::Status;
-use super::text::{name, reason, word};
+use super::text::{escaped, quoted, reason};
 
-/// The longest status file that is read; there is a line for each waiting process.
+/// Most bytes of a status file that are read; it has a line for each waiting process.
 const STATUS_MAX: u64 = 16 * 1024 * 1024;
 
-/// Everything the user may see of a mount.
+/// Everything in a mount that this user may see.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// By name.
@@ -36,10 +36,10 @@ pub(super) struct Object {
     /// The name, safe for a terminal.
     #[serde(skip)]
     pub(super) shown: String,
-    /// Its figures.
+    /// Its statistics.
     #[serde(flatten)]
     pub(super) status: Status,
-    /// Missing where this user may not look into the folder.
+    /// `None` if this user may not search the folder.
     #[serde(flatten)]
     pub(super) file: Option<Rights>,
 }
@@ -54,17 +54,17 @@ pub(super) struct Segment {
     pub(super) shown: String,
     /// Bytes.
     pub(super) size: u64,
-    /// Bytes of it that take up memory.
+    /// Bytes of it that are in memory.
     pub(super) resident: u64,
-    /// Whose it is.
+    /// Its owner and mode.
     #[serde(flatten)]
     pub(super) file: Rights,
 }
 
-/// Whose a file is, and who may do what.
+/// A file's owner and mode.
 #[derive(Debug, Serialize)]
 pub(super) struct Rights {
-    /// The owner's name, or number if there is none.
+    /// The owner's name, or the UID if there is none.
     pub(super) owner: String,
     uid: u32,
     gid: u32,
@@ -72,11 +72,11 @@ pub(super) struct Rights {
     pub(super) mode: String,
 }
 
-/// Reads it all, or says why the mount cannot be read at all.
+/// Reads everything, or says why the mount cannot be read.
 pub(super) fn read(point: &Path) -> Result<Listing, String> {
     for root in ["control/mailboxes", "control/topics", "segments"].map(|root| point.join(root)) {
         let looked = root.symlink_metadata();
-        looked.map_err(|error| format!("cannot look into {}: {}", word(&root), reason(&error)))?;
+        looked.map_err(|error| format!("cannot access {}: {}", quoted(&root), reason(&error)))?;
     }
     let mut listing = Listing::default();
     let users = Users::read();
@@ -97,15 +97,15 @@ impl Listing {
                 let below = dir.strip_prefix(&root).unwrap_or(&dir);
                 match is_object(&dir) {
                     Ok(true) => {
-                        if let Some(status) = self.seen(read_status(&dir)) {
-                            let file = self.seen(point.join(kind).join(below).symlink_metadata());
+                        if let Some(status) = self.readable(read_status(&dir)) {
+                            let file = self.readable(point.join(kind).join(below).symlink_metadata());
                             objects.push(Object::of(below, status, file.as_ref(), users));
                         }
                     }
                     Ok(false) if dir.is_dir() => folders.push(dir),
                     Ok(false) => {}
                     Err(error) => {
-                        self.seen::<()>(Err(error));
+                        self.readable::<()>(Err(error));
                     }
                 }
             }
@@ -119,7 +119,7 @@ impl Listing {
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             for path in self.entries(&folder) {
-                match self.seen(path.symlink_metadata()) {
+                match self.readable(path.symlink_metadata()) {
                     Some(metadata) if metadata.is_dir() => folders.push(path),
                     Some(metadata) => {
                         let below = path.strip_prefix(&root).unwrap_or(&path);
@@ -132,14 +132,14 @@ impl Listing {
     }
 
     fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let Some(entries) = self.seen(fs::read_dir(folder)) else {
+        let Some(entries) = self.readable(fs::read_dir(folder)) else {
             return Vec::new();
         };
-        entries.filter_map(|entry| self.seen(entry)).map(|entry| entry.path()).collect()
+        entries.filter_map(|entry| self.readable(entry)).map(|entry| entry.path()).collect()
     }
 
-    /// What was read, if it was; counts what was refused.
-    fn seen<T>(&mut self, result: io::Result<T>) -> Option<T> {
+    /// The value, if it could be read; counts what this user may not read.
+    fn readable<T>(&mut self, result: io::Result<T>) -> Option<T> {
         if let Err(error) = &result
             && error.kind() == io::ErrorKind::PermissionDenied
         {
@@ -152,7 +152,7 @@ impl Listing {
 impl Object {
     fn of(below: &Path, status: Status, file: Option<&Metadata>, users: &Users) -> Object {
         let file = file.map(|file| Rights::of(file, users));
-        Object { name: exact(below), shown: name(below), status, file }
+        Object { name: exact(below), shown: escaped(below), status, file }
     }
 }
 
@@ -160,7 +160,7 @@ impl Segment {
     fn of(below: &Path, file: &Metadata, users: &Users) -> Segment {
         Segment {
             name: exact(below),
-            shown: name(below),
+            shown: escaped(below),
             size: file.size(),
             resident: file.blocks().saturating_mul(512),
             file: Rights::of(file, users),
@@ -175,12 +175,12 @@ impl Rights {
     }
 }
 
-/// A name for programs: as it is if it is UTF-8, escaped otherwise.
+/// A name for programs: unchanged if it is UTF-8, escaped otherwise.
 pub(super) fn exact(path: &Path) -> String {
-    path.to_str().map_or_else(|| name(path), str::to_owned)
+    path.to_str().map_or_else(|| escaped(path), str::to_owned)
 }
 
-/// A folder of them has neither: everything in it is a directory, too.
+/// Whether it is a mailbox or topic. A folder has no file `status`: everything in it is a directory.
 fn is_object(dir: &Path) -> io::Result<bool> {
     match dir.join("status").symlink_metadata() {
         Ok(status) => Ok(status.is_file() && dir.join("config").is_dir()),
@@ -208,9 +208,9 @@ impl Users {
         let user = |line: &str| {
             let mut fields = line.split(':');
             let login = fields.next()?;
-            Some((fields.nth(1)?.parse().ok()?, name(login)))
+            Some((fields.nth(1)?.parse().ok()?, escaped(login)))
         };
-        // The first of several names for one user is the one `ls` shows.
+        // Of several names of one user, `ls` shows the first.
         Users(passwd.lines().rev().filter_map(user).collect())
     }
 

@@ -1,4 +1,4 @@
-//! What the machine has: memory, kernel, privileges, programs. Asked by `mount` for its defaults and by `doctor`.
+//! Properties of the machine and of this process: kernel, privileges, programs. `mount` and `doctor` use them.
 
 use std::fs;
 use std::io;
@@ -15,12 +15,12 @@ use crate::kernel::session;
 /// Where control groups (version 2) are mounted everywhere but on old machines.
 const CGROUP: &str = "/sys/fs/cgroup";
 
-/// Why a mount could not be taken away.
+/// Why unmounting failed.
 #[derive(Debug)]
 pub(super) enum UnmountError {
-    /// Someone uses it.
+    /// The mount is in use.
     Busy,
-    /// Anything else, in words.
+    /// Any other reason, as text.
     Other(String),
 }
 
@@ -40,24 +40,24 @@ pub(super) fn kernel() -> Option<(u32, u32)> {
     version(&rustix::system::uname().release().to_string_lossy())
 }
 
-/// Whether this process may mount by itself.
+/// Whether this process may mount without fusermount3.
 pub(super) fn is_privileged() -> bool {
     rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
 }
 
-/// Whether root here is root of the machine: passthrough asks for that.
+/// Whether this is the initial user namespace, which passthrough requires.
 pub(super) fn is_in_first_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// Whether a program runs as root whoever starts it.
+/// Whether a program is set-user-ID root.
 pub(super) fn is_setuid_root(program: &Path) -> bool {
     program.metadata().is_ok_and(|m| m.uid() == 0 && m.permissions().mode() & 0o4000 != 0)
 }
 
-/// Takes a mount away: by the system call if this process may, by fusermount3 otherwise. `lazy` hides it at once and
-/// leaves it to those who use it.
+/// Unmounts, with umount(2) if this process may, otherwise with fusermount3. `lazy` removes the mount from the table at
+/// once; it lives on until no process uses it.
 pub(super) fn unmount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     match rustix::mount::unmount(point, flags | UnmountFlags::NOFOLLOW) {
@@ -74,8 +74,7 @@ fn fusermount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
     let output = command.env("LC_ALL", "C").stdin(Stdio::null()).output().map_err(|error| {
         UnmountError::Other(match error.kind() {
             io::ErrorKind::NotFound => {
-                "only root may do it alone, and fusermount3, which does it for everyone else, is not installed"
-                    .to_owned()
+                "users other than root need fusermount3 to unmount, and it is not installed".to_owned()
             }
             _ => format!("cannot run fusermount3: {}", reason(&error)),
         })

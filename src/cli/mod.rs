@@ -1,7 +1,7 @@
-//! The command `ipcfs`: one file a subcommand. Raw arguments become a validated [`Config`](crate::config::Config) once.
+//! The command `ipcfs`: one file per subcommand. The arguments are validated once, into a [`Config`](crate::config::Config).
 //!
-//! Exit codes: 0 done, 1 failed, 2 wrong usage. What failed is said on standard error: what was tried, on what, why it
-//! failed, and what to do about it.
+//! Exit codes: 0 success, 1 failure, 2 wrong usage. An error message on standard error says what was tried, on what, why
+//! it failed, and what to do.
 
 mod ask;
 mod background;
@@ -35,19 +35,19 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Mount on a directory; returns when the tree answers
+    /// Mount on a directory; returns when the mount is ready
     Mount(mount::Args),
-    /// End a mount; names those who keep it busy
+    /// Unmount; if the mount is busy, list the processes that use it
     Umount(umount::Args),
-    /// Show the mounts, or one mount's mailboxes, topics and segments
+    /// Show all mounts, or the mailboxes, topics and segments of one
     Status(status::Args),
-    /// Show what this machine offers, and the command that adds what is missing
+    /// Check this machine, and show the commands that add what is missing
     Doctor,
     #[command(name = ask::ASK, hide = true, subcommand)]
     Ask(ask::Question),
 }
 
-/// Does what the process's arguments say. Does not return for `--help` and wrong usage.
+/// Runs the subcommand that the process's arguments name. Does not return for `--help` and wrong usage.
 pub fn run() -> ExitCode {
     let arguments = command().get_matches();
     let cli = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
@@ -59,12 +59,12 @@ pub fn run() -> ExitCode {
         Command::Doctor => Ok(doctor::run()),
     };
     result.unwrap_or_else(|message| {
-        text::complain(&message);
+        text::report(&message);
         ExitCode::FAILURE
     })
 }
 
-/// The arguments' grammar, with the reference of `control/` in the help of `status`.
+/// The command line parser, with the reference of `control/` in the help of `status`.
 fn command() -> clap::Command {
     let files = control::reference();
     let width = files.iter().map(|file| file.path.len()).max().unwrap_or(0);

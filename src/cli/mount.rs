@@ -1,4 +1,4 @@
-//! `ipcfs mount`: the arguments, and the Config they become.
+//! `ipcfs mount`: its arguments, and how they become a [`Config`].
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -14,47 +14,48 @@ use super::explain::explain;
 use super::machine;
 use super::mountpoint;
 use super::size;
-use super::text::{complain, name, reason, word};
+use super::text::{escaped, quoted, reason, report};
 use crate::config::{
     Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind,
 };
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 
-/// Most threads that serve requests.
+/// Most threads that serve requests over /dev/fuse.
 const MAX_THREADS: u64 = 64;
 
-/// Most bytes that a mount's memory can be bounded by: far beyond any machine's, and far from overflow.
+/// Greatest memory limit: far more than any machine has, and small enough that sums cannot overflow.
 const MAX_MEMORY: u64 = 1 << 50;
 
-/// Most files that a mount can be bounded by.
-const MOST_FILES: u64 = u32::MAX as u64;
+/// Greatest limit on files.
+const FILES_CEILING: u64 = u32::MAX as u64;
 
-/// Most messages or bytes that a mailbox can be bounded by; more is `max`.
-const MOST: u64 = NO_LIMIT - 1;
+/// Greatest limit on a mailbox's messages or bytes; above it is `max`.
+const LIMIT_CEILING: u64 = NO_LIMIT - 1;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Sizes take K, M, G and T, each 1024 of the one before: 64K, 1MiB, 2G.\n\
-    Logs: RUST_LOG (error, warn, info, debug), on standard error or in --log's file.")]
+#[command(after_help = "Sizes may have a suffix K, M, G or T (powers of 1024): 64K, 1MiB, 2G.\n\
+    Logging: set RUST_LOG to error, warn, info or debug; the log goes to standard error, or to the file of --log.\n\
+    Signals: SIGTERM, SIGINT, SIGHUP and SIGQUIT unmount; SIGUSR1, SIGUSR2 and SIGALRM are ignored.")]
 pub(super) struct Args {
     /// Empty directory to mount on
     dir: PathBuf,
 
-    /// Stay in the foreground; Ctrl-C unmounts
+    /// Run in the foreground; Ctrl-C unmounts
     #[arg(short, long)]
     foreground: bool,
 
-    /// Let other users in (as root, or where /etc/fuse.conf permits it)
+    /// Allow other users to access the mount (root, or user_allow_other in /etc/fuse.conf)
     #[arg(long)]
     allow_other: bool,
 
-    /// How segments reach memory: mapped by the kernel itself (passthrough: root, Linux 6.9), or through its page
-    /// cache (cached: everywhere)
+    /// How segments are mapped: directly by the kernel (passthrough: root, Linux 6.9), or through its page cache
+    /// (cached: always available)
     #[arg(long, value_name = "HOW", value_enum, default_value = "auto")]
     segments: Segments,
 
-    /// How requests come: over `io_uring` (uring: Linux 6.14, switched on as `ipcfs doctor` says), or over
-    /// /dev/fuse (dev: everywhere)
+    /// How requests reach the daemon: over `io_uring` (uring: Linux 6.14, enabled as `ipcfs doctor` shows), or over
+    /// /dev/fuse (dev: always available)
     #[arg(long, value_name = "HOW", value_enum, env = "IPCFS_TRANSPORT", hide_env_values = true)]
     #[arg(default_value = "auto")]
     transport: Transport,
@@ -63,23 +64,23 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = msgsize, default_value = "1020K")]
     msgsize: u32,
 
-    /// Messages waiting in a new mailbox, 1 or more, or max for no limit
+    /// Most messages waiting in a new mailbox, 1 or more, or max for no limit
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = maxmsg, default_value_t = MAXMSG)]
     maxmsg: u64,
 
-    /// Bytes waiting in a new mailbox, 1 or more, or max for no limit
+    /// Most bytes waiting in a new mailbox, 1 or more, or max for no limit
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = maxbytes, default_value = "64M")]
     maxbytes: u64,
 
-    /// Memory for all waiting messages, in bytes, 2M or more [default: a quarter of the machine's]
+    /// Memory for all messages, in bytes, 2M or more [default: a quarter of what the daemon may use]
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = memory)]
     memory: Option<u64>,
 
-    /// Memory for all segments, in bytes, 4K or more [default: half of the machine's]
+    /// Memory for all segments, in bytes, 4K or more [default: half of what the daemon may use]
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = segment_memory)]
     segment_memory: Option<u64>,
 
-    /// Files and folders in the mount, 1 or more; each costs up to 2K of memory
+    /// Most files and folders in the mount, 1 or more; each needs up to 2K of memory
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
     max_files: u64,
 
@@ -87,11 +88,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<u64>,
 
-    /// Append the log to this file (made with mode 0600) instead of standard error
+    /// Append the log to this file (created with mode 0600) instead of standard error
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 
-    /// Say `ready` on standard output, then leave the terminal: how a mount in the background is started
+    /// Print `ready` on standard output, then detach from the terminal: used to mount in the background
     #[arg(long, hide = true)]
     ready_stdout: bool,
 }
@@ -110,22 +111,22 @@ enum Transport {
     Uring,
 }
 
-/// Mounts. In the foreground this returns when the mount ends, otherwise when it is ready.
+/// Mounts. With `--foreground` it returns when the mount ends, otherwise when the mount is ready.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     if !args.foreground {
         return background::start(&args.dir);
     }
     let log = args.log.as_deref().map(open_log).transpose()?;
     start_logging(log.as_ref())?;
-    background::take_name();
+    background::set_process_name();
 
-    let (dir, claim) = mountpoint::prepare(&args.dir, complain)?;
+    let (dir, claim) = mountpoint::prepare(&args.dir, report)?;
     let config = args.config(dir);
-    log::info!("mounting {} as {config:?}", name(&config.dir));
+    log::info!("mounting {} as {config:?}", escaped(&config.dir));
     let ready = || {
         drop(claim);
         if args.ready_stdout {
-            background::leave(log.as_ref());
+            background::detach(log.as_ref());
         }
     };
     daemon::run(&config, ready).map_err(|error| explain(&config.dir, &error))?;
@@ -157,7 +158,7 @@ impl Args {
     }
 }
 
-/// One per CPU: two at least, so that one slow request does not hold up the rest; beyond eight they only contend.
+/// One per CPU: at least two, so that a slow request does not delay the others; more than eight only contend.
 pub(super) fn default_threads() -> usize {
     thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
@@ -165,8 +166,8 @@ pub(super) fn default_threads() -> usize {
 fn open_log(path: &Path) -> Result<File, String> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
         format!(
-            "cannot open the log file {}: {}\n  choose a file you may write: ipcfs mount --log FILE DIR",
-            word(path),
+            "cannot open the log file {}: {}\n  choose a file that you may write: ipcfs mount --log FILE DIR",
+            quoted(path),
             reason(&error)
         )
     })
@@ -186,11 +187,11 @@ fn msgsize(text: &str) -> Result<u32, String> {
 }
 
 fn maxmsg(text: &str) -> Result<u64, String> {
-    size::count_or_max(text, 1..=MOST)
+    size::count_or_max(text, 1..=LIMIT_CEILING)
 }
 
 fn maxbytes(text: &str) -> Result<u64, String> {
-    size::bytes_or_max(text, 1..=MOST)
+    size::bytes_or_max(text, 1..=LIMIT_CEILING)
 }
 
 fn memory(text: &str) -> Result<u64, String> {
@@ -202,7 +203,7 @@ fn segment_memory(text: &str) -> Result<u64, String> {
 }
 
 fn max_files(text: &str) -> Result<u64, String> {
-    size::count(text, 1..=MOST_FILES)
+    size::count(text, 1..=FILES_CEILING)
 }
 
 fn threads(text: &str) -> Result<u64, String> {

@@ -1,4 +1,4 @@
-//! The directory to mount on: what has to be true of it beforehand, each with its own words if it is not.
+//! The directory to mount on: what must hold before mounting, and the error message if it does not.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::ask;
 use super::machine::{self, UnmountError};
 use super::mounts::{self, Mount, State};
-use super::text::{name, reason, word};
+use super::text::{escaped, quoted, reason};
 
 /// The right to mount on a directory, which one `ipcfs mount` has at a time: two that look at an empty directory, or
 /// clear a dead mount, at the same moment would otherwise mount over one another. To be kept until it is mounted.
@@ -41,8 +41,8 @@ pub(super) fn prepare(dir: &Path, tell: impl FnOnce(&str)) -> Result<(PathBuf, C
     let metadata = fs::metadata(dir).map_err(|error| cannot_stat(&all, dir, &error))?;
     if !metadata.is_dir() {
         return Err(format!(
-            "cannot mount on {}: it is not a directory\n  choose an empty directory, or make one: mkdir DIR",
-            word(dir)
+            "cannot mount on {}: it is not a directory\n  choose an empty directory, or create one: mkdir DIR",
+            quoted(dir)
         ));
     }
     let dir = fs::canonicalize(dir).map_err(|error| cannot_stat(&all, dir, &error))?;
@@ -63,9 +63,9 @@ impl Claim {
         match SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name)) {
             Ok(socket) => Ok(Claim { _socket: Some(socket) }),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(format!(
-                "cannot mount on {}: another ipcfs mount is being made there at this moment\n  \
-                 see what came of it: ipcfs status",
-                word(dir)
+                "cannot mount on {}: another ipcfs mount is in progress there\n  \
+                 see the result: ipcfs status",
+                quoted(dir)
             )),
             Err(error) => {
                 log::debug!("mounting without a claim: {error}");
@@ -76,94 +76,96 @@ impl Claim {
 }
 
 fn clear(mount: &Mount, tell: impl FnOnce(&str)) -> Result<(), String> {
-    let point = word(&mount.point);
+    let point = quoted(&mount.point);
     match machine::unmount(&mount.point, true) {
         Ok(()) => {
-            tell(&format!("{point} held a dead ipcfs mount, whose daemon had gone; cleared it"));
+            tell(&format!("removed a dead ipcfs mount from {point}: its daemon had exited"));
             Ok(())
         }
         Err(UnmountError::Busy) => Err(format!(
-            "cannot clear the dead ipcfs mount on {point}: it is busy\n  as root: umount -l {point}"
+            "cannot remove the dead ipcfs mount from {point}: it is busy\n  as root: umount -l {point}"
         )),
-        Err(UnmountError::Other(why)) => {
-            Err(format!("cannot clear the dead ipcfs mount on {point}: {why}\n  as root: umount -l {point}"))
-        }
+        Err(UnmountError::Other(why)) => Err(format!(
+            "cannot remove the dead ipcfs mount from {point}: {why}\n  as root: umount -l {point}"
+        )),
     }
 }
 
 fn mounted_already(dir: &Path, state: &State) -> String {
-    let dir = word(dir);
+    let dir = quoted(dir);
     let also = match state {
-        State::Silent => " (whose daemon does not answer)".to_owned(),
-        State::Private => " (of another user)".to_owned(),
-        State::Failing(why) => format!(" (which fails: {why})"),
+        State::Silent => " (its daemon does not respond)".to_owned(),
+        State::Private => " (it belongs to another user)".to_owned(),
+        State::Failing(why) => format!(" (it fails: {why})"),
         State::Live(_) | State::Dead => String::new(),
     };
     let advice = match state {
-        State::Silent => format!("end it first: ipcfs umount --lazy {dir}"),
+        State::Silent => format!("unmount it first: ipcfs umount --lazy {dir}"),
         State::Private => {
-            format!("choose another directory, or have that user or root end it: ipcfs umount {dir}")
+            format!("choose another directory, or ask that user or root to unmount it: ipcfs umount {dir}")
         }
-        _ => format!("end it first: ipcfs umount {dir}"),
+        _ => format!("unmount it first: ipcfs umount {dir}"),
     };
-    format!("cannot mount on {dir}: there is an ipcfs mount already{also}\n  {advice}")
+    format!("cannot mount on {dir}: an ipcfs mount is already there{also}\n  {advice}")
 }
 
 fn cannot_stat(all: &[Mount], dir: &Path, error: &io::Error) -> String {
-    let shown = word(dir);
+    let shown = quoted(dir);
     match Errno::from_io_error(error) {
         Some(Errno::NOENT) => {
-            format!("cannot mount on {shown}: there is no such directory\n  make it: mkdir -p {shown}")
+            format!("cannot mount on {shown}: no such directory\n  create it: mkdir -p {shown}")
         }
         Some(Errno::NOTCONN | Errno::CONNABORTED) => dead_end(all, dir),
         _ => format!(
-            "cannot mount on {shown}: {}\n  choose an empty directory you may write to",
+            "cannot mount on {shown}: {}\n  choose an empty directory that you may write to",
             reason(error)
         ),
     }
 }
 
-/// A daemon has gone, but not that of an ipcfs mount on `dir` itself.
+/// A daemon has exited, but not that of an ipcfs mount on `dir` itself.
 fn dead_end(all: &[Mount], dir: &Path) -> String {
-    let shown = word(dir);
+    let shown = quoted(dir);
     let Some(mount) = mounts::around(all, dir) else {
-        return format!("cannot mount on {shown}: it leads through a FUSE mount whose daemon has gone");
+        return format!(
+            "cannot mount on {shown}: the path leads through a FUSE mount whose daemon has exited\n  list the mounts: findmnt -t fuse,fuse.ipcfs"
+        );
     };
-    let point = word(&mount.point);
+    let point = quoted(&mount.point);
     let clear = if mount.is_ipcfs() {
         format!("ipcfs umount {point}")
     } else {
         format!("fusermount3 -u -z {point} (or as root: umount -l {point})")
     };
     format!(
-        "cannot mount on {shown}: the daemon of the {} mount on {point} has gone\n  clear it first: {clear}",
-        name(&mount.fstype)
+        "cannot mount on {shown}: the daemon of the {} mount on {point} has exited\n  unmount it first: {clear}",
+        escaped(&mount.fstype)
     )
 }
 
 fn check_empty(dir: &Path) -> Result<(), String> {
-    let shown = word(dir);
+    let shown = quoted(dir);
     let mut entries = fs::read_dir(dir).map_err(|error| {
         format!(
-            "cannot mount on {shown}: cannot see whether it is empty: {}\n  choose a directory you may read and write",
+            "cannot mount on {shown}: cannot check that it is empty: {}\n  choose a directory that you may read and write",
             reason(&error)
         )
     })?;
     match entries.next() {
         None => Ok(()),
         Some(_) => Err(format!(
-            "cannot mount on {shown}: it is not empty, and what is in it would be hidden\n  \
-             choose an empty directory, or make one: mkdir {}",
-            word(dir.join("ipc"))
+            "cannot mount on {shown}: it is not empty, and a mount would hide its contents\n  \
+             choose an empty directory, or create one: mkdir {}",
+            quoted(dir.join("ipc"))
         )),
     }
 }
 
-/// What fusermount3 asks of a directory before it mounts there for an ordinary user.
+/// What fusermount3 requires of a directory before it mounts there for an ordinary user.
 fn check_owner(dir: &Path, metadata: &fs::Metadata) -> Result<(), String> {
-    let shown = word(dir);
+    let shown = quoted(dir);
     let uid = rustix::process::getuid().as_raw();
-    let advice = "choose a directory of your own, or mount as root";
+    let advice = "choose a directory that you own, or mount as root";
     if let Err(error) = rustix::fs::access(dir, Access::WRITE_OK) {
         let why = if error == Errno::ACCESS {
             format!("user {uid} has no write permission there")

@@ -1,7 +1,7 @@
-//! The mounts of this process's namespace, from `/proc/self/mountinfo`, and how to tell a living one from a dead one.
+//! The mounts of this process's mount namespace, from `/proc/self/mountinfo`, and whether their daemons respond.
 //!
-//! Looking into a mount asks its daemon, which may be dead (`ENOTCONN`, at once) or stopped (no answer, ever): that is
-//! done by [`ask`].
+//! Access to a mount sends a request to its daemon, which may be dead (`ENOTCONN` at once) or stopped (no answer ever):
+//! [`ask`] does that.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -18,32 +18,32 @@ use super::text::reason;
 /// One line of mountinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Mount {
-    /// The mount's number, as in `/proc/PID/fdinfo`.
+    /// The mount ID, as in `/proc/PID/fdinfo`.
     pub(super) id: u64,
-    /// The number of the mount it lies on.
+    /// The ID of the parent mount.
     pub(super) parent: u64,
-    /// `major:minor` of its device, as in `/proc/PID/maps` but in decimal.
+    /// `major:minor` of its device, as in `/proc/PID/maps` but decimal.
     pub(super) device: (u32, u32),
-    /// Where it is mounted.
+    /// The mount point.
     pub(super) point: PathBuf,
     /// `fuse.ipcfs` where fusermount3 mounted it, `fuse` where the daemon did so itself.
     pub(super) fstype: String,
-    /// What is mounted, in the file system's own words.
+    /// The mount source; for ipcfs the word `ipcfs`.
     pub(super) source: OsString,
 }
 
-/// How a mount answers.
+/// How a mount responds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum State {
-    /// It does; this is its `control/status`.
+    /// The daemon answered; this is its `control/status`.
     Live(Status),
-    /// Its daemon has ended.
+    /// Its daemon has exited.
     Dead,
-    /// It belongs to a user who lets nobody else in; not even root can look.
+    /// It belongs to another user and was mounted without `--allow-other`: not even root may access it.
     Private,
-    /// Its daemon runs but does not answer.
+    /// Its daemon runs but does not respond.
     Silent,
-    /// It answers with an error.
+    /// The daemon answered with an error.
     Failing(String),
 }
 
@@ -58,7 +58,7 @@ impl Mount {
             || ((self.fstype == "fuse" || self.fstype.starts_with("fuse.")) && self.source == "ipcfs")
     }
 
-    /// Asks the daemon how it is.
+    /// Asks the daemon for its status.
     pub(super) fn state(&self) -> State {
         match ask::status(&self.point) {
             None => State::Silent,
@@ -93,7 +93,7 @@ impl Mount {
 }
 
 impl State {
-    /// One word for tables and scripts.
+    /// The word for it in tables and JSON.
     pub(super) fn word(&self) -> &'static str {
         match self {
             State::Live(_) => "live",
@@ -120,14 +120,14 @@ impl Status {
         self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
-    /// The first value of `key`, if it is a number; what is behind the point is cut off.
+    /// The first value of `key`, if it is a number; a fraction is cut off.
     pub(super) fn number(&self, key: &str) -> Option<u64> {
         let value = self.get(key)?;
         value.split_once('.').map_or(value, |(whole, _)| whole).parse().ok()
     }
 }
 
-/// An object of the keys whose value is one word: a number where it is one. The first of several counts.
+/// A JSON object of the keys whose value is one word, as a number if it is one. Of equal keys the first counts.
 impl Serialize for Status {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
@@ -150,22 +150,22 @@ impl Serialize for Status {
     }
 }
 
-/// All mounts, in the order they were made.
+/// All mounts, in the order of the table.
 pub(super) fn all() -> Result<Vec<Mount>, String> {
     let bytes = fs::read("/proc/self/mountinfo")
         .map_err(|error| format!("cannot read /proc/self/mountinfo: {}", reason(&error)))?;
     Ok(parse(&bytes))
 }
 
-/// The mount that a path names, if it names one: the topmost, where several lie on one another. Asks no daemon unless
-/// the path leads through one's mount.
+/// The mount whose mount point is `dir`: the topmost, if several are stacked there. Sends a request to a daemon only if
+/// the path leads through its mount.
 pub(super) fn at<'a>(mounts: &'a [Mount], dir: &Path) -> Option<&'a Mount> {
     let named = |path: PathBuf| mounts.iter().rev().find(|mount| mount.point == path);
     let spelled = || std::path::absolute(dir).ok();
     spelled().and_then(named).or_else(|| named(ask::place(dir)?))
 }
 
-/// The mount that a path lies in, or names, by its spelling. Asks no daemon.
+/// The innermost mount whose mount point is a prefix of the path. Sends no request to any daemon.
 pub(super) fn around<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> {
     let path = std::path::absolute(path).ok()?;
     let holds = |mount: &&Mount| path.starts_with(&mount.point);
@@ -173,7 +173,7 @@ pub(super) fn around<'a>(mounts: &'a [Mount], path: &Path) -> Option<&'a Mount> 
 }
 
 fn parse(mountinfo: &[u8]) -> Vec<Mount> {
-    // Whatever is not UTF-8 is escaped here first, and so comes out of `unescape` as it was.
+    // What is not UTF-8 is escaped here first; `unescape` restores it.
     let line = |line: &[u8]| {
         let mut text = String::with_capacity(line.len());
         for chunk in line.utf8_chunks() {

@@ -1,5 +1,5 @@
 //! Sizes and counts on the command line: within bounds, or an error that names the value, the bounds and the unit.
-//! Sizes are spelt as everywhere in ipcfs, see [`parse_size`].
+//! The syntax of sizes is that of [`parse_size`].
 
 use std::ops::RangeInclusive;
 
@@ -10,7 +10,8 @@ const UNITS: [&str; 5] = ["", "K", "M", "G", "T"];
 
 /// Reads a number of bytes within `bounds`.
 pub(super) fn bytes(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, String> {
-    let wanted = format!("write {} bytes (K, M, G and T are 1024 of the one before)", within(&bounds, exact));
+    let wanted =
+        format!("write {} bytes (suffixes K, M, G and T are powers of 1024)", within(&bounds, exact));
     match parse_size(text) {
         Some(size) if bounds.contains(&size) => Ok(size),
         Some(size) => Err(format!("{size} bytes is out of bounds; {wanted}")),
@@ -26,7 +27,7 @@ pub(super) fn bytes_or_max(text: &str, bounds: RangeInclusive<u64>) -> Result<u6
     bytes(text, bounds).map_err(|why| format!("{why}, or max for no limit"))
 }
 
-/// Reads a number of things within `bounds`; units make no sense for it.
+/// Reads a count within `bounds`; it has no unit.
 pub(super) fn count(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, String> {
     let wanted = format!("write a whole number, {}", within(&bounds, |number| number.to_string()));
     match digits(text) {
@@ -62,7 +63,7 @@ pub(super) fn show(size: u64) -> String {
 
 fn within(bounds: &RangeInclusive<u64>, show: impl Fn(u64) -> String) -> String {
     let least = show(*bounds.start());
-    // The last number before `max` is not worth its twenty digits.
+    // The greatest number below `max` has twenty digits and says nothing.
     if *bounds.end() >= NO_LIMIT - 1 {
         format!("{least} or more")
     } else {
@@ -81,7 +82,7 @@ fn exact(size: u64) -> String {
     format!("{whole}{}", UNITS[unit])
 }
 
-/// A decimal number and nothing else: no sign, no blank.
+/// A decimal number without sign or blanks.
 fn digits(text: &str) -> Option<u64> {
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
@@ -110,7 +111,7 @@ mod tests {
         let error = bytes("1M", 1..=1_044_480).unwrap_err();
         assert_eq!(
             error,
-            "1048576 bytes is out of bounds; write 1 to 1020K bytes (K, M, G and T are 1024 of the one before)"
+            "1048576 bytes is out of bounds; write 1 to 1020K bytes (suffixes K, M, G and T are powers of 1024)"
         );
         assert_eq!(count("65", 1..=64).unwrap_err(), "65 is out of bounds; write a whole number, 1 to 64");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `ipcfs status`: the mounts; or one mount's mailboxes, topics and segments. For people a table, for programs JSON.
+//! `ipcfs status`: all mounts, or the mailboxes, topics and segments of one, as tables or JSON.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -10,27 +10,27 @@ use serde::Serialize;
 use super::listing::{self, Listing, Object, Segment, exact};
 use super::mounts::{self, Mount, State, Status};
 use super::size;
-use super::text::{self, complain, name, table, word};
+use super::text::{self, escaped, quoted, report, table};
 use super::umount;
 
-/// What the words in the table mean.
-pub(super) const AFTER_HELP: &str = "A mount is live; dead, its daemon having gone; silent, its daemon not answering; \
-    private, its owner letting nobody else in; or failing. Sizes: K is 1024 bytes.";
+/// The meaning of the words in the table.
+pub(super) const AFTER_HELP: &str = "States of a mount: live; dead (its daemon has exited); silent (its daemon does not \
+    respond); private (only its owner may access it); failing (its daemon answers with an error). Sizes: K is 1024 bytes.";
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
-    /// One mount instead of all: its mailboxes, topics and segments too
+    /// Show this mount, with its mailboxes, topics and segments
     dir: Option<PathBuf>,
 
-    /// JSON instead of tables
+    /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
 }
 
-/// A mount's line. In JSON its `control/status` is part of it.
+/// A mount in the list. In JSON it includes its `control/status`.
 #[derive(Debug, Serialize)]
-struct Line {
+struct Summary {
     dir: String,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,11 +39,11 @@ struct Line {
     status: Status,
 }
 
-/// One mount in full.
+/// One mount with its contents.
 #[derive(Serialize)]
-struct Whole<'a> {
+struct Report<'a> {
     #[serde(flatten)]
-    line: &'a Line,
+    summary: &'a Summary,
     mailbox_list: &'a [Object],
     topic_list: &'a [Object],
     segment_list: &'a [Segment],
@@ -51,12 +51,12 @@ struct Whole<'a> {
     unreadable: usize,
 }
 
-/// Shows the mounts, or one.
+/// Shows all mounts, or one.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let all = mounts::all()?;
     match &args.dir {
         None => {
-            let lines: Vec<Line> = visible(&all).map(|mount| Line::of(mount, mount.state())).collect();
+            let lines: Vec<Summary> = visible(&all).map(|mount| Summary::of(mount, mount.state())).collect();
             if args.json {
                 return Ok(text::print(&json(&lines)?));
             }
@@ -65,44 +65,44 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         Some(dir) => {
             let mount = umount::find(&all, dir)?;
             let state = mount.state();
-            let line = Line::of(mount, state.clone());
+            let line = Summary::of(mount, state.clone());
             let listing = match &state {
                 State::Live(_) => listing::read(&mount.point)?,
                 _ => Listing::default(),
             };
-            let text = if args.json { json(&Whole::of(&line, &listing))? } else { tables(&line, &listing) };
+            let text = if args.json { json(&Report::of(&line, &listing))? } else { tables(&line, &listing) };
             let printed = text::print(&text);
             if let State::Live(_) = state {
                 return Ok(printed);
             }
-            complain(&advice(mount, &state));
+            report(&advice(mount, &state));
             Ok(ExitCode::FAILURE)
         }
     }
 }
 
-/// The ipcfs mounts that can be reached: those that no other mount hides.
+/// The ipcfs mounts that no other mount covers.
 fn visible(all: &[Mount]) -> impl Iterator<Item = &Mount> {
     let hidden = |mount: &Mount| all.iter().any(|over| over.parent == mount.id && over.point == mount.point);
     all.iter().filter(move |mount| mount.is_ipcfs() && !hidden(mount))
 }
 
-impl Line {
-    fn of(mount: &Mount, state: State) -> Line {
+impl Summary {
+    fn of(mount: &Mount, state: State) -> Summary {
         let (dir, word) = (exact(&mount.point), state.word());
         match state {
-            State::Live(status) => Line { dir, state: word, why: None, status },
-            State::Failing(why) => Line { dir, state: word, why: Some(why), status: Status::default() },
-            _ => Line { dir, state: word, why: None, status: Status::default() },
+            State::Live(status) => Summary { dir, state: word, why: None, status },
+            State::Failing(why) => Summary { dir, state: word, why: Some(why), status: Status::default() },
+            _ => Summary { dir, state: word, why: None, status: Status::default() },
         }
     }
 }
 
-impl<'a> Whole<'a> {
-    fn of(line: &'a Line, listing: &'a Listing) -> Whole<'a> {
+impl<'a> Report<'a> {
+    fn of(summary: &'a Summary, listing: &'a Listing) -> Report<'a> {
         let Listing { mailboxes, topics, segments, unreadable } = listing;
-        Whole {
-            line,
+        Report {
+            summary,
             mailbox_list: mailboxes,
             topic_list: topics,
             segment_list: segments,
@@ -118,12 +118,12 @@ fn json(value: &impl Serialize) -> Result<String, String> {
     Ok(text)
 }
 
-fn overview(lines: &[Line]) -> String {
+fn overview(lines: &[Summary]) -> String {
     let heading = ["DIR", "STATE", "VERSION", "TRANSPORT", "MAILBOXES", "MESSAGES", "UPTIME"];
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for line in lines {
         rows.push(vec![
-            name(&line.dir),
+            escaped(&line.dir),
             line.state.to_owned(),
             shown(&line.status, "version"),
             shown(&line.status, "transport"),
@@ -135,7 +135,7 @@ fn overview(lines: &[Line]) -> String {
     table(&[false, false, false, false, true, true, true], &rows)
 }
 
-fn tables(line: &Line, listing: &Listing) -> String {
+fn tables(line: &Summary, listing: &Listing) -> String {
     let mut text = overview(std::slice::from_ref(line));
     if line.state != "live" {
         return text;
@@ -158,7 +158,7 @@ fn tables(line: &Line, listing: &Listing) -> String {
     }
     text.push_str(&segments(&listing.segments));
     if listing.unreadable > 0 {
-        let _ = writeln!(text, "\n{} left out that this user may not read", listing.unreadable);
+        let _ = writeln!(text, "\n{} omitted that this user may not read", listing.unreadable);
     }
     text
 }
@@ -223,14 +223,14 @@ fn segments(segments: &[Segment]) -> String {
 }
 
 fn shown(status: &Status, key: &str) -> String {
-    status.get(key).map_or_else(|| "-".to_owned(), name)
+    status.get(key).map_or_else(|| "-".to_owned(), escaped)
 }
 
 fn bytes(status: &Status, key: &str) -> String {
     status.number(key).map_or_else(|| "-".to_owned(), size::show)
 }
 
-/// The two greatest units of it: `3h 20m`, `2days 4h`.
+/// The time in its two greatest units: `3h 20m`, `2days 4h`.
 fn uptime(seconds: u64) -> String {
     let coarse = match seconds {
         86_400.. => seconds - seconds % 3600,
@@ -241,21 +241,21 @@ fn uptime(seconds: u64) -> String {
 }
 
 fn advice(mount: &Mount, state: &State) -> String {
-    let point = word(&mount.point);
+    let point = quoted(&mount.point);
     match state {
         State::Silent => format!(
-            "the daemon of {point} runs but does not answer\n  if it was stopped, kill -CONT it; otherwise end the mount: \
-             ipcfs umount --lazy {point}"
+            "the daemon of {point} runs but does not respond\n  if it is stopped, continue it with kill -CONT; otherwise \
+             unmount: ipcfs umount --lazy {point}"
         ),
         State::Private => format!(
-            "cannot look into {point}: it is private to the user who mounted it\n  look as that user, or mount with \
+            "cannot access {point}: only the user who mounted it may\n  run this as that user, or mount with \
              --allow-other"
         ),
         State::Failing(why) => {
-            format!("cannot read {point}/control/status: {why}\n  end the mount: ipcfs umount {point}")
+            format!("cannot read {point}/control/status: {why}\n  unmount: ipcfs umount {point}")
         }
         State::Dead | State::Live(_) => format!(
-            "cannot look into {point}: its daemon has gone\n  clear it: ipcfs umount {point} (or mount there again)"
+            "cannot access {point}: its daemon has exited\n  unmount: ipcfs umount {point} (or mount there again)"
         ),
     }
 }

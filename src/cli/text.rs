@@ -1,4 +1,4 @@
-//! What is printed: names made safe for a terminal, aligned tables, and output that survives a closed pipe.
+//! Output: names that are safe for a terminal, aligned tables, and printing to a pipe that may be closed.
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -6,30 +6,30 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-/// Prints on standard output. A reader that has left (`ipcfs status | head -1`) is no error.
+/// Prints on standard output. A closed pipe (`ipcfs status | head -1`) is no error.
 pub(super) fn print(text: &str) -> ExitCode {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("cannot write to standard output: {}", reason(&error)));
+            report(&format!("cannot write to standard output: {}", reason(&error)));
             ExitCode::FAILURE
         }
     }
 }
 
-/// Says on standard error what went wrong. There is nobody left to tell if that fails.
-pub(super) fn complain(message: &str) {
+/// Prints a message on standard error. If that fails, nothing can be done.
+pub(super) fn report(message: &str) {
     let _ = writeln!(io::stderr(), "ipcfs: {message}");
 }
 
-/// A system error in words, without the number Rust puts behind it.
+/// A system error as text, without the number that Rust appends.
 pub(super) fn reason(error: &io::Error) -> String {
     without_number(&error.to_string())
 }
 
-/// As [`reason`], for an error that is words already, with more behind it perhaps.
+/// As [`reason`], for an error that is text already; text may follow the number.
 pub(super) fn without_number(text: &str) -> String {
     let cut = || {
         let (before, rest) = text.split_once(" (os error ")?;
@@ -39,8 +39,8 @@ pub(super) fn without_number(text: &str) -> String {
     cut().unwrap_or_else(|| text.to_owned())
 }
 
-/// A name for a terminal: control characters, backslashes and bytes that are not UTF-8 are escaped.
-pub(super) fn name(name: impl AsRef<OsStr>) -> String {
+/// A name that is safe for a terminal: control characters, backslashes and bytes that are not UTF-8 are escaped.
+pub(super) fn escaped(name: impl AsRef<OsStr>) -> String {
     let bytes = name.as_ref().as_bytes();
     let mut shown = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -61,22 +61,22 @@ pub(super) fn name(name: impl AsRef<OsStr>) -> String {
     shown
 }
 
-/// A name as a word of a shell command that the reader may copy.
-pub(super) fn word(name: impl AsRef<OsStr>) -> String {
+/// A name quoted for a shell, so that the reader may copy the command.
+pub(super) fn quoted(name: impl AsRef<OsStr>) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@:,=%".contains(byte);
     let name = name.as_ref();
-    let shown = self::name(name);
+    let shown = escaped(name);
     if !name.is_empty() && name.as_bytes().iter().all(plain) {
         return shown;
     }
     if name.as_bytes() == shown.as_bytes() {
         return format!("'{}'", shown.replace('\'', "'\\''"));
     }
-    // bash, zsh, ksh and busybox understand this form, and the escapes made above.
+    // bash, zsh, ksh and busybox accept this form and the escapes of `name`.
     format!("$'{}'", shown.replace('\'', "\\'"))
 }
 
-/// Lines with their columns aligned: the first row is the heading, `right` marks the columns of numbers.
+/// Aligned columns: the first row is the heading; `right` marks the right-aligned columns.
 pub(super) fn table(right: &[bool], rows: &[Vec<String>]) -> String {
     let mut widths = vec![0; right.len()];
     for row in rows {
@@ -111,19 +111,19 @@ mod tests {
 
     #[test]
     fn names_cannot_move_the_cursor() {
-        assert_eq!(name("plain name é"), "plain name é");
-        assert_eq!(name("a\nb\t\x1b[31m\\"), "a\\nb\\t\\x1b[31m\\\\");
-        assert_eq!(name(OsStr::from_bytes(b"bad\xff\xfe")), "bad\\xff\\xfe");
-        assert_eq!(name("\u{9b}31m"), "\\xc2\\x9b31m");
+        assert_eq!(escaped("plain name é"), "plain name é");
+        assert_eq!(escaped("a\nb\t\x1b[31m\\"), "a\\nb\\t\\x1b[31m\\\\");
+        assert_eq!(escaped(OsStr::from_bytes(b"bad\xff\xfe")), "bad\\xff\\xfe");
+        assert_eq!(escaped("\u{9b}31m"), "\\xc2\\x9b31m");
     }
 
     #[test]
     fn words_survive_a_shell() {
-        assert_eq!(word("/mnt/ipc"), "/mnt/ipc");
-        assert_eq!(word("/mnt/my ipc"), "'/mnt/my ipc'");
-        assert_eq!(word("it's"), "'it'\\''s'");
-        assert_eq!(word("a\nb'"), "$'a\\nb\\''");
-        assert_eq!(word(""), "''");
+        assert_eq!(quoted("/mnt/ipc"), "/mnt/ipc");
+        assert_eq!(quoted("/mnt/my ipc"), "'/mnt/my ipc'");
+        assert_eq!(quoted("it's"), "'it'\\''s'");
+        assert_eq!(quoted("a\nb'"), "$'a\\nb\\''");
+        assert_eq!(quoted(""), "''");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `ipcfs umount`: ends a mount, waits for its daemon to end, and says who is in the way.
+//! `ipcfs umount`: unmounts, waits until the daemon has exited, and lists the processes that keep a mount busy.
 
 use std::env;
 use std::fmt::Write as _;
@@ -14,28 +14,28 @@ use rustix::process::{Pid, PidfdFlags};
 use super::holders::{self, Search};
 use super::machine::{self, UnmountError};
 use super::mounts::{self, Mount, State};
-use super::text::{complain, name, reason, word};
+use super::text::{escaped, quoted, reason, report};
 
-/// How long the daemon may take to end after its mount has.
-const ENDING: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+/// How long the daemon may take to exit after unmounting.
+const EXIT_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 
-/// How long a mount may be busy before somebody is said to keep it so.
-const PASSING: Duration = Duration::from_millis(500);
+/// How long unmounting is retried while the mount is busy.
+const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Lines of the list of those who keep a mount busy.
-const MOST_LINES: usize = 20;
+/// Most lines in the list of processes that keep a mount busy.
+const MAX_LINES: usize = 20;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Where the mount is
+    /// Mount point
     dir: PathBuf,
 
-    /// Hide the mount at once; it ends when the last process that uses it lets go
+    /// Detach the mount at once; it ends when no process uses it any more
     #[arg(long)]
     lazy: bool,
 }
 
-/// Ends a mount.
+/// Unmounts.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let all = mounts::all()?;
     let mount = find(&all, &args.dir)?;
@@ -44,41 +44,41 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     if state == State::Silent && !lazy {
         return Err(silent(mount));
     }
-    // Held before the unmount, so that the number cannot have passed to another process by then.
+    // Opened before unmounting, so that the process ID cannot have been reused.
     let daemon = daemon_of(&state);
 
-    // Run from within the mount, this process would keep it busy itself.
+    // If this process runs inside the mount, it would keep the mount busy itself.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {}", reason(&error)))?;
     match unmount(&mount.point, lazy) {
         Ok(()) => {}
         Err(UnmountError::Busy) => return Err(busy(&all, mount)),
         Err(UnmountError::Other(why)) => {
-            let point = word(&mount.point);
+            let point = quoted(&mount.point);
             return Err(format!(
-                "cannot unmount {point}: {why}\n  only root and the user who mounted it may: sudo ipcfs umount {point}"
+                "cannot unmount {point}: {why}\n  only root and the user who mounted it may unmount it: sudo ipcfs umount {point}"
             ));
         }
     }
     if let Some((pid, daemon)) = daemon.filter(|_| !lazy)
-        && !ends(&daemon)
+        && !has_exited(&daemon)
     {
-        complain(&format!(
-            "{} is unmounted, but its daemon still runs after {} s\n  end it: kill {}",
-            word(&mount.point),
-            ENDING.tv_sec,
+        report(&format!(
+            "{} is unmounted, but its daemon still runs after {} s\n  terminate it: kill {}",
+            quoted(&mount.point),
+            EXIT_TIMEOUT.tv_sec,
             pid.as_raw_nonzero()
         ));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Unmounts, if need be once those have gone who are there for a moment only: `ipcfs status` looks into every mount, a
-/// program that has just been killed lets go of its files a little later.
+/// Unmounts, and retries for a moment while the mount is busy: `ipcfs status` accesses every mount, and the kernel closes
+/// the files of a killed process a little later.
 fn unmount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
     let start = Instant::now();
     loop {
         match machine::unmount(point, lazy) {
-            Err(UnmountError::Busy) if start.elapsed() < PASSING => thread::sleep(PASSING / 50),
+            Err(UnmountError::Busy) if start.elapsed() < BUSY_TIMEOUT => thread::sleep(BUSY_TIMEOUT / 50),
             result => return result,
         }
     }
@@ -86,20 +86,20 @@ fn unmount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
 
 /// The ipcfs mount at `dir`, or why there is none.
 pub(super) fn find<'a>(all: &'a [Mount], dir: &Path) -> Result<&'a Mount, String> {
-    let shown = word(dir);
+    let shown = quoted(dir);
     if let Some(mount) = mounts::at(all, dir) {
         if mount.is_ipcfs() {
             return Ok(mount);
         }
-        let what = name(&mount.fstype);
+        let what = escaped(&mount.fstype);
         return Err(format!(
             "{shown} is not an ipcfs mount but one of type {what}\n  list the mounts: ipcfs status"
         ));
     }
     if let Some(mount) = mounts::around(all, dir).filter(|mount| mount.is_ipcfs()) {
-        let point = word(&mount.point);
+        let point = quoted(&mount.point);
         return Err(format!(
-            "{shown} is not an ipcfs mount, but lies in one\n  name the mount itself: {point}"
+            "{shown} is not an ipcfs mount, but lies inside one\n  give the mount point: {point}"
         ));
     }
     let why = match dir.symlink_metadata() {
@@ -114,15 +114,15 @@ fn daemon_of(state: &State) -> Option<(Pid, OwnedFd)> {
         return None;
     };
     let pid = Pid::from_raw(status.get("pid")?.parse().ok()?)?;
-    // Linux 5.3. Without it nobody waits.
+    // Needs Linux 5.3. Without it the command does not wait.
     let daemon = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
     Some((pid, daemon))
 }
 
-fn ends(daemon: &OwnedFd) -> bool {
+fn has_exited(daemon: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(daemon, PollFlags::IN)];
     loop {
-        match rustix::event::poll(&mut fds, Some(&ENDING)) {
+        match rustix::event::poll(&mut fds, Some(&EXIT_TIMEOUT)) {
             Err(rustix::io::Errno::INTR) => {}
             Ok(ready) => return ready > 0,
             Err(_) => return true,
@@ -130,42 +130,41 @@ fn ends(daemon: &OwnedFd) -> bool {
     }
 }
 
-/// The question that its daemon has not answered may keep the mount busy, and who else does cannot be told from it.
+/// The query that the daemon has not answered may keep the mount busy itself, so no processes are listed.
 fn silent(mount: &Mount) -> String {
-    let point = word(&mount.point);
+    let point = quoted(&mount.point);
     format!(
-        "cannot unmount {point}: its daemon does not answer\n  \
-         if it was stopped, kill -CONT it; otherwise hide the mount: ipcfs umount --lazy {point}"
+        "cannot unmount {point}: its daemon does not respond\n  \
+         if it is stopped, continue it with kill -CONT; otherwise detach the mount: ipcfs umount --lazy {point}"
     )
 }
 
 fn busy(all: &[Mount], mount: &Mount) -> String {
-    let point = word(&mount.point);
+    let point = quoted(&mount.point);
     let Search { holders, hidden } = holders::search(mount);
     let mut lines: Vec<String> = Vec::new();
     for inner in all.iter().filter(|inner| inner.parent == mount.id) {
-        lines.push(format!("  mounted in it: {}", name(&inner.point)));
+        lines.push(format!("  mounted inside it: {}", escaped(&inner.point)));
     }
     let width = holders.iter().map(|holder| holder.command.chars().count()).max().unwrap_or_default();
     for holder in &holders {
         for path in &holder.paths {
-            lines.push(format!("  {:>7} {:<width$}  {}", holder.pid, holder.command, name(path)));
+            lines.push(format!("  {:>7} {:<width$}  {}", holder.pid, holder.command, escaped(path)));
         }
     }
     let mut message = format!("cannot unmount {point}: it is in use");
     if !lines.is_empty() {
         message.push_str(" by");
     }
-    for line in lines.iter().take(MOST_LINES) {
+    for line in lines.iter().take(MAX_LINES) {
         let _ = write!(message, "\n{line}");
     }
-    if lines.len() > MOST_LINES {
-        let _ = write!(message, "\n  and {} more", lines.len() - MOST_LINES);
+    if lines.len() > MAX_LINES {
+        let _ = write!(message, "\n  and {} more", lines.len() - MAX_LINES);
     }
     if lines.is_empty() && hidden > 0 {
-        let _ = write!(message, " by processes of other users\n  to see them: sudo ipcfs umount {point}");
+        let _ = write!(message, " by processes of other users\n  to list them: sudo ipcfs umount {point}");
     }
-    let _ =
-        write!(message, "\n  end them, or hide the mount until they have ended: ipcfs umount --lazy {point}");
+    let _ = write!(message, "\n  end them, or detach the mount at once: ipcfs umount --lazy {point}");
     message
 }

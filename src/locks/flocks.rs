@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::claim::exclude;
+use super::request::conflicts;
 use crate::op::{Fh, LockKind};
 
 /// Each open file holds at most one. Either one of them is exclusive and alone, or all are shared.
@@ -25,9 +25,9 @@ impl Flocks {
 
     /// A lock of another open file that keeps `fh` from locking. Any other one will do to judge by: if one excludes,
     /// it is the only one or they all do.
-    pub(super) fn in_the_way(&self, fh: Fh, kind: LockKind) -> Option<Flock> {
+    pub(super) fn conflicting(&self, fh: Fh, kind: LockKind) -> Option<Flock> {
         let (_, other) = self.holders.iter().find(|(holder, _)| **holder != fh)?;
-        exclude(kind, other.kind).then_some(*other)
+        conflicts(kind, other.kind).then_some(*other)
     }
 
     /// What `fh` holds.
@@ -35,7 +35,7 @@ impl Flocks {
         self.holders.get(&fh).map(|flock| flock.kind)
     }
 
-    /// Gives `fh` the lock. The caller has made sure that nothing is [in the way](Flocks::in_the_way).
+    /// Gives `fh` the lock. The caller has made sure that nothing is [in the way](Flocks::conflicting).
     pub(super) fn insert(&mut self, fh: Fh, flock: Flock) {
         self.holders.insert(fh, flock);
     }

@@ -17,14 +17,14 @@
 //!
 //! For *n* ranges held in a file and *w* calls waiting for it: setting and unlocking take O(log n) and the ranges of the
 //! caller's that are replaced; unlocking also looks at each of the *w*, of which those that wanted the bytes are tried
-//! again. Only who wants an exclusive range also looks at the shared ranges about it, up to the first of another's.
+//! again. Only who wants an exclusive range also looks at the shared ranges candidates it, up to the first of another's.
 //! Testing looks at all that are in the way, to report the first. Cancelling takes O(log w), closing O(w) and the locks
 //! that go.
 
-mod claim;
 mod flocks;
-mod places;
 mod ranges;
+mod request;
+mod span_index;
 mod waits;
 
 #[cfg(test)]
@@ -32,9 +32,9 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use self::claim::{Claim, END, Subject};
 use self::flocks::{Flock, Flocks};
 use self::ranges::Ranges;
+use self::request::{END, LockRequest, Target};
 use self::waits::{Waiting, Waits};
 use crate::op::{Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 
@@ -70,20 +70,20 @@ impl Locks {
     ///
     /// Asked for `Unlock`, which only `F_OFD_GETLK` lets through: the owner's own first lock there.
     pub fn test(&self, file: Ino, call: &LockCall) -> Option<LockHeld> {
-        let Claim { holder, kind, subject } = Claim::parse(call)?;
+        let LockRequest { holder, kind, target } = LockRequest::parse(call)?;
         let held = self.files.get(&file)?;
-        let span = match subject {
-            Subject::Flock => {
-                let Flock { kind, pid } = held.flocks.in_the_way(holder.fh, kind)?;
+        let span = match target {
+            Target::Flock => {
+                let Flock { kind, pid } = held.flocks.conflicting(holder.fh, kind)?;
                 return Some(LockHeld { kind, start: 0, end: END, pid });
             }
-            Subject::Range(span) => span,
+            Target::Range(span) => span,
         };
         let found = if kind == LockKind::Unlock {
             held.ranges.of(holder.owner, span).next()
         } else {
-            let in_the_way = held.ranges.in_the_way(holder.owner, kind, span);
-            in_the_way.min_by_key(|range| (range.span.start, range.holder.owner))
+            let conflicting = held.ranges.conflicting(holder.owner, kind, span);
+            conflicting.min_by_key(|range| (range.span.start, range.holder.owner))
         }?;
         Some(LockHeld {
             kind: found.kind,
@@ -125,14 +125,14 @@ impl Locks {
         wait: bool,
         fx: &mut Effects,
     ) -> Option<WaitId> {
-        let Some(claim) = Claim::parse(call) else {
+        let Some(request) = LockRequest::parse(call) else {
             fx.fail(request_id, Error::Invalid);
             return None;
         };
-        let mut weakened = self.give_up_to_convert(file, &claim);
+        let mut weakened = self.release_to_convert(file, &request);
         let mut id = None;
-        if !self.is_blocked(file, &claim) {
-            match self.take(file, &claim) {
+        if !self.is_blocked(file, &request) {
+            match self.take(file, &request) {
                 Ok(also_weakened) => {
                     weakened |= also_weakened;
                     fx.reply(request_id, Reply::Done);
@@ -141,16 +141,16 @@ impl Locks {
             }
         } else if !wait {
             fx.fail(request_id, Error::WouldWait);
-        } else if self.closes_a_cycle(file, &claim) {
+        } else if self.closes_a_cycle(file, &request) {
             fx.fail(request_id, Error::Deadlock);
         } else if self.room() == 0 {
             fx.fail(request_id, Error::NoLocks);
         } else {
-            self.used.insert((claim.holder.fh, file));
-            id = Some(self.waits.add(file, Waiting { claim, request_id }));
+            self.used.insert((request.holder.fh, file));
+            id = Some(self.waits.add(file, Waiting { request, request_id }));
         }
         if weakened {
-            self.grant(file, claim.subject, fx);
+            self.grant(file, request.target, fx);
         }
         id
     }
@@ -169,7 +169,7 @@ impl Locks {
     /// descriptor they came. What its other threads wait for, they go on waiting for.
     pub fn close_owner(&mut self, file: Ino, owner: LockOwner, fx: &mut Effects) {
         if let Some(span) = self.edit(file, |held| held.ranges.drop_owner(owner)) {
-            self.grant(file, Subject::Range(span), fx);
+            self.grant(file, Target::Range(span), fx);
         }
     }
 
@@ -181,17 +181,17 @@ impl Locks {
         for file in files {
             self.used.remove(&(fh, file));
             let through_it =
-                |(id, waiting): (WaitId, &Waiting)| (waiting.claim.holder.fh == fh).then_some(id);
+                |(id, waiting): (WaitId, &Waiting)| (waiting.request.holder.fh == fh).then_some(id);
             let ended: Vec<WaitId> = self.waits.of_file(file).filter_map(through_it).collect();
             for id in ended {
                 self.cancel(id, Error::BadDescriptor, fx);
             }
             let (flock, span) = self.edit(file, |held| (held.flocks.remove(fh), held.ranges.drop_handle(fh)));
             if flock {
-                self.grant(file, Subject::Flock, fx);
+                self.grant(file, Target::Flock, fx);
             }
             if let Some(span) = span {
-                self.grant(file, Subject::Range(span), fx);
+                self.grant(file, Target::Range(span), fx);
             }
         }
     }
@@ -207,30 +207,30 @@ impl Locks {
     }
 
     /// flock(2): "the existing lock is first removed, and then a new lock is established". True if there was one.
-    fn give_up_to_convert(&mut self, file: Ino, claim: &Claim) -> bool {
-        let fh = claim.holder.fh;
-        claim.subject == Subject::Flock
+    fn release_to_convert(&mut self, file: Ino, request: &LockRequest) -> bool {
+        let fh = request.holder.fh;
+        request.target == Target::Flock
             && self.edit(file, |held| {
-                held.flocks.held(fh).is_some_and(|kind| kind != claim.kind) && held.flocks.remove(fh)
+                held.flocks.held(fh).is_some_and(|kind| kind != request.kind) && held.flocks.remove(fh)
             })
     }
 
-    fn is_blocked(&self, file: Ino, claim: &Claim) -> bool {
-        let Claim { holder, kind, subject } = *claim;
-        self.files.get(&file).is_some_and(|held| match subject {
-            Subject::Flock => held.flocks.in_the_way(holder.fh, kind).is_some(),
-            Subject::Range(span) => held.ranges.in_the_way(holder.owner, kind, span).next().is_some(),
+    fn is_blocked(&self, file: Ino, request: &LockRequest) -> bool {
+        let LockRequest { holder, kind, target } = *request;
+        self.files.get(&file).is_some_and(|held| match target {
+            Target::Flock => held.flocks.conflicting(holder.fh, kind).is_some(),
+            Target::Range(span) => held.ranges.conflicting(holder.owner, kind, span).next().is_some(),
         })
     }
 
-    /// Carries out a claim that is not blocked. True if somebody else's claim may be blocked no longer.
-    fn take(&mut self, file: Ino, claim: &Claim) -> Result<bool, Error> {
-        let Claim { holder, kind, subject } = *claim;
+    /// Carries out a request that is not blocked. True if somebody else's request may be blocked no longer.
+    fn take(&mut self, file: Ino, request: &LockRequest) -> Result<bool, Error> {
+        let LockRequest { holder, kind, target } = *request;
         let room = self.room();
-        let weakened = self.edit(file, |held| match subject {
-            Subject::Range(span) => held.ranges.change(holder, kind, span, room),
-            Subject::Flock if kind == LockKind::Unlock => Ok(held.flocks.remove(holder.fh)),
-            Subject::Flock => match held.flocks.held(holder.fh) {
+        let weakened = self.edit(file, |held| match target {
+            Target::Range(span) => held.ranges.change(holder, kind, span, room),
+            Target::Flock if kind == LockKind::Unlock => Ok(held.flocks.remove(holder.fh)),
+            Target::Flock => match held.flocks.held(holder.fh) {
                 None if room == 0 => Err(Error::NoLocks),
                 before => {
                     held.flocks.insert(holder.fh, Flock { kind, pid: holder.pid });
@@ -245,7 +245,7 @@ impl Locks {
     }
 
     /// Answers the calls that waited for what was `freed` and are blocked no longer, in the order they came.
-    fn grant(&mut self, file: Ino, freed: Subject, fx: &mut Effects) {
+    fn grant(&mut self, file: Ino, freed: Target, fx: &mut Effects) {
         let mut freed = vec![freed];
         while let Some(more) = self.grant_until_more_is_freed(file, &freed, fx) {
             freed.push(more);
@@ -254,26 +254,22 @@ impl Locks {
 
     /// One pass over those who wait. A grant can itself free something, where the caller held an exclusive range and
     /// waited for a shared one that covers it: the pass ends there, because it may be an earlier call's turn.
-    fn grant_until_more_is_freed(
-        &mut self,
-        file: Ino,
-        freed: &[Subject],
-        fx: &mut Effects,
-    ) -> Option<Subject> {
-        let meets = |subject: Subject| freed.iter().any(|freed| freed.meets(subject));
-        let of_interest = self.waits.of_file(file).filter(|(_, waiting)| meets(waiting.claim.subject));
-        let candidates: Vec<(WaitId, Claim)> = of_interest.map(|(id, waiting)| (id, waiting.claim)).collect();
-        for (id, claim) in candidates {
-            if self.is_blocked(file, &claim) {
+    fn grant_until_more_is_freed(&mut self, file: Ino, freed: &[Target], fx: &mut Effects) -> Option<Target> {
+        let overlaps = |target: Target| freed.iter().any(|freed| freed.overlaps(target));
+        let of_interest = self.waits.of_file(file).filter(|(_, waiting)| overlaps(waiting.request.target));
+        let candidates: Vec<(WaitId, LockRequest)> =
+            of_interest.map(|(id, waiting)| (id, waiting.request)).collect();
+        for (id, request) in candidates {
+            if self.is_blocked(file, &request) {
                 continue;
             }
             // Out of the queue before it is taken, so that its own place counts as room.
             let Some(Waiting { request_id, .. }) = self.waits.remove(id) else { continue };
-            match self.take(file, &claim) {
+            match self.take(file, &request) {
                 Ok(weakened) => {
                     fx.reply(request_id, Reply::Done);
                     if weakened {
-                        return Some(claim.subject);
+                        return Some(request.target);
                     }
                 }
                 Err(error) => fx.fail(request_id, error),
@@ -283,18 +279,19 @@ impl Locks {
     }
 
     /// Whether those in the way of a byte range wait, themselves or through others, for its claimant.
-    fn closes_a_cycle(&self, file: Ino, claim: &Claim) -> bool {
-        let who = |claim: &Claim| (claim.holder.owner, claim.holder.pid);
+    fn closes_a_cycle(&self, file: Ino, request: &LockRequest) -> bool {
+        let who = |request: &LockRequest| (request.holder.owner, request.holder.pid);
         let mut seen = HashSet::new();
         let mut edges = 0;
-        let mut unexplored = vec![(file, claim)];
-        while let Some((file, claim_of_waiter)) = unexplored.pop() {
-            let Subject::Range(span) = claim_of_waiter.subject else { continue };
+        let mut unexplored = vec![(file, request)];
+        while let Some((file, waiting_request)) = unexplored.pop() {
+            let Target::Range(span) = waiting_request.target else { continue };
             let Some(held) = self.files.get(&file) else { continue };
-            for obstacle in held.ranges.in_the_way(claim_of_waiter.holder.owner, claim_of_waiter.kind, span) {
+            for obstacle in held.ranges.conflicting(waiting_request.holder.owner, waiting_request.kind, span)
+            {
                 edges += 1;
                 let holder = (obstacle.holder.owner, obstacle.holder.pid);
-                if holder == who(claim) {
+                if holder == who(request) {
                     return true;
                 }
                 if edges > DEADLOCK_SEARCH {
@@ -302,8 +299,8 @@ impl Locks {
                 }
                 if seen.insert(holder) {
                     let its_calls = self.waits.of_owner(obstacle.holder.owner);
-                    let its_calls = its_calls.map(|(file, waiting)| (file, &waiting.claim));
-                    unexplored.extend(its_calls.filter(|(_, claim)| who(claim) == holder));
+                    let its_calls = its_calls.map(|(file, waiting)| (file, &waiting.request));
+                    unexplored.extend(its_calls.filter(|(_, request)| who(request) == holder));
                 }
             }
         }

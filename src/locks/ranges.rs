@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{Holder, Span, exclude};
-use super::places::Places;
+use super::request::{Holder, Span, conflicts};
+use super::span_index::SpanIndex;
 use crate::op::{Error, Fh, LockKind, LockOwner};
 
 /// A held range. `kind` is never `Unlock`.
@@ -24,8 +24,8 @@ pub(super) struct Range {
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     by_owner: BTreeMap<(LockOwner, u64), Range>,
-    exclusive: Places,
-    shared: Places,
+    exclusive: SpanIndex,
+    shared: SpanIndex,
     by_handle: BTreeSet<(Fh, LockOwner, u64)>,
 }
 
@@ -35,19 +35,19 @@ impl Ranges {
     }
 
     /// The ranges of others that keep `owner` from locking `span`. In no useful order.
-    pub(super) fn in_the_way(
+    pub(super) fn conflicting(
         &self,
         owner: LockOwner,
         kind: LockKind,
         span: Span,
     ) -> impl Iterator<Item = &Range> {
         // The many shared ranges are looked at only where they matter.
-        let exclusive = exclude(kind, LockKind::Exclusive).then_some(&self.exclusive);
-        let shared = exclude(kind, LockKind::Shared).then_some(&self.shared);
+        let exclusive = conflicts(kind, LockKind::Exclusive).then_some(&self.exclusive);
+        let shared = conflicts(kind, LockKind::Shared).then_some(&self.shared);
         exclusive
             .into_iter()
             .chain(shared)
-            .flat_map(move |places| places.about(span))
+            .flat_map(move |span_index| span_index.candidates(span))
             .filter_map(|(owner, start)| self.by_owner.get(&(owner, start)))
             .filter(move |range| range.holder.owner != owner && range.span.overlaps(span))
     }
@@ -64,7 +64,7 @@ impl Ranges {
     }
 
     /// Makes `span` the holder's, in `kind`, or nobody's if that is `Unlock`: what its owner had there before is
-    /// replaced. The caller has made sure that nothing is [in the way](Ranges::in_the_way).
+    /// replaced. The caller has made sure that nothing is [in the way](Ranges::conflicting).
     ///
     /// True if somebody else may now lock what was locked against them before. `Error::NoLocks`, and nothing
     /// changed, if the ranges of the file would become more by more than `room`: unlocking the middle of a range
@@ -89,7 +89,7 @@ impl Ranges {
             if joins(range) {
                 joined = joined.hull(range.span);
             } else {
-                new.extend(range.span.without(span).map(|rest| Range { span: rest, ..*range }));
+                new.extend(range.span.subtract(span).map(|rest| Range { span: rest, ..*range }));
             }
         }
         if kind != LockKind::Unlock {
@@ -140,7 +140,7 @@ impl Ranges {
     }
 
     /// The index that has the ranges of `kind`.
-    fn places(&mut self, kind: LockKind) -> &mut Places {
+    fn span_index(&mut self, kind: LockKind) -> &mut SpanIndex {
         if kind == LockKind::Exclusive { &mut self.exclusive } else { &mut self.shared }
     }
 
@@ -148,7 +148,7 @@ impl Ranges {
         let Holder { owner, fh, .. } = range.holder;
         let start = range.span.start;
         self.by_owner.insert((owner, start), range);
-        self.places(range.kind).insert(owner, range.span);
+        self.span_index(range.kind).insert(owner, range.span);
         self.by_handle.insert((fh, owner, start));
     }
 
@@ -156,7 +156,7 @@ impl Ranges {
         let Holder { owner, fh, .. } = range.holder;
         let start = range.span.start;
         self.by_owner.remove(&(owner, start));
-        self.places(range.kind).remove(owner, range.span);
+        self.span_index(range.kind).remove(owner, range.span);
         self.by_handle.remove(&(fh, owner, start));
     }
 }

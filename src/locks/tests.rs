@@ -2,7 +2,7 @@
 
 mod model;
 
-use super::claim::{END, Span};
+use super::request::{END, Span};
 use super::{Locks, WaitId};
 use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
@@ -182,8 +182,8 @@ fn spans_at_the_very_end_do_not_overflow() {
     let all = Span::new(0, EOF).unwrap();
     assert_eq!((last.len(), all.len()), (1, 1 << 63));
     assert_eq!(last.with_neighbours(), Span { start: END - 1, end: END });
-    assert_eq!(all.without(last).collect::<Vec<_>>(), [Span { start: 0, end: END - 1 }]);
-    assert_eq!(last.without(all).count(), 0);
+    assert_eq!(all.subtract(last).collect::<Vec<_>>(), [Span { start: 0, end: END - 1 }]);
+    assert_eq!(last.subtract(all).count(), 0);
 }
 
 #[test]

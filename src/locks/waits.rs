@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::WaitId;
-use super::claim::{Claim, Subject};
+use super::request::{LockRequest, Target};
 use crate::op::{Ino, LockOwner, RequestId};
 
 /// A call that waits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
-    pub(super) claim: Claim,
+    pub(super) request: LockRequest,
     pub(super) request_id: RequestId,
 }
 
@@ -35,8 +35,8 @@ impl Waits {
         self.next += 1;
         self.calls.insert((file, id), waiting);
         self.files.insert(id, file);
-        if waiting.claim.subject != Subject::Flock {
-            self.owners.insert((waiting.claim.holder.owner, id));
+        if waiting.request.target != Target::Flock {
+            self.owners.insert((waiting.request.holder.owner, id));
         }
         id
     }
@@ -45,7 +45,7 @@ impl Waits {
     pub(super) fn remove(&mut self, id: WaitId) -> Option<Waiting> {
         let file = self.files.remove(&id)?;
         let waiting = self.calls.remove(&(file, id))?;
-        self.owners.remove(&(waiting.claim.holder.owner, id));
+        self.owners.remove(&(waiting.request.holder.owner, id));
         Some(waiting)
     }
 

@@ -2,10 +2,10 @@
 
 mod all_doors;
 mod leases;
+mod limits;
 mod polling;
 mod queue;
 mod reading;
-mod room;
 mod rpc;
 mod selecting;
 mod stream;
@@ -107,7 +107,7 @@ impl Desk {
     /// Nobody waits for what is there.
     fn check_idle(&mut self) {
         let waiting: Vec<HandleId> =
-            self.mailbox.readers.all().iter().map(|reader| reader.call.handle).collect();
+            self.mailbox.readers.in_order().iter().map(|reader| reader.call.handle).collect();
         for handle in waiting {
             let ready = self.mailbox.poll(handle, None, &self.memory);
             assert!(!ready.readable, "a reader waits beside a message or a writer: {:?}", self.mailbox);
@@ -264,18 +264,18 @@ impl Desk {
 
     /// Another mailbox takes all of the memory, or gives it back.
     fn crowd(&self) {
-        assert!(self.memory.take(self.memory.limit()));
+        assert!(self.memory.try_charge(self.memory.limit()));
     }
 
     fn clear(&self) {
-        self.memory.give_back(self.memory.limit());
+        self.memory.uncharge(self.memory.limit());
     }
 
     /// What waiting writers take of the memory; nothing if another could take all of it.
     fn held(&self) -> u64 {
         let largest = self.memory.limit();
-        let held = (0..=largest).find(|held| self.memory.hold(largest - held)).unwrap();
-        self.memory.let_go(largest - held);
+        let held = (0..=largest).find(|held| self.memory.try_charge_waiting(largest - held)).unwrap();
+        self.memory.uncharge_waiting(largest - held);
         held
     }
 }

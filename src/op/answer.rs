@@ -101,6 +101,12 @@ pub struct Slice {
 }
 
 impl Slice {
+    /// All of `bytes`.
+    pub fn whole(bytes: impl Into<Arc<[u8]>>) -> Slice {
+        let bytes = bytes.into();
+        Slice { from: 0, to: bytes.len(), bytes }
+    }
+
     /// The bytes meant.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.from..self.to).unwrap_or_default()

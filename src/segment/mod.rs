@@ -160,7 +160,7 @@ impl Segment {
     pub fn resize(&mut self, size: u64) -> Result<(), Error> {
         self.seals.permit_resize(self.size, size)?;
         if size > self.size {
-            return self.growing(size, |memory| memory.set_len(size)).map(|()| self.size = size);
+            return self.grow_with(size, |memory| memory.set_len(size)).map(|()| self.size = size);
         }
         self.memory.set_len(size)?;
         self.size = size;
@@ -187,7 +187,7 @@ impl Segment {
         let end = end_of(offset, data.len() as u64)?;
         self.seals.permit_write()?;
         self.seals.permit_resize(self.size, self.size.max(end))?;
-        self.growing(end, |memory| memory.write(offset, data))?;
+        self.grow_with(end, |memory| memory.write(offset, data))?;
         self.size = self.size.max(end);
         Ok(data.len() as u32)
     }
@@ -207,7 +207,7 @@ impl Segment {
     /// first, also where `FALLOC_FL_KEEP_SIZE` sets it aside behind the end.
     ///
     /// `Invalid` if `length` is 0; `NotSupported` for other modes; `TooBig` if it would end beyond `i64::MAX`;
-    /// `NotPermitted` if it would end beyond the size and growing is sealed, as tmpfs has it for a memory file, also where the
+    /// `NotPermitted` if it would end beyond the size and grow_with is sealed, as tmpfs has it for a memory file, also where the
     /// size would stay; `NoSpace` if it would end beyond the size and `size_max` or the budget. Size and promise have not
     /// changed after an error.
     pub fn fallocate(&mut self, offset: u64, length: u64, mode: u32) -> Result<(), Error> {
@@ -229,7 +229,7 @@ impl Segment {
         if zero {
             self.seals.permit_write()?;
         }
-        self.growing(end, |memory| {
+        self.grow_with(end, |memory| {
             if zero { memory.punch(offset, length) } else { memory.allocate(offset, length) }?;
             if extends { memory.set_len(end) } else { Ok(()) }
         })?;
@@ -253,13 +253,13 @@ impl Segment {
     }
 
     /// As [`Segment::free`], where somebody may have the bytes mapped: they stay until that ends, uncounted.
-    pub fn abandon(&mut self) {
+    pub fn orphan(&mut self) {
         self.promise.lower_to(0);
     }
 
     /// Does what needs pages up to `end`, after promising them. After an error the memory has its former length again
     /// and the promise is what it was.
-    fn growing(
+    fn grow_with(
         &mut self,
         end: u64,
         change: impl FnOnce(&dyn Memory) -> Result<(), Error>,

@@ -52,7 +52,7 @@ struct Open {
     waiting: VecDeque<(WaitId, Receive, Timestamp)>,
     poll: Option<PollHandle>,
     /// As in a mailbox: a part of a write was refused, so the next write is too.
-    cut_short: bool,
+    split_refused: bool,
 }
 
 /// Figures for `stat` and `status`.
@@ -108,7 +108,7 @@ impl Topic {
             dropped: 0,
             waiting: VecDeque::new(),
             poll: None,
-            cut_short: false,
+            split_refused: false,
         };
         (HandleId(self.handles.insert(open)), seekable)
     }
@@ -123,7 +123,7 @@ impl Topic {
         }
         for body in open.backlog {
             self.counts.backlog -= 1;
-            cx.memory.give_back(Memory::cost(body.len()));
+            cx.memory.uncharge(Memory::cost(body.len()));
         }
         if self.handles.is_empty() {
             self.handles = Slab::new();
@@ -144,7 +144,7 @@ impl Topic {
                 open.backlog = VecDeque::new();
             }
             self.counts.backlog -= 1;
-            cx.memory.give_back(Memory::cost(body.len()));
+            cx.memory.uncharge(Memory::cost(body.len()));
             self.counts.received += 1;
             self.last_received = cx.now;
             open.deliver(&call, body, cx);
@@ -176,8 +176,8 @@ impl Topic {
     fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
         let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
         let open = open.ok_or(Error::BadDescriptor)?;
-        if call.continues || std::mem::take(&mut open.cut_short) {
-            open.cut_short = call.continues;
+        if call.continues || std::mem::take(&mut open.split_refused) {
+            open.split_refused = call.continues;
             return Err(Error::TooLong);
         }
         if self.removed {
@@ -210,7 +210,7 @@ impl Topic {
                     self.waits.remove(&id);
                 }
             } else {
-                let lost = open.keep(Arc::clone(&body), self.limits.backlog, cx.memory);
+                let lost = open.enqueue(Arc::clone(&body), self.limits.backlog, cx.memory);
                 self.counts.backlog = self.counts.backlog + 1 - lost;
                 self.counts.dropped += lost;
             }
@@ -321,15 +321,15 @@ impl Open {
     }
 
     /// Keeps a message until it is read; older ones make room. Returns how many were lost, this one perhaps among them.
-    fn keep(&mut self, body: Arc<[u8]>, most: u64, memory: &Memory) -> u64 {
+    fn enqueue(&mut self, body: Arc<[u8]>, most: u64, memory: &Memory) -> u64 {
         let cost = Memory::cost(body.len());
         let mut lost = 0;
-        while self.backlog.len() as u64 >= most || !memory.take(cost) {
+        while self.backlog.len() as u64 >= most || !memory.try_charge(cost) {
             let Some(oldest) = self.backlog.pop_front() else {
                 self.dropped += lost + 1;
                 return lost + 1;
             };
-            memory.give_back(Memory::cost(oldest.len()));
+            memory.uncharge(Memory::cost(oldest.len()));
             lost += 1;
         }
         self.backlog.push_back(body);

@@ -142,10 +142,10 @@ fn where_the_mounts_memory_is_full_the_reader_misses_the_message() {
     desk.send(writer, "one");
     desk.send(writer, "two");
     assert_eq!(desk.read(reader), bytes("two"));
-    assert!(desk.memory.take(1));
+    assert!(desk.memory.try_charge(1));
     assert_eq!(desk.send(writer, "three"), Got::Written(5));
     assert_eq!(desk.read(reader), Got::Failed(Error::WouldWait));
-    desk.memory.give_back(1);
+    desk.memory.uncharge(1);
     desk.send(writer, "4");
     desk.call(|topic, cx| topic.close(reader, cx));
     assert_eq!(desk.memory.used(), 0);

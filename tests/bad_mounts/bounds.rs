@@ -1,4 +1,4 @@
-//! A mount that reaches its bounds refuses or holds up those who want more, loses nothing, and lives on.
+//! A mount that reaches its limits refuses more or makes callers wait, loses nothing, and goes on.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::common::wait_for;
-use crate::place::{Beside, Place};
+use crate::place::{Background, Place};
 
 /// The longest message, in bytes.
 const LONGEST: usize = 1_044_480;
@@ -67,7 +67,7 @@ fn when_the_memory_is_full_writers_wait_in_every_mailbox_and_nothing_is_lost() {
     // Now the empty mailbox of somebody else is full too, and so is a new one.
     let mut waiting = Vec::new();
     for name in ["big", "small", "third"] {
-        waiting.push(Beside::start(&mut place.script(&format!("echo waited > $DIR/mailboxes/{name}"))));
+        waiting.push(Background::start(&mut place.script(&format!("echo waited > $DIR/mailboxes/{name}"))));
         wait_for("the writer to wait", || {
             place.path("control/mailboxes").join(name).exists()
                 && figure(&place, &format!("mailboxes/{name}/status"), "waiting_writers") == 1
@@ -103,7 +103,7 @@ fn when_the_memory_is_full_the_messages_of_a_removed_mailbox_make_room() {
     for _ in 0..2 {
         try_send(&place, "hog", &vec![0; LONGEST]).unwrap();
     }
-    let writer = Beside::start(&mut place.script("exec head -c 100000 /dev/zero > $DIR/mailboxes/other"));
+    let writer = Background::start(&mut place.script("exec head -c 100000 /dev/zero > $DIR/mailboxes/other"));
     wait_for("the writer to wait", || figure(&place, "status", "waiting_writers") == 1);
     place.sh("rm $DIR/mailboxes/hog");
     assert_eq!(writer.finish().code, Some(0));

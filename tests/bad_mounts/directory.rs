@@ -1,19 +1,19 @@
-//! The directory is not one to mount on, or somebody else is there already.
+//! The directory is unsuitable, or something is mounted there already.
 
 use std::fs;
 
 use rustix::process::Signal;
 
 use crate::common::{self, wait_for};
-use crate::place::{Beside, Place, has_ended, ipcfs, signal};
+use crate::place::{Background, Place, has_ended, ipcfs, signal};
 use crate::sandbox::Sandbox;
 
 #[test]
-fn a_missing_directory_is_to_be_made_first() {
+fn a_missing_directory_must_be_created_first() {
     let Some(place) = Place::new() else { return };
     fs::remove_dir(place.dir()).unwrap();
-    let what = format!("cannot mount on {}: there is no such directory", place.name());
-    place.try_mount(&[]).failed(&what, &[&format!("make it: mkdir -p {}\n", place.name())]);
+    let what = format!("cannot mount on {}: no such directory", place.name());
+    place.try_mount(&[]).failed(&what, &[&format!("create it: mkdir -p {}\n", place.name())]);
     place.assert_nothing_left();
     assert!(!place.dir().exists(), "it is not made");
     // The advice works.
@@ -39,7 +39,7 @@ fn a_directory_with_something_in_it_is_not_hidden() {
     for hidden in ["file", ".dotfile"] {
         fs::write(place.path(hidden), "as it was").unwrap();
         let what =
-            format!("cannot mount on {}: it is not empty, and what is in it would be hidden", place.name());
+            format!("cannot mount on {}: it is not empty, and a mount would hide its contents", place.name());
         place.try_mount(&[]).failed(&what, &["mkdir"]);
         place.assert_nothing_left();
         assert_eq!(fs::read_to_string(place.path(hidden)).unwrap(), "as it was");
@@ -54,8 +54,8 @@ fn what_is_mounted_already_stays_as_it_is() {
     place.mount(&[]);
     place.sh("echo kept > $DIR/mailboxes/a");
     let daemon = place.daemon();
-    let what = format!("cannot mount on {}: there is an ipcfs mount already", place.name());
-    place.try_mount(&[]).failed(&what, &[&format!("end it first: ipcfs umount {}\n", place.name())]);
+    let what = format!("cannot mount on {}: an ipcfs mount is already there", place.name());
+    place.try_mount(&[]).failed(&what, &[&format!("unmount it first: ipcfs umount {}\n", place.name())]);
     assert_eq!((place.mounts(), place.daemon()), (1, daemon));
     assert_eq!(place.sh("cat $DIR/mailboxes/a"), "kept\n");
 }
@@ -68,7 +68,7 @@ fn a_stopped_daemon_does_not_hang_the_next_mount() {
     signal(daemon, Signal::STOP);
     wait_for("the daemon to stop", || common::state_of(daemon) == Some('T'));
     let what = format!(
-        "cannot mount on {}: there is an ipcfs mount already (whose daemon does not answer)",
+        "cannot mount on {}: an ipcfs mount is already there (its daemon does not respond)",
         place.name()
     );
     place.try_mount(&[]).failed(&what, &["ipcfs umount --lazy"]);
@@ -77,17 +77,16 @@ fn a_stopped_daemon_does_not_hang_the_next_mount() {
 }
 
 #[test]
-fn a_dead_mount_is_cleared_and_mounted_anew() {
+fn a_dead_mount_is_removed_and_the_directory_mounted_again() {
     let Some(place) = Place::new() else { return };
     place.mount(&[]);
     place.sh("echo gone > $DIR/mailboxes/a");
     let before = place.daemon();
     place.kill_daemon();
-    let did = place.try_mount(&[]);
-    assert_eq!((did.code, did.stdout.as_str()), (Some(0), ""));
-    let told =
-        format!("ipcfs: {} held a dead ipcfs mount, whose daemon had gone; cleared it\n", place.name());
-    assert_eq!(did.stderr, told);
+    let outcome = place.try_mount(&[]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""));
+    let told = format!("ipcfs: removed a dead ipcfs mount from {}: its daemon had exited\n", place.name());
+    assert_eq!(outcome.stderr, told);
     assert_eq!(place.mounts(), 1);
     assert_ne!(place.daemon(), before);
     assert_eq!(place.sh("ls $DIR/mailboxes; echo hi > $DIR/mailboxes/a; cat $DIR/mailboxes/a"), "hi\n");
@@ -96,52 +95,59 @@ fn a_dead_mount_is_cleared_and_mounted_anew() {
 }
 
 #[test]
-fn a_dead_mount_is_cleared_by_whom_it_belongs_to_and_by_nobody_else() {
+fn a_dead_mount_is_removed_by_its_owner_and_by_no_other_user() {
     let Some(sandbox) = Sandbox::new() else { return };
     let die = "as_ann $IPCFS mount $DIR || exit 9
         kill -9 $(as_ann sed -n 's/^pid //p' $DIR/control/status)
         while as_ann ls $DIR >/dev/null 2>&1; do :; done";
-    let did = sandbox.run(&format!(
+    let outcome = sandbox.run(&format!(
         "{die}\nas_ann $IPCFS mount $DIR && as_ann ls $DIR && grep -c \" $DIR \" /proc/self/mountinfo"
     ));
     assert_eq!(
-        (did.code, did.stdout.as_str()),
+        (outcome.code, outcome.stdout.as_str()),
         (Some(0), "control\nmailboxes\nsegments\ntopics\n1\n"),
-        "{did:?}"
+        "{outcome:?}"
     );
-    assert!(did.stderr.contains("held a dead ipcfs mount") && did.stderr.lines().count() == 1, "{did:?}");
+    assert!(
+        outcome.stderr.contains("removed a dead ipcfs mount") && outcome.stderr.lines().count() == 1,
+        "{outcome:?}"
+    );
 
-    let did = sandbox.run(&format!("{die}\nas_bob $IPCFS mount $DIR"));
+    let outcome = sandbox.run(&format!("{die}\nas_bob $IPCFS mount $DIR"));
     let what = format!(
-        "cannot mount on {}: there is an ipcfs mount already (of another user)",
+        "cannot mount on {}: an ipcfs mount is already there (it belongs to another user)",
         sandbox.place.name()
     );
-    did.failed(&what, &["have that user or root end it"]);
+    outcome.failed(&what, &["ask that user or root to unmount it"]);
     // To root it is private for as long as its user lives, but root may end it.
-    let did = sandbox.run(&format!("{die}\n$IPCFS umount $DIR; grep \" $DIR \" /proc/self/mountinfo"));
-    assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(1), "", ""), "{did:?}");
+    let outcome = sandbox.run(&format!("{die}\n$IPCFS umount $DIR; grep \" $DIR \" /proc/self/mountinfo"));
+    assert_eq!(
+        (outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()),
+        (Some(1), "", ""),
+        "{outcome:?}"
+    );
 }
 
 #[test]
 fn the_mount_of_another_user_is_private_to_root_too() {
     let Some(sandbox) = Sandbox::new() else { return };
-    let did = sandbox.run("as_ann $IPCFS mount $DIR || exit 9; $IPCFS status $DIR");
-    assert_eq!(did.code, Some(1));
-    assert!(did.stdout.contains(&format!("{}  private", sandbox.place.name())), "{did:?}");
-    did.said(
-        &format!("cannot look into {}: it is private to the user", sandbox.place.name()),
+    let outcome = sandbox.run("as_ann $IPCFS mount $DIR || exit 9; $IPCFS status $DIR");
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stdout.contains(&format!("{}  private", sandbox.place.name())), "{outcome:?}");
+    outcome.said(
+        &format!("cannot access {}: only the user who mounted it may", sandbox.place.name()),
         &["--allow-other"],
     );
     sandbox.works("as_ann $IPCFS mount $DIR; as_ann $IPCFS status $DIR; as_ann $IPCFS umount $DIR");
-    let did = sandbox.run("as_ann $IPCFS mount $DIR || exit 9; as_bob $IPCFS umount $DIR");
-    did.failed(
+    let outcome = sandbox.run("as_ann $IPCFS mount $DIR || exit 9; as_bob $IPCFS umount $DIR");
+    outcome.failed(
         &format!("cannot unmount {}: ", sandbox.place.name()),
-        &["only root and the user who mounted it may"],
+        &["only root and the user who mounted it may unmount it"],
     );
 }
 
 #[test]
-fn of_those_who_mount_at_the_same_moment_exactly_one_does() {
+fn of_concurrent_mounts_exactly_one_succeeds() {
     let Some(place) = Place::new() else { return };
     for round in 0..12 {
         // Half of them find a dead mount to be cleared, half of them an empty directory.
@@ -152,16 +158,16 @@ fn of_those_who_mount_at_the_same_moment_exactly_one_does() {
         // Spelt in different ways, and from different directories.
         let there = place.dir().parent().unwrap();
         let spellings = [place.name().to_owned(), format!("{}/./", place.name()), "mnt".to_owned()];
-        let starters: Vec<Beside> = spellings
+        let starters: Vec<Background> = spellings
             .iter()
-            .map(|dir| Beside::start(common::ipcfs().arg("mount").arg(dir).current_dir(there)))
+            .map(|dir| Background::start(common::ipcfs().arg("mount").arg(dir).current_dir(there)))
             .collect();
-        let all: Vec<_> = starters.into_iter().map(Beside::finish).collect();
-        let losers: Vec<_> = all.iter().filter(|did| did.code != Some(0)).collect();
+        let all: Vec<_> = starters.into_iter().map(Background::finish).collect();
+        let losers: Vec<_> = all.iter().filter(|outcome| outcome.code != Some(0)).collect();
         assert_eq!(losers.len(), 2, "round {round}: {all:?}");
         for loser in losers {
             loser.failed("cannot mount on ", &[]);
-            let known = ["another ipcfs mount is being made there", "there is an ipcfs mount already"];
+            let known = ["another ipcfs mount is in progress there", "an ipcfs mount is already there"];
             assert!(known.iter().any(|why| loser.stderr.contains(why)), "{loser:?}");
         }
         assert_eq!(place.mounts(), 1, "round {round}");
@@ -173,19 +179,19 @@ fn of_those_who_mount_at_the_same_moment_exactly_one_does() {
 }
 
 #[test]
-fn an_ordinary_user_needs_a_directory_of_his_own() {
+fn an_ordinary_user_needs_a_directory_of_their_own() {
     let Some(sandbox) = Sandbox::new() else { return };
-    let choose = ["choose a directory of your own"];
+    let choose = ["choose a directory that you own"];
     sandbox.refused(
         "chown 0:0 $DIR; as_ann $IPCFS mount $DIR",
         "user 4711 has no write permission there",
         &choose,
     );
-    let why = "cannot see whether it is empty: Permission denied";
+    let why = "cannot check that it is empty: Permission denied";
     sandbox.refused(
         "chown 0:0 $DIR; chmod 0700 $DIR; as_ann $IPCFS mount $DIR",
         why,
-        &["choose a directory you may read"],
+        &["choose a directory that you may read"],
     );
     let why = "it has the sticky bit and is not owned by user 4711";
     sandbox.refused("chown 0:0 $DIR; chmod 1777 $DIR; as_ann $IPCFS mount $DIR", why, &choose);

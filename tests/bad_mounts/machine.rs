@@ -1,10 +1,10 @@
-//! The machine lacks something that a mount needs, or does not allow it.
+//! The machine lacks something that a mount needs, or does not permit it.
 
 use crate::common;
 use crate::sandbox::Sandbox;
 
 #[test]
-fn without_the_device_the_module_is_to_be_loaded() {
+fn without_the_device_the_advice_is_to_load_the_module() {
     let Some(sandbox) = Sandbox::new() else { return };
     let advice = ["modprobe fuse", "--device /dev/fuse"];
     for user in ["", "as_ann "] {
@@ -13,28 +13,30 @@ fn without_the_device_the_module_is_to_be_loaded() {
         let script = format!("rm /dev/fuse; {user}$IPCFS mount -f $DIR");
         sandbox.refused(&script, "/dev/fuse does not exist", &advice);
     }
-    let did = sandbox.run("rm /dev/fuse; $IPCFS doctor");
-    assert_eq!((did.code, did.stderr.as_str()), (Some(1), ""));
-    assert!(did.stdout.contains("missing  /dev/fuse         not there (needed)"), "{did:?}");
+    let outcome = sandbox.run("rm /dev/fuse; $IPCFS doctor");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(1), ""));
+    assert!(outcome.stdout.contains("missing  /dev/fuse         does not exist (needed)"), "{outcome:?}");
     assert!(
-        did.stdout.ends_with("This user cannot mount ipcfs here: something marked \"needed\" is missing.\n")
+        outcome
+            .stdout
+            .ends_with("This user cannot mount ipcfs here: something marked \"needed\" is missing.\n")
     );
 }
 
 #[test]
-fn a_device_that_does_not_open_is_told_with_the_reason() {
+fn a_device_that_cannot_be_opened_is_reported_with_the_reason() {
     let Some(sandbox) = Sandbox::new() else { return };
     let why = "/dev/fuse cannot be opened: Permission denied";
     sandbox.refused("chmod 0600 /dev/fuse; as_ann $IPCFS mount $DIR", why, &["chmod 0666 /dev/fuse"]);
     // A node of a driver that is not loaded.
     let script = "rm /dev/fuse; mknod /dev/fuse c 250 250; $IPCFS mount $DIR";
     sandbox.refused(script, "/dev/fuse cannot be opened: No such device", &["modprobe fuse"]);
-    let did = sandbox.run("chmod 0600 /dev/fuse; as_ann $IPCFS doctor");
-    assert_eq!(did.code, Some(1));
-    assert!(did.stdout.contains("does not open: Permission denied (needed)"), "{did:?}");
+    let outcome = sandbox.run("chmod 0600 /dev/fuse; as_ann $IPCFS doctor");
+    assert_eq!(outcome.code, Some(1));
+    assert!(outcome.stdout.contains("cannot be opened: Permission denied (needed)"), "{outcome:?}");
 }
 
-/// Takes fusermount3 away, wherever it is looked for.
+/// Hides fusermount3 in every directory that is searched for it.
 const WITHOUT_FUSERMOUNT: &str = "d=$(dirname \"$(readlink -f \"$(command -v fusermount3)\")\")
     mkdir $T/all $T/some && mount --bind $d $T/all && ln -s $T/all/* $T/some/ && rm $T/some/fusermount*
     mount --bind $T/some $d && hash -r";
@@ -42,8 +44,7 @@ const WITHOUT_FUSERMOUNT: &str = "d=$(dirname \"$(readlink -f \"$(command -v fus
 #[test]
 fn without_fusermount3_only_root_mounts() {
     let Some(sandbox) = Sandbox::new() else { return };
-    let why =
-        "only root may mount by itself, and fusermount3, which does it for everyone else, is not installed";
+    let why = "users other than root need fusermount3 to mount, and it is not installed";
     sandbox.refused(
         &format!("{WITHOUT_FUSERMOUNT}; as_ann $IPCFS mount $DIR"),
         why,
@@ -56,7 +57,7 @@ fn without_fusermount3_only_root_mounts() {
 }
 
 #[test]
-fn a_path_without_fusermount3_is_no_hindrance_neither_to_mounting_nor_to_unmounting() {
+fn mounting_and_unmounting_work_with_a_path_that_lacks_fusermount3() {
     let Some(sandbox) = Sandbox::new() else { return };
     // Once by `umount`, once by the daemon itself.
     sandbox.works(
@@ -72,24 +73,24 @@ fn a_path_without_fusermount3_is_no_hindrance_neither_to_mounting_nor_to_unmount
 }
 
 #[test]
-fn a_user_without_a_name_is_told_so() {
+fn a_user_without_a_passwd_entry_is_told_so() {
     let Some(sandbox) = Sandbox::new() else { return };
     let script = "chown 4713 $DIR; as 4713 $IPCFS mount $DIR";
-    sandbox.refused(script, "this user has no name", &["/etc/passwd"]);
+    sandbox.refused(script, "this user has no entry in /etc/passwd", &["/etc/passwd"]);
 }
 
 #[test]
 fn allow_other_is_for_ordinary_users_only_where_the_configuration_says_so() {
     let Some(sandbox) = Sandbox::new() else { return };
-    let why = "--allow-other is kept from ordinary users by /etc/fuse.conf";
+    let why = "/etc/fuse.conf does not permit --allow-other to users other than root";
     sandbox.refused(
         "as_ann $IPCFS mount --allow-other $DIR",
         why,
         &["echo user_allow_other >> /etc/fuse.conf"],
     );
     // Without it, others stay out.
-    let did = sandbox.run("as_ann $IPCFS mount $DIR || exit 9; as_bob ls $DIR || ls $DIR");
-    assert_eq!((did.code, did.stdout.as_str()), (Some(2), ""), "{did:?}");
+    let outcome = sandbox.run("as_ann $IPCFS mount $DIR || exit 9; as_bob ls $DIR || ls $DIR");
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{outcome:?}");
 
     let sandbox = sandbox.with_conf("user_allow_other");
     let script = "as_ann $IPCFS mount --allow-other $DIR
@@ -102,7 +103,7 @@ fn allow_other_is_for_ordinary_users_only_where_the_configuration_says_so() {
 }
 
 #[test]
-fn root_needs_nobodys_leave_to_let_others_in() {
+fn root_may_always_use_allow_other() {
     let Some(sandbox) = Sandbox::new() else { return };
     let script =
         "$IPCFS mount --allow-other $DIR; as_bob sh -c 'echo hi > $DIR/mailboxes/a && cat $DIR/mailboxes/a'";
@@ -110,9 +111,9 @@ fn root_needs_nobodys_leave_to_let_others_in() {
 }
 
 #[test]
-fn passthrough_is_refused_to_ordinary_users_who_get_the_page_cache_by_themselves() {
+fn ordinary_users_get_the_page_cache_and_an_error_if_they_demand_passthrough() {
     let Some(sandbox) = Sandbox::new() else { return };
-    let why = "--segments=passthrough is not to be had: ";
+    let why = "--segments=passthrough is unavailable: ";
     sandbox.refused(
         "as_ann $IPCFS mount --segments=passthrough $DIR",
         why,
@@ -123,7 +124,7 @@ fn passthrough_is_refused_to_ordinary_users_who_get_the_page_cache_by_themselves
     assert_eq!(sandbox.works(script), "segment_path cached\n");
 }
 
-/// What keeps a mount from `io_uring`: how the machine is made so, and what is said of it.
+/// What makes `io_uring` unavailable: a script that brings it about, and the reason in the error message.
 const OBSTACLES: [(&str, &str); 5] = [
     (
         "echo N > $T/off; mount --bind $T/off /sys/module/fuse/parameters/enable_uring;",
@@ -131,12 +132,12 @@ const OBSTACLES: [(&str, &str); 5] = [
     ),
     ("mount -t tmpfs none /sys/module/fuse/parameters;", "this kernel has no FUSE over io_uring"),
     ("hide() { taskset -c 0 \"$@\"; }; ", "this process may not run on all CPUs"),
-    ("hide() { unshare -pf \"$@\"; }; ", "callers of other process namespaces could not be looked at"),
+    ("hide() { unshare -pf \"$@\"; }; ", "processes of other PID namespaces are not visible"),
     ("hide() { sh -c 'ulimit -v 60000; exec \"$@\"' sh \"$@\"; }; ", "io_uring cannot be set up: "),
 ];
 
 #[test]
-fn where_io_uring_cannot_be_had_the_device_serves_and_who_insists_is_told_why() {
+fn without_io_uring_auto_uses_the_device_and_uring_fails_with_the_reason() {
     let offered =
         std::fs::read_to_string("/sys/module/fuse/parameters/enable_uring").is_ok_and(|on| on.trim() == "Y");
     let two_cpus = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
@@ -148,7 +149,7 @@ fn where_io_uring_cannot_be_had_the_device_serves_and_who_insists_is_told_why() 
         let Some(sandbox) = Sandbox::new() else { return };
         let make =
             if make.contains("hide()") { make.to_owned() } else { format!("{make} hide() {{ \"$@\"; }}; ") };
-        let why = format!("--transport=uring is not to be had: {why}");
+        let why = format!("--transport=uring is unavailable: {why}");
         sandbox.refused(
             &format!("{make} hide $IPCFS mount --transport=uring $DIR"),
             &why,
@@ -172,9 +173,9 @@ fn an_ordinary_user_has_the_transport_that_root_has() {
     assert_eq!(sandbox.works(script), format!("transport {transport}\nhi\n"));
 }
 
-/// The kernel charges rings to the memory that an ordinary user may lock.
+/// The kernel counts rings as locked memory of an ordinary user.
 #[test]
-fn with_no_memory_to_lock_the_device_serves_and_who_insists_is_told_why() {
+fn without_locked_memory_auto_uses_the_device_and_uring_fails_with_the_reason() {
     const TIGHT: &str = "tight() { as_ann prlimit --memlock=0 \"$@\"; }; ";
     if common::transport() != "uring" {
         eprintln!("SKIP: FUSE over io_uring is not offered, or not wanted");
@@ -183,11 +184,11 @@ fn with_no_memory_to_lock_the_device_serves_and_who_insists_is_told_why() {
     let Some(sandbox) = Sandbox::new() else { return };
     sandbox.refused(
         &format!("{TIGHT} tight $IPCFS mount --transport=uring $DIR"),
-        "--transport=uring is not to be had: io_uring cannot be set up: Cannot allocate memory (its rings are locked memory, of which this user may have 0 KiB)",
+        "--transport=uring is unavailable: io_uring cannot be set up: Cannot allocate memory (its rings are locked memory, which is limited to 0 KiB for this user)",
         &["ipcfs doctor", "--transport=auto"],
     );
-    let did = sandbox.run(&format!("{TIGHT} tight $IPCFS doctor"));
-    assert!(did.stdout.contains("fix: a memlock limit of 8192 (ulimit -l, limits.conf(5))\n"), "{did:?}");
+    let outcome = sandbox.run(&format!("{TIGHT} tight $IPCFS doctor"));
+    assert!(outcome.stdout.contains("fix: ulimit -l 8192 (or memlock in limits.conf(5))\n"), "{outcome:?}");
     let Some(sandbox) = Sandbox::new() else { return };
     let script = format!(
         "{TIGHT}

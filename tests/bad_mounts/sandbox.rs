@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use crate::common;
-use crate::place::{Did, Place, run};
+use crate::place::{Outcome, Place, run};
 
 /// Made before the script of each sandbox. `as_ann` and `as_bob` run a program as an ordinary user; `end` unmounts.
 const PRELUDE: &str = r#"
@@ -49,7 +49,7 @@ impl Sandbox {
     }
 
     /// Runs a script as root; its exit code is the script's last.
-    pub(crate) fn run(&self, script: &str) -> Did {
+    pub(crate) fn run(&self, script: &str) -> Outcome {
         let inner = self.place.script("");
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c"]).arg(format!("{PRELUDE}\n{script}")).env("CONF", self.conf);
@@ -59,20 +59,20 @@ impl Sandbox {
 
     /// Runs a script whose every command must work; what it prints.
     pub(crate) fn works(&self, script: &str) -> String {
-        let did = self.run(&format!("set -e\n{script}"));
-        assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""), "{script}\n{did:?}");
-        did.stdout
+        let outcome = self.run(&format!("set -e\n{script}"));
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{script}\n{outcome:?}");
+        outcome.stdout
     }
 
     /// Runs a script whose last command must fail to mount on the place, leaving nothing behind.
     pub(crate) fn refused(&self, script: &str, why: &str, words: &[&str]) {
         // The count is taken where the mount would be.
         let script = format!("{script}\nrc=$?; grep -c \" $DIR \" /proc/self/mountinfo >&2; exit $rc");
-        let mut did = self.run(&script);
-        let (said, mounts) = did.stderr.trim_end().rsplit_once('\n').unwrap();
-        assert_eq!(mounts, "0", "mounted all the same: {did:?}");
-        did.stderr = format!("{said}\n");
-        did.failed(&format!("cannot mount on {}: {why}", self.place.name()), words);
+        let mut outcome = self.run(&script);
+        let (said, mounts) = outcome.stderr.trim_end().rsplit_once('\n').unwrap();
+        assert_eq!(mounts, "0", "mounted all the same: {outcome:?}");
+        outcome.stderr = format!("{said}\n");
+        outcome.failed(&format!("cannot mount on {}: {why}", self.place.name()), words);
         self.place.assert_nothing_left();
     }
 }

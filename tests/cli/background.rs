@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 use crate::common::{self, PATIENCE, wait_for};
-use crate::place::{Did, Place, has_ended, signal};
+use crate::place::{Outcome, Place, has_ended, signal};
 
 /// What is on standard output once nobody holds it open any more; a failure if somebody keeps holding it.
 fn read_to_the_end(child: &mut Child) -> String {
@@ -124,7 +124,7 @@ fn what_fails_in_the_background_is_said_once_by_the_starter_with_exit_code_1() {
     fs::write(place.path("in-the-way"), "").unwrap();
     let what = format!("cannot mount on {}: it is not empty", place.name());
     let background = place.try_mount(&[]);
-    background.failed(&what, &["would be hidden", "mkdir"]);
+    background.failed(&what, &["hide its contents", "mkdir"]);
     let foreground = place.try_mount(&["-f"]);
     foreground.failed(&what, &[]);
     assert_eq!(background.stderr, foreground.stderr);
@@ -144,8 +144,8 @@ fn in_the_foreground_ctrl_c_and_sigterm_unmount_with_exit_code_0() {
         signal(child.id(), end);
         let status = common::reap(&mut child);
         assert_eq!(status.code(), Some(0), "after {end:?}");
-        let did = Did::from(child.wait_with_output().unwrap());
-        assert_eq!((did.stdout.as_str(), did.stderr.as_str()), ("", ""), "after {end:?}");
+        let outcome = Outcome::from(child.wait_with_output().unwrap());
+        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""), "after {end:?}");
         place.assert_nothing_left();
     }
 }

@@ -8,19 +8,19 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 
 use crate::common::{self, wait_for};
-use crate::place::{Beside, Place, run};
+use crate::place::{Background, Place, run};
 
 /// In no name and no other figure.
 const BODY: &str = "Zyzzyva-7319";
 
 /// Mounts with a log of that level in `log`.
 fn mount(place: &Place, level: &str) {
-    let did = run(common::ipcfs()
+    let outcome = run(common::ipcfs()
         .args(["mount", "--log"])
         .arg(place.beside("log"))
         .arg(place.dir())
         .env("RUST_LOG", level));
-    assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
+    assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
 }
 
 fn log(place: &Place) -> String {
@@ -67,9 +67,9 @@ fn the_log_goes_to_its_file_with_what_was_asked_for() {
 #[test]
 fn without_a_file_the_log_is_on_standard_error_until_the_terminal_is_left() {
     let Some(place) = Place::new() else { return };
-    let did = run(common::ipcfs().arg("mount").arg(place.dir()).env("RUST_LOG", "info"));
-    assert_eq!((did.code, did.stdout.as_str()), (Some(0), ""));
-    assert!(did.stderr.contains(&format!("mounted on {}", place.name())), "{did:?}");
+    let outcome = run(common::ipcfs().arg("mount").arg(place.dir()).env("RUST_LOG", "info"));
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(0), ""));
+    assert!(outcome.stderr.contains(&format!("mounted on {}", place.name())), "{outcome:?}");
     // The daemon holds none of it any more: `run` has seen the end of both.
     place.sh("echo hi > $DIR/mailboxes/a");
 }
@@ -97,12 +97,12 @@ fn no_message_body_is_ever_logged() {
     place.sh("timeout 60 head -c 4 $DIR/mailboxes/box");
 
     // A reader and a writer who wait, and those who are refused.
-    let reader = Beside::start(&mut place.script("exec cat $DIR/mailboxes/box"));
+    let reader = Background::start(&mut place.script("exec cat $DIR/mailboxes/box"));
     waiting("waiting_readers");
     place.sh(&format!("echo {BODY} > $DIR/mailboxes/box; echo 1 > $DIR/control/mailboxes/box/config/maxmsg"));
     assert_eq!(reader.finish().stdout, sent);
     place.sh(&format!("echo {BODY} > $DIR/mailboxes/box"));
-    let writer = Beside::start(&mut place.script(&format!("echo {BODY} > $DIR/mailboxes/box")));
+    let writer = Background::start(&mut place.script(&format!("echo {BODY} > $DIR/mailboxes/box")));
     waiting("waiting_writers");
     let mut refused = OpenOptions::new();
     refused.write(true);

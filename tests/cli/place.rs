@@ -20,7 +20,7 @@ pub(crate) struct Place {
 
 /// What a program did: its exit code and what it printed.
 #[derive(Debug)]
-pub(crate) struct Did {
+pub(crate) struct Outcome {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -48,7 +48,7 @@ impl Place {
         self.dir.to_str().unwrap()
     }
 
-    /// Beside the mount point.
+    /// Background the mount point.
     pub(crate) fn beside(&self, name: impl AsRef<Path>) -> PathBuf {
         self.temp.path().join(name)
     }
@@ -60,17 +60,17 @@ impl Place {
 
     /// `ipcfs mount OPTIONS DIR`, which must work and say nothing.
     pub(crate) fn mount(&self, options: &[&str]) {
-        let did = self.try_mount(options);
-        assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
+        let outcome = self.try_mount(options);
+        assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
     }
 
     /// `ipcfs mount OPTIONS DIR`
-    pub(crate) fn try_mount(&self, options: &[&str]) -> Did {
+    pub(crate) fn try_mount(&self, options: &[&str]) -> Outcome {
         run(common::ipcfs().arg("mount").args(options).arg(&self.dir))
     }
 
     /// `ipcfs SUBCOMMAND OPTIONS DIR`
-    pub(crate) fn ipcfs(&self, words: &[&str]) -> Did {
+    pub(crate) fn ipcfs(&self, words: &[&str]) -> Outcome {
         run(common::ipcfs().args(words).arg(&self.dir))
     }
 
@@ -84,9 +84,9 @@ impl Place {
 
     /// What a script that succeeds prints.
     pub(crate) fn sh(&self, script: &str) -> String {
-        let did = run(&mut self.script(script));
-        assert_eq!(did.code, Some(0), "{script}\n{did:?}");
-        did.stdout
+        let outcome = run(&mut self.script(script));
+        assert_eq!(outcome.code, Some(0), "{script}\n{outcome:?}");
+        outcome.stdout
     }
 
     /// The daemon's process id, as the mount tells it.
@@ -143,13 +143,13 @@ impl Drop for Place {
 }
 
 /// A program that runs beside a test, and not beyond it.
-pub(crate) struct Beside(Option<Child>);
+pub(crate) struct Background(Option<Child>);
 
-impl Beside {
+impl Background {
     /// Starts it, with nothing to read.
-    pub(crate) fn start(command: &mut Command) -> Beside {
+    pub(crate) fn start(command: &mut Command) -> Background {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Beside(Some(command.spawn().unwrap()))
+        Background(Some(command.spawn().unwrap()))
     }
 
     /// Its process id.
@@ -158,12 +158,12 @@ impl Beside {
     }
 
     /// Waits for its end, under the watchdog.
-    pub(crate) fn finish(mut self) -> Did {
-        Did::from(common::output(self.0.take().unwrap()))
+    pub(crate) fn finish(mut self) -> Outcome {
+        Outcome::from(common::output(self.0.take().unwrap()))
     }
 }
 
-impl Drop for Beside {
+impl Drop for Background {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
             let _ = child.kill();
@@ -173,12 +173,12 @@ impl Drop for Beside {
 }
 
 /// Runs a program to its end, under the watchdog.
-pub(crate) fn run(command: &mut Command) -> Did {
-    Beside::start(command).finish()
+pub(crate) fn run(command: &mut Command) -> Outcome {
+    Background::start(command).finish()
 }
 
 /// `ipcfs WORDS`
-pub(crate) fn ipcfs(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Did {
+pub(crate) fn ipcfs(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
     run(common::ipcfs().args(words))
 }
 
@@ -192,14 +192,14 @@ pub(crate) fn has_ended(pid: u32) -> bool {
     matches!(common::state_of(pid), None | Some('Z' | 'X'))
 }
 
-impl From<Output> for Did {
-    fn from(output: Output) -> Did {
+impl From<Output> for Outcome {
+    fn from(output: Output) -> Outcome {
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        Did { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Outcome { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
     }
 }
 
-impl Did {
+impl Outcome {
     /// Checks that it failed with exit code 1, printed nothing, and said what, why (with `words` in it) and, on a line
     /// of its own, what to do.
     pub(crate) fn failed(&self, what: &str, words: &[&str]) {
@@ -207,7 +207,7 @@ impl Did {
         self.said(what, words);
     }
 
-    /// As [`Did::failed`], whatever the exit code and however much was printed.
+    /// As [`Outcome::failed`], whatever the exit code and however much was printed.
     pub(crate) fn said(&self, what: &str, words: &[&str]) {
         assert!(self.stderr.starts_with(&format!("ipcfs: {what}")), "{:?} does not say {what}", self.stderr);
         for word in words {

@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::common::{self, state_of, transport, wait_for};
-use crate::place::{Beside, Did, Place, ipcfs, run, signal};
+use crate::place::{Background, Outcome, Place, ipcfs, run, signal};
 
 /// The lines of a table, each split into its columns.
 fn rows(table: &str) -> Vec<Vec<&str>> {
@@ -16,17 +16,18 @@ fn rows(table: &str) -> Vec<Vec<&str>> {
 
 /// The line of the list of mounts that is this place's. The list has other tests' mounts in it.
 fn line_of(place: &Place) -> Option<Vec<String>> {
-    let did = ipcfs(["status"]);
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
-    let rows = rows(&did.stdout);
+    let outcome = ipcfs(["status"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    let rows = rows(&outcome.stdout);
     let row = rows.into_iter().find(|row| row[0] == place.name())?;
     Some(row.into_iter().map(str::to_owned).collect())
 }
 
-fn json(words: &[&str]) -> (Did, Value) {
-    let did = ipcfs(words);
-    let value = serde_json::from_str(&did.stdout).unwrap_or_else(|error| panic!("{error} in {did:?}"));
-    (did, value)
+fn json(words: &[&str]) -> (Outcome, Value) {
+    let outcome = ipcfs(words);
+    let value =
+        serde_json::from_str(&outcome.stdout).unwrap_or_else(|error| panic!("{error} in {outcome:?}"));
+    (outcome, value)
 }
 
 fn named<'a>(list: &'a Value, name: &str) -> &'a Value {
@@ -79,15 +80,15 @@ fn a_mounts_table_has_every_mailbox_and_segment_whatever_its_name() {
     let Some(place) = Place::new() else { return };
     place.mount(&["--memory", "8M", "--segment-memory", "16M"]);
     fill(&place);
-    let reader = Beside::start(&mut place.script("exec cat $DIR/mailboxes/team/deep/empty"));
+    let reader = Background::start(&mut place.script("exec cat $DIR/mailboxes/team/deep/empty"));
     wait_for("the reader to wait", || {
         let status = fs::read_to_string(place.path("control/mailboxes/team/deep/empty/status")).unwrap();
         status.contains("waiting_readers 1\n")
     });
 
-    let did = place.ipcfs(&["status"]);
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
-    let table = &did.stdout;
+    let outcome = place.ipcfs(&["status"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    let table = &outcome.stdout;
     // `depth bytes readers writers sent received owner mode` behind each name.
     for line in [
         "jobs 1 4 0 0 2 1 root 0644",
@@ -125,8 +126,11 @@ fn a_mounts_table_has_every_mailbox_and_segment_whatever_its_name() {
 fn an_empty_mounts_table_says_that_there_is_nothing() {
     let Some(place) = Place::new() else { return };
     place.mount(&[]);
-    let did = place.ipcfs(&["status"]);
-    assert!(did.stdout.contains("\nno mailboxes\n") && did.stdout.ends_with("\nno segments\n"), "{did:?}");
+    let outcome = place.ipcfs(&["status"]);
+    assert!(
+        outcome.stdout.contains("\nno mailboxes\n") && outcome.stdout.ends_with("\nno segments\n"),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -134,8 +138,8 @@ fn json_has_the_numbers_of_a_mount() {
     let Some(place) = Place::new() else { return };
     place.mount(&["--memory", "8M", "--segment-memory", "16M", "--segments", "cached", "--threads", "3"]);
     fill(&place);
-    let (did, whole) = json(&["status", "--json", place.name()]);
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    let (outcome, whole) = json(&["status", "--json", place.name()]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     for (key, value) in [
         ("dir", Value::from(place.name())),
         ("state", "live".into()),
@@ -185,13 +189,13 @@ fn a_dead_mount_is_shown_as_dead() {
     place.mount(&[]);
     place.kill_daemon();
     assert_eq!(line_of(&place).unwrap()[1..], ["dead", "-", "-", "-", "-", "-"]);
-    let did = place.ipcfs(&["status"]);
-    assert_eq!(did.code, Some(1));
-    assert_eq!(rows(&did.stdout)[1][..2], [place.name(), "dead"]);
-    did.said(&format!("cannot look into {}: its daemon has gone", place.name()), &["ipcfs umount"]);
+    let outcome = place.ipcfs(&["status"]);
+    assert_eq!(outcome.code, Some(1));
+    assert_eq!(rows(&outcome.stdout)[1][..2], [place.name(), "dead"]);
+    outcome.said(&format!("cannot access {}: its daemon has exited", place.name()), &["ipcfs umount"]);
 
-    let (did, whole) = json(&["status", "--json", place.name()]);
-    assert_eq!((did.code, &whole["state"], &whole["pid"]), (Some(1), &"dead".into(), &Value::Null));
+    let (outcome, whole) = json(&["status", "--json", place.name()]);
+    assert_eq!((outcome.code, &whole["state"], &whole["pid"]), (Some(1), &"dead".into(), &Value::Null));
     assert_eq!(whole["mailbox_list"], Value::Array(Vec::new()));
 }
 
@@ -205,9 +209,12 @@ fn a_stopped_daemon_does_not_hang_status() {
     wait_for("the daemon to stop", || state_of(daemon) == Some('T'));
 
     assert_eq!(line_of(&place).unwrap()[1..], ["silent", "-", "-", "-", "-", "-"]);
-    let did = place.ipcfs(&["status"]);
-    assert_eq!(did.code, Some(1));
-    did.said(&format!("the daemon of {} runs but does not answer", place.name()), &["kill -CONT", "--lazy"]);
+    let outcome = place.ipcfs(&["status"]);
+    assert_eq!(outcome.code, Some(1));
+    outcome.said(
+        &format!("the daemon of {} runs but does not respond", place.name()),
+        &["kill -CONT", "--lazy"],
+    );
     // A name within it cannot be asked about without asking it.
     assert_eq!(ipcfs(["status".as_ref(), place.path("mailboxes").as_os_str()]).code, Some(1));
 

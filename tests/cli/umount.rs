@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::Signal;
 
 use crate::common::{state_of, wait_for};
-use crate::place::{Beside, Place, has_ended, ipcfs, signal};
+use crate::place::{Background, Place, has_ended, ipcfs, signal};
 
 fn is_open(pid: u32, path: &Path) -> bool {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
@@ -21,9 +21,9 @@ fn a_mount_is_ended_and_its_daemon_with_it() {
         place.mount(&[]);
         place.sh("echo lost > $DIR/mailboxes/a; echo kept >> $DIR/segments/s");
         let daemon = place.daemon();
-        let did = place.ipcfs(&["umount"]);
+        let outcome = place.ipcfs(&["umount"]);
         let state = state_of(daemon);
-        assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
+        assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
         assert!(matches!(state, None | Some('Z' | 'X')), "the daemon still runs: {state:?}");
         place.assert_nothing_left();
     }
@@ -50,7 +50,7 @@ fn a_path_within_a_mount_is_answered_with_the_mounts_own() {
     let within = place.path("mailboxes");
     let why = format!("{} is not an ipcfs mount, but lies in one", within.display());
     ipcfs(["umount".as_ref(), within.as_os_str()])
-        .failed(&why, &[&format!("name the mount itself: {}\n", place.name())]);
+        .failed(&why, &[&format!("give the mount point: {}\n", place.name())]);
     assert_eq!(place.mounts(), 1);
 }
 
@@ -61,18 +61,18 @@ fn those_who_keep_it_busy_are_named() {
     place.sh("truncate -s 4096 $DIR/segments/frame; : > $DIR/mailboxes/jobs");
     let daemon = place.daemon();
 
-    let reader = Beside::start(Command::new("cat").arg(place.path("mailboxes/jobs")));
+    let reader = Background::start(Command::new("cat").arg(place.path("mailboxes/jobs")));
     wait_for("the reader to wait", || {
         let status = fs::read_to_string(place.path("control/mailboxes/jobs/status")).unwrap();
         status.contains("waiting_readers 1\n")
     });
-    let sleeper = Beside::start(Command::new("sleep").arg("1000").current_dir(place.path("segments")));
-    let holder = Beside::start(&mut place.script("exec tail -f /dev/null 3< $DIR/segments/frame"));
+    let sleeper = Background::start(Command::new("sleep").arg("1000").current_dir(place.path("segments")));
+    let holder = Background::start(&mut place.script("exec tail -f /dev/null 3< $DIR/segments/frame"));
     wait_for("the file to be open", || is_open(holder.id(), &place.path("segments/frame")));
 
-    let did = place.ipcfs(&["umount"]);
+    let outcome = place.ipcfs(&["umount"]);
     let what = format!("cannot unmount {}: it is in use by", place.name());
-    did.failed(&what, &[&format!("ipcfs umount --lazy {}", place.name())]);
+    outcome.failed(&what, &[&format!("ipcfs umount --lazy {}", place.name())]);
     for (child, command, path) in [
         (&reader, "cat", "mailboxes/jobs"),
         (&sleeper, "sleep", "segments"),
@@ -81,18 +81,18 @@ fn those_who_keep_it_busy_are_named() {
         let pid = child.id().to_string();
         let path = place.path(path).display().to_string();
         let words = [pid.as_str(), command, path.as_str()];
-        let named = did.stderr.lines().any(|line| line.split_whitespace().eq(words));
-        assert!(named, "{words:?} is missing in {}", did.stderr);
+        let named = outcome.stderr.lines().any(|line| line.split_whitespace().eq(words));
+        assert!(named, "{words:?} is missing in {}", outcome.stderr);
     }
     // Named were those three, and it is still there.
     let indented =
-        did.stderr.lines().filter(|line| line.starts_with("  ") && !line.contains("end them")).count();
-    assert_eq!(indented, 3, "{}", did.stderr);
+        outcome.stderr.lines().filter(|line| line.starts_with("  ") && !line.contains("end them")).count();
+    assert_eq!(indented, 3, "{}", outcome.stderr);
     assert_eq!(place.daemon(), daemon);
 
     drop((reader, sleeper, holder));
-    let did = place.ipcfs(&["umount"]);
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    let outcome = place.ipcfs(&["umount"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     place.assert_nothing_left();
 }
 
@@ -105,8 +105,8 @@ fn lazily_it_goes_at_once_and_ends_with_the_last_who_uses_it() {
     let frame = File::open(place.path("segments/frame")).unwrap();
 
     assert_eq!(place.ipcfs(&["umount"]).code, Some(1));
-    let did = place.ipcfs(&["umount", "--lazy"]);
-    assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""));
+    let outcome = place.ipcfs(&["umount", "--lazy"]);
+    assert_eq!((outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()), (Some(0), "", ""));
     assert_eq!(place.mounts(), 0);
     assert!(!place.path("segments").exists());
     assert_eq!(std::io::read_to_string(&frame).unwrap(), "kept\n", "it goes on for those who have it open");
@@ -126,8 +126,12 @@ fn a_dead_mount_is_cleared_also_where_somebody_uses_it() {
         place.mount(&[]);
         let file = used.then(|| File::create(place.path("segments/s")).unwrap());
         place.kill_daemon();
-        let did = place.ipcfs(&["umount"]);
-        assert_eq!((did.code, did.stdout.as_str(), did.stderr.as_str()), (Some(0), "", ""), "used: {used}");
+        let outcome = place.ipcfs(&["umount"]);
+        assert_eq!(
+            (outcome.code, outcome.stdout.as_str(), outcome.stderr.as_str()),
+            (Some(0), "", ""),
+            "used: {used}"
+        );
         drop(file);
         place.assert_nothing_left();
         assert_eq!(fs::read_dir(place.dir()).unwrap().count(), 0, "the directory is as it was");
@@ -141,10 +145,10 @@ fn a_stopped_daemon_does_not_hang_umount() {
     let daemon = place.daemon();
     signal(daemon, Signal::STOP);
     wait_for("the daemon to stop", || state_of(daemon) == Some('T'));
-    let what = format!("cannot unmount {}: its daemon does not answer", place.name());
+    let what = format!("cannot unmount {}: its daemon does not respond", place.name());
     place.ipcfs(&["umount"]).failed(&what, &["kill -CONT", "--lazy"]);
-    let did = place.ipcfs(&["umount", "--lazy"]);
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    let outcome = place.ipcfs(&["umount", "--lazy"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     assert_eq!(place.mounts(), 0);
     signal(daemon, Signal::CONT);
     wait_for("the daemon to end", || has_ended(daemon));
@@ -159,8 +163,8 @@ fn umount_run_from_within_the_mount_does_not_stand_in_its_own_way() {
     place.assert_nothing_left();
     place.mount(&[]);
     let mut inside = place.script("cd $DIR && exec $IPCFS umount .");
-    let did = crate::place::run(&mut inside);
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    let outcome = crate::place::run(&mut inside);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     place.assert_nothing_left();
 }
 
@@ -170,10 +174,10 @@ fn of_two_mounts_on_one_another_the_upper_goes_first() {
     place.mount(&[]);
     // Another file system on a folder of ours keeps it busy, and is named.
     place.sh("mkdir $DIR/mailboxes/inner && mount -t tmpfs tmpfs $DIR/mailboxes/inner");
-    let did = place.ipcfs(&["umount"]);
+    let outcome = place.ipcfs(&["umount"]);
     let inner = place.path("mailboxes/inner").display().to_string();
     place.sh("umount $DIR/mailboxes/inner");
     let what = format!("cannot unmount {}: it is in use by", place.name());
-    did.failed(&what, &[&format!("mounted in it: {inner}")]);
+    outcome.failed(&what, &[&format!("mounted inside it: {inner}")]);
     assert_eq!(place.ipcfs(&["umount"]).code, Some(0));
 }

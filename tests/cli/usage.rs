@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::common;
-use crate::place::{Did, ipcfs};
+use crate::place::{Outcome, ipcfs};
 
 /// Options of `mount` with a bad value each, and what the refusal has to name besides the value: bounds and unit.
 const BAD: [(&str, &str, &[&str]); 28] = [
@@ -39,18 +39,18 @@ const BAD: [(&str, &str, &[&str]); 28] = [
 
 /// Wrong usage: exit code 2, nothing on standard output, and where help is.
 fn refused(words: &[&str], says: &[&str]) {
-    let did = ipcfs(words);
-    assert_eq!((did.code, did.stdout.as_str()), (Some(2), ""), "{words:?}: {did:?}");
+    let outcome = ipcfs(words);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""), "{words:?}: {outcome:?}");
     for said in says.iter().chain(&["--help"]) {
-        assert!(did.stderr.contains(said), "{words:?}: {:?} does not say {said:?}", did.stderr);
+        assert!(outcome.stderr.contains(said), "{words:?}: {:?} does not say {said:?}", outcome.stderr);
     }
 }
 
 /// What `words` print on standard output, with exit code 0.
 fn printed(words: &[&str]) -> String {
-    let did = ipcfs(words);
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""), "{words:?}");
-    did.stdout
+    let outcome = ipcfs(words);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{words:?}");
+    outcome.stdout
 }
 
 #[test]
@@ -120,9 +120,9 @@ fn unknown_words_and_missing_ones_are_wrong_usage() {
     refused(&["mount", "--lazy", "a"], &["--lazy"]);
     refused(&["mount", "--threads", "1", "--threads", "2", "a"], &["--threads"]);
     refused(&["mount", ""], &["<DIR>"]);
-    let did = ipcfs([""; 0]);
-    assert_eq!((did.code, did.stdout.as_str()), (Some(2), ""));
-    assert!(did.stderr.contains("Usage: ipcfs <COMMAND>"), "{did:?}");
+    let outcome = ipcfs([""; 0]);
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+    assert!(outcome.stderr.contains("Usage: ipcfs <COMMAND>"), "{outcome:?}");
 }
 
 #[test]
@@ -161,11 +161,8 @@ fn values_on_the_bounds_are_taken() {
         "--segments=cached",
         "--transport=dev",
     ] {
-        let did = ipcfs(["mount", given, "/nonexistent/dir"]);
-        did.failed(
-            "cannot mount on /nonexistent/dir: there is no such directory",
-            &["mkdir -p /nonexistent/dir"],
-        );
+        let outcome = ipcfs(["mount", given, "/nonexistent/dir"]);
+        outcome.failed("cannot mount on /nonexistent/dir: no such directory", &["mkdir -p /nonexistent/dir"]);
     }
 }
 
@@ -209,6 +206,6 @@ fn a_reader_that_leaves_early_is_no_error() {
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     drop(reader);
     let child = common::ipcfs().arg("doctor").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    let did = Did::from(common::output(child));
-    assert_eq!((did.code, did.stderr.as_str()), (Some(0), ""));
+    let outcome = Outcome::from(common::output(child));
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
 }

@@ -1,4 +1,4 @@
-//! The mount ends under those who wait.
+//! The mount ends while callers wait.
 
 use std::collections::BTreeMap;
 use std::process::Child;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::common::{self, reap, wait_for};
-use crate::target::{Kind, Range, Target};
+use crate::target::{Fixture, Kind, Target};
 use crate::tools::{BOTH, aside, finish, open, read, run, shell};
 
 /// Callers of each kind that waits.
@@ -17,25 +17,25 @@ const THREADS: usize = 60;
 /// POSIX locks are a process's, so that those who wait for one are processes.
 const PROCESSES: usize = 10;
 
-/// Hundreds of callers who wait.
-struct Crowd {
+/// Hundreds of callers that wait.
+struct Waiters {
     threads: Vec<(Kind, JoinHandle<Result<(), Errno>>)>,
     processes: Vec<Child>,
     _files: tempfile::TempDir,
 }
 
-impl Crowd {
-    fn gather(range: &Range) -> Crowd {
+impl Waiters {
+    fn gather(fixture: &Fixture) -> Waiters {
         let files = tempfile::tempdir().unwrap();
         let mut threads: Vec<(Kind, JoinHandle<Result<(), Errno>>)> = Vec::new();
         for kind in Kind::waiting().filter(|kind| *kind != Kind::Posix) {
             threads.extend((0..THREADS).map(|_| {
-                let mailboxes = range.mailboxes();
+                let mailboxes = fixture.mailboxes();
                 (kind, aside(move || kind.wait(&mailboxes)))
             }));
         }
         let processes = (0..PROCESSES)
-            .map(|place| Target::start(range, Kind::Posix, files.path().join(place.to_string())).child)
+            .map(|place| Target::start(fixture, Kind::Posix, files.path().join(place.to_string())).child)
             .collect();
         for (kind, expected) in
             [(Kind::Read, 2 * THREADS), (Kind::Write, 2 * THREADS), (Kind::Flock, 2 * THREADS + PROCESSES)]
@@ -45,10 +45,10 @@ impl Crowd {
                     let (kind, thread) = threads.swap_remove(at);
                     panic!("{kind:?} did not wait: {:?}", thread.join());
                 }
-                range.figure(kind) == expected as u64
+                fixture.figure(kind) == expected as u64
             });
         }
-        Crowd { threads, processes, _files: files }
+        Waiters { threads, processes, _files: files }
     }
 
     /// Waits until everyone is back, with one of `errors`. Says how often each kind got which.
@@ -69,35 +69,35 @@ impl Crowd {
     }
 }
 
-/// What a caller gets whose mount is gone: from the daemon that ends, from the kernel that gave the request up, and from
-/// the kernel that has nobody to ask.
+/// The errors of a call whose mount has ended: from the daemon that unmounts, or from the kernel, which aborts the request
+/// or has no daemon to ask.
 const GONE: [Errno; 2] = [Errno::NOTCONN, Errno::CONNABORTED];
 
 #[test]
 fn a_killed_daemon_leaves_nobody_waiting() {
-    let Some(mut range) = Range::new() else { return };
-    let crowd = Crowd::gather(&range);
-    let path = range.mailboxes().join("empty");
-    range.mount.signal(Signal::KILL);
-    assert_eq!(range.mount.wait(), None);
-    crowd.check(&GONE);
+    let Some(mut fixture) = Fixture::new() else { return };
+    let waiters = Waiters::gather(&fixture);
+    let path = fixture.mailboxes().join("empty");
+    fixture.mount.signal(Signal::KILL);
+    assert_eq!(fixture.mount.wait(), None);
+    waiters.check(&GONE);
     for flags in [OFlags::RDONLY, OFlags::WRONLY, OFlags::RDWR] {
         let result = rustix::fs::open(&path, flags, rustix::fs::Mode::empty());
         assert_eq!(result.unwrap_err(), Errno::NOTCONN, "whoever comes later is told at once");
     }
-    assert!(range.mount.in_table(), "as the kernel keeps it; mounting there again clears it");
+    assert!(fixture.mount.in_table(), "as the kernel keeps it; mounting there again clears it");
 }
 
 #[test]
 fn sigterm_and_sigint_end_the_mount_under_those_who_wait() {
     for signal in [Signal::TERM, Signal::INT] {
-        let Some(mut range) = Range::new() else { return };
-        let crowd = Crowd::gather(&range);
-        range.mount.signal(signal);
-        assert_eq!(range.mount.wait(), Some(0));
-        assert!(!range.mount.in_table());
-        crowd.check(&GONE);
-        assert!(!range.mount.path("mailboxes").exists());
+        let Some(mut fixture) = Fixture::new() else { return };
+        let waiters = Waiters::gather(&fixture);
+        fixture.mount.signal(signal);
+        assert_eq!(fixture.mount.wait(), Some(0));
+        assert!(!fixture.mount.in_table());
+        waiters.check(&GONE);
+        assert!(!fixture.mount.path("mailboxes").exists());
     }
 }
 
@@ -116,12 +116,12 @@ fn an_idle_mount_can_be_unmounted_from_outside() {
 /// is left of the mount the daemon clears away.
 #[test]
 fn umount_force_ends_the_waits_and_leaves_nothing() {
-    let Some(mut range) = Range::new() else { return };
-    let crowd = Crowd::gather(&range);
-    common::output(shell("umount -f \"$1\"", range.mount.dir()));
-    crowd.check(&GONE);
-    assert_eq!(range.mount.wait(), Some(0));
-    assert!(!range.mount.in_table());
+    let Some(mut fixture) = Fixture::new() else { return };
+    let waiters = Waiters::gather(&fixture);
+    common::output(shell("umount -f \"$1\"", fixture.mount.dir()));
+    waiters.check(&GONE);
+    assert_eq!(fixture.mount.wait(), Some(0));
+    assert!(!fixture.mount.in_table());
 }
 
 /// A lazy unmount takes the name away, and leaves those who have files open in peace: that is the kernel's doing, for
@@ -150,11 +150,11 @@ fn a_lazily_unmounted_tree_serves_those_who_are_in_it_and_ends_with_them() {
 
 #[test]
 fn ending_a_lazily_unmounted_tree_ends_the_waits_in_it() {
-    let Some(mut range) = Range::new() else { return };
-    let crowd = Crowd::gather(&range);
-    run("umount -l \"$1\"", range.mount.dir());
-    range.mount.signal(Signal::TERM);
-    crowd.check(&GONE);
-    assert_eq!(range.mount.wait(), Some(0));
-    assert!(!range.mount.in_table());
+    let Some(mut fixture) = Fixture::new() else { return };
+    let waiters = Waiters::gather(&fixture);
+    run("umount -l \"$1\"", fixture.mount.dir());
+    fixture.mount.signal(Signal::TERM);
+    waiters.check(&GONE);
+    assert_eq!(fixture.mount.wait(), Some(0));
+    assert!(!fixture.mount.in_table());
 }

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::process::Signal;
 
 use crate::common::{Mount, state_of, wait_for};
-use crate::target::{Kind, Range, Target};
+use crate::target::{Fixture, Kind, Target};
 use crate::tools::{aside, finish, try_receive, try_send};
 
 const ROUNDS: usize = 16;
@@ -54,18 +54,18 @@ fn footprint(mount: &Mount) -> (usize, u64) {
 
 /// Starts targets of each kind, sends each of them signals that it survives, and in the end one that it does not. Returns
 /// the signals sent and the calls that failed with `EINTR`.
-fn round(range: &Range, random: &mut Random, ready: bool) -> (usize, u64) {
+fn round(fixture: &Fixture, random: &mut Random, ready: bool) -> (usize, u64) {
     let files = tempfile::tempdir().unwrap();
     let (mut sent, mut interrupted) = (0, 0);
     let mut targets: Vec<_> = (0..TARGETS * Kind::ALL.len())
         .map(|place| {
-            Target::start(range, Kind::ALL[place % Kind::ALL.len()], files.path().join(place.to_string()))
+            Target::start(fixture, Kind::ALL[place % Kind::ALL.len()], files.path().join(place.to_string()))
         })
         .collect();
     if ready {
         for kind in [Kind::Read, Kind::Write, Kind::Flock] {
             let expected = Kind::waiting().filter(|other| other.figure() == kind.figure()).count() * TARGETS;
-            wait_for("the targets to wait", || range.figure(kind) == expected as u64);
+            wait_for("the targets to wait", || fixture.figure(kind) == expected as u64);
         }
         // Until each of them has come out of its call; some signals come between two calls, and count for nothing.
         let mut left: HashSet<usize> =
@@ -73,7 +73,7 @@ fn round(range: &Range, random: &mut Random, ready: bool) -> (usize, u64) {
         wait_for("EINTR from every target", || {
             left.retain(|at| targets[*at].interrupted() < 3);
             for at in &left {
-                targets[*at].shoot(Signal::USR1);
+                targets[*at].signal(Signal::USR1);
                 sent += 1;
                 random.pause(Duration::from_micros(50));
             }
@@ -90,7 +90,7 @@ fn round(range: &Range, random: &mut Random, ready: bool) -> (usize, u64) {
         let signal = signals[random.below(signals.len() as u64) as usize];
         random.pause(Duration::from_micros(300));
         if !target.has_ended() {
-            target.shoot(signal);
+            target.signal(signal);
             sent += 1;
         }
         if signal != Signal::USR1 {
@@ -99,35 +99,35 @@ fn round(range: &Range, random: &mut Random, ready: bool) -> (usize, u64) {
             interrupted += target.interrupted();
         }
     }
-    range.wait_until_nobody_waits();
+    fixture.wait_until_nobody_waits();
     (sent, interrupted)
 }
 
-fn rounds(range: &Range) {
+fn rounds(fixture: &Fixture) {
     let mut random = Random::new();
     let mut early = None;
     let (mut sent, mut interrupted) = (0, 0);
     for number in 0..ROUNDS {
         // In every second round the first signals come while the processes begin.
-        let counts = round(range, &mut random, number % 2 == 0);
+        let counts = round(fixture, &mut random, number % 2 == 0);
         sent += counts.0;
         interrupted += counts.1;
         if number == ROUNDS / 4 {
-            early = Some(footprint(&range.mount));
+            early = Some(footprint(&fixture.mount));
         }
     }
     eprintln!("{sent} signals, {interrupted} calls interrupted");
     assert!(sent > 1_000 && interrupted > 500, "{sent} signals, {interrupted} calls interrupted");
-    let (early, late) = (early.unwrap(), footprint(&range.mount));
+    let (early, late) = (early.unwrap(), footprint(&fixture.mount));
     assert_eq!(early.0, late.0, "the daemon's threads");
     assert!(late.1 < early.1 + SLACK, "the daemon's memory grew from {} to {} bytes", early.1, late.1);
 }
 
 #[test]
 fn signals_at_random_moments_leave_nobody_who_cannot_be_killed() {
-    let Some(range) = Range::new() else { return };
-    rounds(&range);
-    let full = range.mailboxes().join("full");
+    let Some(fixture) = Fixture::new() else { return };
+    rounds(&fixture);
+    let full = fixture.mailboxes().join("full");
     let received = (try_receive(&full), try_receive(&full));
     assert_eq!(received, (Ok(b"full".to_vec()), Err(Errno::AGAIN)), "and nothing was sent or taken");
 }
@@ -136,35 +136,35 @@ fn signals_at_random_moments_leave_nobody_who_cannot_be_killed() {
 #[test]
 fn a_hail_of_signals_leaves_each_kind_of_wait_interruptible() {
     const SIGNALS: usize = 3_000;
-    let Some(range) = Range::new() else { return };
+    let Some(fixture) = Fixture::new() else { return };
     let files = tempfile::tempdir().unwrap();
     let mut random = Random::new();
     for kind in Kind::waiting() {
-        let mut target = Target::start(&range, kind, files.path().join("told"));
-        wait_for("the target to wait", || range.figure(kind) == 1);
+        let mut target = Target::start(&fixture, kind, files.path().join("told"));
+        wait_for("the target to wait", || fixture.figure(kind) == 1);
         for _ in 0..SIGNALS {
-            target.shoot(Signal::USR1);
+            target.signal(Signal::USR1);
             for _ in 0..random.below(3_000) {
                 std::hint::spin_loop();
             }
         }
         wait_for("the target to wait once more", || {
-            range.figure(kind) == 1 && state_of(target.child.id()) == Some('S')
+            fixture.figure(kind) == 1 && state_of(target.child.id()) == Some('S')
         });
         let before = target.interrupted();
-        target.shoot(Signal::USR1);
+        target.signal(Signal::USR1);
         wait_for(&format!("EINTR from {kind:?}"), || target.interrupted() > before);
-        target.shoot(Signal::KILL);
+        target.signal(Signal::KILL);
         wait_for("the target to die", || target.has_ended());
-        range.wait_until_nobody_waits();
+        fixture.wait_until_nobody_waits();
     }
 }
 
 /// As above, while messages come and go: what ends a wait and what interrupts it meet.
 #[test]
 fn signals_that_meet_deliveries_leave_nobody_who_cannot_be_killed() {
-    let Some(range) = Range::new() else { return };
-    let (mailboxes, done) = (range.mailboxes(), Arc::new(AtomicBool::new(false)));
+    let Some(fixture) = Fixture::new() else { return };
+    let (mailboxes, done) = (fixture.mailboxes(), Arc::new(AtomicBool::new(false)));
     let traffic = aside({
         let done = Arc::clone(&done);
         move || {
@@ -178,9 +178,9 @@ fn signals_that_meet_deliveries_leave_nobody_who_cannot_be_killed() {
             }
         }
     });
-    rounds(&range);
+    rounds(&fixture);
     done.store(true, Ordering::Relaxed);
     finish("the traffic", traffic);
-    while try_receive(&range.mailboxes().join("empty")).is_ok() {}
-    assert_eq!(range.mount.figure("mailboxes/empty/status", "depth"), 0);
+    while try_receive(&fixture.mailboxes().join("empty")).is_ok() {}
+    assert_eq!(fixture.mount.figure("mailboxes/empty/status", "depth"), 0);
 }

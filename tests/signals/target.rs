@@ -1,4 +1,4 @@
-//! Processes that wait in every way there is, to be shot at.
+//! Processes that wait in every possible way, to be sent signals.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -97,14 +97,14 @@ fn lock_ofd(file: &OwnedFd) -> Result<(), Errno> {
 /// What the targets wait for, and does not come: an empty mailbox, a full one, and one with all locks taken. `None` where
 /// there is no FUSE, or no perl to play the targets.
 #[derive(Debug)]
-pub(crate) struct Range {
+pub(crate) struct Fixture {
     pub(crate) mount: Mount,
     /// Hold what the targets wait for, and the mount busy.
     _locks: Vec<OwnedFd>,
 }
 
-impl Range {
-    pub(crate) fn new() -> Option<Range> {
+impl Fixture {
+    pub(crate) fn new() -> Option<Fixture> {
         let mount = common::have("perl").then(common::mount)??;
         mount.make_mailbox("empty", &[]);
         fs::write(mount.make_mailbox("full", &[("maxmsg", "1")]), "full").unwrap();
@@ -113,7 +113,7 @@ impl Range {
         // For the process, and for the descriptor: POSIX and OFD locks conflict with both kinds.
         rustix::fs::flock(&locks[0], FlockOperation::NonBlockingLockExclusive).unwrap();
         rustix::fs::fcntl_lock(&locks[1], FlockOperation::NonBlockingLockExclusive).unwrap();
-        Some(Range { mount, _locks: locks })
+        Some(Fixture { mount, _locks: locks })
     }
 
     pub(crate) fn mailboxes(&self) -> PathBuf {
@@ -175,10 +175,10 @@ while (1) {
 
 impl Target {
     /// Starts one; `told` names a file of its own.
-    pub(crate) fn start(range: &Range, kind: Kind, told: PathBuf) -> Target {
+    pub(crate) fn start(fixture: &Fixture, kind: Kind, told: PathBuf) -> Target {
         File::create(&told).unwrap();
         let mut command = Command::new("perl");
-        command.arg("-e").arg(PERL).arg(format!("{kind:?}")).arg(range.mailboxes()).arg(&told);
+        command.arg("-e").arg(PERL).arg(format!("{kind:?}")).arg(fixture.mailboxes()).arg(&told);
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         Target { child, kind, told }
     }
@@ -189,7 +189,7 @@ impl Target {
     }
 
     /// Sends a signal. It may have ended.
-    pub(crate) fn shoot(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         // Not reaped yet, so that its number is nobody else's.
         kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), signal).unwrap();
     }

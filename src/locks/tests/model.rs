@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use crate::locks::claim::END;
+use crate::locks::request::END;
 use crate::locks::{Locks, WaitId};
 use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
@@ -54,7 +54,7 @@ struct Model {
     replies: Vec<(RequestId, Reply)>,
 }
 
-fn exclude(a: LockKind, b: LockKind) -> bool {
+fn conflicts(a: LockKind, b: LockKind) -> bool {
     a != Unlock && b != Unlock && (a == Exclusive || b == Exclusive)
 }
 
@@ -85,15 +85,15 @@ impl File {
     }
 
     /// Owner, pid and kind of the locks that keep the call from being granted.
-    fn in_the_way(&self, call: &LockCall) -> Vec<(LockOwner, u32)> {
+    fn conflicting(&self, call: &LockCall) -> Vec<(LockOwner, u32)> {
         if call.flock {
             let others =
-                self.flocks.iter().filter(|(fh, mark)| **fh != call.fh && exclude(call.kind, mark.kind));
+                self.flocks.iter().filter(|(fh, mark)| **fh != call.fh && conflicts(call.kind, mark.kind));
             return others.map(|(fh, mark)| (LockOwner(fh.0), mark.pid)).collect();
         }
         let (from, to) = (byte(call.start), byte(call.end));
         let others = self.bytes.iter().filter(|((owner, at), mark)| {
-            *owner != call.owner && (from..=to).contains(at) && exclude(call.kind, mark.kind)
+            *owner != call.owner && (from..=to).contains(at) && conflicts(call.kind, mark.kind)
         });
         others.map(|((owner, _), mark)| (*owner, mark.pid)).collect()
     }
@@ -135,12 +135,12 @@ impl Model {
 
     /// Every owner of which `who` waits, itself or through others.
     fn waits_for(&self, file: Ino, call: &LockCall) -> BTreeSet<(LockOwner, u32)> {
-        let mut reached: BTreeSet<_> = self.files[&file].in_the_way(call).into_iter().collect();
+        let mut reached: BTreeSet<_> = self.files[&file].conflicting(call).into_iter().collect();
         loop {
             let calls = self.waiting.iter().filter(|(_, _, call, _)| !call.flock);
             let of_reached = calls.filter(|(_, _, call, _)| reached.contains(&(call.owner, call.pid)));
             let more: Vec<_> =
-                of_reached.flat_map(|(_, file, call, _)| self.files[file].in_the_way(call)).collect();
+                of_reached.flat_map(|(_, file, call, _)| self.files[file].conflicting(call)).collect();
             let before = reached.len();
             reached.extend(more);
             if reached.len() == before {
@@ -153,7 +153,7 @@ impl Model {
         if call.flock && self.files[&file].flocks.get(&call.fh).is_some_and(|mark| mark.kind != call.kind) {
             self.files.get_mut(&file).unwrap().flocks.remove(&call.fh);
         }
-        let error = if self.files[&file].in_the_way(call).is_empty() {
+        let error = if self.files[&file].conflicting(call).is_empty() {
             (!self.fits(file, call)).then_some(Error::NoLocks)
         } else if !wait {
             Some(Error::WouldWait)
@@ -178,7 +178,7 @@ impl Model {
     fn grant(&mut self, file: Ino) {
         for flock in [true, false] {
             while let Some(at) = self.waiting.iter().position(|(_, its_file, call, _)| {
-                *its_file == file && call.flock == flock && self.files[&file].in_the_way(call).is_empty()
+                *its_file == file && call.flock == flock && self.files[&file].conflicting(call).is_empty()
             }) {
                 let (_, _, call, request_id) = self.waiting.remove(at);
                 let fits = self.fits(file, &call);
@@ -195,19 +195,19 @@ impl Model {
         let file = &self.files[&file];
         if call.flock {
             let mut others = file.flocks.iter().filter(|(fh, _)| **fh != call.fh);
-            let (_, mark) = others.find(|(_, mark)| exclude(call.kind, mark.kind))?;
+            let (_, mark) = others.find(|(_, mark)| conflicts(call.kind, mark.kind))?;
             return Some(LockHeld { kind: mark.kind, start: 0, end: END, pid: mark.pid });
         }
-        let meets = |&&(owner, from, to, mark): &&(LockOwner, u64, u64, Mark)| {
+        let overlaps = |&&(owner, from, to, mark): &&(LockOwner, u64, u64, Mark)| {
             let wanted = if call.kind == Unlock {
                 owner == call.owner
             } else {
-                owner != call.owner && exclude(call.kind, mark.kind)
+                owner != call.owner && conflicts(call.kind, mark.kind)
             };
             wanted && from <= byte(call.end) && byte(call.start) <= to
         };
         let runs = file.runs();
-        let (_, from, to, mark) = runs.iter().filter(meets).min_by_key(|run| (run.1, run.0))?;
+        let (_, from, to, mark) = runs.iter().filter(overlaps).min_by_key(|run| (run.1, run.0))?;
         Some(LockHeld { kind: mark.kind, start: *from, end: real_end(*to), pid: mark.pid })
     }
 

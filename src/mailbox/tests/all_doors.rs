@@ -35,7 +35,7 @@ enum Step {
     RemoveMessage(u8),
     MoveOut(u8),
     MoveIn {
-        anew: bool,
+        reset_deliveries: bool,
     },
     /// So much time passes.
     Tick(u64),
@@ -109,7 +109,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..MEMORY).prop_map(Step::Elsewhere),
         6 => index().prop_map(Step::RemoveMessage),
         6 => index().prop_map(Step::MoveOut),
-        6 => any::<bool>().prop_map(|anew| Step::MoveIn { anew }),
+        6 => any::<bool>().prop_map(|reset_deliveries| Step::MoveIn { reset_deliveries }),
         15 => (0..30_u64).prop_map(Step::Tick),
         1 => Just(Step::Remove),
     ];
@@ -184,7 +184,7 @@ impl World {
         if !dead.is_empty() {
             self.bury(dead);
         }
-        self.starving |= self.mailbox.starves();
+        self.starving |= self.mailbox.blocked_by_memory();
         result
     }
 
@@ -194,9 +194,9 @@ impl World {
             self.call(|mailbox, cx| mailbox.drop_dead_letters(dead, cx));
         } else {
             for message in &dead {
-                self.memory.give_back(message.cost());
+                self.memory.uncharge(message.cost());
             }
-            self.call(Mailbox::room_made);
+            self.call(Mailbox::admit_writers);
         }
     }
 
@@ -288,7 +288,7 @@ impl World {
                 let id = self.handles[handle].as_ref().unwrap().id;
                 let told = self.mailbox.poll(id, Some(PollHandle(handle as u64)), &self.memory);
                 self.armed.insert(handle, told);
-                self.starving |= self.mailbox.starves();
+                self.starving |= self.mailbox.blocked_by_memory();
             }
             Step::Cancel(choice) => {
                 let waits: Vec<WaitId> = self.waits.values().map(|(id, ..)| *id).collect();
@@ -307,13 +307,13 @@ impl World {
             }
             Step::MoveOut(choice) => {
                 let Some(id) = self.waiting_message(*choice) else { return };
-                let message = self.call(|mailbox, cx| mailbox.take_out(id, cx)).unwrap();
+                let message = self.call(|mailbox, cx| mailbox.extract_message(id, cx)).unwrap();
                 assert_eq!(message.id, id);
                 self.moving.push(message);
             }
-            Step::MoveIn { anew } => {
+            Step::MoveIn { reset_deliveries } => {
                 let Some(message) = self.moving.pop() else { return };
-                self.call(|mailbox, cx| mailbox.put_in(message, *anew, cx));
+                self.call(|mailbox, cx| mailbox.insert_message(message, *reset_deliveries, cx));
             }
             Step::Tick(time) => {
                 self.now += time;
@@ -406,13 +406,13 @@ impl World {
     fn told_by_itself(&mut self, handle: usize, call: u64, reads: bool) {
         let open = self.handles[handle].as_ref().unwrap();
         let ready = self.mailbox.poll(open.id, None, &self.memory);
-        let denied = self.answered.get(&call) == Some(&Got::Failed(Error::WouldWait));
+        let polls_blocked_by_memory = self.answered.get(&call) == Some(&Got::Failed(Error::WouldWait));
         if let Some(told) = self.armed.get_mut(&handle) {
             told.readable |= ready.readable;
             told.writable |= ready.writable;
-            if denied && reads {
+            if polls_blocked_by_memory && reads {
                 told.readable = ready.readable;
-            } else if denied {
+            } else if polls_blocked_by_memory {
                 told.writable = ready.writable;
             }
         }
@@ -425,10 +425,10 @@ impl World {
     }
 
     fn others_take(&mut self, cost: u64) {
-        self.memory.give_back(self.elsewhere);
-        self.elsewhere = if self.memory.take(cost) { cost } else { 0 };
+        self.memory.uncharge(self.elsewhere);
+        self.elsewhere = if self.memory.try_charge(cost) { cost } else { 0 };
         if std::mem::take(&mut self.starving) {
-            self.call(Mailbox::room_made);
+            self.call(Mailbox::admit_writers);
         }
     }
 
@@ -448,7 +448,7 @@ impl World {
             let ready = self.mailbox.poll(open.id, None, &self.memory);
             assert!(!reads || !ready.readable, "a reader waits in vain: {:?} {:?}", open.door, self.mailbox);
         }
-        let in_vain = self.mailbox.starves() && self.mailbox.could_feed(&self.memory);
+        let in_vain = self.mailbox.blocked_by_memory() && self.mailbox.memory_available(&self.memory);
         assert!(counts.waiting_writers == 0 || !in_vain, "a writer waits in vain: {:?}", self.mailbox);
         for woken in std::mem::take(&mut self.woken) {
             self.armed.remove(&woken);
@@ -474,7 +474,7 @@ impl World {
         }
         self.others_take(0);
         while let Some(message) = self.moving.pop() {
-            self.memory.give_back(message.cost());
+            self.memory.uncharge(message.cost());
         }
         assert_eq!(self.answered.len() as u64, self.calls, "every call is answered: {:?}", self.waits);
         self.call(|mailbox, cx| mailbox.set_rules(Rules::default(), cx));
@@ -494,7 +494,7 @@ impl World {
             assert_eq!(self.call(Mailbox::remove), 0);
         }
         assert_eq!(self.memory.used(), 0, "queued");
-        assert!(self.memory.hold(MEMORY), "held for writers");
+        assert!(self.memory.try_charge_waiting(MEMORY), "held for writers");
     }
 }
 

@@ -9,7 +9,7 @@ const NONE: [&str; 0] = [];
 fn dead(desk: &mut Desk) -> Vec<String> {
     let dead = desk.mailbox.take_outbox();
     for message in &dead {
-        desk.memory.give_back(message.cost());
+        desk.memory.uncharge(message.cost());
     }
     dead.iter().map(|message| String::from_utf8_lossy(&message.body).into_owned()).collect()
 }
@@ -48,7 +48,7 @@ fn what_is_given_back_comes_first_with_one_more_delivery() {
             assert_eq!(desk.send(lease, "nack"), Got::Written(4));
         }
         let id = desk.mailbox.list(0, 1)[0].1;
-        assert_eq!(desk.mailbox.message_numbered(id).unwrap().deliveries(), deliveries);
+        assert_eq!(desk.mailbox.message(id).unwrap().deliveries(), deliveries);
     }
     assert_eq!(desk.counts().redelivered, 3);
     assert_eq!([desk.read(reader, 64), desk.read(reader, 64)], [bytes("one"), bytes("two")]);
@@ -233,12 +233,12 @@ fn a_moved_message_keeps_what_it_is_and_its_time_begins_anew() {
         (desk.enter(Door::Tag([b't'].as_slice().into()), Mode::Send), desk.open(Mode::Both));
     desk.fill(writer, &["moves", "stays"]);
     let [(_, first), _] = desk.mailbox.list(0, 9)[..] else { panic!() };
-    let message = desk.call(|mailbox, cx| mailbox.take_out(first, cx)).unwrap();
+    let message = desk.call(|mailbox, cx| mailbox.extract_message(first, cx)).unwrap();
     let (sent, tag) = (message.sent, message.tag().cloned());
-    assert_eq!(desk.mailbox.admits(&message), Ok(()));
-    desk.call(|mailbox, cx| mailbox.put_in(message, true, cx));
+    assert_eq!(desk.mailbox.check_insert(&message), Ok(()));
+    desk.call(|mailbox, cx| mailbox.insert_message(message, true, cx));
     let now = desk.now;
-    let moved = desk.mailbox.message_numbered(first).unwrap();
+    let moved = desk.mailbox.message(first).unwrap();
     assert_eq!((moved.sent, moved.tag().cloned(), moved.deliveries()), (sent, tag, 0));
     assert_eq!(moved.expires(), Some(Timestamp(now + 1000)));
     assert_eq!(
@@ -256,23 +256,23 @@ fn a_message_is_moved_only_where_it_would_come_in() {
     let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
     desk.fill(writer, &["0123456789"]);
     let id = desk.mailbox.list(0, 1)[0].1;
-    let message = desk.call(|mailbox, cx| mailbox.take_out(id, cx)).unwrap();
+    let message = desk.call(|mailbox, cx| mailbox.extract_message(id, cx)).unwrap();
     desk.set_limits(MailboxLimits { msgsize: 9, ..LIMITS });
-    assert_eq!(desk.mailbox.admits(&message), Err(Error::TooLong));
+    assert_eq!(desk.mailbox.check_insert(&message), Err(Error::TooLong));
     desk.set_limits(LIMITS);
     desk.fill(writer, &["1", "2", "3"]);
-    assert_eq!(desk.mailbox.admits(&message), Err(Error::NoSpace));
+    assert_eq!(desk.mailbox.check_insert(&message), Err(Error::NoSpace));
     for _ in 0..3 {
         desk.read(reader, 64);
     }
     let call = desk.await_message(reader);
-    assert_eq!(desk.mailbox.admits(&message), Ok(()));
-    desk.call(|mailbox, cx| mailbox.put_in(message.clone(), true, cx));
+    assert_eq!(desk.mailbox.check_insert(&message), Ok(()));
+    desk.call(|mailbox, cx| mailbox.insert_message(message.clone(), true, cx));
     assert_eq!((desk.got(call), desk.memory.used()), (bytes("0123456789"), 0));
     desk.remove();
-    assert_eq!(desk.mailbox.admits(&message), Err(Error::NotFound));
-    assert!(desk.memory.take(message.cost()));
-    desk.call(|mailbox, cx| mailbox.put_in(message, false, cx));
+    assert_eq!(desk.mailbox.check_insert(&message), Err(Error::NotFound));
+    assert!(desk.memory.try_charge(message.cost()));
+    desk.call(|mailbox, cx| mailbox.insert_message(message, false, cx));
     assert_eq!(
         (desk.counts().depth, desk.counts().dropped, desk.memory.used()),
         (0, 1, 0),
@@ -287,7 +287,7 @@ fn single_messages_are_removed_by_their_number() {
     desk.fill(writer, &["1\n2\n3\n"]);
     let waiting = desk.await_room(writer, "4\n");
     let ids: Vec<u64> = desk.mailbox.list(0, 9).iter().map(|(_, id)| *id).collect();
-    assert_eq!(desk.mailbox.message_numbered(ids[1]).unwrap().body[..], *b"2\n");
+    assert_eq!(desk.mailbox.message(ids[1]).unwrap().body[..], *b"2\n");
     assert_eq!(desk.call(|mailbox, cx| mailbox.remove_message(ids[1], cx)), Ok(()));
     assert_eq!(desk.call(|mailbox, cx| mailbox.remove_message(ids[1], cx)), Err(Error::NotFound));
     assert_eq!((desk.got(waiting), desk.counts().removed), (Got::Written(2), 1));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::message::{Message, Run};
-use super::super::queue::{Filter, Order, Queue, single};
+use super::super::queue::{Filter, Order, Queue};
 use super::config;
 use crate::op::{Caller, Timestamp};
 
@@ -15,7 +15,7 @@ enum Step {
     Push(Kind),
     /// Numbered earlier than it comes, as one that was moved here.
     PushMoved(Kind),
-    /// Lines of these lengths, from one sender.
+    /// LineBatch of these lengths, from one sender.
     PushRun {
         lengths: Vec<u8>,
         uid: u32,
@@ -98,10 +98,11 @@ impl Pair {
             extra: None,
         };
         if let Some(tag) = kind.tag {
-            message.extra_mut().tag = Some(Arc::from([tag]));
+            message.edit_extra(|extra| extra.tag = Some(Arc::from([tag])));
         }
         if let Some(after) = kind.expires {
-            message.extra_mut().expires = Some(Timestamp(self.now + after));
+            let expires = Some(Timestamp(self.now + after));
+            message.edit_extra(|extra| extra.expires = expires);
         }
         message
     }
@@ -148,24 +149,24 @@ impl Pair {
                 let expected = self.take_first(|message| message.tag() == Some(&tag));
                 let filter = Filter::Tag(tag);
                 assert_eq!(self.queue.has_matching(&filter), expected.is_some());
-                assert_eq!(self.queue.pop_matching(&filter).map(single), expected);
+                assert_eq!(self.queue.pop_matching(&filter).map(Message::into_single), expected);
             }
             Step::PopSender(uid) => {
                 let expected = self.take_first(|message| message.sender.uid == *uid);
                 let filter = Filter::Sender(*uid);
                 assert_eq!(self.queue.has_matching(&filter), expected.is_some());
-                assert_eq!(self.queue.pop_matching(&filter).map(single), expected);
+                assert_eq!(self.queue.pop_matching(&filter).map(Message::into_single), expected);
             }
             Step::PopOldest => {
                 let priority = |message: &Message| if self.by_priority { message.priority } else { 0 };
                 let lowest = self.list.iter().map(priority).min();
                 let at = self.list.iter().position(|message| Some(priority(message)) == lowest);
                 let expected = at.map(|at| self.list.remove(at));
-                assert_eq!(self.queue.pop_oldest().map(single), expected);
+                assert_eq!(self.queue.pop_oldest().map(Message::into_single), expected);
             }
             Step::PopExpired => {
                 let now = Timestamp(self.now);
-                match self.queue.pop_expired(now).map(single) {
+                match self.queue.pop_expired(now).map(Message::into_single) {
                     Some(message) => {
                         let at = self.list.iter().position(|other| *other == message).unwrap();
                         let earliest = self.list.iter().filter_map(Message::expires).min();
@@ -187,7 +188,7 @@ impl Pair {
             Step::Get(choice) => {
                 let id = self.some_id(*choice);
                 let expected = self.list.iter().find(|message| message.id == id);
-                assert_eq!(self.queue.get(id).cloned().map(single).as_ref(), expected);
+                assert_eq!(self.queue.get(id).cloned().map(Message::into_single).as_ref(), expected);
             }
             Step::Remove(choice) => {
                 let id = self.some_id(*choice);
@@ -213,7 +214,7 @@ impl Pair {
         body.extend(lines.iter().flat_map(|line| line.body.to_vec()));
         let to = body.len();
         let mut run = Message { body: body.into(), ..lines[0].clone() };
-        run.extra_mut().run = Some(Run { lines: lines.len() as u64, from, to });
+        run.edit_extra(|extra| extra.run = Some(Run { lines: lines.len() as u64, from, to }));
         let number = run.id;
         self.queue.push(run, number);
         self.list.extend(lines);
@@ -237,15 +238,15 @@ impl Pair {
 
     fn check_list(&mut self, most: usize) {
         let mut listed = Vec::new();
-        let mut place = 0;
+        let mut position = 0;
         loop {
-            let page = self.queue.list(place, most);
+            let page = self.queue.list(position, most);
             assert!(page.len() <= most);
             let Some(last) = page.last() else { break };
-            place = last.0;
+            position = last.0;
             listed.extend(page);
         }
-        assert!(listed.is_sorted_by(|one, next| one.0 < next.0), "no place twice: {listed:?}");
+        assert!(listed.is_sorted_by(|one, next| one.0 < next.0), "no position twice: {listed:?}");
         let ids: Vec<u64> = listed.iter().map(|(_, id)| *id).collect();
         let expected: Vec<u64> = self.list.iter().map(|message| message.id).collect();
         assert_eq!(ids, expected);
@@ -257,7 +258,7 @@ impl Pair {
             while let Some(line) = message.split_first() {
                 taken.push(line);
             }
-            taken.push(single(message));
+            taken.push(message.into_single());
         }
         let mut expected = Vec::new();
         while let Some(message) = self.take_first(|_| true) {

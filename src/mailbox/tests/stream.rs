@@ -272,7 +272,7 @@ fn json_shows_bytes_that_are_no_text_in_base64() {
         body: b"\xff\x00".as_slice().into(),
         extra: None,
     };
-    message.extra_mut().deliveries = 2;
+    message.edit_extra(|extra| extra.deliveries = 2);
     let line = crate::mailbox::json::line(&message);
     let expected = "{\"id\":7,\"sent\":1.5,\"uid\":1000,\"gid\":100,\"pid\":1,\"priority\":3,\"deliveries\":2,\
                     \"body_base64\":\"/wA=\"}\n";

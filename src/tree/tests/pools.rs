@@ -121,7 +121,7 @@ fn control_files_cost_no_nodes_and_go_with_their_object() {
     let folder = desk.node("control/mailboxes/box/config");
     assert_eq!(nodes(&desk), before);
     for known in [status, config, folder] {
-        let place = Place::of(known).expect("one of control's");
+        let place = ControlNode::of(known).expect("one of control's");
         assert_eq!(place.ino(), Ino(known.0), "a node's number says all");
     }
     let open = desk.open(1, status, READ).unwrap();
