@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A crate's files by module path: `["tree", "names"]` for `tree/names/mod.rs`.
-pub struct Crate {
+pub(crate) struct Crate {
     files: BTreeMap<Vec<String>, File>,
 }
 
@@ -16,7 +16,7 @@ struct File {
 
 impl Crate {
     /// Of files and their texts below `root`, tests left out.
-    pub fn read(root: &str, texts: impl Iterator<Item = (String, String)>) -> Crate {
+    pub(crate) fn read(root: &str, texts: impl Iterator<Item = (String, String)>) -> Crate {
         let mut files = BTreeMap::new();
         for (path, text) in texts {
             let Some(inner) = path.strip_prefix(root).and_then(|inner| inner.strip_suffix(".rs")) else {
@@ -36,7 +36,7 @@ impl Crate {
     }
 
     /// The files that each file imports.
-    pub fn edges(&self) -> BTreeMap<&str, BTreeSet<&str>> {
+    pub(crate) fn edges(&self) -> BTreeMap<&str, BTreeSet<&str>> {
         let mut edges: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for file in self.files.values().filter(|file| !file.is_mod) {
             let targets = file.imports.iter().filter_map(|import| self.resolve(import, 0));
@@ -61,7 +61,7 @@ impl Crate {
     }
 
     /// A circle of files, if there is one.
-    pub fn circle(&self) -> Option<Vec<String>> {
+    pub(crate) fn circle(&self) -> Option<Vec<String>> {
         let edges = self.edges();
         let mut done = BTreeSet::new();
         edges.keys().find_map(|start| walk(start, &edges, &mut Vec::new(), &mut done))

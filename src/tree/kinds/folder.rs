@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control_file::{TextFile, mount_status_file};
-use super::control_folder::control_entry;
-use super::control_node::{ControlNode, NAME, Slot};
+use super::control::{ControlNode, NAME, Slot, TextFile, mount_status_file};
 use super::mailbox::MailboxFile;
-use super::message;
 use super::segment::SegmentFile;
 use super::topic::TopicFile;
-use super::{ControlOps, Cx, Header, Inode, InodeOps, Names};
+use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots};
 use crate::op::{
     Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Timestamp,
     Validity,
@@ -26,33 +23,14 @@ pub(crate) struct FolderInode(pub(crate) Ino);
 /// `control/` comes last in the root, after entries whose cookies start at 3.
 const CONTROL_COOKIE: u64 = u64::MAX >> 1;
 
-/// "." and "..", which a listing from the beginning starts with.
-pub(super) fn dots(own: Ino, parent: Ino, after: u64) -> Vec<Listed> {
-    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, folder: true, name: Arc::from(name) };
-    [dot(own, 1, b"."), dot(parent, 2, b"..")].into_iter().filter(|dot| dot.cookie > after).collect()
-}
-
-/// RENAME.
-pub(crate) fn rename(
-    from: (NodeId, &[u8]),
-    to: (NodeId, &[u8]),
+/// RENAME from one folder to another.
+pub(super) fn rename(
+    from: (Ino, &[u8]),
+    to: (Ino, &[u8]),
     how: RenameHow,
+    mut names: MutexGuard<'_, Names>,
     cx: &mut Cx<'_>,
 ) -> Result<(), Error> {
-    let mut names = cx.tree.names.lock();
-    let (source, target) = (Inode::of_node(from.0, &names)?, Inode::of_node(to.0, &names)?);
-    let (source, target) = match (&source, &target) {
-        (Inode::Folder(source), Inode::Folder(target)) => (source.0, target.0),
-        (Inode::ControlFolder(source), Inode::ControlFolder(target)) => {
-            drop(names);
-            if how == RenameHow::Exchange {
-                return Err(Error::Invalid);
-            }
-            return message::rename((source, from.1), (target, to.1), cx);
-        }
-        _ => return Err(Error::NotPermitted),
-    };
-    let (from, to) = ((source, from.1), (target, to.1));
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
     let replaced = match how {
         RenameHow::Exchange => names.exchange(from, to, cx.now).map(|()| None),

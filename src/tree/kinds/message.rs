@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control_folder::ControlFolder;
-use super::control_node::Slot;
 use super::mailbox::MailboxFile;
 use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of, refuse_page_cache};
 use crate::op::{
@@ -68,11 +66,11 @@ pub(super) fn unlink(file: &Arc<MailboxFile>, name: &[u8], cx: &mut Cx<'_>) -> R
 
 /// RENAME from one `messages/` to another. Both mailboxes are locked, so that the message is in one of them at any time.
 pub(super) fn rename(
-    from: (&ControlFolder, &[u8]),
-    to: (&ControlFolder, &[u8]),
+    from: (&Arc<MailboxFile>, &[u8]),
+    to: (&Arc<MailboxFile>, &[u8]),
     cx: &mut Cx<'_>,
 ) -> Result<(), Error> {
-    let (source, target) = (messages_of(from.0)?, messages_of(to.0)?);
+    let (source, target) = (from.0, to.0);
     let id = number(from.1).ok_or(Error::NotFound)?;
     // Its number is its name. Not `Invalid`, of which mv(1) says that a folder would move into itself.
     if from.1 != to.1 {
@@ -103,14 +101,6 @@ pub(super) fn rename(
     drop((here, there));
     source.send_dead_letters(letters, cx);
     Ok(())
-}
-
-/// The mailbox whose `messages/` a folder is.
-pub(super) fn messages_of(folder: &ControlFolder) -> Result<&Arc<MailboxFile>, Error> {
-    match &folder.object {
-        Inode::Mailbox(file) if folder.place.slot == Slot::Messages => Ok(file),
-        _ => Err(Error::NotPermitted),
-    }
 }
 
 impl MessageNode {
