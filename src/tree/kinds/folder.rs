@@ -71,7 +71,7 @@ impl FolderInode {
                 Inode::Mailbox(MailboxFile::new(ino, meta, cx.tree, cx.now))
             }
         };
-        names.link(self.0, name, inode.clone(), cx.now);
+        names.link(self.0, name, &inode, cx.now);
         Ok(inode)
     }
 

@@ -355,7 +355,7 @@ impl OpenFile {
     }
 }
 
-impl<'a> Cx<'a> {
+impl Cx<'_> {
     /// As the domain knows it.
     pub(crate) fn domain(&mut self) -> Context<'_> {
         Context { now: self.now, memory: &self.tree.memory, fx: self.fx }

@@ -151,7 +151,7 @@ impl<O: Named> Names<O> {
     }
 
     /// Gives `object` a name that [`Names::check_new`] has found free.
-    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: O, now: Timestamp) {
+    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: &O, now: Timestamp) {
         let name: Arc<[u8]> = Arc::from(name);
         self.place(folder, &name, object, now);
     }
@@ -162,7 +162,7 @@ impl<O: Named> Names<O> {
         let ino = Ino(self.fresh());
         self.folders.insert(ino, Folder::new(meta, kind, folder));
         let object = O::of_folder(ino);
-        self.link(folder, name, object.clone(), now);
+        self.link(folder, name, &object, now);
         object
     }
 
@@ -216,7 +216,7 @@ impl<O: Named> Names<O> {
             self.forget_name(target, to.0);
         }
         self.take(from, now);
-        self.place(to.0, &Arc::from(to.1), object, now);
+        self.place(to.0, &Arc::from(to.1), &object, now);
         Ok(target)
     }
 
@@ -234,8 +234,8 @@ impl<O: Named> Names<O> {
         }
         self.take(one, now);
         self.take(two, now);
-        self.place(two.0, &Arc::from(two.1), first, now);
-        self.place(one.0, &Arc::from(one.1), second, now);
+        self.place(two.0, &Arc::from(two.1), &first, now);
+        self.place(one.0, &Arc::from(one.1), &second, now);
         Ok(())
     }
 
@@ -286,7 +286,7 @@ impl<O: Named> Names<O> {
         }
     }
 
-    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: O, now: Timestamp) {
+    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, now: Timestamp) {
         if let Some(moved) = object.folder().and_then(|ino| self.folders.get_mut(&ino)) {
             moved.parent = folder;
             moved.meta.ctime = now;
@@ -297,7 +297,7 @@ impl<O: Named> Names<O> {
         let link = Link { object: object.clone(), folder, name: Arc::clone(name) };
         // A file that moves has a link already.
         if self.links.insert(object.ino(), link).is_none() {
-            *self.count.of(&object, namespace) += 1;
+            *self.count.of(object, namespace) += 1;
         }
     }
 
