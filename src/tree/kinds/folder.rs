@@ -158,11 +158,17 @@ impl InodeOps for FolderInode {
     ) -> Result<(Entry, Option<Opened>), Error> {
         let mut names = cx.tree.names.lock();
         let inode = match self.new_file(&mut names, name, mode, header.caller, cx) {
-            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked.
-            Err(Error::Exists) if open.is_some_and(|flags| !flags.exclusive) => return Err(Error::Stale),
+            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked. Not
+            // twice: it holds the folder locked from that look-up to the next CREATE.
+            Err(Error::Exists) if open.is_some_and(|flags| !flags.exclusive) => {
+                names.nodes.refuse(header.caller.pid, cx.now);
+                return Err(Error::Stale);
+            }
             other => other?,
         };
         let entry = inode.ops().entry(&mut names, header.caller, cx)?;
+        // The kernel takes this answer in, whatever has overtaken it.
+        names.nodes.asked_for_attr(entry.node, (&entry.attr).into());
         let Some(flags) = open else { return Ok((entry, None)) };
         let header = Header { node: entry.node, ..header };
         let opened = inode.ops().open(header, flags, names, cx);

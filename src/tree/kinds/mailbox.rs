@@ -171,12 +171,12 @@ impl MailboxState {
         }
     }
 
-    /// The attributes, which the kernel may cache on this one node from now on, until they change.
-    fn cacheable_attr(&mut self, ino: Ino, node: NodeId, fx: &mut Effects) -> (Attr, Validity) {
+    /// The kernel may cache the attributes of this one node from now on, until they change.
+    fn cache_attr(&mut self, node: NodeId, fx: &mut Effects) -> Validity {
         if let Some(other) = self.attr_cached_on.replace(node).filter(|other| *other != node) {
             fx.invalidate_attr(other);
         }
-        (self.attr(ino), Validity::Moment)
+        Validity::Moment
     }
 
     /// To be called whenever attributes may have changed.
@@ -212,20 +212,23 @@ impl InodeOps for Arc<MailboxFile> {
     }
 
     fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        Ok(self.state.lock().cacheable_attr(self.ino, node, cx.fx))
+        let mut names = cx.tree.names.lock();
+        let mut state = self.state.lock();
+        let attr = state.attr(self.ino);
+        let may_cache = names.nodes.asked_for_attr(node, (&attr).into());
+        Ok((attr, if may_cache { state.cache_attr(node, cx.fx) } else { Validity::None }))
     }
 
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let fresh = NodeId(names.fresh());
         let inode = Inode::Mailbox(Arc::clone(self));
-        let (node, known) = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now, || fresh);
+        let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now, || fresh);
         let mut state = self.state.lock();
-        let (attr, validity) = if known {
-            state.cacheable_attr(self.ino, node, cx.fx)
-        } else {
-            // A change that comes before the kernel has the node could not be told.
-            (state.attr(self.ino), Validity::None)
-        };
+        let attr = state.attr(self.ino);
+        // No invalidation may overtake this answer, if the kernel knows no permissions but those in it: it would check the
+        // caller's rights by none, or by old ones.
+        let kernel_has = names.nodes.kernel_has(node, (&attr).into());
+        let validity = if kernel_has { state.cache_attr(node, cx.fx) } else { Validity::None };
         Ok(Entry { node, attr, validity })
     }
 
@@ -258,8 +261,7 @@ impl InodeOps for Arc<MailboxFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        let fresh = NodeId(names.fresh());
-        if !names.nodes.open(header.node, flags.write, header.caller.pid, cx.now, || fresh) {
+        if !names.nodes.open(header.node, flags.write, header.caller.pid, cx.now) {
             return Err(Error::Stale);
         }
         drop(names);

@@ -229,6 +229,9 @@ impl InodeOps for Arc<SegmentFile> {
         let node = names.nodes.look_up(&Inode::Segment(Arc::clone(self)));
         let mut state = self.state.lock();
         state.recent_lookups.note(caller.pid, cx.now);
+        if names.nodes.was_refused(caller.pid) {
+            state.recent_lookups.note_refused();
+        }
         Ok(Entry { node, attr: state.attr(self.ino), validity: Validity::None })
     }
 
@@ -255,15 +258,21 @@ impl InodeOps for Arc<SegmentFile> {
         &self,
         header: Header,
         flags: OpenFlags,
-        names: MutexGuard<'_, Names>,
+        mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        drop(names);
+        let refused_before = names.nodes.came_back(header.caller.pid);
         let mut state = self.state.lock();
         if !state.linked && state.openers.is_empty() && !state.kept_until_forget {
-            // Its memory is gone; the name may have a new owner.
+            // Its memory is gone; the name may have a new owner, whom the kernel finds when it looks the name up again. It
+            // does so once.
+            if refused_before {
+                return Err(Error::NotFound);
+            }
+            names.nodes.refuse(header.caller.pid, cx.now);
             return Err(Error::Stale);
         }
+        drop(names);
         if flags.write && state.segment.seals().write {
             return Err(Error::NotPermitted);
         }

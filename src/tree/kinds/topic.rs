@@ -132,9 +132,10 @@ impl InodeOps for Arc<TopicFile> {
         &self,
         header: Header,
         flags: OpenFlags,
-        names: MutexGuard<'_, Names>,
+        mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
+        names.nodes.came_back(header.caller.pid);
         drop(names);
         let (id, seekable) = self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };

@@ -7,6 +7,7 @@ pub(crate) mod lookups;
 pub(crate) mod meta;
 pub(crate) mod nodes;
 pub(crate) mod numbers;
+pub(crate) mod refusals;
 pub(crate) mod table;
 
 pub(crate) use folder::Namespace;
