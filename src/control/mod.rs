@@ -233,6 +233,20 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
     ),
 ];
 
+/// Those of [`MAILBOX`] that are in `config/` of a folder as well. A mailbox or folder made in it begins with their values.
+pub const FOLDER_SETTINGS: [&str; 10] = [
+    "error",
+    "msgsize",
+    "maxmsg",
+    "maxbytes",
+    "wholesize",
+    "full",
+    "order",
+    "ttl",
+    "lease_time",
+    "max_deliver",
+];
+
 /// `control/segments/<name>/`
 pub static SEGMENT: [File<SegmentView, SegmentSettings>; 5] = [
     read_only("status", "size, memory and open files", status::segment),
@@ -355,6 +369,9 @@ pub fn reference() -> Vec<Described> {
     let message = "a queued message: cat shows it, rm removes it, mv moves it to another mailbox";
     all.push(one("mailboxes/<name>/", String::from("messages/<id>"), message));
     all.extend(DOORS.iter().map(|door| one("mailboxes/<name>/", door.path(), door.help)));
+    let settings =
+        "what mailboxes and folders made in it begin with: any of the above but dead_letter; error as well";
+    all.push(one("mailboxes/<folder>/", String::from("config/<key>"), settings));
     all.extend(files("topics/<name>/", &TOPIC));
     all.extend(files("segments/<name>/", &SEGMENT));
     all.extend(DOORBELL.iter().map(|(name, help)| one("segments/<name>/", String::from(*name), help)));

@@ -140,6 +140,14 @@ impl Mailbox {
         }
     }
 
+    /// With rules of its own from the start.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Mailbox {
+        self.rules = rules;
+        self.queue.set_order(rules.order);
+        self
+    }
+
     /// Opens it through `door`. Returns true if the reader may seek within a message.
     pub fn open(&mut self, door: Door, mode: Mode) -> (HandleId, bool) {
         let framing = match (&door, mode) {

@@ -34,7 +34,7 @@ pub(crate) struct ControlFolder {
 const CONFIG_COOKIE: u64 = 3;
 const OTHERS_COOKIE: u64 = 4;
 const FILES_COOKIE: u64 = 32;
-/// `control/status` comes last.
+/// `control/status`, and `config/` of a folder, come last.
 const LAST_COOKIE: u64 = u64::MAX >> 1;
 
 impl ControlFolder {
@@ -60,15 +60,19 @@ impl ControlFolder {
         let control = self.control()?;
         let config = self.place.slot == Slot::Config;
         let mut items = Vec::new();
-        if self.place.slot == Slot::Top && self.object.folder().is_none() {
-            items.push(("config", Slot::Config, true, CONFIG_COOKIE));
+        let of_folder = self.object.folder().is_some();
+        if self.place.slot == Slot::Top && control.folder_mode(Slot::Config, 0).is_some() {
+            let cookie = if of_folder { LAST_COOKIE } else { CONFIG_COOKIE };
+            items.push(("config", Slot::Config, true, cookie));
+        }
+        if self.place.slot == Slot::Top && !of_folder {
             let others = (OTHERS_COOKIE..).zip(control.others());
             items.extend(others.map(|(cookie, other)| (other.name, other.slot, other.folder, cookie)));
         }
         if let Slot::Top | Slot::Config = self.place.slot {
             let files = control.files().into_iter().enumerate().filter(|(_, file)| file.config == config);
             items.extend(files.map(|(index, file)| {
-                let cookie = if self.object.folder().is_some() { LAST_COOKIE } else { FILES_COOKIE };
+                let cookie = if of_folder { LAST_COOKIE } else { FILES_COOKIE };
                 (file.name, Slot::File(index), false, cookie.saturating_add(index as u64))
             }));
         }
@@ -99,7 +103,8 @@ impl InodeOps for ControlFolder {
             self.place.with(slot)
         } else {
             let names = cx.tree.names.lock();
-            let folder = self.object.folder().and_then(|ino| names.folder(ino));
+            let top = self.object.folder().filter(|_| self.place.slot == Slot::Top);
+            let folder = top.and_then(|ino| names.folder(ino));
             let inode = folder.and_then(|folder| folder.get(name)).ok_or(Error::NotFound)?;
             ControlNode::top(inode.ino())
         };
@@ -117,7 +122,7 @@ impl InodeOps for ControlFolder {
             list.extend(self.control()?.list(self.place.slot, after, most));
             return Ok(list);
         }
-        if let Some(ino) = self.object.folder() {
+        if let Some(ino) = self.object.folder().filter(|_| self.place.slot == Slot::Top) {
             let names = cx.tree.names.lock();
             let folder = names.folder(ino).ok_or(Error::Stale)?;
             list.extend(folder.list(after).take(most).map(|(cookie, name, inode)| Listed {

@@ -16,6 +16,7 @@ use crate::op::{
     SetAttr, Timestamp, Validity,
 };
 use crate::tree::Tree;
+use crate::tree::names::Defaults;
 use crate::tree::names::meta::{Meta, REGULAR};
 
 /// A mailbox and what stat shows of it.
@@ -53,12 +54,10 @@ pub(crate) struct OpenMailbox {
 }
 
 impl MailboxFile {
-    pub(super) fn new(ino: Ino, meta: Meta, tree: &Tree, now: Timestamp) -> Arc<MailboxFile> {
-        let mut limits = tree.setup.limits.mailbox;
-        limits.msgsize = limits.msgsize.min(tree.setup.ceiling);
+    pub(super) fn new(ino: Ino, meta: Meta, defaults: &Defaults, now: Timestamp) -> Arc<MailboxFile> {
         let state = MailboxState {
             meta,
-            queue: Mailbox::new(limits, now),
+            queue: Mailbox::new(defaults.limits, now).with_rules(defaults.rules),
             listed: None,
             starved: false,
             attr_cached_on: None,

@@ -10,6 +10,7 @@ mod control_folder;
 mod door;
 mod doorbell;
 mod folder;
+mod folder_control;
 mod mailbox;
 mod mailbox_control;
 mod message;
@@ -24,7 +25,7 @@ use parking_lot::MutexGuard;
 
 use super::Tree;
 use super::names::meta::Meta;
-use super::names::{self, Named};
+use super::names::{self, Named, Namespace};
 use crate::mailbox::{Context, Mode, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
@@ -296,7 +297,7 @@ impl Inode {
     /// What is at a place of `control/`, found anew each time.
     fn at(place: ControlNode, names: &Names) -> Result<Inode, Error> {
         let object = match names.folder(place.object) {
-            Some(_) => Inode::of_folder(place.object),
+            Some(folder) => Inode::of_folder(place.object, folder.namespace),
             None => names.link_of(place.object).ok_or(Error::NotFound)?.object.clone(),
         };
         let control = object.ops().control().ok_or(Error::NotFound)?;
@@ -328,8 +329,8 @@ impl Inode {
 }
 
 impl Named for Inode {
-    fn of_folder(ino: Ino) -> Inode {
-        Inode::Folder(FolderInode(ino))
+    fn of_folder(ino: Ino, namespace: Namespace) -> Inode {
+        Inode::Folder(FolderInode { ino, namespace })
     }
 
     fn ino(&self) -> Ino {
@@ -337,7 +338,7 @@ impl Named for Inode {
     }
 
     fn folder(&self) -> Option<Ino> {
-        if let Inode::Folder(folder) = self { Some(folder.0) } else { None }
+        if let Inode::Folder(folder) = self { Some(folder.ino) } else { None }
     }
 }
 
@@ -390,7 +391,7 @@ pub(crate) fn rename(
     let names = cx.tree.names.lock();
     match (Inode::of_node(from.0, &names)?, Inode::of_node(to.0, &names)?) {
         (Inode::Folder(source), Inode::Folder(target)) => {
-            folder::rename((source.0, from.1), (target.0, to.1), how, names, cx)
+            folder::rename((source.ino, from.1), (target.ino, to.1), how, names, cx)
         }
         (Inode::ControlFolder(_), Inode::ControlFolder(_)) if how == RenameHow::Exchange => {
             Err(Error::Invalid)

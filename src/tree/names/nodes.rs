@@ -368,6 +368,7 @@ impl<O> Node<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::names::Namespace;
     use crate::tree::names::lookups::LOOKUP_WINDOW;
     use crate::tree::names::refusals::{MAX_REFUSALS, REFUSAL_LIFETIME};
 
@@ -378,7 +379,7 @@ mod tests {
     struct File(Ino);
 
     impl Named for File {
-        fn of_folder(ino: Ino) -> File {
+        fn of_folder(ino: Ino, _: Namespace) -> File {
             File(ino)
         }
 
