@@ -287,7 +287,7 @@ fn a_folder_says_what_is_made_in_it_begins_with() {
     assert_eq!(value(config("after/", "maxmsg")), "9\n");
     fs::rename(mount.mailbox("jobs/one"), mount.mailbox("one")).unwrap();
     assert_eq!(value(config("one/", "maxmsg")), "7\n", "a move changes no setting");
-    let sent = (0..8).map(|n| fs::write(mount.mailbox("jobs/deep/two"), n.to_string())).filter(Result::is_ok);
+    let sent = (0..8).map_while(|n| fs::write(mount.mailbox("jobs/deep/two"), n.to_string()).ok());
     assert_eq!(sent.count(), 7, "and then it is full");
 }
 

@@ -162,10 +162,12 @@ fn no_open_fails_though_the_machine_is_busy_and_others_look_up_and_replace_the_f
             })
         };
         let mut others: Vec<JoinHandle<()>> = (0..2)
-            .map(|_| meanwhile(Box::new(|| (0..1_000).for_each(|n| drop(std::hint::black_box(n))))))
+            .map(|_| {
+                meanwhile(Box::new(|| assert_eq!((0..1_000).map(std::hint::black_box).max(), Some(999))))
+            })
             .collect();
         let looked_up = path.clone();
-        others.push(meanwhile(Box::new(move || drop(fs::metadata(&looked_up).unwrap()))));
+        others.push(meanwhile(Box::new(move || assert!(fs::metadata(&looked_up).unwrap().is_file()))));
         let (replaced, new) = (path.clone(), path.with_extension("new"));
         others.push(meanwhile(Box::new(move || {
             File::create(&new).unwrap();

@@ -81,33 +81,33 @@ struct Pool {
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
 #[derive(Debug)]
 pub(crate) struct Nodes<O> {
-    nodes: ByNumber<NodeId, Node<O>>,
+    by_id: ByNumber<NodeId, Node<O>>,
     pools: BTreeMap<Ino, Pool>,
     refusals: Refusals,
 }
 
 impl<O> Default for Nodes<O> {
     fn default() -> Nodes<O> {
-        Nodes { nodes: ByNumber::default(), pools: BTreeMap::new(), refusals: Refusals::default() }
+        Nodes { by_id: ByNumber::default(), pools: BTreeMap::new(), refusals: Refusals::default() }
     }
 }
 
 impl<O: Named> Nodes<O> {
     /// What `node` stands for.
     pub(crate) fn object(&self, node: NodeId) -> Option<&O> {
-        self.nodes.get(&node).map(|node| &node.object)
+        self.by_id.get(&node).map(|node| &node.object)
     }
 
     /// A LOOKUP of something that has one node, numbered as its inode.
     pub(crate) fn look_up(&mut self, object: &O) -> NodeId {
         let id = NodeId(object.ino().0);
-        self.nodes.entry(id).or_insert_with(|| Node::new(object.clone())).lookups += 1;
+        self.by_id.entry(id).or_insert_with(|| Node::new(object.clone())).lookups += 1;
         id
     }
 
     /// A LOOKUP that makes a node of its own, numbered `id`, which was never used before.
     pub(crate) fn look_up_once(&mut self, id: NodeId, object: O) {
-        self.nodes.insert(id, Node { lookups: 1, ..Node::new(object) });
+        self.by_id.insert(id, Node { lookups: 1, ..Node::new(object) });
     }
 
     /// A LOOKUP of a mailbox by thread `pid`. `fresh` makes a number never used before.
@@ -123,23 +123,23 @@ impl<O: Named> Nodes<O> {
         let reserved = if refused { self.refusals.reserved(pid) } else { None };
         // The name may stand for another mailbox than it did when the node was reserved.
         let mine = |id: &NodeId| {
-            self.nodes
+            self.by_id
                 .get(id)
                 .is_some_and(|node| node.pooled && node.object.ino() == mailbox.ino() && !node.is_open())
         };
         let reserved = reserved.filter(mine);
         let pool = self.pools.entry(mailbox.ino()).or_default();
-        let quiet = |id: &NodeId| self.nodes.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
+        let quiet = |id: &NodeId| self.by_id.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
         let found = reserved.or_else(|| pool.last.filter(quiet)).or_else(|| {
             // Not if it is the first to come at all.
             let last = pool.last?;
             let contention = !refused && pool.contention.get_or_insert_default().joined_by(pid, now);
             let shared =
-                Some(last).filter(|id| contention && self.nodes.get(id).is_some_and(Node::can_be_shared));
+                Some(last).filter(|id| contention && self.by_id.get(id).is_some_and(Node::can_be_shared));
             shared.or_else(|| pool.idle.iter().rev().take(TRIED).copied().find(quiet))
         });
         let id = found.unwrap_or_else(fresh);
-        let node = self.nodes.entry(id).or_insert_with(|| {
+        let node = self.by_id.entry(id).or_insert_with(|| {
             pool.idle.push(id);
             pool.known += 1;
             Node { pooled: true, ..Node::new(mailbox.clone()) }
@@ -157,7 +157,7 @@ impl<O: Named> Nodes<O> {
     #[must_use]
     pub(crate) fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Timestamp) -> bool {
         let refused_before = self.came_back(pid);
-        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        let Some(node) = self.by_id.get_mut(&id) else { return false };
         if !node.pooled {
             return false;
         }
@@ -170,7 +170,7 @@ impl<O: Named> Nodes<O> {
         if (shared || looked_up) && !refused_before && self.refuse(pid, now) {
             return false;
         }
-        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        let Some(node) = self.by_id.get_mut(&id) else { return false };
         node.recent_lookups.clear(pid);
         if !node.is_open()
             && node.pooled
@@ -189,7 +189,7 @@ impl<O: Named> Nodes<O> {
 
     /// The open file counted by [`Nodes::open`] was closed.
     pub(crate) fn close(&mut self, id: NodeId, write: bool) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let Some(node) = self.by_id.get_mut(&id) else { return };
         let count = if write { &mut node.writers } else { &mut node.readers };
         *count = count.saturating_sub(1);
         if node.is_idle()
@@ -202,7 +202,7 @@ impl<O: Named> Nodes<O> {
 
     /// A change by thread `pid` that locked the node is over.
     pub(crate) fn changed(&mut self, id: NodeId, pid: u32) {
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.by_id.get_mut(&id) {
             node.recent_lookups.clear(pid);
         }
     }
@@ -210,7 +210,7 @@ impl<O: Named> Nodes<O> {
     /// True if the kernel has these permissions of a node for certain: then no harm is done if it drops an answer that
     /// has them, as it does when an invalidation overtakes the answer.
     pub(crate) fn kernel_has(&self, id: NodeId, permissions: Permissions) -> bool {
-        self.nodes.get(&id).is_some_and(|node| !node.uncertain && node.permissions == Some(permissions))
+        self.by_id.get(&id).is_some_and(|node| !node.uncertain && node.permissions == Some(permissions))
     }
 
     /// A GETATTR of a mailbox's node, or an answer that the kernel takes in any case. True if the answer may be cached.
@@ -220,13 +220,13 @@ impl<O: Named> Nodes<O> {
     /// dropped, as the caller's last chance before its permissions are checked. So it is cached only if the node is open:
     /// then the caller has passed that check, and the kernel does not evict the inode.
     pub(crate) fn asked_for_attr(&mut self, id: NodeId, permissions: Permissions) -> bool {
-        let Some(node) = self.nodes.get_mut(&id) else { return false };
+        let Some(node) = self.by_id.get_mut(&id) else { return false };
         node.permissions.replace(permissions) == Some(permissions) && node.is_open() && !node.uncertain
     }
 
     /// The kernel gives back `count` references. Returns what the node stood for, if it was the last.
     pub(crate) fn forget(&mut self, id: NodeId, count: u64) -> Option<O> {
-        let node = self.nodes.get_mut(&id)?;
+        let node = self.by_id.get_mut(&id)?;
         node.lookups = node.lookups.saturating_sub(count);
         if node.lookups > 0 {
             (node.permissions, node.uncertain) = (None, true);
@@ -235,7 +235,7 @@ impl<O: Named> Nodes<O> {
             }
             return None;
         }
-        let node = self.nodes.remove(&id)?;
+        let node = self.by_id.remove(&id)?;
         if let Some(pid) = node.reserved_for {
             // The thread is on its way all the same.
             self.refusals.reserve(pid, None);
@@ -278,7 +278,7 @@ impl<O: Named> Nodes<O> {
 
     /// Nodes the kernel knows.
     pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+        self.by_id.len()
     }
 
     /// Threads that were refused and have not come back.
@@ -293,7 +293,7 @@ impl<O: Named> Nodes<O> {
             self.release(before);
         }
         self.refusals.reserve(pid, Some(id));
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.by_id.get_mut(&id) {
             node.reserved_for = Some(pid);
             if node.pooled
                 && let Some(pool) = self.pools.get_mut(&node.object.ino())
@@ -306,7 +306,7 @@ impl<O: Named> Nodes<O> {
 
     /// A reserved node is an ordinary one from now on.
     fn release(&mut self, id: NodeId) {
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.by_id.get_mut(&id) {
             node.reserved_for = None;
             if node.is_idle()
                 && node.pooled
@@ -477,7 +477,7 @@ mod tests {
         assert!(world.open(reserved, true, 3, LATER), "whatever was forgotten meanwhile");
         world.nodes.close(reserved, true);
         assert!(world.nodes.forget(reserved, 1).is_some());
-        assert!(world.nodes.nodes.is_empty() && world.nodes.pools.is_empty());
+        assert!(world.nodes.by_id.is_empty() && world.nodes.pools.is_empty());
         assert_eq!(world.nodes.refusals(), 0);
     }
 
