@@ -259,13 +259,13 @@ impl World {
             self.given_up.insert(who);
             return None;
         };
-        self.open_again(who, node, flags)
+        Some(self.open_again(who, node, flags))
     }
 
     /// The second OPEN of a caller that was refused.
-    pub fn open_again(&mut self, who: u8, node: NodeId, flags: OpenFlags) -> Option<File> {
+    pub fn open_again(&mut self, who: u8, node: NodeId, flags: OpenFlags) -> File {
         match self.get(who, node, Op::Open(flags)) {
-            Reply::Opened(opened) => Some(self.opened(node, &opened, flags, false)),
+            Reply::Opened(opened) => self.opened(node, &opened, flags, false),
             reply => panic!("refused twice: {reply:?}"),
         }
     }
