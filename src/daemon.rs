@@ -23,6 +23,10 @@ use crate::sys::memfd::Memfd;
 use crate::sys::write_back;
 use crate::tree::{Setup, Tree};
 
+/// Descriptors that the daemon keeps for itself, or a quarter of all if that is less: each thread may look at `/proc` or at a
+/// segment's use.
+const RESERVED_DESCRIPTORS: u64 = 80;
+
 /// Why a mount could not be made or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -66,6 +70,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         backing: mounted.backing(),
         transport: if rings.is_some() { "uring" } else { "dev" },
         threads: rings.as_ref().map_or(0, Started::count) + readers,
+        descriptors: spare_descriptors(),
         pid: getpid().as_raw_nonzero().get() as u32,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
@@ -203,6 +208,13 @@ fn raise_descriptor_limit() {
     if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
         warn!("the limit of open files stays as it is: {error}");
     }
+}
+
+/// Descriptors that segments may have: all but those that are open already and some that the daemon needs now and then.
+fn spare_descriptors() -> u64 {
+    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
+    limit.saturating_sub(open).saturating_sub(RESERVED_DESCRIPTORS.min(limit / 4))
 }
 
 /// The longest message that the kernel hands over in one piece, wherever in a page it begins.

@@ -16,7 +16,7 @@ use super::mountpoint;
 use super::size;
 use super::text::{escaped, quoted, reason, report};
 use crate::config::{
-    Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind,
+    Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind, USER_SHARE,
 };
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
@@ -84,6 +84,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
     max_files: u64,
 
+    /// Part of each of these limits that one user may take, in percent, 1 to 100; root and who mounts may take all
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = user_share, default_value_t = USER_SHARE)]
+    user_share: u8,
+
     /// Threads that serve requests over /dev/fuse, 1 to 64 [default: one per CPU, 2 to 8]; `io_uring` has one per CPU
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<u64>,
@@ -142,6 +146,7 @@ impl Args {
             memory: self.memory.unwrap_or(defaults.memory),
             segment_memory: self.segment_memory.unwrap_or(defaults.segment_memory),
             max_files: self.max_files,
+            user_share: self.user_share,
         };
         let segments = match self.segments {
             Segments::Auto => SegmentPath::Auto,
@@ -206,6 +211,10 @@ fn max_files(text: &str) -> Result<u64, String> {
     size::count(text, 1..=FILES_CEILING)
 }
 
+fn user_share(text: &str) -> Result<u8, String> {
+    size::count(text, 1..=100).map(|percent| percent as u8)
+}
+
 fn threads(text: &str) -> Result<u64, String> {
     size::count(text, 1..=MAX_THREADS)
 }
@@ -251,12 +260,14 @@ mod tests {
             "--segment-memory=4K",
             "--max-files=10",
             "--threads=64",
+            "--user-share=100",
             "--segments=cached",
             "--transport=dev",
             "--allow-other",
         ]);
         let mailbox = MailboxLimits { msgsize: 65_536, maxmsg: NO_LIMIT, maxbytes: 1 << 30 };
-        let limits = Limits { mailbox, memory: MIN_MEMORY, segment_memory: PAGE, max_files: 10 };
+        let limits =
+            Limits { mailbox, memory: MIN_MEMORY, segment_memory: PAGE, max_files: 10, user_share: 100 };
         let expected = Config {
             dir: "/mnt".into(),
             limits,
