@@ -120,7 +120,7 @@ impl Tree {
         let mut defaults = Defaults { limits: setup.limits.mailbox, ..Defaults::default() };
         defaults.limits.msgsize = defaults.limits.msgsize.min(setup.ceiling);
         let accounts = Arc::new(accounts(&setup));
-        let shared_mode = if setup.shared { 0o1777 } else { 0o755 };
+        let shared_mode = if setup.shared { 0o777 } else { 0o755 };
         Tree {
             started: now,
             names: Mutex::new(Names::new(&meta, shared_mode, defaults)),
@@ -222,7 +222,7 @@ impl Tree {
             Op::Unlink { name } => done(self.inode(node)?.ops().unlink(header, name, false, cx))?,
             Op::Rmdir { name } => done(self.inode(node)?.ops().unlink(header, name, true, cx))?,
             Op::Rename { name, new_parent, new_name, how } => {
-                done(kinds::rename((node, name), (*new_parent, new_name), *how, cx))?
+                done(kinds::rename(header, name, (*new_parent, new_name), *how, cx))?
             }
             Op::Open(flags) => {
                 cx.charge_open(caller)?;
