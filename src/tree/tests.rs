@@ -48,6 +48,7 @@ fn setup(memory: u64) -> Setup {
         shared: true,
         backing: None,
         transport: "none",
+        scheduling: None,
         threads: 2,
         pid: 1,
     }

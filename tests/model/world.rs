@@ -113,6 +113,7 @@ impl World {
             shared: true,
             backing: None,
             transport: "none",
+            scheduling: None,
             threads: 1,
             pid: 1,
         };
