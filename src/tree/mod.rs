@@ -38,9 +38,9 @@ use crate::op::{
 use crate::segment;
 use kinds::{ControlNode, Cx, Header, Inode, MailboxFile, Names, OpenFile, Read, SegmentFile, TopicTotals};
 use kinds::{Wait, Write};
-use names::Named as _;
 use names::handles::Handles;
 use names::meta::Meta;
+use names::{Defaults, Named as _};
 use waiting::alarms::Alarms;
 use waiting::index::WaitIndex;
 use waiting::orphans::Orphans;
@@ -122,10 +122,12 @@ impl Tree {
     /// A tree with nothing in it but its folders.
     pub fn new(setup: Setup, make_memory: MakeMemory, now: Timestamp) -> Tree {
         let meta = Meta::new(0o755, setup.uid, setup.gid, now);
+        let mut defaults = Defaults { limits: setup.limits.mailbox, ..Defaults::default() };
+        defaults.limits.msgsize = defaults.limits.msgsize.min(setup.ceiling);
         let shared_mode = if setup.shared { 0o1777 } else { 0o755 };
         Tree {
             started: now,
-            names: Mutex::new(Names::new(&meta, shared_mode, setup.limits.max_files)),
+            names: Mutex::new(Names::new(&meta, shared_mode, setup.limits.max_files, defaults)),
             handles: Handles::default(),
             locks: Mutex::new(Locks::new(MAX_LOCKS)),
             waits: WaitIndex::default(),

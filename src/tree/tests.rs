@@ -2,8 +2,9 @@
 //! outside, in `tests/`.
 
 mod alarms;
-mod believed;
+mod cached_attributes;
 mod lifetimes;
+mod opening;
 mod pools;
 mod starving;
 mod threads;

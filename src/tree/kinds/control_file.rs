@@ -4,13 +4,11 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::control_folder::resolve;
-use super::control_node::{ControlNode, Slot};
+use super::control::{ControlNode, Slot, TextFile};
 use super::{
     Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, part_of, refuse_page_cache,
     set_size_only,
 };
-use crate::control::{File, Refusal};
 use crate::op::{Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
 use crate::tree::names::meta::REGULAR;
 
@@ -18,15 +16,6 @@ use crate::tree::names::meta::REGULAR;
 const SIZE: u64 = 4096;
 /// Bytes of the line that `status` has for each caller who waits, or more.
 const STATUS_LINE: u64 = 80;
-
-/// A file of text, as an object's table has it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TextFile {
-    pub(super) name: &'static str,
-    /// It stands in `config/`.
-    pub(super) config: bool,
-    pub(super) writable: bool,
-}
 
 /// A node of a file of text.
 #[derive(Debug, Clone)]
@@ -42,42 +31,6 @@ pub(crate) struct ControlFile {
 pub(crate) struct OpenControl {
     place: ControlNode,
     text: Mutex<Arc<[u8]>>,
-}
-
-impl TextFile {
-    pub(super) fn of<V, S>(file: &File<V, S>) -> TextFile {
-        TextFile { name: file.name, config: file.config, writable: file.store.is_some() }
-    }
-}
-
-/// `control/status`
-pub(super) fn mount_status_file() -> TextFile {
-    TextFile { name: "status", config: false, writable: false }
-}
-
-/// The file at an index of an object's table.
-pub(super) fn index_of<V, S>(
-    table: &'static [File<V, S>],
-    index: usize,
-) -> Result<&'static File<V, S>, Error> {
-    table.get(index).ok_or(Error::NotFound)
-}
-
-/// Keeps the sentence of a refused value for `error`, or clears it.
-pub(super) fn refusal_noted(
-    result: Result<(), Refusal>,
-    refusal: &mut Option<Box<str>>,
-) -> Result<(), Error> {
-    match result {
-        Ok(()) => {
-            *refusal = None;
-            Ok(())
-        }
-        Err(Refusal { error, why }) => {
-            *refusal = Some(why.into_boxed_str());
-            Err(error)
-        }
-    }
 }
 
 impl ControlFile {
@@ -97,7 +50,7 @@ impl ControlFile {
     /// The file at a place, while its object has a name, and its index.
     fn at(place: ControlNode, cx: &Cx<'_>) -> Result<(ControlFile, usize), Error> {
         let Slot::File(index) = place.slot else { return Err(Error::IsFolder) };
-        match resolve(place, &cx.tree.names.lock())? {
+        match Inode::at(place, &cx.tree.names.lock())? {
             Inode::ControlFile(file) => Ok((*file, index)),
             _ => Err(Error::IsFolder),
         }

@@ -13,68 +13,44 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control_file::ControlFile;
-use super::control_node::{ControlNode, Slot};
-use super::folder::dots;
-use super::message::{self, messages_of};
-use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, set_size_only};
-use crate::op::{Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use super::control::{ControlNode, Slot};
+use super::mailbox::MailboxFile;
+use super::message;
+use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots, set_size_only};
+use crate::op::{Attr, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
 use crate::tree::names::Named;
 use crate::tree::names::meta::FOLDER;
 
 /// A folder of `control/`.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlFolder {
-    pub(super) place: ControlNode,
+    place: ControlNode,
     /// What it is a view of.
-    pub(super) object: Inode,
+    object: Inode,
     attr: Attr,
-}
-
-/// A folder or file that an object has beside its files of text.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Other {
-    pub(crate) name: &'static str,
-    pub(crate) slot: Slot,
-    pub(crate) folder: bool,
 }
 
 /// Cookies of an object's folder: `config/`, then [`ControlOps::others`], then its files of text.
 const CONFIG_COOKIE: u64 = 3;
 const OTHERS_COOKIE: u64 = 4;
 const FILES_COOKIE: u64 = 32;
-/// `control/status` comes last.
+/// `control/status`, and `config/` of a folder, come last.
 const LAST_COOKIE: u64 = u64::MAX >> 1;
 
-/// What is at a place of `control/`, found anew each time.
-pub(super) fn resolve(place: ControlNode, names: &Names) -> Result<Inode, Error> {
-    let object = match names.folder(place.object) {
-        Some(_) => Inode::of_folder(place.object),
-        None => names.link_of(place.object).ok_or(Error::NotFound)?.object.clone(),
-    };
-    let control = object.ops().control().ok_or(Error::NotFound)?;
-    let owner = control.owner(names)?;
-    if let Slot::File(index) = place.slot {
-        let files = control.files();
-        let file = files.get(index).ok_or(Error::NotFound)?;
-        return Ok(Inode::ControlFile(Box::new(ControlFile::new(place, object.clone(), *file, owner))));
-    }
-    match control.folder_mode(place.slot, owner.mode) {
-        Some(mode) => {
-            let attr = Attr { ino: place.ino(), mode: FOLDER | mode, nlink: 2, size: 0, ..owner };
-            Ok(Inode::ControlFolder(Box::new(ControlFolder { place, object: object.clone(), attr })))
-        }
-        None => control.node(place),
-    }
-}
-
-/// LOOKUP has found this place.
-pub(crate) fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
-    let mut names = cx.tree.names.lock();
-    resolve(place, &names)?.ops().entry(&mut names, caller, cx)
-}
-
 impl ControlFolder {
+    pub(super) fn new(place: ControlNode, object: Inode, mode: u32, owner: Attr) -> ControlFolder {
+        let attr = Attr { ino: place.ino(), mode: FOLDER | mode, nlink: 2, size: 0, ..owner };
+        ControlFolder { place, object, attr }
+    }
+
+    /// The mailbox whose `messages/` it is.
+    pub(super) fn messages_of(&self) -> Result<&Arc<MailboxFile>, Error> {
+        match &self.object {
+            Inode::Mailbox(file) if self.place.slot == Slot::Messages => Ok(file),
+            _ => Err(Error::NotPermitted),
+        }
+    }
+
     fn control(&self) -> Result<&dyn ControlOps, Error> {
         self.object.ops().control().ok_or(Error::NotFound)
     }
@@ -84,15 +60,19 @@ impl ControlFolder {
         let control = self.control()?;
         let config = self.place.slot == Slot::Config;
         let mut items = Vec::new();
-        if self.place.slot == Slot::Top && self.object.folder().is_none() {
-            items.push(("config", Slot::Config, true, CONFIG_COOKIE));
+        let of_folder = self.object.folder().is_some();
+        if self.place.slot == Slot::Top && control.folder_mode(Slot::Config, 0).is_some() {
+            let cookie = if of_folder { LAST_COOKIE } else { CONFIG_COOKIE };
+            items.push(("config", Slot::Config, true, cookie));
+        }
+        if self.place.slot == Slot::Top && !of_folder {
             let others = (OTHERS_COOKIE..).zip(control.others());
             items.extend(others.map(|(cookie, other)| (other.name, other.slot, other.folder, cookie)));
         }
         if let Slot::Top | Slot::Config = self.place.slot {
             let files = control.files().into_iter().enumerate().filter(|(_, file)| file.config == config);
             items.extend(files.map(|(index, file)| {
-                let cookie = if self.object.folder().is_some() { LAST_COOKIE } else { FILES_COOKIE };
+                let cookie = if of_folder { LAST_COOKIE } else { FILES_COOKIE };
                 (file.name, Slot::File(index), false, cookie.saturating_add(index as u64))
             }));
         }
@@ -123,7 +103,8 @@ impl InodeOps for ControlFolder {
             self.place.with(slot)
         } else {
             let names = cx.tree.names.lock();
-            let folder = self.object.folder().and_then(|ino| names.folder(ino));
+            let top = self.object.folder().filter(|_| self.place.slot == Slot::Top);
+            let folder = top.and_then(|ino| names.folder(ino));
             let inode = folder.and_then(|folder| folder.get(name)).ok_or(Error::NotFound)?;
             ControlNode::top(inode.ino())
         };
@@ -141,7 +122,7 @@ impl InodeOps for ControlFolder {
             list.extend(self.control()?.list(self.place.slot, after, most));
             return Ok(list);
         }
-        if let Some(ino) = self.object.folder() {
+        if let Some(ino) = self.object.folder().filter(|_| self.place.slot == Slot::Top) {
             let names = cx.tree.names.lock();
             let folder = names.folder(ino).ok_or(Error::Stale)?;
             list.extend(folder.list(after).take(most).map(|(cookie, name, inode)| Listed {
@@ -165,7 +146,7 @@ impl InodeOps for ControlFolder {
         if folder {
             return Err(Error::NotPermitted);
         }
-        message::unlink(messages_of(self)?, name, cx)
+        message::unlink(self.messages_of()?, name, cx)
     }
 
     fn open(

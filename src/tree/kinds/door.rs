@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control_node::{ControlNode, Slot};
+use super::control::{ControlNode, Slot};
 use super::mailbox::MailboxFile;
 use super::{Cx, Header, Inode, InodeOps, Names, set_size_only};
 use crate::control::{DOORS, DoorKind};

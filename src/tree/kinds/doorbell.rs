@@ -1,37 +1,25 @@
-//! A segment's doorbell: `notify`, which whoever may write to the segment can ring, and `wait`, which waits for that.
-//!
-//! It is a topic whose messages are counts of how often it was rung, of which the last waits for each who listens.
+//! The files of a segment's doorbell: `notify`, which whoever may write to the segment can ring, and `wait`, which waits
+//! for that.
 
 use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control_node::{ControlNode, Slot};
+use super::control::{ControlNode, Slot};
 use super::mailbox::receive;
-use super::segment::{SegmentFile, SegmentState};
+use super::segment::SegmentFile;
 use super::{
     Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of, refuse_page_cache,
     set_size_only,
 };
 use crate::mailbox::HandleId;
 use crate::op::{
-    Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr, Timestamp,
-    Validity,
+    Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr, Validity,
 };
-use crate::topic::{self, Topic};
 use crate::tree::names::meta::REGULAR;
 
-/// The length of the longest count and a newline, and more.
-const LONGEST: u32 = 32;
 /// What its files report as their size: no less than one reading of them gives.
 const SIZE: u64 = 4096;
-
-/// The state of a doorbell, from the first time that anyone uses it.
-#[derive(Debug)]
-pub(super) struct Bell {
-    count: u64,
-    pub(super) topic: Topic,
-}
 
 /// The files of a doorbell, in the order of [`crate::control::DOORBELL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,16 +70,6 @@ impl Doorbell {
     fn attr_now(&self) -> Attr {
         let meta = self.segment.state.lock().meta.attr(self.place.ino(), REGULAR);
         Attr { size: SIZE, mode: REGULAR | self.file.mode(meta.mode), ..meta }
-    }
-}
-
-impl SegmentState {
-    /// The doorbell, made when it is first needed.
-    fn bell(&mut self, now: Timestamp) -> &mut Bell {
-        self.bell.get_or_insert_with(|| {
-            let limits = topic::Limits { msgsize: LONGEST, backlog: 1 };
-            Box::new(Bell { count: 0, topic: Topic::new(limits, now) })
-        })
     }
 }
 

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control_file::{TextFile, mount_status_file};
-use super::control_folder::control_entry;
-use super::control_node::{ControlNode, NAME, Slot};
+use super::control::{ControlNode, NAME};
 use super::mailbox::MailboxFile;
-use super::message;
 use super::segment::SegmentFile;
 use super::topic::TopicFile;
-use super::{ControlOps, Cx, Header, Inode, InodeOps, Names};
+use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots};
 use crate::op::{
     Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Timestamp,
     Validity,
@@ -21,38 +18,22 @@ use crate::tree::names::{Named, Namespace, ROOT};
 
 /// A folder's number: its names are in [`Names`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct FolderInode(pub(crate) Ino);
+pub(crate) struct FolderInode {
+    pub(crate) ino: Ino,
+    pub(crate) namespace: Namespace,
+}
 
 /// `control/` comes last in the root, after entries whose cookies start at 3.
 const CONTROL_COOKIE: u64 = u64::MAX >> 1;
 
-/// "." and "..", which a listing from the beginning starts with.
-pub(super) fn dots(own: Ino, parent: Ino, after: u64) -> Vec<Listed> {
-    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, folder: true, name: Arc::from(name) };
-    [dot(own, 1, b"."), dot(parent, 2, b"..")].into_iter().filter(|dot| dot.cookie > after).collect()
-}
-
-/// RENAME.
-pub(crate) fn rename(
-    from: (NodeId, &[u8]),
-    to: (NodeId, &[u8]),
+/// RENAME from one folder to another.
+pub(super) fn rename(
+    from: (Ino, &[u8]),
+    to: (Ino, &[u8]),
     how: RenameHow,
+    mut names: MutexGuard<'_, Names>,
     cx: &mut Cx<'_>,
 ) -> Result<(), Error> {
-    let mut names = cx.tree.names.lock();
-    let (source, target) = (Inode::of_node(from.0, &names)?, Inode::of_node(to.0, &names)?);
-    let (source, target) = match (&source, &target) {
-        (Inode::Folder(source), Inode::Folder(target)) => (source.0, target.0),
-        (Inode::ControlFolder(source), Inode::ControlFolder(target)) => {
-            drop(names);
-            if how == RenameHow::Exchange {
-                return Err(Error::Invalid);
-            }
-            return message::rename((source, from.1), (target, to.1), cx);
-        }
-        _ => return Err(Error::NotPermitted),
-    };
-    let (from, to) = ((source, from.1), (target, to.1));
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
     let replaced = match how {
         RenameHow::Exchange => names.exchange(from, to, cx.now).map(|()| None),
@@ -82,33 +63,33 @@ impl FolderInode {
         if mode & TYPE_MASK != REGULAR && mode & TYPE_MASK != 0 {
             return Err(Error::KindRefused);
         }
-        let folder = names.check_new(self.0, name)?;
+        let folder = names.check_new(self.ino, name)?;
         let meta = Meta::created(mode & !TYPE_MASK, caller, &folder.meta, cx.now);
-        let namespace = folder.namespace;
+        let defaults = Arc::clone(&folder.defaults);
         let ino = Ino(names.fresh());
-        let inode = match namespace {
+        let inode = match self.namespace {
             Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now)),
             Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, cx.tree)?),
             Namespace::Mailboxes | Namespace::Root => {
-                Inode::Mailbox(MailboxFile::new(ino, meta, cx.tree, cx.now))
+                Inode::Mailbox(MailboxFile::new(ino, meta, &defaults, cx.now))
             }
         };
-        names.link(self.0, name, inode.clone(), cx.now);
+        names.link(self.ino, name, &inode, cx.now);
         Ok(inode)
     }
 
     fn attr_in(self, names: &Names) -> Attr {
-        match names.folder(self.0) {
-            Some(folder) => folder.attr(self.0),
+        match names.folder(self.ino) {
+            Some(folder) => folder.attr(self.ino),
             // It was removed and forgotten while this was asked.
-            None => Attr { nlink: 0, ..Meta::new(0, 0, 0, Timestamp(0)).attr(self.0, FOLDER) },
+            None => Attr { nlink: 0, ..Meta::new(0, 0, 0, Timestamp(0)).attr(self.ino, FOLDER) },
         }
     }
 }
 
 impl InodeOps for FolderInode {
     fn ino(&self) -> Ino {
-        self.0
+        self.ino
     }
 
     fn attr(&self, _: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
@@ -125,23 +106,23 @@ impl InodeOps for FolderInode {
             return Err(Error::IsFolder);
         }
         let mut names = cx.tree.names.lock();
-        let folder = names.folder_mut(self.0).ok_or(Error::Stale)?;
+        let folder = names.folder_mut(self.ino).ok_or(Error::Stale)?;
         folder.meta.set(set, true, cx.now);
-        Ok((folder.attr(self.0), Validity::Long))
+        Ok((folder.attr(self.ino), Validity::Long))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
         let mut names = cx.tree.names.lock();
-        work(&mut names.folder_mut(self.0).ok_or(Error::Stale)?.meta);
+        work(&mut names.folder_mut(self.ino).ok_or(Error::Stale)?.meta);
         Ok(())
     }
 
     fn look_up(&self, header: Header, name: &[u8], cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let mut names = cx.tree.names.lock();
-        let folder = names.folder(self.0).ok_or(Error::Stale)?;
+        let folder = names.folder(self.ino).ok_or(Error::Stale)?;
         match folder.get(name).cloned() {
             Some(inode) => inode.ops().entry(&mut names, header.caller, cx),
-            None if self.0 == ROOT && name == NAME => {
+            None if self.ino == ROOT && name == NAME => {
                 drop(names);
                 control_entry(ControlNode::ROOT, header.caller, cx)
             }
@@ -155,15 +136,15 @@ impl InodeOps for FolderInode {
 
     fn list(&self, after: u64, most: usize, cx: &mut Cx<'_>) -> Result<Vec<Listed>, Error> {
         let names = cx.tree.names.lock();
-        let folder = names.folder(self.0).ok_or(Error::Stale)?;
-        let mut list = dots(self.0, folder.parent, after);
+        let folder = names.folder(self.ino).ok_or(Error::Stale)?;
+        let mut list = dots(self.ino, folder.parent, after);
         list.extend(folder.list(after.max(2)).take(most).map(|(cookie, name, inode)| Listed {
             ino: inode.ino(),
             cookie,
             folder: inode.folder().is_some(),
             name: Arc::clone(name),
         }));
-        if self.0 == ROOT && after < CONTROL_COOKIE {
+        if self.ino == ROOT && after < CONTROL_COOKIE {
             let (ino, name) = (ControlNode::ROOT.ino(), Arc::from(NAME));
             list.push(Listed { ino, cookie: CONTROL_COOKIE, folder: true, name });
         }
@@ -180,11 +161,17 @@ impl InodeOps for FolderInode {
     ) -> Result<(Entry, Option<Opened>), Error> {
         let mut names = cx.tree.names.lock();
         let inode = match self.new_file(&mut names, name, mode, header.caller, cx) {
-            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked.
-            Err(Error::Exists) if open.is_some_and(|flags| !flags.exclusive) => return Err(Error::Stale),
+            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked. Not
+            // twice: it holds the folder locked from that look-up to the next CREATE.
+            Err(Error::Exists) if open.is_some_and(|flags| !flags.exclusive) => {
+                names.nodes.refuse(header.caller.pid, cx.now);
+                return Err(Error::Stale);
+            }
             other => other?,
         };
         let entry = inode.ops().entry(&mut names, header.caller, cx)?;
+        // The kernel takes this answer in, whatever has overtaken it.
+        names.nodes.asked_for_attr(entry.node, (&entry.attr).into());
         let Some(flags) = open else { return Ok((entry, None)) };
         let header = Header { node: entry.node, ..header };
         let opened = inode.ops().open(header, flags, names, cx);
@@ -195,15 +182,15 @@ impl InodeOps for FolderInode {
 
     fn make_folder(&self, header: Header, name: &[u8], mode: u32, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let mut names = cx.tree.names.lock();
-        let parent = names.check_new(self.0, name)?;
+        let parent = names.check_new(self.ino, name)?;
         let inherited = parent.meta.mode & SET_GID;
         let meta = Meta::created((mode & !TYPE_MASK) | inherited, header.caller, &parent.meta, cx.now);
-        let inode = names.make_folder(self.0, name, meta, cx.now);
+        let inode = names.make_folder(self.ino, name, meta, cx.now);
         inode.ops().entry(&mut names, header.caller, cx)
     }
 
     fn unlink(&self, _: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let inode = cx.tree.names.lock().unlink(self.0, name, folder, cx.now)?;
+        let inode = cx.tree.names.lock().unlink(self.ino, name, folder, cx.now)?;
         inode.ops().unlinked(cx);
         Ok(())
     }
@@ -219,29 +206,10 @@ impl InodeOps for FolderInode {
     }
 
     fn forgotten(&self, names: &mut Names, _: &mut Cx<'_>) {
-        names.drop_folder(self.0);
+        names.drop_folder(self.ino);
     }
 
     fn control(&self) -> Option<&dyn ControlOps> {
         Some(self)
-    }
-}
-
-/// Its view in `control/` has the same names; of the root, `status` as well.
-impl ControlOps for FolderInode {
-    fn owner(&self, names: &Names) -> Result<Attr, Error> {
-        names.folder(self.0).map(|folder| folder.attr(self.0)).ok_or(Error::NotFound)
-    }
-
-    fn folder_mode(&self, slot: Slot, file: u32) -> Option<u32> {
-        (slot == Slot::Top).then_some(file & 0o555)
-    }
-
-    fn files(&self) -> Vec<TextFile> {
-        if self.0 == ROOT { vec![mount_status_file()] } else { Vec::new() }
-    }
-
-    fn show(&self, _: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
-        Ok(cx.tree.status(cx.now))
     }
 }

@@ -5,22 +5,18 @@ use std::sync::atomic::Ordering;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::control_file::{TextFile, index_of, refusal_noted};
-use super::control_folder::Other;
-use super::control_node::{ControlNode, Slot};
-use super::door::{self, is_folder_of_doors};
-use super::message::{self, messages_mode};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     refuse_page_cache,
 };
-use crate::control::{DOORS, MAILBOX, MailboxSettings, MailboxView, Refusal};
+use crate::control::MailboxSettings;
 use crate::mailbox::{Context, Counts, Door, HandleId, Mailbox, Message, Receive, Send, WaitId};
 use crate::op::{
-    Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready,
-    Reply, SetAttr, Timestamp, Validity,
+    Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
+    SetAttr, Timestamp, Validity,
 };
 use crate::tree::Tree;
+use crate::tree::names::Defaults;
 use crate::tree::names::meta::{Meta, REGULAR};
 
 /// A mailbox and what stat shows of it.
@@ -45,7 +41,7 @@ pub(crate) struct MailboxState {
     /// When the tree's clock will call next.
     alarm: Option<Timestamp>,
     /// Why the last value written to `config/` was refused.
-    refusal: Option<Box<str>>,
+    pub(super) refusal: Option<Box<str>>,
 }
 
 /// An open mailbox, through whichever door.
@@ -58,12 +54,10 @@ pub(crate) struct OpenMailbox {
 }
 
 impl MailboxFile {
-    pub(super) fn new(ino: Ino, meta: Meta, tree: &Tree, now: Timestamp) -> Arc<MailboxFile> {
-        let mut limits = tree.setup.limits.mailbox;
-        limits.msgsize = limits.msgsize.min(tree.setup.ceiling);
+    pub(super) fn new(ino: Ino, meta: Meta, defaults: &Defaults, now: Timestamp) -> Arc<MailboxFile> {
         let state = MailboxState {
             meta,
-            queue: Mailbox::new(limits, now),
+            queue: Mailbox::new(defaults.limits, now).with_rules(defaults.rules),
             listed: None,
             starved: false,
             attr_cached_on: None,
@@ -121,7 +115,7 @@ impl MailboxFile {
         match target.and_then(|ino| cx.named(ino)) {
             Some(Inode::Mailbox(target)) => target.with(cx, |state, cx| {
                 for letter in letters {
-                    state.queue.put_in(letter, false, cx);
+                    state.queue.insert_message(letter, false, cx);
                 }
             }),
             _ => self.with(cx, |state, cx| state.queue.drop_dead_letters(letters, cx)),
@@ -149,30 +143,6 @@ impl MailboxFile {
             settled(place, state.queue.counts());
         }
     }
-
-    /// The mailbox that a written value names, if `caller` may send to it. Empty: none.
-    fn find_dead_letter(&self, text: &str, caller: Caller, cx: &Cx<'_>) -> Result<Option<Ino>, Refusal> {
-        let path = text.trim();
-        if path.is_empty() {
-            return Ok(None);
-        }
-        let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
-        let shown: String = path.chars().take(80).flat_map(char::escape_default).collect();
-        let file = match cx.tree.names.lock().find_mailbox(path.as_bytes(), caller) {
-            Ok(Inode::Mailbox(file)) => file,
-            Err(Error::AccessDenied) => {
-                return Err(refuse(Error::AccessDenied, &format!("you may not search the way to '{shown}'")));
-            }
-            _ => return Err(refuse(Error::Invalid, &format!("there is no mailbox '{shown}'"))),
-        };
-        if file.ino == self.ino {
-            return Err(refuse(Error::Invalid, "a mailbox cannot be its own"));
-        }
-        if !file.state.lock().meta.permits(caller, 2) {
-            return Err(refuse(Error::AccessDenied, &format!("you may not send to '{shown}'")));
-        }
-        Ok(Some(file.ino))
-    }
 }
 
 impl MailboxState {
@@ -194,18 +164,18 @@ impl MailboxState {
     }
 
     fn note_starved(&mut self, file: &Arc<MailboxFile>, tree: &Tree) {
-        if !self.starved && self.queue.starves() {
+        if !self.starved && self.queue.blocked_by_memory() {
             self.starved = true;
             tree.starved.push(file);
         }
     }
 
-    /// The attributes, which the kernel may cache on this one node from now on, until they change.
-    fn cacheable_attr(&mut self, ino: Ino, node: NodeId, fx: &mut Effects) -> (Attr, Validity) {
+    /// The kernel may cache the attributes of this one node from now on, until they change.
+    fn cache_attr(&mut self, node: NodeId, fx: &mut Effects) -> Validity {
         if let Some(other) = self.attr_cached_on.replace(node).filter(|other| *other != node) {
             fx.invalidate_attr(other);
         }
-        (self.attr(ino), Validity::Moment)
+        Validity::Moment
     }
 
     /// To be called whenever attributes may have changed.
@@ -230,7 +200,7 @@ impl MailboxState {
         }
     }
 
-    fn settings(&self, ceiling: u32) -> MailboxSettings {
+    pub(super) fn settings(&self, ceiling: u32) -> MailboxSettings {
         MailboxSettings { limits: self.queue.limits(), rules: self.queue.rules(), ceiling, named: Ok(None) }
     }
 }
@@ -241,20 +211,23 @@ impl InodeOps for Arc<MailboxFile> {
     }
 
     fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        Ok(self.state.lock().cacheable_attr(self.ino, node, cx.fx))
+        let mut names = cx.tree.names.lock();
+        let mut state = self.state.lock();
+        let attr = state.attr(self.ino);
+        let may_cache = names.nodes.asked_for_attr(node, (&attr).into());
+        Ok((attr, if may_cache { state.cache_attr(node, cx.fx) } else { Validity::None }))
     }
 
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let fresh = NodeId(names.fresh());
         let inode = Inode::Mailbox(Arc::clone(self));
-        let (node, known) = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now, || fresh);
+        let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now, || fresh);
         let mut state = self.state.lock();
-        let (attr, validity) = if known {
-            state.cacheable_attr(self.ino, node, cx.fx)
-        } else {
-            // A change that comes before the kernel has the node could not be told.
-            (state.attr(self.ino), Validity::None)
-        };
+        let attr = state.attr(self.ino);
+        // No invalidation may overtake this answer, if the kernel knows no permissions but those in it: it would check the
+        // caller's rights by none, or by old ones.
+        let kernel_has = names.nodes.kernel_has(node, (&attr).into());
+        let validity = if kernel_has { state.cache_attr(node, cx.fx) } else { Validity::None };
         Ok(Entry { node, attr, validity })
     }
 
@@ -287,8 +260,7 @@ impl InodeOps for Arc<MailboxFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        let fresh = NodeId(names.fresh());
-        if !names.nodes.open(header.node, flags.write, header.caller.pid, cx.now, || fresh) {
+        if !names.nodes.open(header.node, flags.write, header.caller.pid, cx.now) {
             return Err(Error::Stale);
         }
         drop(names);
@@ -345,90 +317,6 @@ impl FileOps for OpenMailbox {
     }
 }
 
-impl ControlOps for Arc<MailboxFile> {
-    fn owner(&self, _: &Names) -> Result<Attr, Error> {
-        Ok(self.state.lock().meta.attr(self.ino, 0))
-    }
-
-    fn folder_mode(&self, slot: Slot, file: u32) -> Option<u32> {
-        match slot {
-            Slot::Top | Slot::Config => Some(0o555),
-            Slot::Messages => Some(messages_mode(file)),
-            Slot::Door(index) if is_folder_of_doors(index) => Some(0o555),
-            Slot::Door(_) | Slot::File(_) => None,
-        }
-    }
-
-    fn files(&self) -> Vec<TextFile> {
-        MAILBOX.iter().map(TextFile::of).collect()
-    }
-
-    fn others(&self) -> Vec<Other> {
-        let messages = Other { name: "messages", slot: Slot::Messages, folder: true };
-        let doors = DOORS.iter().enumerate().map(|(index, door)| Other {
-            name: door.name,
-            slot: Slot::Door(index),
-            folder: is_folder_of_doors(index),
-        });
-        [messages].into_iter().chain(doors).collect()
-    }
-
-    fn look_up(&self, place: ControlNode, name: &[u8], cx: &mut Cx<'_>) -> Result<Option<Entry>, Error> {
-        match place.slot {
-            Slot::Top | Slot::Door(_) => door::look_up(self, place, name, cx),
-            Slot::Messages => message::look_up(self, name, cx).map(Some),
-            Slot::Config | Slot::File(_) => Ok(None),
-        }
-    }
-
-    fn list(&self, slot: Slot, after: u64, most: usize) -> Vec<Listed> {
-        if slot == Slot::Messages { message::list(self, after, most) } else { Vec::new() }
-    }
-
-    fn status_lines(&self) -> u64 {
-        let counts = self.state.lock().queue.counts();
-        counts.waiting_readers + counts.waiting_writers
-    }
-
-    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
-        let file = index_of(&MAILBOX, index)?;
-        let target = self.state.lock().queue.rules().dead_letter;
-        let dead_letter = target.map(|ino| cx.tree.names.lock().path_of(ino)).unwrap_or_default();
-        let view = {
-            let state = self.state.lock();
-            MailboxView {
-                settings: state.settings(cx.tree.setup.ceiling),
-                counts: state.queue.counts(),
-                waiters: state.queue.waiters(),
-                dead_letter,
-                refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
-            }
-        };
-        Ok((file.show)(&view))
-    }
-
-    fn store(&self, index: usize, text: &[u8], caller: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let file = index_of(&MAILBOX, index)?;
-        let store = file.store.ok_or(Error::AccessDenied)?;
-        let text = String::from_utf8_lossy(text);
-        // Found before the mailbox is locked: names come first.
-        let named = if file.names_mailbox() { self.find_dead_letter(&text, caller, cx) } else { Ok(None) };
-        let ceiling = cx.tree.setup.ceiling;
-        self.with(cx, |state, cx| {
-            let old = state.settings(ceiling);
-            let mut new = MailboxSettings { named, ..old.clone() };
-            let result = store(&text, &mut new);
-            if new.limits != old.limits {
-                state.queue.set_limits(new.limits, cx);
-            }
-            if new.rules != old.rules {
-                state.queue.set_rules(new.rules, cx);
-            }
-            refusal_noted(result, &mut state.refusal)
-        })
-    }
-}
-
 /// READ, as a mailbox and a topic take it.
 pub(super) fn receive(header: Header, handle: HandleId, call: Read) -> Receive {
     let Header { request_id, caller, .. } = header;
@@ -452,10 +340,10 @@ pub(crate) fn feed_starved(cx: &mut Cx<'_>) {
             let mut state = file.state.lock();
             state.starved = false;
             state.note_use(&file, cx.tree);
-            state.queue.room_made(&mut cx.domain());
+            state.queue.admit_writers(&mut cx.domain());
             state.attr_changed(cx.fx);
             state.note_changed(&file, cx);
-            again |= state.starved && state.queue.could_feed(&cx.tree.memory);
+            again |= state.starved && state.queue.memory_available(&cx.tree.memory);
         }
         if !again {
             break;

@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control_folder::ControlFolder;
-use super::control_node::Slot;
 use super::mailbox::MailboxFile;
 use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of, refuse_page_cache};
 use crate::op::{
@@ -68,11 +66,11 @@ pub(super) fn unlink(file: &Arc<MailboxFile>, name: &[u8], cx: &mut Cx<'_>) -> R
 
 /// RENAME from one `messages/` to another. Both mailboxes are locked, so that the message is in one of them at any time.
 pub(super) fn rename(
-    from: (&ControlFolder, &[u8]),
-    to: (&ControlFolder, &[u8]),
+    from: (&Arc<MailboxFile>, &[u8]),
+    to: (&Arc<MailboxFile>, &[u8]),
     cx: &mut Cx<'_>,
 ) -> Result<(), Error> {
-    let (source, target) = (messages_of(from.0)?, messages_of(to.0)?);
+    let (source, target) = (from.0, to.0);
     let id = number(from.1).ok_or(Error::NotFound)?;
     // Its number is its name. Not `Invalid`, of which mv(1) says that a folder would move into itself.
     if from.1 != to.1 {
@@ -89,12 +87,12 @@ pub(super) fn rename(
         there = target.state.lock();
         here = source.state.lock();
     }
-    let message = here.queue.message_numbered(id).ok_or(Error::NotFound)?;
-    there.queue.admits(message)?;
+    let message = here.queue.message(id).ok_or(Error::NotFound)?;
+    there.queue.check_insert(message)?;
     here.note_use(source, cx.tree);
     there.note_use(target, cx.tree);
-    let message = here.queue.take_out(id, &mut cx.domain()).ok_or(Error::NotFound)?;
-    there.queue.put_in(message, true, &mut cx.domain());
+    let message = here.queue.extract_message(id, &mut cx.domain()).ok_or(Error::NotFound)?;
+    there.queue.insert_message(message, true, &mut cx.domain());
     let letters = here.queue.take_outbox();
     here.attr_changed(cx.fx);
     there.attr_changed(cx.fx);
@@ -105,18 +103,10 @@ pub(super) fn rename(
     Ok(())
 }
 
-/// The mailbox whose `messages/` a folder is.
-pub(super) fn messages_of(folder: &ControlFolder) -> Result<&Arc<MailboxFile>, Error> {
-    match &folder.object {
-        Inode::Mailbox(file) if folder.place.slot == Slot::Messages => Ok(file),
-        _ => Err(Error::NotPermitted),
-    }
-}
-
 impl MessageNode {
     fn attr_now(&self) -> Result<Attr, Error> {
         let mut state = self.file.state.lock();
-        let message = state.queue.message_numbered(self.id).ok_or(Error::NotFound)?;
+        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
         // Who may look is a matter of the folder: the owner shown is the sender.
         let meta = Meta::new(0o444, message.sender.uid, message.sender.gid, message.sent);
         let size = message.body.len() as u64;
@@ -130,7 +120,7 @@ impl MessageNode {
     /// What the message has as extended attributes.
     fn meta(&self) -> Result<Meta, Error> {
         let mut state = self.file.state.lock();
-        let message = state.queue.message_numbered(self.id).ok_or(Error::NotFound)?;
+        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
         let sender = message.sender;
         let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
         let mut set = |name: &str, value: &[u8]| {
@@ -183,7 +173,7 @@ impl InodeOps for Arc<MessageNode> {
         }
         let body = {
             let mut state = self.file.state.lock();
-            let message = state.queue.message_numbered(self.id).ok_or(Error::NotFound)?;
+            let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
             Arc::clone(&message.body)
         };
         Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Message(OpenMessage(body))), how: OpenAs::Text })

@@ -4,15 +4,18 @@
 //! verbs of a kind are those of [`InodeOps`] and [`FileOps`], in the order given there, as the kernel's own
 //! `inode_operations` and `file_operations` have them. A verb that a kind does not have fails as the default says.
 
+mod control;
 mod control_file;
 mod control_folder;
-mod control_node;
 mod door;
 mod doorbell;
 mod folder;
+mod folder_control;
 mod mailbox;
+mod mailbox_control;
 mod message;
 mod segment;
+mod segment_control;
 mod topic;
 
 use std::fmt::Debug;
@@ -22,15 +25,18 @@ use parking_lot::MutexGuard;
 
 use super::Tree;
 use super::names::meta::Meta;
-use super::names::{self, Named};
+use super::names::{self, Named, Namespace};
 use crate::mailbox::{Context, Mode, WaitId};
 use crate::op::{
-    Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready, Reply,
-    RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
+    Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
+    RenameHow, Reply, RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
 };
 
-pub(crate) use control_node::ControlNode;
-pub(crate) use folder::{FolderInode, rename};
+use control_file::ControlFile;
+use control_folder::ControlFolder;
+
+pub(crate) use control::ControlNode;
+pub(crate) use folder::FolderInode;
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use topic::TopicTotals;
@@ -48,8 +54,8 @@ pub(crate) enum Inode {
     Door(Arc<door::DoorNode>),
     Message(Arc<message::MessageNode>),
     Doorbell(Box<doorbell::Doorbell>),
-    ControlFolder(Box<control_folder::ControlFolder>),
-    ControlFile(Box<control_file::ControlFile>),
+    ControlFolder(Box<ControlFolder>),
+    ControlFile(Box<ControlFile>),
 }
 
 /// An open file: what it is open on, so that its reads and writes look up no name and no node.
@@ -231,13 +237,13 @@ pub(crate) trait ControlOps {
     fn owner(&self, names: &Names) -> Result<Attr, Error>;
 
     /// Permissions of one of its folders there, by those of the file. `None`: it has no such folder.
-    fn folder_mode(&self, slot: control_node::Slot, file: u32) -> Option<u32>;
+    fn folder_mode(&self, slot: control::Slot, file: u32) -> Option<u32>;
 
     /// Its files of text: `config/` and those beside it. The index of each is its slot.
-    fn files(&self) -> Vec<control_file::TextFile>;
+    fn files(&self) -> Vec<control::TextFile>;
 
     /// Folders and doors beside those.
-    fn others(&self) -> Vec<control_folder::Other> {
+    fn others(&self) -> Vec<control::Other> {
         Vec::new()
     }
 
@@ -252,7 +258,7 @@ pub(crate) trait ControlOps {
     }
 
     /// READDIR of a folder that is neither the first nor `config/`.
-    fn list(&self, _slot: control_node::Slot, _after: u64, _most: usize) -> Vec<Listed> {
+    fn list(&self, _slot: control::Slot, _after: u64, _most: usize) -> Vec<Listed> {
         Vec::new()
     }
 
@@ -283,8 +289,26 @@ impl Inode {
     /// What `node` stands for.
     pub(crate) fn of_node(node: NodeId, names: &Names) -> Result<Inode, Error> {
         match ControlNode::of(node) {
-            Some(place) => control_folder::resolve(place, names),
+            Some(place) => Inode::at(place, names),
             None => names.nodes.object(node).cloned().ok_or(Error::Stale),
+        }
+    }
+
+    /// What is at a place of `control/`, found anew each time.
+    fn at(place: ControlNode, names: &Names) -> Result<Inode, Error> {
+        let object = match names.folder(place.object) {
+            Some(folder) => Inode::of_folder(place.object, folder.namespace),
+            None => names.link_of(place.object).ok_or(Error::NotFound)?.object.clone(),
+        };
+        let control = object.ops().control().ok_or(Error::NotFound)?;
+        let owner = control.owner(names)?;
+        if let control::Slot::File(index) = place.slot {
+            let file = *control.files().get(index).ok_or(Error::NotFound)?;
+            return Ok(Inode::ControlFile(Box::new(ControlFile::new(place, object, file, owner))));
+        }
+        match control.folder_mode(place.slot, owner.mode) {
+            Some(mode) => Ok(Inode::ControlFolder(Box::new(ControlFolder::new(place, object, mode, owner)))),
+            None => control.node(place),
         }
     }
 
@@ -305,8 +329,8 @@ impl Inode {
 }
 
 impl Named for Inode {
-    fn of_folder(ino: Ino) -> Inode {
-        Inode::Folder(FolderInode(ino))
+    fn of_folder(ino: Ino, namespace: Namespace) -> Inode {
+        Inode::Folder(FolderInode { ino, namespace })
     }
 
     fn ino(&self) -> Ino {
@@ -314,7 +338,7 @@ impl Named for Inode {
     }
 
     fn folder(&self) -> Option<Ino> {
-        if let Inode::Folder(folder) = self { Some(folder.0) } else { None }
+        if let Inode::Folder(folder) = self { Some(folder.ino) } else { None }
     }
 }
 
@@ -332,7 +356,7 @@ impl OpenFile {
     }
 }
 
-impl<'a> Cx<'a> {
+impl Cx<'_> {
     /// As the domain knows it.
     pub(crate) fn domain(&mut self) -> Context<'_> {
         Context { now: self.now, memory: &self.tree.memory, fx: self.fx }
@@ -349,6 +373,41 @@ impl Header {
     pub(crate) fn unique(&self) -> u64 {
         self.request_id.unique
     }
+}
+
+/// LOOKUP has found a place of `control/`.
+fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
+    let mut names = cx.tree.names.lock();
+    Inode::at(place, &names)?.ops().entry(&mut names, caller, cx)
+}
+
+/// RENAME, which concerns two folders.
+pub(crate) fn rename(
+    from: (NodeId, &[u8]),
+    to: (NodeId, &[u8]),
+    how: RenameHow,
+    cx: &mut Cx<'_>,
+) -> Result<(), Error> {
+    let names = cx.tree.names.lock();
+    match (Inode::of_node(from.0, &names)?, Inode::of_node(to.0, &names)?) {
+        (Inode::Folder(source), Inode::Folder(target)) => {
+            folder::rename((source.ino, from.1), (target.ino, to.1), how, names, cx)
+        }
+        (Inode::ControlFolder(_), Inode::ControlFolder(_)) if how == RenameHow::Exchange => {
+            Err(Error::Invalid)
+        }
+        (Inode::ControlFolder(source), Inode::ControlFolder(target)) => {
+            drop(names);
+            message::rename((source.messages_of()?, from.1), (target.messages_of()?, to.1), cx)
+        }
+        _ => Err(Error::NotPermitted),
+    }
+}
+
+/// "." and "..", which a listing from the beginning starts with.
+pub(super) fn dots(own: Ino, parent: Ino, after: u64) -> Vec<Listed> {
+    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, folder: true, name: Arc::from(name) };
+    [dot(own, 1, b"."), dot(parent, 2, b"..")].into_iter().filter(|dot| dot.cookie > after).collect()
 }
 
 /// Part of a text that is shown as it was when reading began.

@@ -5,19 +5,16 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
-use super::control_file::{TextFile, index_of, refusal_noted};
-use super::control_folder::Other;
-use super::control_node::{ControlNode, Slot};
-use super::doorbell::{Bell, Doorbell, DoorbellFile};
 use super::{ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write};
 use crate::config::MAX_WRITE;
-use crate::control::{DOORBELL, SEGMENT, SegmentSettings, SegmentView};
+use crate::control::SegmentSettings;
 use crate::mailbox::WaitId;
 use crate::op::{
-    Attr, Caller, CopyRange, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity,
-    Whence,
+    Attr, Caller, CopyRange, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Timestamp,
+    Validity, Whence,
 };
 use crate::segment::{Lifetime, Segment, Usage};
+use crate::topic::{Limits, Topic};
 use crate::tree::Tree;
 use crate::tree::names::lookups::RecentLookups;
 use crate::tree::names::meta::{Meta, REGULAR};
@@ -33,9 +30,9 @@ pub(crate) struct SegmentFile {
 #[derive(Debug)]
 pub(super) struct SegmentState {
     pub(super) meta: Meta,
-    segment: Segment,
+    pub(super) segment: Segment,
     /// Open files; in cached mode a mapping keeps its file open.
-    openers: Slab<Opener>,
+    pub(super) openers: Slab<Opener>,
     pub(super) bell: Option<Box<Bell>>,
     /// On the list of those that are asked now and then whether they are still mapped.
     orphaned: bool,
@@ -47,15 +44,26 @@ pub(super) struct SegmentState {
     /// The kernel's number for the backing memory, while any file is open in passthrough.
     backing: Option<u32>,
     /// Why the last value written to `config/` was refused.
-    refusal: Option<Box<str>>,
+    pub(super) refusal: Option<Box<str>>,
 }
+
+/// The state of a segment's doorbell, from the first time that anyone uses it: a topic whose messages are counts of how
+/// often it was rung, of which the last waits for each who listens.
+#[derive(Debug)]
+pub(super) struct Bell {
+    pub(super) count: u64,
+    pub(super) topic: Topic,
+}
+
+/// The length of the longest count and a newline, and more.
+const LONGEST_COUNT: u32 = 32;
 
 /// Who opened a segment, and for what.
 #[derive(Debug, Clone, Copy)]
-struct Opener {
-    caller: Caller,
-    read: bool,
-    write: bool,
+pub(super) struct Opener {
+    pub(super) caller: Caller,
+    pub(super) read: bool,
+    pub(super) write: bool,
 }
 
 /// An open segment.
@@ -123,7 +131,7 @@ impl SegmentFile {
             (Usage::Unused | Usage::Unknown, true) => return true,
             (Usage::Unused, false) => state.segment.free(),
             // It goes by itself, after the last mapping.
-            (Usage::Unknown, false) => state.segment.abandon(),
+            (Usage::Unknown, false) => state.segment.orphan(),
         }
         false
     }
@@ -168,6 +176,14 @@ pub(crate) fn sweep_orphans(cx: &mut Cx<'_>) {
 }
 
 impl SegmentState {
+    /// The doorbell, made when it is first needed.
+    pub(super) fn bell(&mut self, now: Timestamp) -> &mut Bell {
+        self.bell.get_or_insert_with(|| {
+            let limits = Limits { msgsize: LONGEST_COUNT, backlog: 1 };
+            Box::new(Bell { count: 0, topic: Topic::new(limits, now) })
+        })
+    }
+
     fn attr(&self, ino: Ino) -> Attr {
         Attr {
             size: self.segment.size(),
@@ -177,7 +193,7 @@ impl SegmentState {
         }
     }
 
-    fn settings(&self) -> SegmentSettings {
+    pub(super) fn settings(&self) -> SegmentSettings {
         SegmentSettings {
             size_max: self.segment.size_max(),
             lifetime: self.segment.lifetime(),
@@ -188,7 +204,7 @@ impl SegmentState {
     }
 
     /// Whether somebody has it open or mapped. Its memory is asked only where nobody has it open.
-    fn in_use(&self) -> &'static str {
+    pub(super) fn in_use(&self) -> &'static str {
         if !self.openers.is_empty() {
             return "yes";
         }
@@ -213,6 +229,9 @@ impl InodeOps for Arc<SegmentFile> {
         let node = names.nodes.look_up(&Inode::Segment(Arc::clone(self)));
         let mut state = self.state.lock();
         state.recent_lookups.note(caller.pid, cx.now);
+        if names.nodes.was_refused(caller.pid) {
+            state.recent_lookups.note_refused();
+        }
         Ok(Entry { node, attr: state.attr(self.ino), validity: Validity::None })
     }
 
@@ -239,15 +258,21 @@ impl InodeOps for Arc<SegmentFile> {
         &self,
         header: Header,
         flags: OpenFlags,
-        names: MutexGuard<'_, Names>,
+        mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        drop(names);
+        let refused_before = names.nodes.came_back(header.caller.pid);
         let mut state = self.state.lock();
         if !state.linked && state.openers.is_empty() && !state.kept_until_forget {
-            // Its memory is gone; the name may have a new owner.
+            // Its memory is gone; the name may have a new owner, whom the kernel finds when it looks the name up again. It
+            // does so once.
+            if refused_before {
+                return Err(Error::NotFound);
+            }
+            names.nodes.refuse(header.caller.pid, cx.now);
             return Err(Error::Stale);
         }
+        drop(names);
         if flags.write && state.segment.seals().write {
             return Err(Error::NotPermitted);
         }
@@ -411,65 +436,4 @@ pub(crate) fn copy(call: &CopyRange, cx: &mut Cx<'_>) -> Result<Reply, Error> {
         (state.meta.mtime, state.meta.ctime) = (now, now);
         Ok(if call.long { Reply::Copied(u64::from(written)) } else { Reply::Written(written) })
     })
-}
-
-impl ControlOps for Arc<SegmentFile> {
-    fn owner(&self, _: &Names) -> Result<Attr, Error> {
-        Ok(self.state.lock().meta.attr(self.ino, 0))
-    }
-
-    fn folder_mode(&self, slot: Slot, _: u32) -> Option<u32> {
-        matches!(slot, Slot::Top | Slot::Config).then_some(0o555)
-    }
-
-    fn files(&self) -> Vec<TextFile> {
-        SEGMENT.iter().map(TextFile::of).collect()
-    }
-
-    fn others(&self) -> Vec<Other> {
-        let other = |(index, (name, _)): (usize, &(&'static str, &str))| Other {
-            name,
-            slot: Slot::Door(index),
-            folder: false,
-        };
-        DOORBELL.iter().enumerate().map(other).collect()
-    }
-
-    fn node(&self, place: ControlNode) -> Result<Inode, Error> {
-        let file = DoorbellFile::at(place.slot).ok_or(Error::NotFound)?;
-        Ok(Inode::Doorbell(Box::new(Doorbell::new(place, file, self))))
-    }
-
-    fn status_lines(&self) -> u64 {
-        self.state.lock().openers.len() as u64
-    }
-
-    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
-        let file = index_of(&SEGMENT, index)?;
-        let state = self.state.lock();
-        let openers = state.openers.iter();
-        let view = SegmentView {
-            settings: state.settings(),
-            size: state.segment.size(),
-            promised: state.segment.promised(),
-            resident: state.segment.blocks() * 512,
-            in_use: state.in_use(),
-            openers: openers.map(|(_, opener)| (opener.caller, opener.read, opener.write)).collect(),
-            path: cx.tree.segment_path(),
-            refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
-        };
-        drop(state);
-        Ok((file.show)(&view))
-    }
-
-    fn store(&self, index: usize, text: &[u8], _: Caller, _: &mut Cx<'_>) -> Result<(), Error> {
-        let store = index_of(&SEGMENT, index)?.store.ok_or(Error::AccessDenied)?;
-        let mut state = self.state.lock();
-        let mut settings = state.settings();
-        let result = store(&String::from_utf8_lossy(text), &mut settings);
-        state.segment.set_seals(settings.seals)?;
-        state.segment.set_size_max(settings.size_max);
-        state.segment.set_lifetime(settings.lifetime);
-        refusal_noted(result, &mut state.refusal)
-    }
 }

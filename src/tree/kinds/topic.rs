@@ -5,8 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::control_file::{TextFile, index_of, refusal_noted};
-use super::control_node::Slot;
+use super::control::{Slot, TextFile, refusal_noted, table_file};
 use super::mailbox::{receive, send};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
@@ -133,9 +132,10 @@ impl InodeOps for Arc<TopicFile> {
         &self,
         header: Header,
         flags: OpenFlags,
-        names: MutexGuard<'_, Names>,
+        mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
+        names.nodes.came_back(header.caller.pid);
         drop(names);
         let (id, seekable) = self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
@@ -211,7 +211,7 @@ impl ControlOps for Arc<TopicFile> {
     }
 
     fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
-        let file = index_of(&TOPIC, index)?;
+        let file = table_file(&TOPIC, index)?;
         let view = {
             let state = self.state.lock();
             TopicView {
@@ -226,7 +226,7 @@ impl ControlOps for Arc<TopicFile> {
     }
 
     fn store(&self, index: usize, text: &[u8], _: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let store = index_of(&TOPIC, index)?.store.ok_or(Error::AccessDenied)?;
+        let store = table_file(&TOPIC, index)?.store.ok_or(Error::AccessDenied)?;
         let mut state = self.state.lock();
         let mut settings = state.settings(cx.tree.setup.ceiling);
         let result = store(&String::from_utf8_lossy(text), &mut settings);

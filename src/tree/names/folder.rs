@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::Named;
 use super::meta::{FOLDER, Meta};
+use super::{CONFIG, Named};
+use crate::config::MailboxLimits;
+use crate::mailbox::Rules;
 use crate::op::{Attr, Ino, Timestamp};
 
 /// What may be created in a folder. Everything below `mailboxes/` is of that namespace, and so on.
@@ -23,6 +25,13 @@ impl Namespace {
     }
 }
 
+/// What a mailbox or folder made in a folder of mailboxes begins with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Defaults {
+    pub(crate) limits: MailboxLimits,
+    pub(crate) rules: Rules,
+}
+
 /// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings. So a
 /// listing shows every entry that was there all along exactly once, whatever comes and goes meanwhile.
 #[derive(Debug)]
@@ -30,6 +39,10 @@ pub(crate) struct Folder<O> {
     pub(crate) meta: Meta,
     pub(crate) namespace: Namespace,
     pub(crate) parent: Ino,
+    /// Shared with the parent's until one of them changes.
+    pub(crate) defaults: Arc<Defaults>,
+    /// Why the last value written to `config/` was refused.
+    pub(crate) refusal: Option<Box<str>>,
     names: HashMap<Arc<[u8]>, u64>,
     entries: BTreeMap<u64, (Arc<[u8]>, O)>,
     next_cookie: u64,
@@ -39,10 +52,11 @@ pub(crate) struct Folder<O> {
 }
 
 impl<O: Named> Folder<O> {
-    pub(super) fn new(meta: Meta, namespace: Namespace, parent: Ino) -> Folder<O> {
+    pub(super) fn new(meta: Meta, namespace: Namespace, parent: Ino, defaults: Arc<Defaults>) -> Folder<O> {
         let (names, entries) = (HashMap::new(), BTreeMap::new());
         // 0 means "from the beginning"; 1 and 2 are "." and "..".
-        Folder { meta, namespace, parent, names, entries, next_cookie: 3, folders: 0, removed: false }
+        let (next_cookie, folders, removed, refusal) = (3, 0, false, None);
+        Folder { meta, namespace, parent, defaults, refusal, names, entries, next_cookie, folders, removed }
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&O> {
@@ -53,6 +67,11 @@ impl<O: Named> Folder<O> {
     pub(crate) fn list(&self, cookie: u64) -> impl Iterator<Item = (u64, &Arc<[u8]>, &O)> {
         let from = cookie.saturating_add(1);
         self.entries.range(from..).map(|(cookie, (name, object))| (*cookie, name, object))
+    }
+
+    /// No file here may have this name: in `control/` it is that of the folder's settings.
+    pub(super) fn reserves(&self, name: &[u8]) -> bool {
+        self.namespace == Namespace::Mailboxes && name == CONFIG
     }
 
     pub(super) fn is_empty(&self) -> bool {

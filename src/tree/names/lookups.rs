@@ -1,23 +1,23 @@
-//! Who looked a file up and has not opened it: he may be about to open, to change or to remove it.
+//! Who looked a file up and has not opened it yet: that thread may be about to open, to change or to remove it.
 
 use crate::op::Timestamp;
 
 /// How long a look-up counts, in nanoseconds. Far longer than unlink(2) needs from its look-up to its lock.
 pub(crate) const LOOKUP_WINDOW: u64 = 50_000_000;
 
-/// Threads at once that make a crowd.
-const CROWD: usize = 16;
+/// Threads that may be about to open a mailbox at the same time before that is contention.
+const MAX_CONTENDERS: usize = 16;
 
 /// A thread's look-up.
 #[derive(Debug, Clone, Copy, Default)]
-struct RecentLookup {
+struct Lookup {
     pid: u32,
     /// 1970 for none.
     at: Timestamp,
 }
 
-impl RecentLookup {
-    fn is_fresh(&self, now: Timestamp) -> bool {
+impl Lookup {
+    fn is_recent(&self, now: Timestamp) -> bool {
         self.at.0 > 0 && now.0 < self.at.0.saturating_add(LOOKUP_WINDOW)
     }
 }
@@ -25,64 +25,73 @@ impl RecentLookup {
 /// The last two threads that looked a file up and have not opened it, and when.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct RecentLookups {
-    last: RecentLookup,
-    before: RecentLookup,
-    /// When the last of those did who are not among the two any more.
+    last: Lookup,
+    before: Lookup,
+    /// When the last look-up was by a thread that is no longer among the two.
     earlier: Timestamp,
+    /// A thread looked it up that was refused before, and must not be refused again.
+    by_refused: bool,
 }
 
 impl RecentLookups {
+    /// Thread `pid` looks it up.
     pub(crate) fn note(&mut self, pid: u32, now: Timestamp) {
         if self.before.pid == pid {
-            self.before = RecentLookup::default();
+            self.before = Lookup::default();
         }
         if self.last.pid != pid && self.last.at.0 > 0 {
             self.earlier = self.earlier.max(self.before.at);
             self.before = self.last;
         }
-        self.last = RecentLookup { pid, at: now };
+        self.last = Lookup { pid, at: now };
     }
 
-    /// `pid` has opened it, or is done with it.
+    /// A thread that was refused before has looked it up.
+    pub(crate) fn note_refused(&mut self) {
+        self.by_refused = true;
+    }
+
+    /// Thread `pid` has opened it, or is done with it.
     pub(crate) fn clear(&mut self, pid: u32) {
-        for glance in [&mut self.last, &mut self.before] {
-            if glance.pid == pid {
-                *glance = RecentLookup::default();
+        for lookup in [&mut self.last, &mut self.before] {
+            if lookup.pid == pid {
+                *lookup = Lookup::default();
             }
         }
     }
 
-    /// Two have looked it up just now. When it is removed, one of them does that, and the other may be about to open it.
+    /// When it is removed now, one thread does that, and another may be about to open it: two have looked it up recently.
+    /// However long ago, if that other was refused before.
     pub(crate) fn meet(&self, now: Timestamp) -> bool {
-        self.last.is_fresh(now) && self.before.is_fresh(now)
+        self.by_refused || (self.last.is_recent(now) && self.before.is_recent(now))
     }
 
-    /// Another than `pid` has looked it up just now.
+    /// Another thread than `pid` has looked it up recently.
     pub(crate) fn are_by_another(&self, pid: u32, now: Timestamp) -> bool {
-        [self.last, self.before].iter().any(|glance| glance.pid != pid && glance.is_fresh(now))
-            || RecentLookup { pid: 0, at: self.earlier }.is_fresh(now)
+        [self.last, self.before].iter().any(|lookup| lookup.pid != pid && lookup.is_recent(now))
+            || Lookup { pid: 0, at: self.earlier }.is_recent(now)
     }
 }
 
-/// Whether many threads are about to open a mailbox at the same time.
+/// The threads that are about to open a mailbox, to tell whether they are many.
 #[derive(Debug, Default)]
-pub(crate) struct Crowd {
-    threads: Vec<RecentLookup>,
+pub(crate) struct Contenders {
+    threads: Vec<Lookup>,
     until: Timestamp,
 }
 
-impl Crowd {
-    /// Thread `pid` looks it up. True if that makes a crowd, or there was one just now.
+impl Contenders {
+    /// Thread `pid` looks it up. True if that makes contention, or there was contention recently.
     pub(crate) fn joined_by(&mut self, pid: u32, now: Timestamp) -> bool {
-        if let Some(known) = self.threads.iter_mut().find(|glance| glance.pid == pid) {
+        if let Some(known) = self.threads.iter_mut().find(|lookup| lookup.pid == pid) {
             known.at = now;
             return now < self.until;
         }
-        if self.threads.len() == CROWD {
-            self.threads.retain(|glance| glance.is_fresh(now));
+        if self.threads.len() == MAX_CONTENDERS {
+            self.threads.retain(|lookup| lookup.is_recent(now));
         }
-        if self.threads.len() < CROWD {
-            self.threads.push(RecentLookup { pid, at: now });
+        if self.threads.len() < MAX_CONTENDERS {
+            self.threads.push(Lookup { pid, at: now });
         } else {
             self.until = Timestamp(now.0.saturating_add(LOOKUP_WINDOW));
         }
@@ -91,7 +100,7 @@ impl Crowd {
 
     /// Thread `pid` has opened it.
     pub(crate) fn left_by(&mut self, pid: u32) {
-        self.threads.retain(|glance| glance.pid != pid);
+        self.threads.retain(|lookup| lookup.pid != pid);
     }
 }
 
@@ -103,68 +112,77 @@ mod tests {
     const LATER: Timestamp = Timestamp(START.0 + LOOKUP_WINDOW);
 
     #[test]
-    fn nobody_is_another_to_himself() {
-        let mut glances = RecentLookups::default();
-        assert!(!glances.are_by_another(1, START));
-        glances.note(1, START);
-        glances.note(1, START);
-        assert!(!glances.are_by_another(1, START) && glances.are_by_another(2, START));
-        assert!(!glances.are_by_another(2, LATER));
-        glances.clear(1);
-        assert!(!glances.are_by_another(2, START));
+    fn no_thread_is_another_to_itself() {
+        let mut lookups = RecentLookups::default();
+        assert!(!lookups.are_by_another(1, START));
+        lookups.note(1, START);
+        lookups.note(1, START);
+        assert!(!lookups.are_by_another(1, START) && lookups.are_by_another(2, START));
+        assert!(!lookups.are_by_another(2, LATER));
+        lookups.clear(1);
+        assert!(!lookups.are_by_another(2, START));
     }
 
     #[test]
     fn a_third_is_not_forgotten_when_the_other_two_have_opened() {
-        let mut glances = RecentLookups::default();
+        let mut lookups = RecentLookups::default();
         for pid in 1..=3 {
-            glances.note(pid, START);
+            lookups.note(pid, START);
         }
-        glances.clear(2);
-        glances.clear(3);
-        assert!(glances.are_by_another(2, START));
-        assert!(!glances.are_by_another(2, LATER));
+        lookups.clear(2);
+        lookups.clear(3);
+        assert!(lookups.are_by_another(2, START));
+        assert!(!lookups.are_by_another(2, LATER));
     }
 
     #[test]
-    fn who_opens_it_takes_nobody_elses_place() {
-        let mut glances = RecentLookups::default();
-        glances.note(1, START);
-        glances.note(2, START);
-        glances.clear(2);
-        glances.note(3, START);
-        assert!(glances.meet(START) && glances.are_by_another(3, START));
-        glances.clear(3);
-        glances.note(1, START);
-        assert!(!glances.meet(START) && !glances.are_by_another(1, START));
+    fn a_thread_that_opens_it_displaces_no_other() {
+        let mut lookups = RecentLookups::default();
+        lookups.note(1, START);
+        lookups.note(2, START);
+        lookups.clear(2);
+        lookups.note(3, START);
+        assert!(lookups.meet(START) && lookups.are_by_another(3, START));
+        lookups.clear(3);
+        lookups.note(1, START);
+        assert!(!lookups.meet(START) && !lookups.are_by_another(1, START));
     }
 
     #[test]
-    fn two_who_take_turns_are_two() {
-        let mut glances = RecentLookups::default();
+    fn two_that_take_turns_are_two() {
+        let mut lookups = RecentLookups::default();
         for pid in [1, 2, 1, 2, 1] {
-            glances.note(pid, START);
+            lookups.note(pid, START);
         }
-        assert!(glances.meet(START) && !glances.meet(LATER));
-        glances.clear(1);
-        assert!(!glances.are_by_another(2, START) && !glances.meet(START));
+        assert!(lookups.meet(START) && !lookups.meet(LATER));
+        lookups.clear(1);
+        assert!(!lookups.are_by_another(2, START) && !lookups.meet(START));
     }
 
     #[test]
-    fn it_takes_many_at_once_to_make_a_crowd() {
-        let mut crowd = Crowd::default();
+    fn a_thread_that_was_refused_before_counts_however_late_it_is() {
+        let mut lookups = RecentLookups::default();
+        lookups.note(1, START);
+        lookups.note_refused();
+        lookups.note(2, LATER);
+        assert!(lookups.meet(LATER) && !lookups.are_by_another(2, LATER));
+    }
+
+    #[test]
+    fn it_takes_many_at_once_to_make_contention() {
+        let mut contenders = Contenders::default();
         for _ in 0..3 {
             assert!(
-                (0..CROWD as u32).all(|pid| !crowd.joined_by(pid, START)),
+                (0..MAX_CONTENDERS as u32).all(|pid| !contenders.joined_by(pid, START)),
                 "as many as there are allowed"
             );
         }
-        crowd.left_by(3);
-        assert!(!crowd.joined_by(100, START), "one has gone");
-        assert!(crowd.joined_by(101, START));
-        crowd.left_by(4);
-        assert!(crowd.joined_by(102, START), "a crowd is one for a while");
-        assert!(!crowd.joined_by(103, LATER));
-        assert!(crowd.threads.len() <= CROWD);
+        contenders.left_by(3);
+        assert!(!contenders.joined_by(100, START), "one has gone");
+        assert!(contenders.joined_by(101, START));
+        contenders.left_by(4);
+        assert!(contenders.joined_by(102, START), "contention lasts for a while");
+        assert!(!contenders.joined_by(103, LATER));
+        assert!(contenders.threads.len() <= MAX_CONTENDERS);
     }
 }

@@ -7,9 +7,10 @@ pub(crate) mod lookups;
 pub(crate) mod meta;
 pub(crate) mod nodes;
 pub(crate) mod numbers;
+pub(crate) mod refusals;
 pub(crate) mod table;
 
-pub(crate) use folder::Namespace;
+pub(crate) use folder::{Defaults, Namespace};
 pub(crate) use table::{Names, check_name};
 
 use crate::op::Ino;
@@ -23,10 +24,13 @@ pub(crate) const SEGMENTS: Ino = Ino(3);
 /// `topics/`
 pub(crate) const TOPICS: Ino = Ino(4);
 
+/// The folder of settings in `control/`.
+pub(crate) const CONFIG: &[u8] = b"config";
+
 /// What a name leads to.
 pub(crate) trait Named: Clone {
-    /// The folder numbered `ino`.
-    fn of_folder(ino: Ino) -> Self;
+    /// The folder numbered `ino`, for what `namespace` says.
+    fn of_folder(ino: Ino, namespace: Namespace) -> Self;
     /// Its number.
     fn ino(&self) -> Ino;
     /// Its number, if it is a folder.

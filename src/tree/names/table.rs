@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::folder::{Folder, Namespace};
+use super::folder::{Defaults, Folder, Namespace};
 use super::meta::Meta;
 use super::nodes::Nodes;
 use super::numbers::ByNumber;
@@ -55,23 +55,25 @@ impl Count {
 
 impl<O: Named> Names<O> {
     /// `mailboxes/`, `segments/` and `topics/` with the given mode, the rest read-only; all of `meta`'s owner.
-    pub(crate) fn new(meta: &Meta, shared_mode: u32, max_files: u64) -> Names<O> {
+    pub(crate) fn new(meta: &Meta, shared_mode: u32, max_files: u64, defaults: Defaults) -> Names<O> {
+        let defaults = Arc::new(defaults);
         let mut shared = meta.clone();
         shared.mode = shared_mode;
-        let mut root = Folder::new(meta.clone(), Namespace::Root, ROOT);
+        let mut root = Folder::new(meta.clone(), Namespace::Root, ROOT, Arc::clone(&defaults));
         let now = meta.mtime;
-        root.insert(&Arc::from(*b"mailboxes"), O::of_folder(MAILBOXES), now);
-        root.insert(&Arc::from(*b"segments"), O::of_folder(SEGMENTS), now);
-        root.insert(&Arc::from(*b"topics"), O::of_folder(TOPICS), now);
+        root.insert(&Arc::from(*b"mailboxes"), O::of_folder(MAILBOXES, Namespace::Mailboxes), now);
+        root.insert(&Arc::from(*b"segments"), O::of_folder(SEGMENTS, Namespace::Segments), now);
+        root.insert(&Arc::from(*b"topics"), O::of_folder(TOPICS, Namespace::Topics), now);
+        let folder = |namespace| Folder::new(shared.clone(), namespace, ROOT, Arc::clone(&defaults));
         let folders = ByNumber::from_iter([
             (ROOT, root),
-            (MAILBOXES, Folder::new(shared.clone(), Namespace::Mailboxes, ROOT)),
-            (SEGMENTS, Folder::new(shared.clone(), Namespace::Segments, ROOT)),
-            (TOPICS, Folder::new(shared, Namespace::Topics, ROOT)),
+            (MAILBOXES, folder(Namespace::Mailboxes)),
+            (SEGMENTS, folder(Namespace::Segments)),
+            (TOPICS, folder(Namespace::Topics)),
         ]);
         let mut nodes = Nodes::default();
         // The kernel holds the root without ever looking it up.
-        nodes.look_up(&O::of_folder(ROOT));
+        nodes.look_up(&O::of_folder(ROOT, Namespace::Root));
         let (links, count) = (ByNumber::default(), Count::default());
         Names { nodes, folders, links, count, next: FIRST_FREE, max_files }
     }
@@ -91,7 +93,7 @@ impl<O: Named> Names<O> {
 
     /// The mailbox at a path below `mailboxes/`, if `caller` may go there.
     pub(crate) fn find_mailbox(&self, path: &[u8], caller: Caller) -> Result<O, Error> {
-        let mut object = O::of_folder(MAILBOXES);
+        let mut object = O::of_folder(MAILBOXES, Namespace::Mailboxes);
         for name in path.split(|byte| *byte == b'/') {
             let ino = object.folder().ok_or(Error::NotFolder)?;
             let folder = self.folders.get(&ino).ok_or(Error::NotFound)?;
@@ -141,6 +143,9 @@ impl<O: Named> Names<O> {
         if folder.get(name).is_some() {
             return Err(Error::Exists);
         }
+        if folder.reserves(name) {
+            return Err(Error::BadName);
+        }
         if folder.namespace == Namespace::Root {
             return Err(Error::KindRefused);
         }
@@ -151,18 +156,20 @@ impl<O: Named> Names<O> {
     }
 
     /// Gives `object` a name that [`Names::check_new`] has found free.
-    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: O, now: Timestamp) {
+    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: &O, now: Timestamp) {
         let name: Arc<[u8]> = Arc::from(name);
         self.place(folder, &name, object, now);
     }
 
     /// A new folder; `check_new` comes first.
     pub(crate) fn make_folder(&mut self, folder: Ino, name: &[u8], meta: Meta, now: Timestamp) -> O {
-        let kind = self.folders.get(&folder).map_or(Namespace::Mailboxes, |folder| folder.namespace);
+        let parent = self.folders.get(&folder);
+        let namespace = parent.map_or(Namespace::Mailboxes, |parent| parent.namespace);
+        let defaults = parent.map(|parent| Arc::clone(&parent.defaults)).unwrap_or_default();
         let ino = Ino(self.fresh());
-        self.folders.insert(ino, Folder::new(meta, kind, folder));
-        let object = O::of_folder(ino);
-        self.link(folder, name, object.clone(), now);
+        self.folders.insert(ino, Folder::new(meta, namespace, folder, defaults));
+        let object = O::of_folder(ino, namespace);
+        self.link(folder, name, &object, now);
         object
     }
 
@@ -201,6 +208,9 @@ impl<O: Named> Names<O> {
     ) -> Result<Option<O>, Error> {
         let object = self.movable(from, to.0)?;
         check_name(to.1)?;
+        if self.folders.get(&to.0).is_some_and(|folder| folder.reserves(to.1)) {
+            return Err(Error::BadName);
+        }
         let target = self.folders.get(&to.0).and_then(|folder| folder.get(to.1)).cloned();
         if let Some(target) = &target {
             if !replace {
@@ -216,7 +226,7 @@ impl<O: Named> Names<O> {
             self.forget_name(target, to.0);
         }
         self.take(from, now);
-        self.place(to.0, &Arc::from(to.1), object, now);
+        self.place(to.0, &Arc::from(to.1), &object, now);
         Ok(target)
     }
 
@@ -234,8 +244,8 @@ impl<O: Named> Names<O> {
         }
         self.take(one, now);
         self.take(two, now);
-        self.place(two.0, &Arc::from(two.1), first, now);
-        self.place(one.0, &Arc::from(one.1), second, now);
+        self.place(two.0, &Arc::from(two.1), &first, now);
+        self.place(one.0, &Arc::from(one.1), &second, now);
         Ok(())
     }
 
@@ -286,7 +296,7 @@ impl<O: Named> Names<O> {
         }
     }
 
-    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: O, now: Timestamp) {
+    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, now: Timestamp) {
         if let Some(moved) = object.folder().and_then(|ino| self.folders.get_mut(&ino)) {
             moved.parent = folder;
             moved.meta.ctime = now;
@@ -297,7 +307,7 @@ impl<O: Named> Names<O> {
         let link = Link { object: object.clone(), folder, name: Arc::clone(name) };
         // A file that moves has a link already.
         if self.links.insert(object.ino(), link).is_none() {
-            *self.count.of(&object, namespace) += 1;
+            *self.count.of(object, namespace) += 1;
         }
     }
 

@@ -1,18 +1,20 @@
-//! Reading: how a message gets from the queue, or from whoever sends it, to a reader.
+//! Reading: how a message gets to a reader, from the queue or from its sender.
 
+use super::call::{Context, Door, Receive, Selector};
+use super::lease::{Lease, deadline};
 use super::message::Message;
 use super::readers::WaitingReader;
-use super::{Context, Door, Error, Hand, Lease, Mailbox, Receive, Reply, Selector, json, open_mut, queue};
-use crate::op::{Slice, Timestamp};
+use super::{Mailbox, State, json};
+use crate::op::{Error, Reply, Slice, Timestamp};
 
 impl Mailbox {
-    /// Answers a read from what waits. False: there is nothing for it. Room may have been made.
-    pub(super) fn serve_from_queue(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
+    /// Answers a read from what is queued. False if nothing is queued for it. May make room in the queue.
+    pub(super) fn receive_from_queue(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
         let Some(open) = self.handles.get(call.handle.0) else { return false };
         let filter = match open.door.selector(call.handle) {
             Selector::Message(filter) => filter,
             Selector::Peek => return self.peek(call, cx),
-            Selector::Request => return self.serve_request(call, cx),
+            Selector::Request => return self.receive_request(call, cx),
             Selector::Reply(_) => return false,
         };
         let (many, keep) = (open.door.takes_many(), open.door == Door::Lease);
@@ -21,7 +23,7 @@ impl Mailbox {
             if many && !json { self.queue.pop_run(call.size) } else { self.queue.pop_matching(&filter) };
         let Some(message) = first else { return false };
         if !keep {
-            cx.memory.give_back(message.cost());
+            cx.memory.uncharge(message.cost());
         }
         if many && (json || (message.len() < call.size as u64 && !self.queue.is_empty())) {
             self.deliver_many(call, &message, json, cx);
@@ -31,43 +33,52 @@ impl Mailbox {
         true
     }
 
-    /// A message for which there is room comes in: to the first who waits for it, or into the queue.
+    /// Accepts a message for which there is room: gives it to the first reader that waits for it, or queues it.
     pub(super) fn accept(&mut self, mut message: Message, cx: &mut Context<'_>) {
-        message.id = cx.memory.number(1);
-        // Its time begins when it comes in, however long its writer waited for room.
+        message.id = cx.memory.allocate_ids(1);
+        // Its time to live begins now, however long its writer waited for room.
         let waited = cx.now.0.saturating_sub(message.sent.0);
         if let Some(expires) = message.expires() {
-            message.extra_mut().expires = Some(Timestamp(expires.0.saturating_add(waited)));
+            let expires = Some(Timestamp(expires.0.saturating_add(waited)));
+            message.edit_extra(|extra| extra.expires = expires);
         }
         message.sent = cx.now;
-        self.tally.sent += 1;
+        self.counters.sent += 1;
         self.last_sent = cx.now;
-        self.show_to_peekers(&message, cx);
-        if let Some(reader) = self.readers.serve_for(&message) {
-            self.hand_over(&reader, message, cx);
-            return;
+        if let Some(message) = self.offer(message, cx) {
+            let id = message.id;
+            self.queue.push(message, id);
+            self.wake_readers(cx);
         }
-        let id = message.id;
-        self.queue.push(message, id);
-        self.wake_readers(cx);
     }
 
-    /// Gives a message that takes no room yet to a reader who waited for it.
-    pub(super) fn hand_over(&mut self, reader: &WaitingReader, message: Message, cx: &mut Context<'_>) {
+    /// Gives a message that is not charged to the memory to the first reader that waits for it. Returns it if none does.
+    pub(super) fn offer(&mut self, message: Message, cx: &mut Context<'_>) -> Option<Message> {
+        self.reply_to_peekers(&message, cx);
+        match self.readers.pop_for(&message) {
+            Some(reader) => self.deliver_to_waiting(&reader, message, cx),
+            None => return Some(message),
+        }
+        None
+    }
+
+    /// Gives a message that is not charged to the memory to a reader that waited for it.
+    pub(super) fn deliver_to_waiting(
+        &mut self,
+        reader: &WaitingReader,
+        message: Message,
+        cx: &mut Context<'_>,
+    ) {
         let handle = reader.call.handle;
-        let mut leases = false;
-        open_mut(&mut self.handles, handle, |open| {
-            open.waiting -= 1;
-            leases = open.door == Door::Lease;
-        });
-        if leases {
-            cx.memory.take_anyway(message.cost());
+        self.wait_ended(handle);
+        if self.handles.get(handle.0).is_some_and(|open| open.door == Door::Lease) {
+            cx.memory.force_charge(message.cost());
         }
         self.deliver(&reader.call, message, cx);
     }
 
-    /// Answers a read with a message, or with a run, that was taken for it.
-    pub(super) fn deliver(&mut self, call: &Receive, message: Message, cx: &mut Context<'_>) {
+    /// Answers a read with the message, or the run, that was taken for it.
+    fn deliver(&mut self, call: &Receive, message: Message, cx: &mut Context<'_>) {
         self.last_received = cx.now;
         let count = message.count();
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
@@ -76,46 +87,43 @@ impl Mailbox {
             _ => message.slice(),
         };
         if open.door == Door::Lease {
-            let deadline = super::lease::deadline(self.rules.lease_time, cx.now);
+            let deadline = deadline(self.rules.lease_time, cx.now);
             if let Some(deadline) = deadline {
                 self.lease_ends.insert((deadline, call.handle));
             }
-            open.hand = Hand::Lease(Box::new(Lease { message: queue::single(message), deadline }));
-            self.tally.leased += 1;
+            open.state = State::Leasing(Box::new(Lease { message: message.into_single(), deadline }));
+            self.counters.leased += 1;
         } else {
-            self.tally.received += count;
+            self.counters.received += count;
         }
         self.begin(call, bytes, cx);
     }
 
-    /// Answers a read with bytes of which this is the beginning, and further reads through the same open file with what
-    /// its buffer was too short for.
+    /// Answers a read with the first part of `bytes`, and waiting reads through the same open file with the rest.
     pub(super) fn begin(&mut self, call: &Receive, bytes: Slice, cx: &mut Context<'_>) {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let slice = open.framing.begin(bytes, call.offset, call.size);
         cx.fx.reply(call.request_id, Reply::Message(slice));
-        while open.waiting > 0 && !open.framing.next_due() {
+        while open.waiting > 0 && !open.framing.needs_next() {
             let selector = open.door.selector(call.handle);
-            let Some(next) = self.readers.leave_through(call.handle, &selector) else { break };
+            let Some(next) = self.readers.remove_by_handle(call.handle, &selector) else { break };
             open.waiting -= 1;
             let Receive { request_id, offset, size, .. } = next.call;
             if !open.framing.answer(request_id, offset, size, cx.fx) {
                 cx.fx.fail(request_id, Error::Io);
             }
         }
-        // Whoever polls through the same open file has the rest of the message to read, or its end.
-        if open.framing.ready()
-            && let Some(poll) = self.polls_in.remove(&call.handle)
-        {
-            cx.fx.wake(poll);
+        // The rest of the message, or its end of file, is ready for pollers of this open file.
+        if open.framing.ready() {
+            self.wake_reader(call.handle, cx);
         }
     }
 
-    /// Fills a reader's buffer with messages, of which the first is taken already. One that is too long for any buffer is
-    /// begun; others wait until they fit whole.
+    /// Fills a reader's buffer with messages; the first was taken already. If that one is too long for the buffer, the
+    /// read begins it. Other messages are taken only if all of their bytes fit.
     fn deliver_many(&mut self, call: &Receive, first: &Message, json: bool, cx: &mut Context<'_>) {
         let mut bytes = Vec::new();
-        self.tally.received += first.count();
+        self.counters.received += first.count();
         if json {
             json::write(first, &mut bytes);
         } else {
@@ -139,19 +147,18 @@ impl Mailbox {
                 run
             };
             let Some(taken) = taken else { break };
-            self.tally.received += taken.count();
-            cx.memory.give_back(taken.cost());
+            self.counters.received += taken.count();
+            cx.memory.uncharge(taken.cost());
         }
         self.last_received = cx.now;
         if bytes.len() <= call.size {
             cx.fx.reply(call.request_id, Reply::Data(bytes));
         } else {
-            let slice = Slice { from: 0, to: bytes.len(), bytes: bytes.into() };
-            self.begin(call, slice, cx);
+            self.begin(call, Slice::whole(bytes), cx);
         }
     }
 
-    /// Answers a read with the next message, which stays.
+    /// Answers a read with the next message, which stays queued.
     fn peek(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
         let Some(message) = self.queue.first() else { return false };
         let slice = message.first_slice();
@@ -159,10 +166,10 @@ impl Mailbox {
         true
     }
 
-    /// Those who wait to peek see what comes, whoever takes it.
-    pub(super) fn show_to_peekers(&mut self, message: &Message, cx: &mut Context<'_>) {
-        while let Some(reader) = self.readers.serve(&Selector::Peek) {
-            open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
+    /// Answers all waiting peeks with a message that arrives, whoever receives it.
+    pub(super) fn reply_to_peekers(&mut self, message: &Message, cx: &mut Context<'_>) {
+        while let Some(reader) = self.readers.pop(&Selector::Peek) {
+            self.wait_ended(reader.call.handle);
             self.begin(&reader.call, message.first_slice(), cx);
         }
     }

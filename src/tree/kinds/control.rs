@@ -1,6 +1,10 @@
-//! The numbers of nodes in `control/`: a number says which object's and which of its files, and nothing has to be kept.
+//! What the kinds share of `control/`: the numbers of its nodes, and what an object's table says of its files.
+//!
+//! A node's number says which object's and which of its files it is, and all else follows from the object. So the files
+//! come and go with it by themselves and cost nothing.
 
-use crate::op::{Ino, NodeId};
+use crate::control::{File, Refusal};
+use crate::op::{Error, Ino, NodeId};
 use crate::tree::names::ROOT;
 
 /// The folder's name in the root.
@@ -70,5 +74,58 @@ impl ControlNode {
 
     pub(super) fn with(self, slot: Slot) -> ControlNode {
         ControlNode { slot, ..self }
+    }
+}
+
+/// A file of text, as an object's table has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextFile {
+    pub(super) name: &'static str,
+    /// It stands in `config/`.
+    pub(super) config: bool,
+    pub(super) writable: bool,
+}
+
+/// A folder or file that an object has beside its files of text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Other {
+    pub(crate) name: &'static str,
+    pub(crate) slot: Slot,
+    pub(crate) folder: bool,
+}
+
+impl TextFile {
+    pub(super) fn of<V, S>(file: &File<V, S>) -> TextFile {
+        TextFile { name: file.name, config: file.config, writable: file.store.is_some() }
+    }
+}
+
+/// `control/status`
+pub(super) fn mount_status_file() -> TextFile {
+    TextFile { name: "status", config: false, writable: false }
+}
+
+/// The file at an index of an object's table.
+pub(super) fn table_file<V, S>(
+    table: &'static [File<V, S>],
+    index: usize,
+) -> Result<&'static File<V, S>, Error> {
+    table.get(index).ok_or(Error::NotFound)
+}
+
+/// Keeps the sentence of a refused value for `error`, or clears it.
+pub(super) fn refusal_noted(
+    result: Result<(), Refusal>,
+    refusal: &mut Option<Box<str>>,
+) -> Result<(), Error> {
+    match result {
+        Ok(()) => {
+            *refusal = None;
+            Ok(())
+        }
+        Err(Refusal { error, why }) => {
+            *refusal = Some(why.into_boxed_str());
+            Err(error)
+        }
     }
 }

@@ -1,9 +1,9 @@
-//! What a lock call asks for, checked once: nothing behind [`Claim::parse`] meets a range it cannot work with.
+//! A lock call, validated once: after [`LockRequest::parse`] every range is usable.
 
 use crate::op::{Fh, LockCall, LockKind, LockOwner};
 
-/// The last byte a file can have, as the kernel counts (`OFFSET_MAX`). A range that ends here or beyond goes to the
-/// end of the file, however long that becomes.
+/// The greatest offset in a file (`OFFSET_MAX` in the kernel). A range that ends here or beyond extends to the end of
+/// the file, however long the file becomes.
 pub(super) const END: u64 = i64::MAX as u64;
 
 /// Bytes from `start` to `end`, both included. Always `start <= end <= END`, so that neither `end + 1` nor the
@@ -29,18 +29,18 @@ impl Span {
         self.start <= other.end && other.start <= self.end
     }
 
-    /// The least span that covers both.
+    /// The smallest span that covers both.
     pub(super) fn hull(self, other: Span) -> Span {
         Span { start: self.start.min(other.start), end: self.end.max(other.end) }
     }
 
-    /// This span and the byte on either side of it, where there is one.
+    /// This span and the byte on either side of it, if there is one.
     pub(super) fn with_neighbours(self) -> Span {
         Span { start: self.start.saturating_sub(1), end: (self.end + 1).min(END) }
     }
 
-    /// What is left of this span on either side of `cut`.
-    pub(super) fn without(self, cut: Span) -> impl Iterator<Item = Span> {
+    /// The parts of this span before and after `cut`.
+    pub(super) fn subtract(self, cut: Span) -> impl Iterator<Item = Span> {
         let before =
             (self.start < cut.start).then(|| Span { start: self.start, end: self.end.min(cut.start - 1) });
         let after = (self.end > cut.end).then(|| Span { start: self.start.max(cut.end + 1), end: self.end });
@@ -48,11 +48,11 @@ impl Span {
     }
 }
 
-/// On whose behalf a lock is held. Two ranges are alike, and join where they touch, only if all three agree:
+/// The holder of a lock. Two ranges of equal type merge where they touch, if all three fields agree:
 ///
-/// - `owner` alone decides who conflicts with whom.
-/// - `fh` tells the locks of a closed open file from those of a new one that the kernel gave the same owner number
-///   (it hashes an address, which is used again) before it told us of the close.
+/// - `owner` alone decides which locks conflict.
+/// - `fh` distinguishes the locks of a closed open file from those of a new one with the same owner number. The
+///   kernel makes that number from an address, which it may reuse before it reports the close.
 /// - `pid` is what `F_GETLK` reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holder {
@@ -61,46 +61,45 @@ pub(super) struct Holder {
     pub(super) pid: u32,
 }
 
-/// What a claim is about. The two sorts of lock never conflict with each other.
+/// What a request locks. The two kinds of lock never conflict with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Subject {
-    /// The file as a whole, by flock(2). Held by the open file: `Holder::fh`, not the owner, tells holders apart.
+pub(super) enum Target {
+    /// The whole file, by flock(2). The holder is the open file, `Holder::fh`, not the owner.
     Flock,
-    /// Bytes of it, by fcntl(2).
+    /// Bytes of the file, by fcntl(2).
     Range(Span),
 }
 
-impl Subject {
-    /// Whether a change of one can matter to the other.
-    pub(super) fn meets(self, other: Subject) -> bool {
+impl Target {
+    /// True if a change of one can concern the other.
+    pub(super) fn overlaps(self, other: Target) -> bool {
         match (self, other) {
-            (Subject::Flock, Subject::Flock) => true,
-            (Subject::Range(a), Subject::Range(b)) => a.overlaps(b),
+            (Target::Flock, Target::Flock) => true,
+            (Target::Range(a), Target::Range(b)) => a.overlaps(b),
             _ => false,
         }
     }
 }
 
-/// A lock call that makes sense.
+/// A valid lock call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Claim {
+pub(super) struct LockRequest {
     pub(super) holder: Holder,
     pub(super) kind: LockKind,
-    pub(super) subject: Subject,
+    pub(super) target: Target,
 }
 
-impl Claim {
-    /// `None` if the range ends before it starts or starts where no file reaches.
-    pub(super) fn parse(call: &LockCall) -> Option<Claim> {
-        let subject =
-            if call.flock { Subject::Flock } else { Subject::Range(Span::new(call.start, call.end)?) };
+impl LockRequest {
+    /// `None` if the range ends before it starts, or starts beyond the greatest file size.
+    pub(super) fn parse(call: &LockCall) -> Option<LockRequest> {
+        let target = if call.flock { Target::Flock } else { Target::Range(Span::new(call.start, call.end)?) };
         let holder = Holder { owner: call.owner, fh: call.fh, pid: call.pid };
-        Some(Claim { holder, kind: call.kind, subject })
+        Some(LockRequest { holder, kind: call.kind, target })
     }
 }
 
-/// Whether two locks on the same bytes, of different holders, exclude each other.
-pub(super) fn exclude(a: LockKind, b: LockKind) -> bool {
+/// True if two locks on the same bytes conflict when their holders differ.
+pub(super) fn conflicts(a: LockKind, b: LockKind) -> bool {
     use LockKind::{Exclusive, Shared};
     matches!((a, b), (Exclusive, Exclusive | Shared) | (Shared, Exclusive))
 }
