@@ -14,14 +14,15 @@ use signal_hook::iterator::Signals;
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
 use crate::kernel::dev;
-use crate::kernel::rings::{Rings, Started};
+use crate::kernel::rings::{self, Rings, Started};
+use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Transport, now};
 use crate::op::Timestamp;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
 use crate::sys::write_back;
-use crate::tree::{Setup, Tree};
+use crate::tree::{Scheduling, Setup, Tree};
 
 /// Descriptors that the daemon keeps for itself, or a quarter of all if that is less: each thread may look at `/proc` or at a
 /// segment's use.
@@ -56,11 +57,12 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     watch_signals(ends.clone())?;
     raise_descriptor_limit();
     // Before the handshake, which promises the kernel that there are some.
-    let rings = make_rings(config.transport)?;
+    let (rings, unused) = make_rings(config)?;
     let mounted = session::mount(config, rings.is_some())?;
     let rings = start_rings(config.transport, &mounted, rings)?;
     // INTERRUPT and FORGET come by the device in any case.
     let readers = if rings.is_some() { 1 } else { config.threads };
+    let policy = rings.as_ref().map(Started::policy).cloned();
     let setup = Setup {
         limits: config.limits,
         ceiling: message_ceiling(),
@@ -69,6 +71,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         shared: config.allow_other,
         backing: mounted.backing(),
         transport: if rings.is_some() { "uring" } else { "dev" },
+        scheduling: policy.clone().or(unused).map(|policy| policy as Arc<dyn Scheduling>),
         threads: rings.as_ref().map_or(0, Started::count) + readers,
         descriptors: spare_descriptors(),
         pid: getpid().as_raw_nonzero().get() as u32,
@@ -101,6 +104,10 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         }
         info!("mounted on {}", config.dir.display());
         ready();
+        // Only now has the daemon the session that it will keep.
+        if let Some(policy) = policy {
+            policy.start();
+        }
     }
     let ended = match served {
         Ok(()) => end.recv().unwrap_or(End::Unmounted),
@@ -127,17 +134,25 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     Ok(())
 }
 
-/// Rings, if they are wanted and can be had.
-fn make_rings(wanted: TransportKind) -> Result<Option<Rings>, MountError> {
+/// Rings, if they are wanted and possible; otherwise, for `control/status`, why they are not used although possible.
+fn make_rings(config: &Config) -> Result<(Option<Rings>, Option<Arc<RunPolicy>>), MountError> {
+    let wanted = config.transport;
     if wanted == TransportKind::Dev {
-        return Ok(None);
+        return Ok((None, None));
+    }
+    if wanted == TransportKind::Auto
+        && rings::obstacle().is_none()
+        && let Err(why) = keeps_callers(config.own_session)
+    {
+        info!("requests come over /dev/fuse, which is quicker here: {why}");
+        return Ok((None, Some(Arc::new(RunPolicy::not_used(why)))));
     }
     match Rings::make() {
-        Ok(rings) => Ok(Some(rings)),
+        Ok(rings) => Ok((Some(rings), None)),
         Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why.to_string())),
         Err(why) => {
             info!("requests come over /dev/fuse: {why}");
-            Ok(None)
+            Ok((None, None))
         }
     }
 }

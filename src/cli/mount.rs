@@ -159,7 +159,15 @@ impl Args {
             Transport::Uring => TransportKind::Uring,
         };
         let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
-        Config { dir, limits, allow_other: self.allow_other, segments, transport, threads }
+        Config {
+            dir,
+            limits,
+            allow_other: self.allow_other,
+            segments,
+            transport,
+            threads,
+            own_session: self.ready_stdout,
+        }
     }
 }
 
@@ -275,6 +283,7 @@ mod tests {
             segments: SegmentPath::Cached,
             transport: TransportKind::Dev,
             threads: 64,
+            own_session: false,
         };
         assert_eq!(config, expected);
     }

@@ -64,6 +64,8 @@ pub struct UserView {
 pub struct MountView {
     pub pid: u32,
     pub transport: &'static str,
+    /// The policy of the threads that serve, and why.
+    pub scheduling: &'static str,
     pub segment_path: &'static str,
     pub uptime_ns: u64,
     pub threads: usize,

@@ -59,6 +59,12 @@ pub trait Backing: Send + Sync + fmt::Debug {
     fn close(&self, id: u32);
 }
 
+/// How the threads that serve are scheduled.
+pub trait Scheduling: Send + Sync + fmt::Debug {
+    /// The policy and the reason for it, for `control/status`: `idle: …`, `normal: …` or `mixed: …`.
+    fn describe(&self) -> &'static str;
+}
+
 /// What a tree is made with.
 #[derive(Debug)]
 pub struct Setup {
@@ -76,6 +82,8 @@ pub struct Setup {
     pub backing: Option<Box<dyn Backing>>,
     /// How requests come, for `control/status`: `dev` or `uring`.
     pub transport: &'static str,
+    /// How threads are scheduled, for `control/status`; `None` over `/dev/fuse`, where it does not matter.
+    pub scheduling: Option<Arc<dyn Scheduling>>,
     /// Threads that serve, for `control/status`.
     pub threads: usize,
     /// Descriptors that segments may have.
