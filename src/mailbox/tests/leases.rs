@@ -86,8 +86,8 @@ fn reads_that_wait_through_one_descriptor_share_one_lease() {
 fn a_message_that_was_delivered_too_often_becomes_a_dead_letter_or_is_dropped() {
     for (dead_letter, words) in [
         (None, ["nack", "nack"]),
-        (some_dead_letter(), ["nack", "nack"]),
-        (some_dead_letter(), ["nack", "reject"]),
+        (Some(dead_letter()), ["nack", "nack"]),
+        (Some(dead_letter()), ["nack", "reject"]),
     ] {
         let mut rig = Rig::new();
         rig.rules(|rules| (rules.max_deliver, rules.dead_letter) = (2, dead_letter));
@@ -112,7 +112,7 @@ fn a_message_that_was_delivered_too_often_becomes_a_dead_letter_or_is_dropped() 
 #[test]
 fn a_dead_letter_without_a_mailbox_is_counted_once() {
     let mut rig = Rig::new();
-    rig.rules(|rules| (rules.ttl, rules.dead_letter) = (1000, some_dead_letter()));
+    rig.rules(|rules| (rules.ttl, rules.dead_letter) = (1000, Some(dead_letter())));
     let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
     rig.fill(writer, &["rejected", "expired"]);
     assert_eq!(rig.read(lease, 64), bytes("rejected"));
