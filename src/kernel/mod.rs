@@ -1,8 +1,8 @@
 //! The boundary to the kernel: the only part of the program that knows the FUSE protocol.
 //!
 //! `session` mounts and negotiates. `dev` and `uring` receive requests and send answers, over `/dev/fuse` or over
-//! `io_uring`; `rings` sets up the latter; `run_policy` keeps its callers on their CPU. `request` and `reply` convert between bytes and the types of [`crate::op`];
-//! `errno` converts errors to numbers. `transport` connects them to the tree. Policy is decided in the tree, not here.
+//! `io_uring`; `rings` sets up the latter, and `run_policy` keeps its callers on their CPU. `request` and `reply` convert
+//! between bytes and the types of [`crate::op`]; `errno` converts errors to numbers. `transport` connects them to the tree. Policy is decided in the tree, not here.
 
 mod abi;
 mod cpus;

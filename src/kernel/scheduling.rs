@@ -117,7 +117,7 @@ const COMPETITION: Threshold = Threshold {
 const STARVATION: Threshold = Threshold {
     window: Duration::from_millis(100),
     each: Duration::from_millis(2),
-    allowance: Duration::from_millis(50),
+    allowance: Duration::from_millis(20),
 };
 
 /// Number of times that a thread must have run without competition before it uses `SCHED_IDLE` again.

@@ -40,9 +40,9 @@ pub fn set_idle(tid: u32, idle: bool) -> Result<(), Errno> {
     let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
     // The kernel's `struct sched_param`.
     let priority: libc::c_int = 0;
+    let priority = std::ptr::from_ref(&priority);
     // SAFETY: sched_setscheduler(2) takes two numbers and a pointer to an int, which it only reads during the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_sched_setscheduler, tid, policy, std::ptr::from_ref(&priority)) };
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, tid, policy, priority) };
     check(result).map(drop)
 }
 
