@@ -114,7 +114,8 @@ impl World {
             ceiling: 4096,
             uid: 0,
             gid: 0,
-            shared: true,
+            // The rule of sticky folders has tests of its own.
+            shared: false,
             backing: None,
             transport: "none",
             scheduling: None,
