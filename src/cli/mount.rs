@@ -11,7 +11,7 @@ use clap::ValueEnum;
 
 use super::background;
 use super::explain::explain;
-use super::machine;
+use super::memory::Memory;
 use super::mountpoint;
 use super::size;
 use super::text::{escaped, quoted, reason, report};
@@ -20,6 +20,7 @@ use crate::config::{
 };
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
+use crate::limits;
 
 /// Most threads that serve requests over /dev/fuse.
 const MAX_THREADS: u64 = 64;
@@ -113,6 +114,7 @@ enum Transport {
 
 /// Mounts. With `--foreground` it returns when the mount ends, otherwise when the mount is ready.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    check_open_files(&args.dir)?;
     if !args.foreground {
         return background::start(&args.dir);
     }
@@ -121,7 +123,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     background::set_process_name();
 
     let (dir, claim) = mountpoint::prepare(&args.dir, report)?;
-    let config = args.config(dir);
+    let config = args.config(dir)?;
     log::info!("mounting {} as {config:?}", escaped(&config.dir));
     let ready = || {
         drop(claim);
@@ -134,15 +136,13 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
 }
 
 impl Args {
-    fn config(&self, dir: PathBuf) -> Config {
-        let defaults = Limits::for_machine(machine::memory());
+    fn config(&self, dir: PathBuf) -> Result<Config, String> {
+        let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
+        let limits = Memory::here(threads)
+            .limits(self.memory, self.segment_memory)
+            .map_err(|why| format!("cannot mount on {}: {why}", quoted(&dir)))?;
         let mailbox = MailboxLimits { msgsize: self.msgsize, maxmsg: self.maxmsg, maxbytes: self.maxbytes };
-        let limits = Limits {
-            mailbox,
-            memory: self.memory.unwrap_or(defaults.memory),
-            segment_memory: self.segment_memory.unwrap_or(defaults.segment_memory),
-            max_files: self.max_files,
-        };
+        let limits = Limits { mailbox, max_files: self.max_files, ..limits };
         let segments = match self.segments {
             Segments::Auto => SegmentPath::Auto,
             Segments::Passthrough => SegmentPath::Passthrough,
@@ -153,8 +153,20 @@ impl Args {
             Transport::Dev => TransportKind::Dev,
             Transport::Uring => TransportKind::Uring,
         };
-        let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
-        Config { dir, limits, allow_other: self.allow_other, segments, transport, threads }
+        Ok(Config { dir, limits, allow_other: self.allow_other, segments, transport, threads })
+    }
+}
+
+/// The daemon needs some descriptors itself. Checked first, because nothing works without any.
+fn check_open_files(dir: &Path) -> Result<(), String> {
+    match limits::open_files().filter(|limit| *limit < limits::MIN_OPEN_FILES) {
+        None => Ok(()),
+        Some(limit) => Err(format!(
+            "cannot mount on {}: the limit of open files is {limit}, and the daemon needs {}\n  \
+             raise the limit: ulimit -n 1024",
+            quoted(dir),
+            limits::MIN_OPEN_FILES
+        )),
     }
 }
 
@@ -228,7 +240,7 @@ mod tests {
         let mut command = Mount::command().mut_arg("transport", |transport| transport.env(None::<&str>));
         let matches = command.try_get_matches_from_mut([&["mount", "/mnt"], args].concat()).unwrap();
         let mount = Mount::from_arg_matches(&matches).unwrap();
-        mount.args.config(mount.args.dir.clone())
+        mount.args.config(mount.args.dir.clone()).unwrap()
     }
 
     #[test]
@@ -237,7 +249,7 @@ mod tests {
         assert_eq!(config.limits.mailbox, MailboxLimits::default());
         assert_eq!(config.limits.max_files, MAX_FILES);
         assert_eq!((config.segments, config.transport), (SegmentPath::Auto, TransportKind::Auto));
-        assert_eq!(config.limits, Limits::for_machine(machine::memory()));
+        assert_eq!(config.limits, Memory::here(config.threads).limits(None, None).unwrap());
         assert!((2..=8).contains(&config.threads) && !config.allow_other);
     }
 

@@ -67,6 +67,10 @@ impl Transport {
         match request {
             Ok(request) => {
                 debug!("{:?}", Summary(&request));
+                // Until the heap's reserve is whole again, nothing more is taken on.
+                if heap::is_low() && takes_memory(&request.op) && !heap::set_reserve() {
+                    return fx.fail(request.request_id, Error::NoMemory);
+                }
                 self.tree.handle(&request, now(), fx);
             }
             Err(DecodeError::Named(request_id)) => fx.fail(request_id, Error::Malformed),
@@ -195,6 +199,26 @@ impl Transport {
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Whether an operation keeps something, or builds an answer of any length. Those that free, and those that cannot be
+/// refused, go on.
+fn takes_memory(op: &Op<'_>) -> bool {
+    matches!(
+        op,
+        Op::Lookup { .. }
+            | Op::Mknod { .. }
+            | Op::Mkdir { .. }
+            | Op::Rename { .. }
+            | Op::Open(_)
+            | Op::Create { .. }
+            | Op::Write { .. }
+            | Op::Opendir
+            | Op::Readdir { .. }
+            | Op::Setxattr { .. }
+            | Op::Setlk { .. }
+            | Op::CopyFileRange(_)
+    )
 }
 
 /// A request in the log: bodies are never shown.

@@ -5,4 +5,5 @@ pub mod fuse_device;
 pub mod fuse_ring;
 pub mod heap;
 pub mod memfd;
+pub mod signals;
 pub mod write_back;
