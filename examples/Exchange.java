@@ -1,4 +1,4 @@
-// Asks or answers questions through a segment; the other side may be in any language. examples/README.md says how.
+// Asks or answers questions through a segment. The other side may be in any language. See examples/README.md.
 //
 //     java Exchange.java ask|answer MOUNTPOINT NAME WORD...
 
@@ -13,7 +13,7 @@ import java.nio.channels.FileChannel;
 import java.nio.charset.StandardCharsets;
 
 class Exchange {
-    // The numbers of questions and of answers, u32 each; and the last of each, ended by a zero byte.
+    // Offsets: the numbers of questions and answers (u32 each); the last question and answer, each followed by a zero byte.
     static final int ASKED = 0, ANSWERED = 4, QUESTION = 64, ANSWER = 2048;
     static final VarHandle NUMBER = MethodHandles.byteBufferViewVarHandle(int[].class, ByteOrder.nativeOrder());
     static MappedByteBuffer memory;
@@ -33,6 +33,10 @@ class Exchange {
     }
 
     public static void main(String[] args) throws Exception {
+        if (args.length < 4) {
+            System.err.println("usage: java Exchange.java ask|answer MOUNTPOINT NAME WORD...");
+            System.exit(2);
+        }
         String role = args[0], mountpoint = args[1], name = args[2];
         try (RandomAccessFile segment = new RandomAccessFile(mountpoint + "/segments/" + name, "rw")) {
             segment.setLength(4096);

@@ -1,4 +1,4 @@
-/* Asks or answers questions through a segment; the other side may be in any language. examples/README.md says how.
+/* Asks or answers questions through a segment. The other side may be in any language. See examples/README.md.
  *
  *     cc -o exchange exchange.c;  exchange ask|answer MOUNTPOINT NAME WORD...
  */

@@ -1,4 +1,4 @@
-// Asks or answers questions through a segment; the other side may be in any language. examples/README.md says how.
+// Asks or answers questions through a segment. The other side may be in any language. See examples/README.md.
 //
 //	go run exchange.go ask|answer MOUNTPOINT NAME WORD...
 package main
@@ -29,6 +29,9 @@ func open(path string, flags int) *os.File {
 func text(place []byte) string { return string(place[:bytes.IndexByte(place, 0)]) }
 
 func main() {
+	if len(os.Args) < 5 {
+		log.Fatal("usage: exchange ask|answer MOUNTPOINT NAME WORD...")
+	}
 	role, mountpoint, name := os.Args[1], os.Args[2], os.Args[3]
 	segment := open(mountpoint+"/segments/"+name, os.O_RDWR|os.O_CREATE)
 	check(segment.Truncate(4096))

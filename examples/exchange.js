@@ -1,15 +1,19 @@
-// Asks or answers questions through a segment; the other side may be in any language. examples/README.md says how.
+// Asks or answers questions through a segment. The other side may be in any language. See examples/README.md.
 //
 //     node exchange.js ask|answer MOUNTPOINT NAME WORD...
 //
-// Node has no mmap. read and write at an offset see and change the same bytes as others' mappings.
+// Node has no mmap. Reads and writes at an offset access the same bytes as the mappings of other processes.
 'use strict';
 const fs = require('fs');
 
-const ASKED = 0, ANSWERED = 4; // where the numbers of questions and of answers are, u32 each
-const QUESTION = 64, ANSWER = 2048; // the last of each, ended by a zero byte
+const ASKED = 0, ANSWERED = 4; // offsets of the numbers of questions and answers, u32 each
+const QUESTION = 64, ANSWER = 2048; // offsets of the last question and answer, each followed by a zero byte
 
 const [role, mountpoint, name, ...words] = process.argv.slice(2);
+if (words.length === 0) {
+  console.error('usage: node exchange.js ask|answer MOUNTPOINT NAME WORD...');
+  process.exit(2);
+}
 const segment = fs.openSync(`${mountpoint}/segments/${name}`, fs.constants.O_RDWR | fs.constants.O_CREAT, 0o600);
 fs.ftruncateSync(segment, 4096);
 const notify = fs.openSync(`${mountpoint}/control/segments/${name}/notify`, fs.constants.O_WRONLY);

@@ -1,4 +1,4 @@
-"""Asks or answers questions through a segment; the other side may be in any language. examples/README.md says how.
+"""Asks or answers questions through a segment. The other side may be in any language. See examples/README.md.
 
     python3 exchange.py ask|answer MOUNTPOINT NAME WORD...
 """
@@ -6,9 +6,11 @@ import mmap
 import os
 import sys
 
-ASKED, ANSWERED = 0, 1  # the numbers of questions and of answers, u32 each
-QUESTION, ANSWER = slice(64, 2048), slice(2048, 4096)  # the last of each, ended by a zero byte
+ASKED, ANSWERED = 0, 1  # the numbers of questions and answers, u32 each
+QUESTION, ANSWER = slice(64, 2048), slice(2048, 4096)  # the last question and answer, each followed by a zero byte
 
+if len(sys.argv) < 5:
+    sys.exit("usage: exchange.py ask|answer MOUNTPOINT NAME WORD...")
 role, mountpoint, name, *words = sys.argv[1:]
 segment = os.open(f"{mountpoint}/segments/{name}", os.O_RDWR | os.O_CREAT, 0o600)
 os.ftruncate(segment, 4096)

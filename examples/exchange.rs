@@ -1,4 +1,4 @@
-//! Asks or answers questions through a segment; the other side may be in any language. examples/README.md says how.
+//! Asks or answers questions through a segment. The other side may be in any language. See examples/README.md.
 //!
 //! `cargo run --example exchange -- ask|answer MOUNTPOINT NAME WORD...`
 
@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use memmap2::MmapMut;
 
-/// Where the texts are, each ended by a zero byte.
+/// Offsets of the texts, each followed by a zero byte.
 const QUESTION: usize = 64;
 const ANSWER: usize = 2048;
 
@@ -23,12 +23,12 @@ fn main() -> Result<()> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(segment)?;
     file.set_len(4096)?;
     #[allow(unsafe_code)]
-    // SAFETY: nobody makes the segment shorter, and the texts are read only when their writer has finished them.
+    // SAFETY: no process shortens the segment, and a text is read only after its writer has finished it.
     let mut map = unsafe { MmapMut::map_mut(&file)? };
-    #[allow(clippy::cast_ptr_alignment)] // a mapping begins with a page
+    #[allow(clippy::cast_ptr_alignment)] // a mapping begins at a page boundary
     let numbers = map.as_mut_ptr().cast::<u32>();
     #[allow(unsafe_code)]
-    // SAFETY: the page is mapped as long as this function runs, and these words are only used as atomics.
+    // SAFETY: the page stays mapped while this function runs, and these words are used only as atomics.
     let (asked, answered) = unsafe { (AtomicU32::from_ptr(numbers), AtomicU32::from_ptr(numbers.add(1))) };
 
     let control = Path::new(mountpoint).join("control/segments").join(name);

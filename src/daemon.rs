@@ -87,7 +87,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         match rustix::fs::stat(config.dir.join("control/status")) {
             Ok(stat) => {
                 if mounted.backing().is_none()
-                    && let Err(error) = write_back::unbind(stat.st_dev)
+                    && let Err(error) = write_back::raise_limit(stat.st_dev)
                 {
                     info!("many stores through mappings will be slow: {error}");
                 }
@@ -179,7 +179,7 @@ fn report_end(ends: &Sender<End>, end: io::Result<()>) {
 
 fn start_clock(transport: &Arc<Transport>, alarms: Receiver<Timestamp>) -> io::Result<()> {
     let transport = Arc::clone(transport);
-    thread::Builder::new().name(String::from("clock")).spawn(move || transport.keep_time(&alarms))?;
+    thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&alarms))?;
     Ok(())
 }
 

@@ -1,104 +1,106 @@
 //! How one open file reads messages: whole, in parts, with an end of file between them, or as a stream.
 
-use std::sync::Arc;
-
 use crate::op::{Effects, Error, Reply, RequestId, Slice};
 
-/// Where an open file stands in the message it reads.
+/// How an open file reads messages, and its position in the current one.
 ///
 /// Opened for reading only, it is a *file of one message at a time*:
 ///
 /// ```text
-///            begin                    read at the end: 0 bytes
-///   Nothing ───────▶ Held{told: no} ─────────────────────────▶ Held{told: yes}
-///      ▲                  ▲  │ read within: bytes                  │      │
-///      │                  └──┘◀───── seek back and read ───────────┘      │
-///      └───────────────────── read at the end: the next message ◀─────────┘
+///           begin                            read at the end: 0 bytes
+///   None ───────────▶ Held, eof_sent: false ──────────────────────────▶ Held, eof_sent: true
+///                            ▲  │  ▲                                         │        │
+///                            │  └──┘ read within: bytes                      │        │
+///                            ├◀──────────── seek back and read ──────────────┘        │
+///                            └◀──────── read at the end: the next message ────────────┘
 /// ```
 ///
-/// Opened for reading and writing, and through some doors, it is a *stream of messages*: what a buffer was too short for
-/// is held, and there is no end of file. Through other doors it is *one message at a time*, then end of file until that
-/// message was settled or answered.
+/// Opened for reading and writing, and through some doors, it is a *stream of messages*: what does not fit into a buffer
+/// is kept for the next read, and there is no end of file. Through other doors it reads *one message at a time*, then
+/// end of file until that message is settled or replied to.
 #[derive(Debug)]
 pub(crate) enum Framing {
     /// A descriptor that may seek.
     File(Option<Held>),
     /// A descriptor without a position. The slice is never empty.
     Stream(Option<Slice>),
-    /// A descriptor without a position that has one message in hand until it is told to go on.
+    /// A descriptor without a position that reads one message and then waits to be cleared.
     Single(Single),
 }
 
-/// What a descriptor that has one message at a time has in hand.
+/// The state of a descriptor that reads one message at a time.
 #[derive(Debug)]
 pub(crate) enum Single {
-    Nothing,
+    Idle,
     /// Never empty.
     Rest(Slice),
-    /// The end of file, which every read tells; `told` once one has.
+    /// End of file, for every read; `eof_sent` once a read has returned it.
     End {
-        told: bool,
+        eof_sent: bool,
     },
 }
 
-/// A message that a seekable descriptor stands in.
+/// The current message of a seekable descriptor.
 #[derive(Debug)]
 pub(crate) struct Held {
     message: Slice,
-    /// The descriptor's offset at which the message begins. The kernel's position runs on from message to message.
+    /// The descriptor's offset at which the message begins. The kernel's position increases from message to message.
     base: u64,
-    /// The end of file after the message was told.
-    told: bool,
+    /// A read has returned the end of file after the message.
+    eof_sent: bool,
 }
 
-/// What a read gets without another message being taken.
+/// What a read gets without taking another message.
 #[derive(Debug, PartialEq, Eq)]
 enum Resumed {
-    /// These bytes of the message in hand; none: its end.
+    /// Bytes of the current message. Empty: its end of file.
     Bytes(Slice),
-    /// Nothing in hand: the next message is due.
-    NextDue,
-    /// The offset lies in an earlier message, or in none at all.
-    Refused(Error),
+    /// There is no current message, or all of it was read.
+    NeedsNext,
+    /// The offset is in an earlier message, or in none.
+    Failed(Error),
 }
 
 impl Framing {
-    /// True when a read would be answered from what is in hand.
+    /// True if a read would be answered from the current message, its end of file included.
     pub(crate) fn ready(&self) -> bool {
         match self {
-            Framing::File(held) => held.as_ref().is_some_and(|held| !held.told),
+            Framing::File(held) => held.as_ref().is_some_and(|held| !held.eof_sent),
             Framing::Stream(rest) => rest.is_some(),
-            Framing::Single(single) => matches!(single, Single::Rest(_) | Single::End { told: false }),
+            Framing::Single(single) => {
+                matches!(single, Single::Rest(_) | Single::End { eof_sent: false })
+            }
         }
     }
 
-    /// True when a read would take the next message.
-    pub(crate) fn next_due(&self) -> bool {
+    /// True if a read would take the next message.
+    pub(crate) fn needs_next(&self) -> bool {
         match self {
-            Framing::File(held) => held.as_ref().is_none_or(|held| held.told),
+            Framing::File(held) => held.as_ref().is_none_or(|held| held.eof_sent),
             Framing::Stream(rest) => rest.is_none(),
-            Framing::Single(single) => matches!(single, Single::Nothing),
+            Framing::Single(single) => matches!(single, Single::Idle),
         }
     }
 
     /// A read of up to `size` bytes at `offset`.
     fn resume(&mut self, offset: u64, size: usize) -> Resumed {
         match self {
-            // `tail` and `tac` go to the end that `stat` tells before they read, `dd skip=` over a part. There is nothing
-            // to seek in yet, and a message must not be lost to a program that takes its beginning for something else.
-            Framing::File(None) if offset != 0 => Resumed::Refused(Error::Invalid),
-            Framing::File(None) | Framing::Single(Single::Nothing) => Resumed::NextDue,
+            // `tail` and `tac` seek to the end that stat(2) reports before they read, and `dd skip=` seeks past a
+            // part. There is no message to seek in yet. The read fails, so that no program loses a message by taking
+            // its beginning for another part.
+            Framing::File(None) if offset != 0 => Resumed::Failed(Error::Invalid),
+            Framing::File(None) | Framing::Single(Single::Idle) => Resumed::NeedsNext,
             Framing::File(Some(held)) => held.resume(offset, size),
-            Framing::Stream(None) if offset == 0 => Resumed::NextDue,
-            // The kernel cut one long read in two, which happens only to readv(2) of more buffers than a request holds.
-            // The first part got all of a message, so the read is complete.
+            Framing::Stream(None) if offset == 0 => Resumed::NeedsNext,
+            // The kernel has split one long read, which happens only to readv(2) with more buffers than a request
+            // holds. The first part returned a message, so the read is complete.
             Framing::Stream(None) => Resumed::Bytes(empty()),
             Framing::Stream(rest) => match rest.take() {
                 Some(slice) => Resumed::Bytes(self.first_part(slice, size)),
-                None => Resumed::NextDue,
+                None => Resumed::NeedsNext,
             },
-            Framing::Single(Single::End { told }) => {
-                *told = true;
+            Framing::Single(Single::End { eof_sent }) => {
+                *eof_sent = true;
                 Resumed::Bytes(empty())
             }
             Framing::Single(Single::Rest(slice)) => {
@@ -108,7 +110,7 @@ impl Framing {
         }
     }
 
-    /// Answers a read of up to `size` bytes at `offset` without another message being taken. False: the next is due.
+    /// Answers a read of up to `size` bytes at `offset` if that takes no new message. Otherwise returns false.
     pub(crate) fn answer(
         &mut self,
         request_id: RequestId,
@@ -118,44 +120,45 @@ impl Framing {
     ) -> bool {
         match self.resume(offset, size) {
             Resumed::Bytes(slice) => fx.reply(request_id, Reply::Message(slice)),
-            Resumed::Refused(error) => fx.fail(request_id, error),
-            Resumed::NextDue => return false,
+            Resumed::Failed(error) => fx.fail(request_id, error),
+            Resumed::NeedsNext => return false,
         }
         true
     }
 
-    /// What was in hand is settled: the next message is due.
+    /// The current message is settled or replied to: the next read takes another.
     pub(crate) fn clear(&mut self) {
         if let Framing::Single(single) = self {
-            *single = Single::Nothing;
+            *single = Single::Idle;
         }
     }
 
-    /// What is in hand is no more, of which its reader has to be told: there is nothing more to read until then.
-    pub(crate) fn cut_off(&mut self) {
+    /// The current message was taken back. Reads get end of file until [`Framing::clear`].
+    pub(crate) fn abort(&mut self) {
         if let Framing::Single(single) = self {
-            *single = Single::End { told: false };
+            *single = Single::End { eof_sent: false };
         }
     }
 
-    /// The next message was taken for a read of up to `size` bytes at `offset`: what the read gets of it.
+    /// Makes `message` the current message. Returns the part of it that a read of up to `size` bytes at `offset`
+    /// gets.
     pub(crate) fn begin(&mut self, message: Slice, offset: u64, size: usize) -> Slice {
         match self {
             Framing::File(held) => {
-                *held = Some(Held { message: message.clone(), base: offset, told: false });
-                cut(message, size)
+                *held = Some(Held { message: message.clone(), base: offset, eof_sent: false });
+                truncate(message, size)
             }
             Framing::Stream(_) | Framing::Single(_) => self.first_part(message, size),
         }
     }
 
     fn first_part(&mut self, slice: Slice, size: usize) -> Slice {
-        let part = cut(slice.clone(), size);
+        let part = truncate(slice.clone(), size);
         let rest = (part.to < slice.to).then_some(Slice { from: part.to, ..slice });
         match self {
             Framing::File(_) => {}
             Framing::Stream(held) => *held = rest,
-            Framing::Single(single) => *single = rest.map_or(Single::End { told: false }, Single::Rest),
+            Framing::Single(single) => *single = rest.map_or(Single::End { eof_sent: false }, Single::Rest),
         }
         part
     }
@@ -164,30 +167,30 @@ impl Framing {
 impl Held {
     fn resume(&mut self, offset: u64, size: usize) -> Resumed {
         if offset < self.base {
-            // Offset 0 is the beginning of the message in hand, as `lseek(fd, 0, SEEK_SET)` means it.
+            // Offset 0 is the beginning of the current message, as `lseek(fd, 0, SEEK_SET)` means it.
             if offset != 0 {
-                return Resumed::Refused(Error::Invalid);
+                return Resumed::Failed(Error::Invalid);
             }
             self.base = 0;
         }
         let at = usize::try_from(offset - self.base).unwrap_or(usize::MAX);
         let from = self.message.from.saturating_add(at);
         if from < self.message.to {
-            self.told = false;
-            return Resumed::Bytes(cut(Slice { from, ..self.message.clone() }, size));
+            self.eof_sent = false;
+            return Resumed::Bytes(truncate(Slice { from, ..self.message.clone() }, size));
         }
-        if self.told {
-            return Resumed::NextDue;
+        if self.eof_sent {
+            return Resumed::NeedsNext;
         }
-        self.told = true;
+        self.eof_sent = true;
         Resumed::Bytes(empty())
     }
 }
 
-fn cut(slice: Slice, size: usize) -> Slice {
+fn truncate(slice: Slice, size: usize) -> Slice {
     Slice { to: slice.to.min(slice.from.saturating_add(size)), ..slice }
 }
 
 fn empty() -> Slice {
-    Slice { bytes: Arc::from([]), from: 0, to: 0 }
+    Slice::whole([])
 }

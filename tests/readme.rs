@@ -32,17 +32,18 @@ fn steps(readme: &str) -> Vec<Step> {
     steps
 }
 
-/// Runs the commands as a person would type them; what each printed.
+/// Runs the commands in one shell, and returns what each of them printed.
 fn run(steps: &[Step], home: &Path) -> Vec<Step> {
     let mut script = String::from("exec 2>&1\n");
     for (number, step) in steps.iter().enumerate() {
-        // An interactive shell names itself and no line; this one is made to.
+        // The number marks where the output of each command begins.
         script += &format!("echo '<{number}>'\n{}\n", step.command);
     }
     let program = Path::new(env!("CARGO_BIN_EXE_ipcfs")).parent().unwrap();
     let path = std::env::var("PATH").unwrap();
     let mut bash = Command::new("bash")
         .env("HOME", home)
+        .env("XDG_RUNTIME_DIR", home)
         .env("PATH", format!("{}:{path}", program.display()))
         .env("LC_ALL", "C")
         .current_dir(home)
@@ -57,6 +58,7 @@ fn run(steps: &[Step], home: &Path) -> Vec<Step> {
         if let Some(step) = steps.get(results.len()).filter(|_| line == format!("<{}>", results.len())) {
             results.push(Step { command: step.command.clone(), output: String::new() });
         } else if let Some(result) = results.last_mut() {
+            // An interactive shell does not print the line number.
             let line = line
                 .strip_prefix("bash: line ")
                 .and_then(|rest| rest.split_once(": "))
@@ -77,7 +79,7 @@ fn the_transcript_is_what_happens() {
     assert!(expected.len() > 10, "the transcript was not found");
     let home = tempfile::tempdir().unwrap();
     let results = run(&expected, home.path());
-    // Left mounted only if the transcript went wrong.
+    // Still mounted only if the transcript failed.
     let _ = rustix::mount::unmount(home.path().join("ipc"), rustix::mount::UnmountFlags::DETACH);
     for (result, expected) in results.iter().zip(&expected) {
         assert_eq!(result, expected);

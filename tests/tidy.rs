@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::case_sensitive_file_extension_comparisons)] // a test's helpers
 
+#[path = "tidy/imports.rs"]
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +116,46 @@ fn layers_know_only_what_is_below_them() {
     }
 }
 
+fn imports_of(root: &str) -> imports::Crate {
+    let own = files(root, ".rs").into_iter().filter(|path| !path.contains("/tests"));
+    imports::Crate::read(root, own.map(|path| (path.clone(), read(&path))))
+}
+
+#[test]
+fn files_import_each_other_in_one_direction() {
+    for root in ["src", "benches/src", "benches/null-fuse/src"] {
+        let circle = imports_of(root).circle();
+        assert!(circle.is_none(), "files import each other in a circle: {}", circle.unwrap().join(" -> "));
+    }
+}
+
+#[test]
+fn a_circle_is_found_and_named() {
+    let files = [
+        ("src/a/mod.rs", "mod one;\nmod two;\npub use two::Two;\n"),
+        ("src/a/one.rs", "use std::fmt;\nuse super::{Two as Second, fmt::{self, Debug}};\n"),
+        ("src/a/two.rs", "fn f() { crate::b::g() }\n"),
+        ("src/b.rs", "use crate::{\n    a::{one::One},\n};\n"),
+    ];
+    let named = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned()));
+    let circle = imports::Crate::read("src", named.clone()).circle().unwrap();
+    assert_eq!(circle, ["src/a/one.rs", "src/a/two.rs", "src/b.rs", "src/a/one.rs"]);
+    assert_eq!(imports::Crate::read("src", named.take(3)).circle(), None);
+}
+
+#[test]
+fn the_folders_of_the_tree_import_in_one_direction() {
+    for (folder, above) in [("names", &["kinds", "waiting"][..]), ("waiting", &["kinds"])] {
+        for (file, imports) in imports_of("src").edges() {
+            let wrong = imports
+                .iter()
+                .find(|path| above.iter().any(|above| path.starts_with(&format!("src/tree/{above}/"))));
+            let inside = file.starts_with(&format!("src/tree/{folder}/"));
+            assert!(!inside || wrong.is_none(), "{file} imports {}", wrong.unwrap());
+        }
+    }
+}
+
 #[test]
 fn unsafe_stands_in_sys_alone_and_is_argued() {
     forbid("unsafe belongs into src/sys", |line| {
@@ -176,6 +219,7 @@ fn no_file_is_too_long_to_read() {
 
 #[test]
 fn the_code_map_names_every_module() {
+    assert!(read("README.md").lines().count() < 250, "README.md is to be read once");
     let map = read("docs/ARCHITECTURE.md");
     assert!(map.lines().count() < 200, "docs/ARCHITECTURE.md is to be read in ten minutes");
     for path in files("src", ".rs") {
@@ -216,7 +260,10 @@ fn every_link_in_the_documents_leads_somewhere() {
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
         "docs/FIGURES.md",
+        "docs/PERFORMANCE.md",
         "docs/SEMANTICS.md",
+        "docs/TOOLS.md",
+        "examples/README.md",
         "tests/README.md",
     ] {
         for link in

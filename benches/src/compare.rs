@@ -112,6 +112,13 @@ pub fn report(old: &Run, new: &Run) -> (String, bool) {
     if old.settings != new.settings {
         text.push_str("The runs have different settings.\n");
     }
+    if old.setup != new.setup {
+        text.push_str("The daemons of the runs ran in different ways:\n");
+        for run in [old, new] {
+            let setup = run.setup.map_or("unknown".into(), |setup| setup.to_string());
+            let _ = writeln!(text, "  {setup}");
+        }
+    }
     let few = |run: &Run| run.rounds.values().any(|rounds| *rounds < ROUNDS);
     if few(old) || few(new) {
         let _ = writeln!(text, "Cases with less than {ROUNDS} rounds in one of the runs are not compared.");

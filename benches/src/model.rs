@@ -1,6 +1,7 @@
 //! A run: what was measured where and how, as it stands in the JSON.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -22,6 +23,9 @@ pub struct Run {
     /// Of what was measured, by name.
     pub versions: BTreeMap<String, String>,
     pub settings: Settings,
+    /// How the daemons ran; unknown in runs that did not record it.
+    #[serde(default)]
+    pub setup: Option<Setup>,
     /// Rounds that were measured, by case.
     pub rounds: BTreeMap<String, usize>,
     /// What is missing, and why.
@@ -69,6 +73,36 @@ impl Settings {
             most_messages: 10_000,
             most_mailboxes: 10_000,
             most_readers: 1_000,
+        }
+    }
+}
+
+/// How a daemon ran, compared with its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools)] // each is a fact by itself
+pub struct Setup {
+    /// Started by a command that returned when the daemon was ready.
+    pub background: bool,
+    /// In another session than the clients.
+    pub own_session: bool,
+    /// `kernel.sched_autogroup_enabled`: the scheduler treats each session as a group.
+    pub autogroup: bool,
+    /// In another cgroup (v2) than the clients.
+    pub own_cgroup: bool,
+    /// The cpu controller works in that cgroup: the scheduler treats it as a group.
+    pub cpu_controller: bool,
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = if self.background { "in the background" } else { "in the foreground" };
+        let session = if self.own_session { "a session of its own" } else { "the session of the clients" };
+        let autogroup = if self.autogroup { "on" } else { "off" };
+        write!(f, "{place}, in {session} (autogroup {autogroup}), ")?;
+        match (self.own_cgroup, self.cpu_controller) {
+            (false, _) => write!(f, "in the cgroup of the clients"),
+            (true, true) => write!(f, "in a cgroup of its own with the cpu controller"),
+            (true, false) => write!(f, "in a cgroup of its own without the cpu controller"),
         }
     }
 }
@@ -145,6 +179,7 @@ impl Run {
             machine,
             versions,
             settings,
+            setup: None,
             rounds: BTreeMap::new(),
             left_out: Vec::new(),
             series: Vec::new(),

@@ -16,8 +16,14 @@ pub fn report(run: &Run) -> String {
     for (name, version) in &run.versions {
         let _ = writeln!(text, "{name}: {version}");
     }
+    match run.setup {
+        Some(setup) => {
+            let _ = writeln!(text, "Daemon: {setup}");
+        }
+        None => text.push_str("Daemon: the run does not say how it ran\n"),
+    }
     if !run.complete {
-        text.push_str("NOT ALL OF IT: not every case and round is here\n");
+        text.push_str("INCOMPLETE: some cases or rounds are missing\n");
     }
     for case in CASES.iter().filter(|case| !run.points(case.id).is_empty()) {
         let _ = writeln!(text, "\n{} ({}; rounds: {})", case.title, case.id, run.rounds[case.id]);

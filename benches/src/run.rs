@@ -84,6 +84,7 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         }
         let mut round = Round::start(plan, &settings, round, &stop, &bar)?;
         run.leave_out(std::mem::take(&mut round.left_out));
+        run.setup = round.context.mounts.first().map(Mount::setup).or(run.setup);
         for case in due {
             let mut samples = Samples::default();
             let result = (case.run)(&round.context, &mut samples);

@@ -11,9 +11,9 @@ use hdrhistogram::Histogram;
 use nix::unistd::alarm;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
-use rustix::time::{ClockId, Timespec, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::{cpu_time, now};
 use crate::peers::{Address, Receiver, Sender};
 
 pub const WARM: u8 = 0;
@@ -77,19 +77,6 @@ pub struct Latency {
     pub p99: u64,
     pub p999: u64,
     pub max: u64,
-}
-
-/// Nanoseconds on a clock that all processes share.
-pub fn now() -> u64 {
-    nanoseconds(clock_gettime(ClockId::Monotonic))
-}
-
-fn cpu_time() -> u64 {
-    nanoseconds(clock_gettime(ClockId::ProcessCPUTime))
-}
-
-fn nanoseconds(time: Timespec) -> u64 {
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// Does the job that `json` describes. Says `ready` when its ends are open, and the outcome at the end.

@@ -94,6 +94,10 @@ impl Listing {
         let mut folders = vec![root.clone()];
         while let Some(folder) = folders.pop() {
             for dir in self.entries(&folder) {
+                // No file has this name: it is the folder's own.
+                if kind == "mailboxes" && dir.file_name().is_some_and(|name| name == "config") {
+                    continue;
+                }
                 let below = dir.strip_prefix(&root).unwrap_or(&dir);
                 match is_object(&dir) {
                     Ok(true) => {

@@ -56,7 +56,7 @@ enum Command {
 
 /// Runs the subcommand that the process's arguments name. Does not return for `--help` and wrong usage.
 pub fn run() -> ExitCode {
-    heap::share_one();
+    heap::use_one_arena();
     signals::reset();
     match thread::Builder::new().name("ipcfs".to_owned()).stack_size(STACK).spawn(dispatch) {
         Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),

@@ -46,7 +46,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     foreground: bool,
 
-    /// Allow other users to access the mount (root, or user_allow_other in /etc/fuse.conf)
+    /// Allow other users to access the mount (for root, or if /etc/fuse.conf allows it)
     #[arg(long)]
     allow_other: bool,
 

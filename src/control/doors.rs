@@ -1,17 +1,17 @@
-//! Files that are ways in and out rather than text: a mailbox's doors, a segment's doorbell.
+//! Control files that are opened for their data rather than for text: a mailbox's doors, a segment's doorbell.
 
 use crate::config::PRIORITY_MAX;
 use crate::mailbox::Door;
 use crate::op::Error;
 
-/// A file of a mailbox that is a way in or out.
+/// A door of a mailbox, or a folder of doors.
 #[derive(Debug)]
 pub struct DoorFile {
-    /// Its name; of a folder of doors, each named by what is special to it.
+    /// Its name. Doors in a folder are named by priority, tag or user id.
     pub name: &'static str,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
-    /// What it opens.
+    /// The door or doors that it opens.
     pub kind: DoorKind,
 }
 
@@ -27,19 +27,27 @@ pub enum DoorKind {
 
 /// The doors in `control/mailboxes/<name>/`.
 pub static DOORS: [DoorFile; 10] = [
-    door("stream", "read: message after message without end; write: a message of each line", Door::Stream),
-    door("whole", "write: all until the last close is one message", Door::Whole),
-    door("peek", "read: the next message, not taken", Door::Peek),
-    door("json", "read: as stream, each message a JSON object in a line", Door::Json),
-    door("lease", "read: a message; write: ack, nack or reject; comes back if closed without", Door::Lease),
-    door("rpc", "write a request, read its answer", Door::Rpc),
-    door("serve", "read a request, write its answer", Door::Serve),
+    door(
+        "stream",
+        "read: message after message, without end of file; write: each line is a message",
+        Door::Stream,
+    ),
+    door("whole", "write: all bytes until the last close are one message", Door::Whole),
+    door("peek", "read: the next message, which stays queued", Door::Peek),
+    door("json", "read: as stream, each message as a JSON object on a line", Door::Json),
+    door("lease", "read: lease a message; write: ack, nack or reject; close without: as nack", Door::Lease),
+    door("rpc", "write: a request; read: its reply", Door::Rpc),
+    door("serve", "read: a request; write: its reply", Door::Serve),
     DoorFile {
         name: "priority",
-        help: "write: messages of priority n, 0 to 32767, higher ones first",
+        help: "write: messages with priority n, 0 to 32767; higher ones are received first",
         kind: DoorKind::Priorities,
     },
-    DoorFile { name: "tag", help: "write: messages with that tag; read: only those", kind: DoorKind::Tags },
+    DoorFile {
+        name: "tag",
+        help: "write: messages with this tag; read: only messages with this tag",
+        kind: DoorKind::Tags,
+    },
     DoorFile { name: "from", help: "read: only messages that this user sent", kind: DoorKind::Senders },
 ];
 
@@ -61,7 +69,8 @@ impl DoorFile {
 }
 
 impl DoorKind {
-    /// The door that `name` leads to in a folder of doors. A number is written in one way only.
+    /// The door with this name in a folder of doors. Numbers are decimal, without leading zeros. `Invalid` for what
+    /// is not a number, `Range` for one out of range, `NotFolder` if this is not a folder.
     pub fn named(&self, name: &[u8]) -> Result<Door, Error> {
         let number = || -> Result<u64, Error> {
             let text = std::str::from_utf8(name).map_err(|_| Error::Invalid)?;
@@ -85,6 +94,6 @@ impl DoorKind {
 
 /// The files of a segment's doorbell.
 pub static DOORBELL: [(&str, &str); 2] = [
-    ("notify", "write: ring, whatever is written"),
-    ("wait", "read: wait for the next ring; how often it was rung"),
+    ("notify", "write: ring the doorbell; what is written does not matter"),
+    ("wait", "read: wait for the next ring, and get the count of rings"),
 ];

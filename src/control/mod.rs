@@ -1,7 +1,7 @@
-//! The files of `control/`: one table for each kind of object, each file with its reader and writer.
+//! The files of `control/`: one table for each kind of object, one entry for each file.
 //!
-//! The tree finds the object, takes its lock, and hands a snapshot in; nothing here knows the tree. One value a file,
-//! newline-ended; `key value` lines in `status`.
+//! The tree finds the object, locks it, and passes a snapshot; nothing here knows the tree. A file holds one value
+//! and a newline; `status` has lines of `key value`.
 
 mod doors;
 mod status;
@@ -16,41 +16,41 @@ use crate::topic;
 pub use doors::{DOORBELL, DOORS, DoorFile, DoorKind};
 pub use status::mount_status;
 
-/// Why a value was refused: the error the write fails with, and a sentence for `error`.
+/// Why a value was refused: the error of the write, and a sentence for the file `error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// `Invalid` for what is no value, `Range` for one out of bounds.
+    /// `Invalid` for a value that cannot be parsed, `Range` for one out of range.
     pub error: Error,
-    /// Names the value, the bounds and the unit.
+    /// Names the value, its range and its unit.
     pub why: String,
 }
 
-/// One file of an object's folder in `control/`.
+/// A file in an object's folder in `control/`.
 #[derive(Debug)]
 pub struct File<View, Settings> {
     /// Its name.
     pub name: &'static str,
-    /// It stands in `config/` rather than beside it.
+    /// It is in `config/`.
     pub config: bool,
-    /// One line for people.
+    /// One line of help.
     pub help: &'static str,
-    /// What reading gives.
+    /// Formats the text that a read returns.
     pub show: fn(&View) -> String,
-    /// What writing does: changes the settings or refuses. `None`: read-only.
+    /// Parses a write and changes the settings. `None`: read-only.
     pub store: Option<Store<Settings>>,
 }
 
 impl<View, Settings> File<View, Settings> {
-    /// Its value names a mailbox, which the tree has to find.
+    /// Its value is the path of a mailbox, which the tree must resolve.
     pub fn names_mailbox(&self) -> bool {
         self.config && self.name == "dead_letter"
     }
 }
 
-/// Takes a value into the settings, or refuses it.
+/// Parses a value into the settings, or refuses it.
 pub type Store<Settings> = fn(&str, &mut Settings) -> Result<(), Refusal>;
 
-/// Figures of the whole mount.
+/// Figures of the whole mount, for `control/status`. Memory is in bytes.
 #[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub struct MountView {
@@ -64,10 +64,10 @@ pub struct MountView {
     pub segments: u64,
     pub topics: u64,
     pub topic_readers: u64,
-    /// Copies that wait for readers of topics.
+    /// Messages queued for readers of topics.
     pub topic_backlog: u64,
     pub counts: Counts,
-    /// Messages that went with their mailbox.
+    /// Messages that were lost when their mailbox was removed.
     pub discarded: u64,
     pub memory_used: u64,
     pub memory_max: u64,
@@ -75,45 +75,45 @@ pub struct MountView {
     pub segment_max: u64,
     pub locks: u64,
     pub waiting_locks: u64,
-    /// Files and folders that the kernel remembers, of which a mailbox may have several.
+    /// Nodes that the kernel has in its cache. A mailbox may have several.
     pub nodes: u64,
 }
 
-/// What can be set on a mailbox.
+/// The settings of a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct MailboxSettings {
     pub limits: MailboxLimits,
     pub rules: Rules,
-    /// The longest message that this mount's kernel hands over in one piece.
+    /// The longest message that the mount's kernel transfers in one request, in bytes.
     pub ceiling: u32,
-    /// The mailbox that a written value names, as the tree found it; `None` for an empty value.
+    /// The mailbox that a written path names, as the tree resolved it; `None` for an empty path.
     pub named: Result<Option<Ino>, Refusal>,
 }
 
-/// A mailbox as its files show it.
+/// A snapshot of a mailbox.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct MailboxView {
     pub settings: MailboxSettings,
     pub counts: Counts,
     pub waiters: Vec<Waiter>,
-    /// Path of the mailbox for the dead, below `mailboxes/`; empty if there is none.
+    /// Path of the dead-letter mailbox below `mailboxes/`; empty if there is none.
     pub dead_letter: String,
-    /// Why the last value was refused; empty if it was not.
+    /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
 
-/// What can be set on a topic.
+/// The settings of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct TopicSettings {
     pub limits: topic::Limits,
-    /// The longest message that this mount's kernel hands over in one piece.
+    /// The longest message that the mount's kernel transfers in one request, in bytes.
     pub ceiling: u32,
 }
 
-/// A topic as its files show it.
+/// A snapshot of a topic.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct TopicView {
@@ -121,247 +121,206 @@ pub struct TopicView {
     pub counts: topic::Counts,
     pub readers: Vec<topic::Reader>,
     pub waiters: Vec<Waiter>,
-    /// Why the last value was refused; empty if it was not.
+    /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
 
-/// What can be set on a segment.
+/// The settings of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct SegmentSettings {
     pub size_max: u64,
     pub lifetime: Lifetime,
     pub seals: Seals,
-    /// Somebody has it open, or mapped, for writing.
+    /// A process has it open or mapped for writing.
     pub written: bool,
 }
 
-/// A segment as its files show it.
+/// A snapshot of a segment. Sizes are in bytes.
 #[derive(Debug)]
 #[allow(missing_docs)]
 pub struct SegmentView {
     pub settings: SegmentSettings,
     pub size: u64,
     pub promised: u64,
-    /// Bytes.
+    /// Bytes of memory in use.
     pub resident: u64,
-    /// Somebody has it open or mapped: yes, no, or unknown.
+    /// Whether a process has it open or mapped: yes, no, or unknown.
     pub in_use: &'static str,
-    /// Who has it open, for reading, for writing.
+    /// The processes that have it open, and whether for reading and for writing.
     pub openers: Vec<(Caller, bool, bool)>,
     pub path: &'static str,
-    /// Why the last value was refused; empty if it was not.
+    /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
 
 /// `control/mailboxes/<name>/`
 pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
-    File {
-        name: "status",
-        config: false,
-        help: "depth, bytes, who waits, and counts since creation",
-        show: status::mailbox,
-        store: None,
-    },
-    File {
-        name: "error",
-        config: false,
-        help: "why the last value written to config/ was refused",
-        show: |view| line(&view.refusal),
-        store: None,
-    },
-    File {
-        name: "msgsize",
-        config: true,
-        help: "longest message, in bytes",
-        show: |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
-        store: Some(|text, settings| {
-            settings.limits.msgsize = msgsize(text, settings.ceiling)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "maxmsg",
-        config: true,
-        help: "messages that may wait, or max",
-        show: |view| line(&value::show(view.settings.limits.maxmsg)),
-        store: Some(|text, settings| {
-            settings.limits.maxmsg = value::number("maxmsg", "messages", text, 1, NO_LIMIT - 1, true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "maxbytes",
-        config: true,
-        help: "bytes that may wait, or max",
-        show: |view| line(&value::show(view.settings.limits.maxbytes)),
-        store: Some(|text, settings| {
-            settings.limits.maxbytes = value::number("maxbytes", "bytes", text, 1, NO_LIMIT - 1, true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "wholesize",
-        config: true,
-        help: "longest message of the whole door, in bytes",
-        show: |view| line(&value::show(view.settings.rules.wholesize)),
-        store: Some(|text, settings| {
-            settings.rules.wholesize = value::number("wholesize", "bytes", text, 1, WHOLESIZE_MAX, false)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "full",
-        config: true,
-        help: "what a send does when there is no room: wait, fail or drop-oldest",
-        show: |view| line(value::name_of(&WHEN_FULL, view.settings.rules.full)),
-        store: Some(|text, settings| {
-            settings.rules.full = value::one_of("full", &WHEN_FULL, text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "order",
-        config: true,
-        help: "priority: higher ones first; fifo: as they were sent",
-        show: |view| line(value::name_of(&ORDER, view.settings.rules.order)),
-        store: Some(|text, settings| {
-            settings.rules.order = value::one_of("order", &ORDER, text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "ttl",
-        config: true,
-        help: "how long a message waits before it expires, or max",
-        show: |view| line(&value::show_time(view.settings.rules.ttl)),
-        store: Some(|text, settings| {
-            settings.rules.ttl = value::time("ttl", text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "lease_time",
-        config: true,
-        help: "how long a lease lasts at most, or max",
-        show: |view| line(&value::show_time(view.settings.rules.lease_time)),
-        store: Some(|text, settings| {
-            settings.rules.lease_time = value::time("lease_time", text)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "max_deliver",
-        config: true,
-        help: "how often a message is leased before it is given up, or max",
-        show: |view| line(&value::show(view.settings.rules.max_deliver)),
-        store: Some(|text, settings| {
-            settings.rules.max_deliver =
-                value::number("max_deliver", "deliveries", text, 1, u64::from(u32::MAX), true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "dead_letter",
-        config: true,
-        help: "mailbox for what expired or was given up, below mailboxes/; empty: dropped",
-        show: |view| line(&view.dead_letter),
-        store: Some(|_, settings| {
-            settings.rules.dead_letter = settings.named.clone()?;
-            Ok(())
-        }),
-    },
+    read_only("status", "depth, bytes, waiting callers, and counters since creation", status::mailbox),
+    read_only("error", ERROR_HELP, |view| line(&view.refusal)),
+    setting(
+        "msgsize",
+        "longest message, in bytes",
+        |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
+        |text, settings| msgsize(text, settings.ceiling).map(|bytes| settings.limits.msgsize = bytes),
+    ),
+    setting(
+        "maxmsg",
+        "limit on queued messages, or max",
+        |view| line(&value::show(view.settings.limits.maxmsg)),
+        |text, settings| {
+            let number = value::number("maxmsg", "messages", text, 1, NO_LIMIT - 1, true);
+            number.map(|number| settings.limits.maxmsg = number)
+        },
+    ),
+    setting(
+        "maxbytes",
+        "limit on queued bytes, or max",
+        |view| line(&value::show(view.settings.limits.maxbytes)),
+        |text, settings| {
+            let bytes = value::number("maxbytes", "bytes", text, 1, NO_LIMIT - 1, true);
+            bytes.map(|bytes| settings.limits.maxbytes = bytes)
+        },
+    ),
+    setting(
+        "wholesize",
+        "longest message of the whole door, in bytes",
+        |view| line(&value::show(view.settings.rules.wholesize)),
+        |text, settings| {
+            let bytes = value::number("wholesize", "bytes", text, 1, WHOLESIZE_MAX, false);
+            bytes.map(|bytes| settings.rules.wholesize = bytes)
+        },
+    ),
+    setting(
+        "full",
+        "what a send does when there is no room: wait, fail or drop-oldest",
+        |view| line(value::name_of(&WHEN_FULL, view.settings.rules.full)),
+        |text, settings| value::one_of("full", &WHEN_FULL, text).map(|full| settings.rules.full = full),
+    ),
+    setting(
+        "order",
+        "priority: higher priorities first; fifo: in the order sent",
+        |view| line(value::name_of(&ORDER, view.settings.rules.order)),
+        |text, settings| value::one_of("order", &ORDER, text).map(|order| settings.rules.order = order),
+    ),
+    setting(
+        "ttl",
+        "how long a message is kept before it expires, or max",
+        |view| line(&value::show_time(view.settings.rules.ttl)),
+        |text, settings| value::time("ttl", text).map(|nanos| settings.rules.ttl = nanos),
+    ),
+    setting(
+        "lease_time",
+        "how long a lease lasts at most, or max",
+        |view| line(&value::show_time(view.settings.rules.lease_time)),
+        |text, settings| value::time("lease_time", text).map(|nanos| settings.rules.lease_time = nanos),
+    ),
+    setting(
+        "max_deliver",
+        "how often a message is leased before it becomes a dead letter, or max",
+        |view| line(&value::show(view.settings.rules.max_deliver)),
+        |text, settings| {
+            let most = u64::from(u32::MAX);
+            let number = value::number("max_deliver", "deliveries", text, 1, most, true);
+            number.map(|number| settings.rules.max_deliver = number)
+        },
+    ),
+    setting(
+        "dead_letter",
+        "mailbox for expired and rejected messages, as a path below mailboxes/; empty: drop them",
+        |view| line(&view.dead_letter),
+        |_, settings| settings.named.clone().map(|mailbox| settings.rules.dead_letter = mailbox),
+    ),
+];
+
+/// Those of [`MAILBOX`] that are in `config/` of a folder as well. A mailbox or folder made in it begins with their values.
+pub const FOLDER_SETTINGS: [&str; 10] = [
+    "error",
+    "msgsize",
+    "maxmsg",
+    "maxbytes",
+    "wholesize",
+    "full",
+    "order",
+    "ttl",
+    "lease_time",
+    "max_deliver",
 ];
 
 /// `control/segments/<name>/`
 pub static SEGMENT: [File<SegmentView, SegmentSettings>; 5] = [
-    File {
-        name: "status",
-        config: false,
-        help: "size, memory and open files",
-        show: status::segment,
-        store: None,
-    },
-    File {
-        name: "error",
-        config: false,
-        help: "why the last value written to config/ was refused",
-        show: |view| line(&view.refusal),
-        store: None,
-    },
+    read_only("status", "size, memory and open files", status::segment),
+    read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     File {
         name: "seal",
         config: false,
-        help: "changes forbidden for good: grow, shrink, write; write: forbid more",
+        help: "read: forbidden changes (grow, shrink, write); write: forbid more, for ever",
         show: |view| line(&view.settings.seals.to_string()),
         store: Some(seal),
     },
-    File {
-        name: "size_max",
-        config: true,
-        help: "bytes it may grow to, or max",
-        show: |view| line(&value::show(view.settings.size_max)),
-        store: Some(|text, settings| {
-            settings.size_max = value::number("size_max", "bytes", text, 0, i64::MAX as u64, true)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "lifetime",
-        config: true,
-        help: "keep: until rm; last-close: until the last descriptor and mapping go",
-        show: |view| line(value::name_of(&LIFETIME, view.settings.lifetime)),
-        store: Some(|text, settings| {
-            settings.lifetime = value::one_of("lifetime", &LIFETIME, text)?;
-            Ok(())
-        }),
-    },
+    setting(
+        "size_max",
+        "limit on its size in bytes, or max",
+        |view| line(&value::show(view.settings.size_max)),
+        |text, settings| {
+            let bytes = value::number("size_max", "bytes", text, 0, i64::MAX as u64, true);
+            bytes.map(|bytes| settings.size_max = bytes)
+        },
+    ),
+    setting(
+        "lifetime",
+        "keep: until rm; last-close: until the last descriptor and mapping are closed",
+        |view| line(value::name_of(&LIFETIME, view.settings.lifetime)),
+        |text, settings| {
+            value::one_of("lifetime", &LIFETIME, text).map(|lifetime| settings.lifetime = lifetime)
+        },
+    ),
 ];
 
 /// `control/topics/<name>/`
 pub static TOPIC: [File<TopicView, TopicSettings>; 4] = [
-    File {
-        name: "status",
-        config: false,
-        help: "counts, and for each reader what waits for it and what it missed",
-        show: status::topic,
-        store: None,
-    },
-    File {
-        name: "error",
-        config: false,
-        help: "why the last value written to config/ was refused",
-        show: |view| line(&view.refusal),
-        store: None,
-    },
-    File {
-        name: "msgsize",
-        config: true,
-        help: "longest message, in bytes",
-        show: |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
-        store: Some(|text, settings| {
-            settings.limits.msgsize = msgsize(text, settings.ceiling)?;
-            Ok(())
-        }),
-    },
-    File {
-        name: "backlog",
-        config: true,
-        help: "messages that wait for one reader; beyond, it misses the oldest",
-        show: |view| line(&value::show(view.settings.limits.backlog)),
-        store: Some(|text, settings| {
-            settings.limits.backlog = value::number("backlog", "messages", text, 1, NO_LIMIT - 1, true)?;
-            Ok(())
-        }),
-    },
+    read_only("status", "counters, and the backlog and dropped messages of each reader", status::topic),
+    read_only("error", ERROR_HELP, |view| line(&view.refusal)),
+    setting(
+        "msgsize",
+        "longest message, in bytes",
+        |view| line(&value::show(u64::from(view.settings.limits.msgsize))),
+        |text, settings| msgsize(text, settings.ceiling).map(|bytes| settings.limits.msgsize = bytes),
+    ),
+    setting(
+        "backlog",
+        "limit on messages queued for one reader, or max; beyond it the oldest are dropped",
+        |view| line(&value::show(view.settings.limits.backlog)),
+        |text, settings| {
+            let number = value::number("backlog", "messages", text, 1, NO_LIMIT - 1, true);
+            number.map(|number| settings.limits.backlog = number)
+        },
+    ),
 ];
+
+const ERROR_HELP: &str = "why the last value written to config/ was refused";
+
+/// A file that can only be read.
+const fn read_only<V, S>(name: &'static str, help: &'static str, show: fn(&V) -> String) -> File<V, S> {
+    File { name, config: false, help, show, store: None }
+}
+
+/// A file in `config/`.
+const fn setting<V, S>(
+    name: &'static str,
+    help: &'static str,
+    show: fn(&V) -> String,
+    store: Store<S>,
+) -> File<V, S> {
+    File { name, config: true, help, show, store: Some(store) }
+}
 
 fn msgsize(text: &str, ceiling: u32) -> Result<u32, Refusal> {
     let ceiling = u64::from(ceiling.min(MSGSIZE_CEILING));
     Ok(value::number("msgsize", "bytes", text, 1, ceiling, false)? as u32)
 }
 
-/// Forbids what `text` names, beside what is forbidden already.
+/// Adds the seals that `text` names. `Busy` for `write` while a process has it open for writing.
 fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
     let mut seals = settings.seals;
     for word in text.split_whitespace() {
@@ -372,7 +331,7 @@ fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
         }
     }
     if seals.write && !settings.seals.write && settings.written {
-        let why = "seal: somebody has it open, or mapped, for writing, which has to end before 'write'";
+        let why = "seal: cannot set 'write' while a process has the segment open or mapped for writing";
         return Err(Refusal { error: Error::Busy, why: why.to_owned() });
     }
     settings.seals = seals;
@@ -386,14 +345,14 @@ const ORDER: [(&str, Order); 2] = [("priority", Order::Priority), ("fifo", Order
 
 const LIFETIME: [(&str, Lifetime); 2] = [("keep", Lifetime::Keep), ("last-close", Lifetime::LastClose)];
 
-/// A file of `control/`, for people.
+/// The description of a file in `control/`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Described {
-    /// The folder it is in, or `""`.
+    /// The folder of the kind of object, or `""`.
     pub folder: &'static str,
-    /// Its path from there.
+    /// Its path in that folder.
     pub path: String,
-    /// One line.
+    /// One line of help.
     pub help: &'static str,
 }
 
@@ -405,11 +364,14 @@ pub fn reference() -> Vec<Described> {
     }
     let one = |folder, path: String, help| Described { folder, path, help };
     let mut all =
-        vec![one("", String::from("status"), "the whole mount: version, transport, counts, memory")];
+        vec![one("", String::from("status"), "the whole mount: version, transport, counters, memory")];
     all.extend(files("mailboxes/<name>/", &MAILBOX));
-    let message = "a waiting message: cat looks, rm removes, mv moves it elsewhere";
+    let message = "a queued message: cat shows it, rm removes it, mv moves it to another mailbox";
     all.push(one("mailboxes/<name>/", String::from("messages/<id>"), message));
     all.extend(DOORS.iter().map(|door| one("mailboxes/<name>/", door.path(), door.help)));
+    let settings =
+        "what mailboxes and folders made in it begin with: any of the above but dead_letter; error as well";
+    all.push(one("mailboxes/<folder>/", String::from("config/<key>"), settings));
     all.extend(files("topics/<name>/", &TOPIC));
     all.extend(files("segments/<name>/", &SEGMENT));
     all.extend(DOORBELL.iter().map(|(name, help)| one("segments/<name>/", String::from(*name), help)));

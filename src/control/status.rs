@@ -1,4 +1,4 @@
-//! What the `status` files say: `key value` lines, then a line for each caller or open file.
+//! The text of the `status` files: `key value` lines, then a line for each caller or open file.
 
 use std::fmt::Write as _;
 

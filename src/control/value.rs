@@ -1,4 +1,4 @@
-//! Values as people write them into files, and as files show them.
+//! Parsing and formatting of the values in control files.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::Refusal;
 use crate::config::{NO_LIMIT, parse_size};
 use crate::op::Error;
 
-/// A number from `low` to `high`, with a unit suffix if any; `max` where there may be no limit.
+/// Parses a number from `low` to `high`, with an optional unit suffix. `max` is accepted if `unlimited`.
 pub(super) fn number(
     name: &str,
     unit: &str,
@@ -22,8 +22,10 @@ pub(super) fn number(
     let max = if unlimited { ", or max" } else { "" };
     let bounds = if high >= NO_LIMIT - 1 { format!("{low} or more") } else { format!("{low} to {high}") };
     let Some(number) = parse_size(text) else {
-        let why =
-            format!("{name}: '{}' is no number of {unit} ({bounds}{max}; K, M and G are taken)", shown(text));
+        let why = format!(
+            "{name}: '{}' is not a number of {unit} ({bounds}{max}; suffixes K, M, G, T)",
+            shown(text)
+        );
         return Err(Refusal { error: Error::Invalid, why });
     };
     if number < low || number > high {
@@ -33,7 +35,7 @@ pub(super) fn number(
     Ok(number)
 }
 
-/// A length of time in nanoseconds, as `10s`, `1h 30m`, or a number of seconds; `max` for none.
+/// Parses a duration: `10s`, `1h 30m`, or a number of seconds; `max` for no limit. Returns nanoseconds.
 pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     let text = text.trim();
     if text == "max" {
@@ -41,7 +43,8 @@ pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     }
     let number = text.parse().ok().map(Duration::from_secs);
     let Some(time) = number.or_else(|| humantime::parse_duration(text).ok()) else {
-        let why = format!("{name}: '{}' is no length of time (as 500ms, 10s, 1h 30m, or max)", shown(text));
+        let why =
+            format!("{name}: '{}' is not a duration (for example 500ms, 10s, 1h 30m, or max)", shown(text));
         return Err(Refusal { error: Error::Invalid, why });
     };
     if time < LEAST_TIME || time > MOST_TIME {
@@ -52,7 +55,7 @@ pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     Ok(time.as_nanos() as u64)
 }
 
-/// A length of time as a file shows it.
+/// Formats a duration of `nanos` nanoseconds.
 pub(super) fn show_time(nanos: u64) -> String {
     if nanos == NO_LIMIT {
         String::from("max")
@@ -62,17 +65,17 @@ pub(super) fn show_time(nanos: u64) -> String {
 }
 
 const LEAST_TIME: Duration = Duration::from_millis(1);
-/// Ten years of humantime's.
+/// Ten years as humantime counts them.
 const MOST_TIME: Duration = Duration::from_secs(10 * 31_557_600);
 
-/// One of a few words.
+/// Parses one of several words.
 pub(super) fn one_of<T: Copy>(name: &str, words: &[(&str, T)], text: &str) -> Result<T, Refusal> {
     let text = text.trim();
     words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| {
         let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         Refusal {
             error: Error::Invalid,
-            why: format!("{name}: '{}' is none of {}", shown(text), all.join(", ")),
+            why: format!("{name}: '{}' is not one of {}", shown(text), all.join(", ")),
         }
     })
 }
@@ -82,12 +85,12 @@ pub(super) fn name_of<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T
     words.iter().find(|(_, other)| *other == value).map_or("", |(word, _)| word)
 }
 
-/// A number as a file shows it.
+/// Formats a number.
 pub(super) fn show(number: u64) -> String {
     if number == NO_LIMIT { String::from("max") } else { number.to_string() }
 }
 
-/// The beginning of what was written, safe to print.
+/// The beginning of a written value, escaped for printing.
 fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_default).collect()
 }
@@ -108,7 +111,7 @@ mod tests {
         assert_eq!(refusal.error, Error::Invalid);
         assert_eq!(
             refusal.why,
-            "maxmsg: 'ten\\u{7}' is no number of messages (1 or more, or max; K, M and G are taken)"
+            "maxmsg: 'ten\\u{7}' is not a number of messages (1 or more, or max; suffixes K, M, G, T)"
         );
     }
 
@@ -134,6 +137,6 @@ mod tests {
         let words = [("keep", 1), ("last-close", 2)];
         assert_eq!(one_of("lifetime", &words, "last-close\n"), Ok(2));
         let why = one_of("lifetime", &words, "last").unwrap_err().why;
-        assert_eq!(why, "lifetime: 'last' is none of keep, last-close");
+        assert_eq!(why, "lifetime: 'last' is not one of keep, last-close");
     }
 }

@@ -1,5 +1,5 @@
-//! The kernel's structures, as `include/uapi/linux/fuse.h` of Linux lays them out (protocol 7.40), castable from and to
-//! bytes. Field names are the kernel's; so their documentation is that header's.
+//! The kernel's structures, as defined in Linux's `include/uapi/linux/fuse.h` (protocol 7.40), convertible from and to
+//! bytes. Field names are the kernel's, and are documented in that header.
 
 #![allow(missing_docs)]
 
@@ -114,7 +114,7 @@ pub(super) mod opcode {
     pub(in crate::kernel) const COPY_FILE_RANGE_64: u32 = 53;
 }
 
-/// `FATTR_*`: which of SETATTR's fields count.
+/// `FATTR_*`: which of SETATTR's fields are valid.
 pub(super) mod fattr {
     pub(in crate::kernel) const MODE: u32 = 1 << 0;
     pub(in crate::kernel) const UID: u32 = 1 << 1;
@@ -144,11 +144,11 @@ pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub(super) const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 pub(super) const LK_FLOCK: u32 = 1 << 0;
 pub(super) const POLL_SCHEDULE_NOTIFY: u32 = 1 << 0;
-/// `error` of a message that answers nothing: whoever polls may look again.
+/// `FUSE_NOTIFY_POLL`, as `error` of a message that is a notification and no answer: pollers are to poll again.
 pub(super) const NOTIFY_POLL: i32 = 1;
-/// As `NOTIFY_POLL`: what is known of a node is out of date.
+/// `FUSE_NOTIFY_INVAL_INODE`: what the kernel has cached of a node is out of date.
 pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
-/// As `NOTIFY_POLL`: the kernel is to send what it has cached of a file, in a `NOTIFY_REPLY`.
+/// `FUSE_NOTIFY_RETRIEVE`: the kernel is to send what it has cached of a file, in a `NOTIFY_REPLY`.
 pub(super) const NOTIFY_RETRIEVE: i32 = 5;
-/// Set in the number of an INTERRUPT, and of what answers one.
+/// Set in the number of an INTERRUPT, and in that of its answer.
 pub(super) const INTERRUPT_BIT: u64 = 1;

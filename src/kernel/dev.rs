@@ -1,8 +1,8 @@
-//! Transport over `/dev/fuse`: requests read from it, answers written to it.
+//! Transport over `/dev/fuse`: requests are read from it, and answers are written to it.
 //!
-//! Each thread has a descriptor of its own with its own queue of requests being served, so that threads do not contend for
-//! one. The kernel takes an answer on the descriptor that its request came by, whichever thread gives it. Where
-//! descriptors cannot be had (an ordinary user may not be able to open `/dev/fuse`), all threads share one.
+//! Each thread has its own descriptor, with its own queue of requests being processed, so that threads do not contend for
+//! one. The kernel accepts an answer only on the descriptor that its request was read from, from any thread. If
+//! descriptors cannot be cloned (an ordinary user may not be able to open `/dev/fuse`), all threads share one.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,10 +18,11 @@ use crate::config::MAX_WRITE;
 use crate::op::Effects;
 use crate::sys::fuse_device;
 
-/// Room for the longest request: a WRITE of the greatest size with its headers. The kernel wants no less.
+/// Size of the read buffer, in bytes: the longest request is a WRITE of the greatest size with its headers. The kernel
+/// refuses to fill a smaller buffer.
 const BUFFER: usize = MAX_WRITE as usize + 4096;
 
-/// A descriptor for each of `threads`, or one.
+/// A descriptor for each of `threads`, or the one that there is if it cannot be cloned.
 pub fn descriptors(device: &Arc<OwnedFd>, threads: usize) -> Vec<Arc<OwnedFd>> {
     let mut descriptors = vec![Arc::clone(device)];
     for _ in 1..threads {
@@ -37,6 +38,9 @@ pub fn descriptors(device: &Arc<OwnedFd>, threads: usize) -> Vec<Arc<OwnedFd>> {
 }
 
 /// Serves the requests of one descriptor until the mount ends.
+///
+/// # Errors
+/// Those of reading the device, except for those that say that the mount has ended.
 pub fn serve(transport: &Transport, thread: usize) -> io::Result<()> {
     let index = thread % transport.devices.len().max(1);
     let Some(device) = transport.devices.get(index) else { return Ok(()) };

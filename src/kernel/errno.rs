@@ -1,11 +1,11 @@
-//! The one table from the domain's errors to the kernel's numbers.
+//! The only table that converts the domain's errors to errno numbers.
 
 use rustix::io::Errno;
 
 use crate::op::Error;
 
-/// What a caller sees for `error`. Exhaustive: a new error has to be placed here.
-#[allow(clippy::match_same_arms)] // each line has its own reason
+/// The errno that a caller sees for `error`. The match is exhaustive, so a new error must be added here.
+#[allow(clippy::match_same_arms)] // each arm has its own reason
 pub(super) fn errno(error: Error) -> Errno {
     match error {
         Error::NotFound => Errno::NOENT,
@@ -14,11 +14,11 @@ pub(super) fn errno(error: Error) -> Errno {
         Error::NotFolder => Errno::NOTDIR,
         Error::NotEmpty => Errno::NOTEMPTY,
         Error::NameTooLong => Errno::NAMETOOLONG,
-        // What creat(2) gives for a name that the file system cannot have.
+        // creat(2), for a name that the file system does not allow.
         Error::BadName => Errno::INVAL,
         // mknod(2), symlink(2) and link(2): "the filesystem does not support the type of node requested".
         Error::KindRefused | Error::NotPermitted => Errno::PERM,
-        // As between two file systems, so that mv(1) falls back to copying or says that it cannot.
+        // As between two file systems: mv(1) then copies, or reports that it cannot.
         Error::OtherKind => Errno::XDEV,
         Error::AccessDenied => Errno::ACCESS,
         Error::Stale => Errno::STALE,
@@ -38,15 +38,15 @@ pub(super) fn errno(error: Error) -> Errno {
         // lseek(2) of SEEK_DATA and SEEK_HOLE.
         Error::NoSuchOffset => Errno::NXIO,
         Error::NotSupported => Errno::OPNOTSUPP,
-        // The kernel remembers it and does not ask again.
+        // The kernel remembers this and does not send the operation again.
         Error::NoSuchCall => Errno::NOSYS,
         Error::NoSuchControl => Errno::NOTTY,
         Error::NoAttribute => Errno::NODATA,
         Error::Deadlock => Errno::DEADLK,
         Error::NoLocks => Errno::NOLCK,
-        // What the kernel itself says once the daemon is gone.
+        // What the kernel itself returns once the daemon has ended.
         Error::Ending => Errno::NOTCONN,
-        // msgrcv(2): "no message of the desired type"; here: none that could be settled or answered.
+        // msgrcv(2): "no message of the desired type". Here: no message that could be settled or answered.
         Error::NoMessage => Errno::NOMSG,
         Error::Busy => Errno::BUSY,
         Error::Cancelled => Errno::CANCELED,

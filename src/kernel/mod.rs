@@ -1,8 +1,8 @@
-//! The boundary to the kernel: the only place that knows the FUSE protocol.
+//! The boundary to the kernel: the only part of the program that knows the FUSE protocol.
 //!
-//! `session` mounts and shakes hands; `dev` and `uring` receive requests and send answers, over the device or over rings;
-//! `request` and `reply` turn bytes into [`crate::op`]'s words and back, `errno` turns errors into numbers. `transport`
-//! joins them. No decision is taken here.
+//! `session` mounts and negotiates. `dev` and `uring` receive requests and send answers, over `/dev/fuse` or over
+//! `io_uring`; `rings` sets up the latter. `request` and `reply` convert between bytes and the types of [`crate::op`];
+//! `errno` converts errors to numbers. `transport` connects them to the tree. Policy is decided in the tree, not here.
 
 mod abi;
 mod cpus;
@@ -12,6 +12,7 @@ pub mod mount_table;
 mod queue;
 mod reply;
 mod reply_path;
+mod reply_queue;
 pub mod request;
 pub mod rings;
 pub mod session;

@@ -1,170 +1,184 @@
-//! One of the kernel's queues, as its ring's thread knows it: entries that carry a request, and whether other requests may
-//! be left lying.
+//! One of the kernel's request queues, as the thread that serves its ring sees it: how many entries it has, and whether
+//! requests may be stalled in it.
 //!
-//! The kernel puts a request into a free entry. Where there is none it leaves the request lying, and looks at what lies there
-//! only when an entry goes back with an answer: that one takes the first of them along. So
+//! The kernel puts a request into a free entry. If no entry is free, the request stays pending, and the kernel looks at
+//! pending requests only when an answer is committed: that entry then carries the first pending request. Therefore:
 //!
-//! - as long as no entries are added, none is free while a request lies;
-//! - entries that are *added* are free beside whatever lies there by then. Then a *pump* is sent: a request of our own
-//!   making (`NOTIFY_RETRIEVE`, whose `NOTIFY_REPLY` is one), whose answer makes the kernel look. So does any other answer;
-//! - each answer takes one request along, and that is answered too, or waits and has the next pump sent. The last one
-//!   finds nothing.
+//! - As long as no entries are added, no entry is free while a request is pending.
+//! - Entries that are *added* are free while requests that came before them are still pending. A *kick* resolves this:
+//!   a request that the daemon causes itself (`NOTIFY_RETRIEVE`, which the kernel answers with a `NOTIFY_REPLY` request).
+//!   Answering it makes the kernel look at its pending requests. Any other answer does the same.
+//! - Each answer moves one pending request into an entry. That request is answered too, or it waits and causes the next
+//!   kick. The last answer finds no pending request.
 
 use std::time::{Duration, Instant};
 
 use crate::op::NodeId;
 
-/// Entries that are free at least, as far as their thread can see to it.
-const FREE: u32 = 16;
-/// Entries that stay free when no more can be added: a call that would wait in one of them fails with ENOMEM.
-const LAST_FREE: u32 = 2;
+/// Free entries below which more are added.
+const MIN_FREE: u32 = 16;
+/// Entries kept free when no more can be added: a call that would wait in one of them fails with ENOMEM.
+const RESERVED_FREE: u32 = 2;
 /// Most entries that are added at a time.
-const MOST_ADDED: u32 = 256;
-/// Most entries, thus callers that can wait on one CPU. Each takes up to a page of memory, and a mebibyte of address space.
-const MAX_WAITING: u32 = 65_536;
+const MAX_ADDED: u32 = 256;
+/// Most entries of a queue, and so most callers that can wait on one CPU. Each entry takes up to a page of memory, and
+/// 1 MiB of address space.
+const MAX_ENTRIES: u32 = 65_536;
 
-/// How long a pump may be on its way. It is lost where its queue's CPU goes offline just then.
-const PUMP_AGAIN: Duration = Duration::from_millis(100);
-/// Pumps have this bit in their number. The kernel's own requests never do: it counts them.
-const PUMP: u64 = 1 << 62;
+/// Time after which a kick that has not arrived is sent again. It is lost if its queue's CPU goes offline meanwhile.
+const KICK_TIMEOUT: Duration = Duration::from_millis(100);
+/// Bit that marks the request number of a kick. The kernel counts its own requests from 0 and never reaches it.
+const KICK: u64 = 1 << 62;
 
-/// A queue's counts.
+/// Counts of one queue.
 #[derive(Debug)]
 pub(super) struct Queue {
     id: u16,
     entries: u32,
-    /// Entries whose request is not answered.
-    held: u32,
-    /// Answers of this round whose entry did not come back with another request: it found none.
-    given: u32,
-    /// Rounds end with each turn of the ring, and whenever entries are added.
-    round: u64,
-    /// Requests may lie beside free entries.
-    stuck: bool,
-    /// Node of the request that was made to wait last: the kernel knows it at least for as long as that waits.
+    /// Entries whose request is not answered yet.
+    in_use: u32,
+    /// Answers committed in this epoch whose entry has not come back with another request: they found none pending.
+    answered: u32,
+    epoch: Epoch,
+    /// Requests may be pending although entries are free.
+    stalled: bool,
+    /// Node of the request that began to wait last. The kernel knows that node at least until the request is answered.
     known: Option<NodeId>,
-    /// When to send the next pump.
-    due: Instant,
-    /// Pumps so far.
-    pumps: u64,
+    /// When to send the next kick.
+    kick_due: Instant,
+    /// Kicks sent so far.
+    kicks: u64,
 }
 
-/// When an entry went back: in which of its queue's rounds.
+/// A period in a queue's life. It ends with each turn of the ring's thread, and when entries are added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Round(u64);
+pub(super) struct Epoch(u64);
 
 impl Queue {
-    /// Without entries. Those that it starts with are added as requests may already come.
+    /// A queue without entries. It may be stalled from the start: requests may come while its first entries are added.
     pub(super) fn new(id: u16, now: Instant) -> Queue {
-        let (entries, held, given, round, pumps) = (0, 0, 0, 1, 0);
-        Queue { id, entries, held, given, round, stuck: true, known: None, due: now, pumps }
+        Queue {
+            id,
+            entries: 0,
+            in_use: 0,
+            answered: 0,
+            // The default epoch, 0, is that of entries that never carried an answer.
+            epoch: Epoch(1),
+            stalled: true,
+            known: None,
+            kick_due: now,
+            kicks: 0,
+        }
     }
 
-    /// The CPU whose requests it has.
+    /// Number of the CPU whose requests this queue carries.
     pub(super) fn id(&self) -> u16 {
         self.id
     }
 
+    /// Number of entries.
     pub(super) fn entries(&self) -> u32 {
         self.entries
     }
 
-    /// Entries were added.
-    pub(super) fn grew(&mut self, count: u32, now: Instant) {
+    /// Records that `count` entries were added.
+    pub(super) fn entries_added(&mut self, count: u32, now: Instant) {
         self.entries += count;
-        // What went back before may have found nothing and become free, and requests may have come since.
-        self.end_round();
-        self.stuck = true;
-        // A pump on its way may be one of those that lie there.
-        self.due = now;
+        // Answers committed before may have found no pending request, and requests may have come since.
+        self.end_epoch();
+        self.stalled = true;
+        // A kick that was sent before may be one of the pending requests.
+        self.kick_due = now;
     }
 
-    /// An entry is the kernel's no more, and has no request. False if it was the last: there is nobody to serve.
-    pub(super) fn lost(&mut self, went: Round) -> bool {
+    /// Records that the kernel returned an entry without a request, for good. Its last answer was committed in `epoch`.
+    /// False if it was the last entry: then the queue serves nobody.
+    pub(super) fn entry_lost(&mut self, epoch: Epoch) -> bool {
         self.entries = self.entries.saturating_sub(1);
-        self.take_back(went);
+        self.uncount(epoch);
         self.entries > 0
     }
 
-    /// An entry came with a request, that last `went` back.
-    pub(super) fn came(&mut self, went: Round) {
-        self.held += 1;
-        self.take_back(went);
+    /// Records that an entry came with a request. Its last answer was committed in `epoch`.
+    pub(super) fn request_arrived(&mut self, epoch: Epoch) {
+        self.in_use += 1;
+        self.uncount(epoch);
     }
 
-    /// An entry goes back with an answer.
-    pub(super) fn went(&mut self) -> Round {
-        self.held = self.held.saturating_sub(1);
-        self.given += 1;
-        Round(self.round)
+    /// Records that an answer is committed, and returns the epoch to remember for its entry.
+    pub(super) fn answer_committed(&mut self) -> Epoch {
+        self.in_use = self.in_use.saturating_sub(1);
+        self.answered += 1;
+        self.epoch
     }
 
-    /// A request waits, of a plain file.
-    pub(super) fn waits(&mut self, node: NodeId) {
+    /// Records that a request for `node`, a plain file, waits.
+    pub(super) fn request_waits(&mut self, node: NodeId) {
         self.known = Some(node);
     }
 
-    /// How many entries to add now that one more request waits.
-    pub(super) fn wanted(&self) -> u32 {
-        if self.entries.saturating_sub(self.held) >= FREE {
+    /// Number of entries to add now that one more request waits.
+    pub(super) fn entries_to_add(&self) -> u32 {
+        if self.entries.saturating_sub(self.in_use) >= MIN_FREE {
             return 0;
         }
-        self.entries.min(MOST_ADDED).min(MAX_WAITING.saturating_sub(self.entries))
+        self.entries.min(MAX_ADDED).min(MAX_ENTRIES.saturating_sub(self.entries))
     }
 
-    /// Whether there is room for one more request that waits, if none can be added.
+    /// Whether one more request may wait if no entries can be added.
     pub(super) fn has_room(&self) -> bool {
-        self.held + LAST_FREE < self.entries
+        self.in_use + RESERVED_FREE < self.entries
     }
 
-    /// All that the kernel did in a turn has been told. `settled` if it was also handed all answers.
-    pub(super) fn turned(&mut self, settled: bool) {
-        if settled && self.given > 0 {
-            self.stuck = false;
+    /// Records the end of a turn: all completions have been seen. `submitted` says whether the kernel also has all
+    /// answers.
+    pub(super) fn turn_ended(&mut self, submitted: bool) {
+        if submitted && self.answered > 0 {
+            self.stalled = false;
         }
-        self.end_round();
+        self.end_epoch();
     }
 
-    /// When a pump is to be sent, if something lies there that nothing else will move.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let needed = self.stuck && self.known.is_some() && self.given == 0 && self.held < self.entries;
-        needed.then_some(self.due)
+    /// When to send a kick; `None` if nothing may be stalled, or something else will move it.
+    pub(super) fn kick_due(&self) -> Option<Instant> {
+        let needed = self.stalled && self.known.is_some() && self.answered == 0 && self.in_use < self.entries;
+        needed.then_some(self.kick_due)
     }
 
-    /// A pump to be sent now: its number, and a node that the kernel knows.
-    pub(super) fn pump(&mut self, now: Instant) -> Option<(u64, NodeId)> {
-        let known = self.known.filter(|_| self.due().is_some_and(|due| due <= now))?;
-        self.due = now + PUMP_AGAIN;
-        self.pumps += 1;
+    /// The kick to send now, if one is due: its request number, and a node that the kernel knows.
+    pub(super) fn take_kick(&mut self, now: Instant) -> Option<(u64, NodeId)> {
+        let known = self.known.filter(|_| self.kick_due().is_some_and(|due| due <= now))?;
+        self.kick_due = now + KICK_TIMEOUT;
+        self.kicks += 1;
         // The kernel finds requests by their numbers, which are even.
-        Some((PUMP | u64::from(self.id) << 40 | (self.pumps << 1) & ((1 << 40) - 1), known))
+        Some((KICK | u64::from(self.id) << 40 | (self.kicks << 1) & ((1 << 40) - 1), known))
     }
 
-    /// Whether a request is a pump, by its number.
-    pub(super) fn is_pump(unique: u64) -> bool {
-        unique & PUMP != 0
+    /// Whether a request is a kick, by its number.
+    pub(super) fn is_kick(unique: u64) -> bool {
+        unique & KICK != 0
     }
 
-    /// A pump came.
-    pub(super) fn pumped(&mut self, now: Instant) {
-        self.due = now;
+    /// Records that a kick arrived.
+    pub(super) fn kick_arrived(&mut self, now: Instant) {
+        self.kick_due = now;
     }
 
-    /// The kernel does not know the node of a pump: the request that waited last has been answered, since entries were
-    /// added. That took one request along, if there was any.
-    pub(super) fn is_answered(&mut self) {
-        self.stuck = false;
+    /// Records that the kernel does not know the node of a kick. Then the request that waited last has been answered
+    /// since entries were added, and that answer moved a pending request, if there was one.
+    pub(super) fn kick_refused(&mut self) {
+        self.stalled = false;
     }
 
-    fn take_back(&mut self, went: Round) {
-        if went == Round(self.round) {
-            self.given = self.given.saturating_sub(1);
+    fn uncount(&mut self, epoch: Epoch) {
+        if epoch == self.epoch {
+            self.answered = self.answered.saturating_sub(1);
         }
     }
 
-    fn end_round(&mut self) {
-        self.given = 0;
-        self.round += 1;
+    fn end_epoch(&mut self) {
+        self.answered = 0;
+        self.epoch = Epoch(self.epoch.0 + 1);
     }
 }
 
@@ -176,34 +190,37 @@ mod tests {
 
     const NODE: NodeId = NodeId(7);
 
-    /// What a request is.
+    /// What becomes of a request.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Kind {
         Quick,
         Waits,
-        Pump,
+        Kick,
     }
 
-    /// The kernel's side of a queue, its ring's thread, and callers who come at any moment: also while the thread is in the
-    /// middle of something.
+    /// A model of the kernel's side of a queue, of the thread that serves its ring, and of callers, who may come at any
+    /// moment, also while the thread is in the middle of something.
     struct Machine {
         queue: Queue,
         now: Instant,
-        /// Where decisions come from, and how many are left: then it is always the first choice.
+        /// State of the random number generator, and how many random choices are left. After that the first choice is
+        /// always taken, so that the run ends.
         random: u64,
         decisions: u32,
-        /// One moment in so many has callers come, one of so many is answered at once, one turn in so many ends waits.
+        /// One in how many moments has callers come, one in how many requests is answered at once, and one in how many
+        /// turns ends waits.
         rare: [u64; 3],
-        /// Entries that are free, as a stack, and those that were given back and not handed over.
+        /// Free entries, as a stack.
         free: Vec<u32>,
-        given: VecDeque<u32>,
+        /// Entries whose answer is committed but not yet submitted.
+        committed: VecDeque<u32>,
         /// Requests without an entry.
-        lying: VecDeque<Kind>,
-        /// In an entry, on their way to the thread; and there.
+        pending: VecDeque<Kind>,
+        /// Requests in an entry whose completion the thread has not seen yet, and those that it has.
         dispatched: VecDeque<(u32, Kind)>,
-        told: VecDeque<(u32, Kind)>,
-        /// Of each entry.
-        went: HashMap<u32, Round>,
+        completed: VecDeque<(u32, Kind)>,
+        /// Epoch of each entry's last answer.
+        epochs: HashMap<u32, Epoch>,
         waiting: Vec<u32>,
         entries: u32,
     }
@@ -218,11 +235,11 @@ mod tests {
                 decisions: (seed % 4_000) as u32,
                 rare: [3 + (seed >> 12) % 64, 2 + (seed >> 24) % 30, 1 + (seed >> 36) % 30],
                 free: Vec::new(),
-                given: VecDeque::new(),
-                lying: VecDeque::new(),
+                committed: VecDeque::new(),
+                pending: VecDeque::new(),
                 dispatched: VecDeque::new(),
-                told: VecDeque::new(),
-                went: HashMap::new(),
+                completed: VecDeque::new(),
+                epochs: HashMap::new(),
                 waiting: Vec::new(),
                 entries: 0,
             };
@@ -240,15 +257,15 @@ mod tests {
             self.random % of
         }
 
-        /// A caller's request, or a pump.
+        /// A request from a caller, or a kick.
         fn send(&mut self, kind: Kind) {
             match self.free.pop() {
                 Some(entry) => self.dispatched.push_back((entry, kind)),
-                None => self.lying.push_back(kind),
+                None => self.pending.push_back(kind),
             }
         }
 
-        /// Callers may come.
+        /// A moment at which callers may come.
         fn moment(&mut self) {
             let count = match self.choose(self.rare[0]) {
                 1 => self.choose(4),
@@ -263,22 +280,22 @@ mod tests {
 
         fn grow(&mut self, count: u32) {
             for _ in 0..count {
-                self.hand_over();
-                // Nothing comes this way before it has an entry.
+                self.submit();
+                // The kernel sends no requests this way before there is an entry.
                 if self.entries > 0 {
                     self.moment();
                 }
                 self.free.push(self.entries);
                 self.entries += 1;
             }
-            self.queue.grew(count, self.now);
+            self.queue.entries_added(count, self.now);
         }
 
-        /// Answers reach the kernel, each of which looks at what lies there.
-        fn hand_over(&mut self) {
-            while let Some(entry) = self.given.pop_front() {
-                match self.lying.pop_front() {
-                    Some(kind) => self.told.push_back((entry, kind)),
+        /// Submits all answers. With each, the kernel looks at its pending requests.
+        fn submit(&mut self) {
+            while let Some(entry) = self.committed.pop_front() {
+                match self.pending.pop_front() {
+                    Some(kind) => self.completed.push_back((entry, kind)),
                     None => self.free.push(entry),
                 }
                 self.moment();
@@ -286,32 +303,32 @@ mod tests {
         }
 
         fn answer(&mut self, entry: u32) {
-            let went = self.queue.went();
-            self.went.insert(entry, went);
-            self.given.push_back(entry);
+            let epoch = self.queue.answer_committed();
+            self.epochs.insert(entry, epoch);
+            self.committed.push_back(entry);
         }
 
-        /// One turn of the thread. False if there is nothing more to do, ever, unless somebody comes.
+        /// One turn of the thread. False if nothing more will happen unless another caller comes.
         fn turn(&mut self) -> bool {
-            let settled = self.choose(8) != 1;
-            if settled {
-                self.hand_over();
+            let submitted = self.choose(8) != 1;
+            if submitted {
+                self.submit();
             }
             self.moment();
-            // It is told of a few at a time.
+            // It sees a few completions at a time.
             let limit = 20 - self.choose(20) as usize;
-            let told = limit.min(self.dispatched.len());
-            self.told.extend(self.dispatched.drain(..told));
+            let seen = limit.min(self.dispatched.len());
+            self.completed.extend(self.dispatched.drain(..seen));
             self.moment();
-            if self.told.is_empty() && self.dispatched.is_empty() && settled {
-                let Some(due) = self.queue.due() else { return false };
-                assert!(due <= self.now, "a pump lies there itself");
+            if self.completed.is_empty() && self.dispatched.is_empty() && submitted {
+                let Some(due) = self.queue.kick_due() else { return false };
+                assert!(due <= self.now, "the kick itself is stalled");
             }
-            let arrived = std::mem::take(&mut self.told);
+            let arrived = std::mem::take(&mut self.completed);
             for (entry, _) in &arrived {
-                self.queue.came(self.went.remove(entry).unwrap_or_default());
+                self.queue.request_arrived(self.epochs.remove(entry).unwrap_or_default());
             }
-            self.queue.turned(settled);
+            self.queue.turn_ended(submitted);
             for (entry, kind) in arrived {
                 self.receive(entry, kind);
                 self.moment();
@@ -323,9 +340,9 @@ mod tests {
                     self.answer(entry);
                 }
             }
-            if let Some((unique, node)) = self.queue.pump(self.now) {
-                assert!(Queue::is_pump(unique) && unique % 2 == 0 && node == NODE);
-                self.send(Kind::Pump);
+            if let Some((unique, node)) = self.queue.take_kick(self.now) {
+                assert!(Queue::is_kick(unique) && unique % 2 == 0 && node == NODE);
+                self.send(Kind::Kick);
             }
             true
         }
@@ -333,14 +350,14 @@ mod tests {
         fn receive(&mut self, entry: u32, kind: Kind) {
             match kind {
                 Kind::Quick => self.answer(entry),
-                Kind::Pump => {
-                    self.queue.pumped(self.now);
+                Kind::Kick => {
+                    self.queue.kick_arrived(self.now);
                     self.answer(entry);
                 }
                 Kind::Waits => {
                     self.waiting.push(entry);
-                    self.queue.waits(NODE);
-                    let wanted = self.queue.wanted();
+                    self.queue.request_waits(NODE);
+                    let wanted = self.queue.entries_to_add();
                     if wanted > 0 {
                         self.grow(wanted);
                     }
@@ -349,74 +366,74 @@ mod tests {
         }
     }
 
-    /// Whoever comes, and when: when all is quiet, nobody lies in the queue, and the counts are right.
+    /// Whatever the order of events: once nothing happens any more, no request is pending, and the counts are right.
     #[test]
-    fn nobody_is_left_lying() {
+    fn no_request_stays_pending() {
         for n in 0..10_000u64 {
             let seed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
             let mut machine = Machine::new(seed);
             while machine.turn() {}
-            assert_eq!(machine.lying.len(), 0, "seed {seed}");
-            assert_eq!(machine.queue.held as usize, machine.waiting.len(), "seed {seed}");
+            assert_eq!(machine.pending.len(), 0, "seed {seed}");
+            assert_eq!(machine.queue.in_use as usize, machine.waiting.len(), "seed {seed}");
             assert_eq!(machine.queue.entries, machine.entries, "seed {seed}");
             assert_eq!(machine.free.len() + machine.waiting.len(), machine.entries as usize, "seed {seed}");
         }
     }
 
-    /// Its entry was free before they were there: that it does not come back with a request says nothing of those that lie
-    /// there now.
+    /// An answer committed before entries were added proves nothing: if its entry comes back without a request, requests
+    /// may have become pending since.
     #[test]
-    fn an_answer_given_before_entries_were_added_is_no_proof() {
+    fn an_answer_committed_before_entries_were_added_is_no_proof() {
         let now = Instant::now();
         let mut queue = Queue::new(0, now);
-        queue.grew(4, now);
-        queue.came(Round::default());
-        queue.came(Round::default());
-        queue.turned(true);
-        queue.went();
-        queue.waits(NODE);
-        queue.grew(4, now);
-        queue.turned(true);
-        assert!(queue.due().is_some());
-        queue.came(Round::default());
-        queue.went();
-        queue.turned(true);
-        assert!(queue.due().is_none(), "this one found nothing");
+        queue.entries_added(4, now);
+        queue.request_arrived(Epoch::default());
+        queue.request_arrived(Epoch::default());
+        queue.turn_ended(true);
+        queue.answer_committed();
+        queue.request_waits(NODE);
+        queue.entries_added(4, now);
+        queue.turn_ended(true);
+        assert!(queue.kick_due().is_some());
+        queue.request_arrived(Epoch::default());
+        queue.answer_committed();
+        queue.turn_ended(true);
+        assert!(queue.kick_due().is_none(), "this answer found no pending request");
     }
 
     #[test]
-    fn a_queue_has_its_limits() {
+    fn a_queue_is_bounded() {
         let now = Instant::now();
         let mut queue = Queue::new(3, now);
-        queue.grew(MAX_WAITING, now);
-        for _ in 0..MAX_WAITING - FREE {
-            queue.came(Round::default());
+        queue.entries_added(MAX_ENTRIES, now);
+        for _ in 0..MAX_ENTRIES - MIN_FREE {
+            queue.request_arrived(Epoch::default());
         }
-        assert_eq!((queue.wanted(), queue.has_room()), (0, true));
-        for _ in 0..FREE - LAST_FREE {
-            queue.came(Round::default());
+        assert_eq!((queue.entries_to_add(), queue.has_room()), (0, true));
+        for _ in 0..MIN_FREE - RESERVED_FREE {
+            queue.request_arrived(Epoch::default());
         }
-        assert_eq!((queue.wanted(), queue.has_room()), (0, false));
-        for left in (0..MAX_WAITING).rev() {
-            assert_eq!(queue.lost(Round::default()), left > 0);
+        assert_eq!((queue.entries_to_add(), queue.has_room()), (0, false));
+        for left in (0..MAX_ENTRIES).rev() {
+            assert_eq!(queue.entry_lost(Epoch::default()), left > 0);
         }
     }
 
     #[test]
-    fn a_pump_that_is_lost_is_sent_again() {
+    fn a_lost_kick_is_sent_again() {
         let mut now = Instant::now();
         let mut queue = Queue::new(3, now);
-        queue.grew(2, now);
-        assert_eq!(queue.due(), None, "nobody waits yet");
-        queue.came(Round::default());
-        queue.waits(NODE);
-        queue.turned(true);
-        let (first, _) = queue.pump(now).unwrap();
-        assert!(queue.pump(now).is_none());
-        now = queue.due().unwrap();
-        let (second, _) = queue.pump(now).unwrap();
+        queue.entries_added(2, now);
+        assert_eq!(queue.kick_due(), None, "no request waits yet");
+        queue.request_arrived(Epoch::default());
+        queue.request_waits(NODE);
+        queue.turn_ended(true);
+        let (first, _) = queue.take_kick(now).unwrap();
+        assert!(queue.take_kick(now).is_none());
+        now = queue.kick_due().unwrap();
+        let (second, _) = queue.take_kick(now).unwrap();
         assert_ne!(first, second, "both may be on their way");
-        queue.is_answered();
-        assert_eq!(queue.due(), None);
+        queue.kick_refused();
+        assert_eq!(queue.kick_due(), None);
     }
 }

@@ -1,4 +1,4 @@
-//! [`Reply`] to bytes.
+//! Encodes a [`Reply`], and notifications to the kernel, as bytes.
 
 use zerocopy::IntoBytes;
 
@@ -9,12 +9,13 @@ use crate::op::{
     Space, Validity,
 };
 
-/// How long the kernel keeps names and attributes that only it can change, in seconds.
+/// How long the kernel may cache names and attributes that only it can change, in seconds.
 const LONG: u64 = 3600;
-/// The shortest time that attributes can be kept, in nanoseconds: the kernel makes it one to two of its ticks.
+/// The shortest time for which attributes can be cached, in nanoseconds. The kernel rounds it to one or two of its ticks.
 const MOMENT: u32 = 1;
 
-/// An answer's bytes: what is written behind the header. Fixed-size answers live in `head`, and `tail` is the caller's.
+/// An encoded answer: the header, then the fixed-size part (`head`), then the variable part (`tail`, borrowed where
+/// possible).
 #[derive(Debug)]
 pub(super) struct Encoded<'a> {
     pub(super) header: abi::OutHeader,
@@ -29,7 +30,7 @@ enum Tail<'a> {
     Owned(Vec<u8>),
 }
 
-/// The longest fixed-size answer: that of CREATE.
+/// Length of the longest fixed-size part, that of CREATE, in bytes.
 const HEAD: usize = size_of::<abi::EntryOut>() + size_of::<abi::OpenOut>();
 
 impl Encoded<'_> {
@@ -58,7 +59,7 @@ impl Encoded<'_> {
     }
 }
 
-/// Any of the kernel's structures, as bytes.
+/// A structure of the kernel's, as bytes.
 trait AsParts {
     fn parts(&self) -> &[u8];
 }
@@ -69,7 +70,7 @@ impl<T: IntoBytes + zerocopy::Immutable> AsParts for T {
     }
 }
 
-/// The answer to the request that `request_id` stands for.
+/// Encodes the answer to the request `request_id`.
 pub(super) fn encode(request_id: RequestId, reply: &Reply) -> Encoded<'_> {
     let header = abi::OutHeader { len: 0, error: 0, unique: request_id.unique };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
@@ -82,7 +83,7 @@ pub(super) fn encode(request_id: RequestId, reply: &Reply) -> Encoded<'_> {
             out.push(&open_out(opened));
         }
         Reply::Attr(attr, validity) => {
-            let (attr_valid, attr_valid_nsec) = of_attributes(*validity);
+            let (attr_valid, attr_valid_nsec) = attr_timeout(*validity);
             out.push(&abi::AttrOut { attr_valid, attr_valid_nsec, dummy: 0, attr: attr_out(attr) });
         }
         Reply::Opened(opened) => out.push(&open_out(opened)),
@@ -101,7 +102,7 @@ pub(super) fn encode(request_id: RequestId, reply: &Reply) -> Encoded<'_> {
     out.finish()
 }
 
-/// The message that makes the kernel look again on behalf of whoever polls.
+/// Encodes the notification that makes the kernel poll again for those who poll `handle`.
 pub(super) fn encode_wake(handle: PollHandle) -> Encoded<'static> {
     let header = abi::OutHeader { len: 0, error: abi::NOTIFY_POLL, unique: 0 };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
@@ -109,9 +110,9 @@ pub(super) fn encode_wake(handle: PollHandle) -> Encoded<'static> {
     out.finish()
 }
 
-/// The message that makes the kernel put a `NOTIFY_REPLY` numbered `unique` into the queue of the CPU that it is written on.
-/// `node` is a plain file's that the kernel knows; nothing of it is sent.
-pub(super) fn encode_pump(unique: u64, node: NodeId) -> Encoded<'static> {
+/// Encodes the notification that makes the kernel put a `NOTIFY_REPLY` request numbered `unique` into the queue of the CPU
+/// on which it is written. `node` must be a plain file that the kernel knows; none of its content is sent.
+pub(super) fn encode_kick(unique: u64, node: NodeId) -> Encoded<'static> {
     let header = abi::OutHeader { len: 0, error: abi::NOTIFY_RETRIEVE, unique: 0 };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
     out.push(&abi::NotifyRetrieveOut {
@@ -124,24 +125,25 @@ pub(super) fn encode_pump(unique: u64, node: NodeId) -> Encoded<'static> {
     out.finish()
 }
 
-/// The answer to an INTERRUPT whose request is not waiting: to be sent again while the request is unanswered.
+/// Encodes the answer to an INTERRUPT whose request does not wait: the kernel is to send the INTERRUPT again as long as the
+/// request is unanswered.
 pub(super) fn encode_interrupt_again(unique: u64) -> Encoded<'static> {
     let error = -rustix::io::Errno::AGAIN.raw_os_error();
     let header = abi::OutHeader { len: 0, error, unique: unique | abi::INTERRUPT_BIT };
     Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) }.finish()
 }
 
-/// The message that makes the kernel ask for a node's attributes when it needs them next.
+/// Encodes the notification that makes the kernel ask for a node's attributes when it needs them next.
 pub(super) fn encode_invalidate_attr(node: NodeId) -> Encoded<'static> {
     let header = abi::OutHeader { len: 0, error: abi::NOTIFY_INVAL_INODE, unique: 0 };
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) };
-    // A range of the contents that begins before them is none of them.
+    // A negative offset invalidates the attributes only, and no content.
     out.push(&abi::NotifyInvalInodeOut { ino: node.0, off: -1, len: 0 });
     out.finish()
 }
 
-/// How long attributes hold, in seconds and nanoseconds.
-fn of_attributes(validity: Validity) -> (u64, u32) {
+/// How long attributes may be cached, in seconds and nanoseconds.
+fn attr_timeout(validity: Validity) -> (u64, u32) {
     match validity {
         Validity::None => (0, 0),
         Validity::Moment => (0, MOMENT),
@@ -149,8 +151,8 @@ fn of_attributes(validity: Validity) -> (u64, u32) {
     }
 }
 
-/// How long a name holds, in seconds.
-fn of_name(validity: Validity) -> u64 {
+/// How long a name may be cached, in seconds.
+fn entry_timeout(validity: Validity) -> u64 {
     match validity {
         Validity::None | Validity::Moment => 0,
         Validity::Long => LONG,
@@ -182,12 +184,12 @@ fn attr_out(attr: &Attr) -> abi::Attr {
 }
 
 fn entry_out(entry: &Entry) -> abi::EntryOut {
-    let (attr_valid, attr_valid_nsec) = of_attributes(entry.validity);
+    let (attr_valid, attr_valid_nsec) = attr_timeout(entry.validity);
     abi::EntryOut {
         nodeid: entry.node.0,
-        // Numbers of nodes are never used twice.
+        // Node numbers are never reused.
         generation: 0,
-        entry_valid: of_name(entry.validity),
+        entry_valid: entry_timeout(entry.validity),
         attr_valid,
         entry_valid_nsec: 0,
         attr_valid_nsec,
@@ -198,12 +200,12 @@ fn entry_out(entry: &Entry) -> abi::EntryOut {
 fn open_out(opened: &Opened) -> abi::OpenOut {
     let (open_flags, backing_id) = match opened.how {
         OpenAs::Message | OpenAs::Text => (fopen::DIRECT_IO | fopen::NOFLUSH, 0),
-        // Without STREAM a read that waits would keep the descriptor's position locked, and a write on the same
-        // descriptor with it. PARALLEL_DIRECT_WRITES lets those who inherited one descriptor wait side by side.
+        // Without STREAM, a waiting read would hold the lock of the descriptor's position and so block a write on the same
+        // descriptor. PARALLEL_DIRECT_WRITES lets processes that inherited one descriptor wait at the same time.
         OpenAs::Stream => {
             (fopen::DIRECT_IO | fopen::STREAM | fopen::PARALLEL_DIRECT_WRITES | fopen::NOFLUSH, 0)
         }
-        // What is mapped must stay when somebody else opens the segment.
+        // Mapped pages must stay valid when the segment is opened again.
         OpenAs::Cached => (fopen::KEEP_CACHE, 0),
         OpenAs::Passthrough { id, grows: false } => (fopen::PASSTHROUGH, id),
         // DIRECT_IO overrides PASSTHROUGH for read(2) and write(2), not for mmap(2).
@@ -223,7 +225,7 @@ fn lock_out(held: Option<LockHeld>) -> abi::LkOut {
         LockKind::Exclusive => libc::F_WRLCK,
         LockKind::Unlock => libc::F_UNLCK,
     };
-    // The kernel takes an end beyond its own greatest offset for a malformed answer.
+    // The kernel rejects an answer whose end is beyond its greatest offset.
     let end = held.end.min(i64::MAX as u64);
     abi::LkOut { start: held.start, end, kind: kind as u32, pid: held.pid }
 }
@@ -257,7 +259,7 @@ fn space_out(space: &Space) -> abi::StatfsOut {
     }
 }
 
-/// As many names as fit into `room` bytes, each padded to 8.
+/// Encodes as many directory entries as fit into `room` bytes, each padded to a multiple of 8.
 fn listing(list: &[Listed], room: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(room.min(1 << 16));
     for item in list {

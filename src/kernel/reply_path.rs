@@ -1,6 +1,6 @@
-//! Where an answer has to go: what the transports put into [`crate::op::RequestId::reply_path`].
+//! Where an answer must be sent: the meaning of [`crate::op::RequestId::reply_path`].
 
-/// The way a request came by. The kernel takes its answer there and nowhere else.
+/// Where a request came from. The kernel accepts its answer only there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReplyPath {
     /// A descriptor of the device, by index.
@@ -14,13 +14,15 @@ pub(super) enum ReplyPath {
     },
 }
 
-/// Rings that a reply_path can tell apart. More CPUs than these share them.
+/// Number of rings that a reply path can distinguish. If there are more CPUs, they share rings.
 pub(super) const MAX_RINGS: usize = 1 << (31 - SLOT_BITS);
 
-/// Entries of one ring that a reply_path can tell apart.
+/// Number of entries of one ring that a reply path can distinguish.
 pub(super) const MAX_ENTRIES: u32 = 1 << SLOT_BITS;
 
+/// Bits of the entry's number.
 const SLOT_BITS: u32 = 22;
+/// Bit that distinguishes an entry of a ring from a descriptor.
 const ENTRY: u32 = 1 << 31;
 
 impl From<u32> for ReplyPath {
@@ -46,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lane_is_a_number_and_back() {
+    fn a_reply_path_converts_to_a_number_and_back() {
         let last = ReplyPath::Entry { ring: MAX_RINGS as u32 - 1, slot: MAX_ENTRIES - 1 };
         for reply_path in
             [ReplyPath::Device(0), ReplyPath::Device(63), ReplyPath::Entry { ring: 0, slot: 0 }, last]

@@ -1,5 +1,5 @@
-//! Bytes to [`Request`], from the device or from a ring's entry. Total: any bytes give a request or an error, and an error
-//! names whom to answer where it can.
+//! Decodes bytes from the device or from a ring's entry into a [`Request`]. Any bytes give a request or an error, and the error
+//! says which request to answer, if that is known.
 
 use libc::{O_ACCMODE, O_APPEND, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
@@ -10,37 +10,43 @@ use crate::op::{
     RenameHow, Request, RequestId, SetAttr, SetTime, Timestamp, Whence,
 };
 
-/// Bytes that are no request.
+/// Why bytes are not a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecodeError {
-    /// Not even a header: nobody can be answered.
-    Nameless,
-    /// A header with something after it that does not fit it: to be answered with an error.
-    Named(RequestId),
-    /// As `Named`, of a kind that takes no answer.
+    /// There is no complete header, so nobody can be answered.
+    NoHeader,
+    /// The body does not match the header. The request must be answered with an error.
+    Malformed(RequestId),
+    /// As `Malformed`, but the operation takes no answer.
     Unanswerable,
 }
 
-/// The kernel's number of a request, from its header; 0, which none has, if there is no header.
+/// The kernel's number of a request, from its header. 0, which no request has, if the header is incomplete.
 pub(super) fn unique(header: &[u8]) -> u64 {
     abi::InHeader::read_from_prefix(header).map_or(0, |(header, _)| header.unique)
 }
 
-/// Decodes one request as read from the device, header and body in one.
+/// Decodes one request as read from the device: header and body in one piece.
+///
+/// # Errors
+/// [`DecodeError`] if the bytes are cut short or contradict each other.
 pub fn decode(bytes: &[u8], reply_path: u32) -> Result<Request<'_>, DecodeError> {
-    let (header, body) = abi::InHeader::read_from_prefix(bytes).map_err(|_| DecodeError::Nameless)?;
+    let (header, body) = abi::InHeader::read_from_prefix(bytes).map_err(|_| DecodeError::NoHeader)?;
     decode_body(&header, header.len as usize == bytes.len(), Body { first: &[], rest: body }, reply_path)
 }
 
-/// Decodes one request as a ring's entry carries it: `operation` is the room for its fixed argument, however much of it
-/// is used, and `payload` what follows.
+/// Decodes one request as a ring's entry carries it. `operation` is the whole space for the fixed argument, of which a part
+/// may be used; `payload` is the variable part.
+///
+/// # Errors
+/// As [`decode`].
 pub fn decode_entry<'a>(
     header: &[u8],
     operation: &'a [u8],
     payload: &'a [u8],
     reply_path: u32,
 ) -> Result<Request<'a>, DecodeError> {
-    let (header, _) = abi::InHeader::read_from_prefix(header).map_err(|_| DecodeError::Nameless)?;
+    let (header, _) = abi::InHeader::read_from_prefix(header).map_err(|_| DecodeError::NoHeader)?;
     let fixed = (header.len as usize).checked_sub(size_of::<abi::InHeader>() + payload.len());
     let first = fixed.and_then(|length| operation.get(..length));
     decode_body(
@@ -59,13 +65,13 @@ fn decode_body<'a>(
 ) -> Result<Request<'a>, DecodeError> {
     let request_id = RequestId { unique: header.unique, reply_path };
     let answered = !matches!(header.opcode, opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT);
-    let garbage = if answered { DecodeError::Named(request_id) } else { DecodeError::Unanswerable };
-    // The kernel may append extensions; what they say is not needed here.
+    let malformed = if answered { DecodeError::Malformed(request_id) } else { DecodeError::Unanswerable };
+    // The kernel may append extensions. They are not needed here.
     let extensions = header.total_extlen as usize * 8;
-    let end = body.rest.len().checked_sub(extensions).filter(|_| fits).ok_or(garbage)?;
-    body.rest = body.rest.get(..end).ok_or(garbage)?;
+    let end = body.rest.len().checked_sub(extensions).filter(|_| fits).ok_or(malformed)?;
+    body.rest = body.rest.get(..end).ok_or(malformed)?;
     let node = NodeId(header.nodeid);
-    let op = decode_op(header.opcode, node, body).ok_or(garbage)?;
+    let op = decode_op(header.opcode, node, body).ok_or(malformed)?;
     let caller = Caller { uid: header.uid, gid: header.gid, pid: header.pid };
     Ok(Request { request_id, node, caller, op })
 }
@@ -99,7 +105,7 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
             let arg: abi::Rename2In = body.take()?;
             rename(&mut body, NodeId(arg.newdir), arg.flags)?
         }
-        // tmpfs has these; a file system without them answers EPERM (link(2), symlink(2)).
+        // link(2), symlink(2): a file system without links answers EPERM.
         opcode::LINK | opcode::SYMLINK => Op::Refuse(Error::KindRefused),
         opcode::READLINK => Op::Refuse(Error::Invalid),
         opcode::OPEN => {
@@ -135,7 +141,7 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
         opcode::STATFS => Op::Statfs,
         opcode::RELEASE => Op::Release { fh: Fh(body.take::<abi::ReleaseIn>()?.fh) },
         opcode::FLUSH => Op::Flush { owner: LockOwner(body.take::<abi::FlushIn>()?.lock_owner) },
-        // Memory is as safe as it gets; and there is nothing to tidy up when the mount ends.
+        // There is no storage to write to, and DESTROY needs no clean-up.
         opcode::FSYNC | opcode::FSYNCDIR | opcode::DESTROY => Op::Fsync,
         opcode::SETXATTR => set_xattr(&mut body)?,
         opcode::GETXATTR => {
@@ -171,8 +177,8 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
                 _ => Op::Refuse(Error::Invalid),
             }
         }
-        // The second since Linux 6.18. Both must be there: where two calls at once are told that one is not, the kernel takes
-        // the other for missing too, and copies by itself from then on.
+        // The 64-bit variant exists since Linux 6.18. Both must be supported: if two concurrent calls are told that one
+        // variant is missing, the kernel considers the other missing too, and copies by itself from then on.
         opcode::COPY_FILE_RANGE | opcode::COPY_FILE_RANGE_64 => {
             let arg: abi::CopyFileRangeIn = body.take()?;
             Op::CopyFileRange(CopyRange {
@@ -184,21 +190,22 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
                 long: code == opcode::COPY_FILE_RANGE_64,
             })
         }
-        // ioctl(2): as any file that is no terminal.
+        // ioctl(2): as for any file that is not a terminal.
         opcode::IOCTL => Op::Refuse(Error::NoSuchControl),
         opcode::NOTIFY_REPLY => Op::Forget(Vec::new()),
         _ => Op::Refuse(Error::NoSuchCall),
     })
 }
 
-/// What follows the header, taken from the front.
+/// The bytes after the header, consumed from the front.
 struct Body<'a> {
-    /// The fixed argument, where the transport keeps it apart.
+    /// The fixed argument, if the transport keeps it separate.
     first: &'a [u8],
     rest: &'a [u8],
 }
 
 impl<'a> Body<'a> {
+    /// Takes a fixed-size structure.
     fn take<T: FromBytes + KnownLayout + Immutable>(&mut self) -> Option<T> {
         let part = if self.first.is_empty() { &mut self.rest } else { &mut self.first };
         let (value, rest) = T::read_from_prefix(part).ok()?;
@@ -206,7 +213,7 @@ impl<'a> Body<'a> {
         Some(value)
     }
 
-    /// Bytes up to a NUL.
+    /// Takes the bytes up to a NUL, and the NUL.
     fn name(&mut self) -> Option<&'a [u8]> {
         let end = self.rest.iter().position(|byte| *byte == 0)?;
         let (name, rest) = self.rest.split_at(end);
@@ -255,7 +262,7 @@ fn rename<'a>(body: &mut Body<'a>, new_parent: NodeId, flags: u32) -> Option<Op<
         0 => RenameHow::Replace,
         libc::RENAME_NOREPLACE => RenameHow::NoReplace,
         libc::RENAME_EXCHANGE => RenameHow::Exchange,
-        // RENAME_WHITEOUT, which union file systems ask of the ones below them.
+        // RENAME_WHITEOUT, which overlay file systems use on their lower layers.
         _ => return Some(Op::Refuse(Error::Invalid)),
     };
     Some(Op::Rename { name, new_parent, new_name, how })
@@ -308,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_what_its_bytes_say() {
+    fn a_request_is_decoded() {
         let all = bytes(opcode::LOOKUP, &[b"box\0"]);
         let request = decode(&all, 3).unwrap();
         assert_eq!(request.request_id, RequestId { unique: 6, reply_path: 3 });
@@ -317,20 +324,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_short_is_answered_with_an_error_and_never_read_past() {
+    fn truncated_requests_give_an_error() {
         let write =
             abi::WriteIn { fh: 1, offset: 0, size: 10, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
         let all = bytes(opcode::WRITE, &[write.as_bytes(), b"short"]);
-        assert_eq!(decode(&all, 0), Err(DecodeError::Named(RequestId { unique: 6, reply_path: 0 })));
+        assert_eq!(decode(&all, 0), Err(DecodeError::Malformed(RequestId { unique: 6, reply_path: 0 })));
         assert_eq!(
             decode(&bytes(opcode::LOOKUP, &[b"no end"]), 0).unwrap_err(),
-            DecodeError::Named(RequestId { unique: 6, reply_path: 0 })
+            DecodeError::Malformed(RequestId { unique: 6, reply_path: 0 })
         );
         assert_eq!(decode(&bytes(opcode::FORGET, &[]), 0), Err(DecodeError::Unanswerable));
-        assert_eq!(decode(b"tiny", 0), Err(DecodeError::Nameless));
+        assert_eq!(decode(b"tiny", 0), Err(DecodeError::NoHeader));
     }
 
-    /// The same request as a ring's entry has it, with rubbish behind the fixed argument.
+    /// The same request as an entry of a ring carries it, with arbitrary bytes after the fixed argument.
     fn entry(code: u32, fixed: &[u8], payload: &[u8]) -> (Vec<u8>, Vec<u8>) {
         let header = bytes(code, &[fixed, payload]).drain(..40).collect();
         let mut operation = fixed.to_vec();
@@ -339,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_says_what_the_same_bytes_of_the_device_say() {
+    fn an_entry_is_decoded_like_bytes_of_the_device() {
         let write =
             abi::WriteIn { fh: 1, offset: 0, size: 4, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
         let mknod = abi::MknodIn { mode: 0o100_644, rdev: 0, umask: 0, padding: 0 };
@@ -357,17 +364,17 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_contradicts_itself_is_answered_with_an_error() {
+    fn an_inconsistent_entry_gives_an_error() {
         let (header, operation) = entry(opcode::LOOKUP, &[], b"box\0");
-        let named = Err(DecodeError::Named(RequestId { unique: 6, reply_path: 0 }));
-        assert_eq!(decode_entry(&header, &operation, b"a longer payload than said\0", 0), named);
-        assert_eq!(decode_entry(&header, &operation, b"box", 0), named, "a name without its end");
-        assert_eq!(decode_entry(&header, &[], b"", 0), named);
-        assert_eq!(decode_entry(&header[..39], &operation, b"box\0", 0), Err(DecodeError::Nameless));
+        let malformed = Err(DecodeError::Malformed(RequestId { unique: 6, reply_path: 0 }));
+        assert_eq!(decode_entry(&header, &operation, b"a longer payload than said\0", 0), malformed);
+        assert_eq!(decode_entry(&header, &operation, b"box", 0), malformed, "a name without a NUL");
+        assert_eq!(decode_entry(&header, &[], b"", 0), malformed);
+        assert_eq!(decode_entry(&header[..39], &operation, b"box\0", 0), Err(DecodeError::NoHeader));
     }
 
     #[test]
-    fn an_unknown_number_is_refused_once_and_for_all() {
+    fn an_unknown_operation_is_refused() {
         let all = bytes(4711, &[]);
         assert_eq!(decode(&all, 0).unwrap().op, Op::Refuse(Error::NoSuchCall));
     }

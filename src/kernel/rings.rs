@@ -1,4 +1,4 @@
-//! The rings of a mount: whether there can be some, making them, and starting their threads.
+//! The rings of a mount: whether they are possible, how they are set up, and how their threads start.
 
 use std::io;
 use std::ops::Range;
@@ -11,65 +11,67 @@ use log::debug;
 
 use super::cpus;
 use super::reply_path::MAX_RINGS;
+use super::reply_queue::ReplyQueue;
 use super::transport::Transport;
-use super::uring::{ReplyQueue, Serving};
+use super::uring::RingServer;
 use crate::config::{MAX_WRITE, PAGE};
 use crate::sys::fuse_ring::{Event, FuseRing, Slot};
 
-/// Where the kernel is told to offer FUSE over `io_uring`.
+/// Module parameter that makes the kernel offer FUSE over `io_uring`.
 pub const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
 
-/// Entries of a CPU's queue at the start.
+/// Initial number of entries of an online CPU's queue.
 const ENTRIES: u32 = 32;
-/// Entries of the queue of a CPU that is not there: the kernel wants each to have one.
+/// Initial number of entries of an offline CPU's queue. The kernel requires at least one of each queue.
 const ENTRIES_OFFLINE: u32 = 2;
 
 /// Why requests cannot come by `io_uring`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Obstacle {
-    /// It is too old.
+    /// The kernel is too old.
     #[error("this kernel has no FUSE over io_uring (it takes Linux 6.14)")]
     Kernel,
-    /// It is switched off.
+    /// The kernel's support is switched off.
     #[error("FUSE over io_uring is off")]
     Off,
-    /// A caller outside the daemon's process namespace has no number here.
+    /// The daemon is not in the initial PID namespace, so callers outside its namespace have no process id here.
     #[error(
-        "callers of other process namespaces could not be looked at (in a container, --pid=host lets them)"
+        "processes of other PID namespaces are not visible (in a container, --pid=host makes them visible)"
     )]
     Namespace,
     /// /proc hides other users' processes.
     #[error("/proc hides other users' processes")]
     Hidden,
-    /// The daemon is kept from some CPUs.
+    /// The daemon's CPU affinity excludes some CPUs.
     #[error("this process may not run on all CPUs")]
     Affinity,
-    /// Which those are cannot be found out.
+    /// The list of CPUs cannot be read.
     #[error("the machine's CPUs cannot be listed")]
     Cpus,
-    /// Rings count as locked memory, except for root (`io_uring_setup(2)`).
+    /// Rings count as locked memory, except for root (`io_uring_setup(2)`): the error, and the limit in KiB.
     #[error(
-        "io_uring cannot be set up: {0} (its rings are locked memory, of which this user may have {1} KiB)"
+        "io_uring cannot be set up: {0} (its rings are locked memory, which is limited to {1} KiB for this user)"
     )]
     LockedMemory(String, u64),
-    /// The kernel refused to make one.
+    /// The kernel refused to create a ring.
     #[error("io_uring cannot be set up: {0}")]
     Refused(String),
 }
 
 impl Obstacle {
-    fn in_setting_up(error: &io::Error) -> Obstacle {
+    fn from_setup_error(error: &io::Error) -> Obstacle {
         let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current;
-        let is_counted = error.kind() == io::ErrorKind::OutOfMemory && !rustix::process::geteuid().is_root();
-        match limit.filter(|_| is_counted) {
+        let is_limited = error.kind() == io::ErrorKind::OutOfMemory && !rustix::process::geteuid().is_root();
+        match limit.filter(|_| is_limited) {
             Some(bytes) => Obstacle::LockedMemory(error.to_string(), bytes / 1024),
             None => Obstacle::Refused(error.to_string()),
         }
     }
 }
 
-/// What keeps this process from asking for `io_uring`, if anything does.
+/// What prevents this process from using rings, as far as it is known before any is created.
 fn obstacle() -> Option<Obstacle> {
+    // PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h.
     let initial = "pid:[4026531836]";
     match std::fs::read_to_string(PARAMETER) {
         Err(_) => return Some(Obstacle::Kernel),
@@ -79,7 +81,7 @@ fn obstacle() -> Option<Obstacle> {
     if std::fs::read_link("/proc/self/ns/pid").is_ok_and(|ns| ns.as_os_str() != initial) {
         return Some(Obstacle::Namespace);
     }
-    // Process 1 is somebody else's, and always there.
+    // Process 1 always exists, and belongs to root.
     if std::fs::read("/proc/1/stat").is_err() {
         return Some(Obstacle::Hidden);
     }
@@ -89,30 +91,33 @@ fn obstacle() -> Option<Obstacle> {
     }
 }
 
-/// Rings that are made, and do nothing yet.
+/// Rings that are set up but not yet registered with a mount.
 #[derive(Debug)]
-pub struct Rings(Vec<Made>);
+pub struct Rings(Vec<NewRing>);
 
 #[derive(Debug)]
-struct Made {
+struct NewRing {
     cpu: usize,
     ring: FuseRing,
-    /// Its queues, and their first entries.
+    /// The queues that it serves, with their initial entries.
     entries: Vec<(u16, Range<Slot>)>,
 }
 
-/// Rings whose entries the kernel has, and the threads that will serve them.
+/// Rings that are registered with a mount, and the threads that will serve them.
 #[derive(Debug)]
 pub struct Started {
     reply_queues: Vec<Arc<ReplyQueue>>,
-    threads: Vec<Sender<Go>>,
+    threads: Vec<Sender<Start>>,
 }
 
-/// What a thread waits for: the way to the tree, and whom to tell of its end.
-type Go = (Arc<Transport>, Box<dyn FnOnce(io::Result<()>) + Send>);
+/// What a thread waits for before it serves: the transport, and what to call when it ends.
+type Start = (Arc<Transport>, Box<dyn FnOnce(io::Result<()>) + Send>);
 
 impl Rings {
-    /// One for each CPU, with its memory.
+    /// Creates a ring for each online CPU, and maps the memory of its entries.
+    ///
+    /// # Errors
+    /// What prevents rings on this machine, or for this user.
     pub fn make() -> Result<Rings, Obstacle> {
         if let Some(obstacle) = obstacle() {
             return Err(obstacle);
@@ -120,57 +125,60 @@ impl Rings {
         let (Some(online), Some(possible)) = (cpus::online(), cpus::possible()) else {
             return Err(Obstacle::Cpus);
         };
-        // As much as the longest request takes, in whole pages.
+        // The longest request, in whole pages.
         let payload = (MAX_WRITE as usize).next_multiple_of(PAGE as usize);
         let make = || {
             let mut rings = Vec::new();
             for cpu in online.iter().take(MAX_RINGS) {
-                rings.push(Made { cpu: *cpu, ring: FuseRing::new(payload)?, entries: Vec::new() });
+                rings.push(NewRing { cpu: *cpu, ring: FuseRing::new(payload)?, entries: Vec::new() });
             }
             for queue in 0..possible {
-                let own = rings.iter().position(|made| made.cpu == queue);
+                let own = rings.iter().position(|new| new.cpu == queue);
                 let count = if online.contains(&queue) { ENTRIES } else { ENTRIES_OFFLINE };
                 let index = own.unwrap_or(queue % rings.len().max(1));
-                if let Some(made) = rings.get_mut(index) {
-                    made.entries.push((queue as u16, made.ring.add(queue as u16, count)?));
+                if let Some(new) = rings.get_mut(index) {
+                    new.entries.push((queue as u16, new.ring.add(queue as u16, count)?));
                 }
             }
             io::Result::Ok(rings)
         };
-        make().map(Rings).map_err(|error| Obstacle::in_setting_up(&error))
+        make().map(Rings).map_err(|error| Obstacle::from_setup_error(&error))
     }
 
-    /// Gives their entries to the kernel, from the threads that will serve them. From the last entry on, requests come
-    /// this way. Where that fails the kernel is told that they will not, and sends them by the device.
+    /// Registers all entries with the kernel, from the threads that will serve them. Once the last queue has an entry,
+    /// requests come by the rings. If registering fails, the kernel is made to send requests by the device instead.
+    ///
+    /// # Errors
+    /// Why requests do not come by the rings.
     pub fn start(self, device: &Arc<OwnedFd>) -> Result<Started, String> {
-        let (told, telling) = mpsc::channel();
+        let (result_sender, results) = mpsc::channel();
         let (mut reply_queues, mut threads) = (Vec::new(), Vec::new());
         let count = self.0.len();
         let mut failed = None;
-        for (index, made) in self.0.into_iter().enumerate() {
-            let reply_queue = Arc::new(ReplyQueue::new(made.ring.waker()));
-            let (go, going) = mpsc::channel();
+        for (index, new) in self.0.into_iter().enumerate() {
+            let reply_queue = Arc::new(ReplyQueue::new(new.ring.waker()));
+            let (start_sender, start) = mpsc::channel();
             reply_queues.push(Arc::clone(&reply_queue));
-            threads.push(go);
-            let (told, device) = (told.clone(), Arc::clone(device));
+            threads.push(start_sender);
+            let (result, device) = (result_sender.clone(), Arc::clone(device));
             let spawned = thread::Builder::new()
-                .name(format!("ring-{}", made.cpu))
-                .spawn(move || run(index as u32, made, &device, reply_queue, &told, &going));
+                .name(format!("ring-{}", new.cpu))
+                .spawn(move || run(index as u32, new, &device, reply_queue, &result, &start));
             failed = failed.or(spawned.err());
         }
         for _ in 0..count {
             if failed.is_none() {
-                failed = telling.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))).err();
+                failed = results.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))).err();
             }
         }
         match failed {
             None => Ok(Started { reply_queues, threads }),
             Some(error) => {
                 drop(threads);
-                match refuse(device) {
+                match fall_back_to_device(device) {
                     Ok(()) => Err(format!("the kernel refuses the rings: {error}")),
                     Err(worse) => {
-                        Err(format!("the kernel refuses the rings ({error}), and to do without ({worse})"))
+                        Err(format!("the kernel refuses the rings ({error}) and also /dev/fuse ({worse})"))
                     }
                 }
             }
@@ -179,48 +187,48 @@ impl Rings {
 }
 
 impl Started {
-    /// Where answers by other threads go.
+    /// For each ring, where other threads leave answers.
     pub fn reply_queues(&self) -> Vec<Arc<ReplyQueue>> {
         self.reply_queues.clone()
     }
 
-    /// Threads that serve.
+    /// Number of threads that serve.
     pub fn count(&self) -> usize {
         self.threads.len()
     }
 
-    /// Lets the threads serve until the mount ends; `ended` is called by each that does.
+    /// Lets the threads serve until the mount ends. Each calls `ended` when it ends.
     pub fn serve(self, transport: &Arc<Transport>, ended: impl Fn(io::Result<()>) + Clone + Send + 'static) {
         for thread in self.threads {
-            // A thread that has reported its start waits for this.
+            // A thread that has reported its registration waits for this.
             let _ = thread.send((Arc::clone(transport), Box::new(ended.clone())));
         }
     }
 }
 
-/// A ring's thread.
+/// Runs a ring's thread.
 fn run(
     index: u32,
-    made: Made,
+    new: NewRing,
     device: &Arc<OwnedFd>,
     reply_queue: Arc<ReplyQueue>,
-    told: &Sender<io::Result<()>>,
-    going: &Receiver<Go>,
+    result: &Sender<io::Result<()>>,
+    start: &Receiver<Start>,
 ) {
-    cpus::stay_on(made.cpu);
-    match Serving::start(index, made.cpu, made.ring, made.entries, device, reply_queue) {
-        Err(error) => drop(told.send(Err(error))),
-        Ok(serving) => {
-            let _ = told.send(Ok(()));
-            if let Ok((transport, ended)) = going.recv() {
-                ended(serving.serve(&transport));
+    cpus::pin_to(new.cpu);
+    match RingServer::start(index, new.cpu, new.ring, new.entries, device, reply_queue) {
+        Err(error) => drop(result.send(Err(error))),
+        Ok(server) => {
+            let _ = result.send(Ok(()));
+            if let Ok((transport, ended)) = start.recv() {
+                ended(server.serve(&transport));
             }
         }
     }
 }
 
-/// Makes the kernel send requests by the device after all, which it does once it has refused an entry.
-fn refuse(device: &Arc<OwnedFd>) -> io::Result<()> {
+/// Makes the kernel send requests by the device. It does so once it has refused an entry.
+fn fall_back_to_device(device: &Arc<OwnedFd>) -> io::Result<()> {
     const NO_QUEUE: u16 = u16::MAX;
     let mut ring = FuseRing::new(PAGE as usize)?;
     let entries = ring.add(NO_QUEUE, 1)?;
@@ -233,6 +241,6 @@ fn refuse(device: &Arc<OwnedFd>) -> io::Result<()> {
             debug!("requests come by the device: {error}");
             Ok(())
         }
-        _ => Err(io::Error::other("an entry of no queue is accepted")),
+        _ => Err(io::Error::other("the kernel accepts an entry for a queue that does not exist")),
     }
 }

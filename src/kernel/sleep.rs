@@ -1,30 +1,30 @@
-//! Whether a caller sleeps, as /proc tells.
+//! Whether a thread sleeps, and how, read from /proc.
 
 /// How a thread sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sleep {
+pub(super) enum SleepState {
     /// Any signal wakes it.
     Interruptible,
-    /// No signal wakes it, or only one that kills.
+    /// No signal wakes it, or only a fatal one.
     Uninterruptible,
-    /// It runs, is about to, or is stopped.
-    Awake,
+    /// It is runnable, stopped or dead.
+    NotSleeping,
 }
 
-/// How the thread `tid` sleeps; `None` if there is none, or /proc does not show it.
-pub(super) fn sleep_of(tid: u32) -> Option<Sleep> {
-    // The thread's own file rather than its process's, for which the kernel would add up all threads' times.
+/// How the thread `tid` sleeps. `None` if there is no such thread, or /proc does not show it.
+pub(super) fn sleep_state(tid: u32) -> Option<SleepState> {
+    // The thread's own file, not its process's: for that one the kernel would add up the times of all threads.
     let stat = std::fs::read(format!("/proc/{tid}/task/{tid}/stat")).ok()?;
-    state(&stat)
+    parse(&stat)
 }
 
-/// `proc_pid_stat(5)`: the state stands behind the program's name, which is in brackets and may contain some.
-fn state(stat: &[u8]) -> Option<Sleep> {
+/// Parses `proc_pid_stat(5)`: the state stands behind the program's name, which is in brackets and may contain brackets.
+fn parse(stat: &[u8]) -> Option<SleepState> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     Some(match stat.get(end + 2)? {
-        b'S' => Sleep::Interruptible,
-        b'D' => Sleep::Uninterruptible,
-        _ => Sleep::Awake,
+        b'S' => SleepState::Interruptible,
+        b'D' => SleepState::Uninterruptible,
+        _ => SleepState::NotSleeping,
     })
 }
 
@@ -34,18 +34,18 @@ mod tests {
 
     #[test]
     fn the_state_stands_behind_the_name() {
-        assert_eq!(state(b"7 (cat) S 1 2"), Some(Sleep::Interruptible));
-        assert_eq!(state(b"7 (x) R (y)) D 1 2"), Some(Sleep::Uninterruptible));
-        assert_eq!(state(b"7 (cat) R 1 2"), Some(Sleep::Awake));
+        assert_eq!(parse(b"7 (cat) S 1 2"), Some(SleepState::Interruptible));
+        assert_eq!(parse(b"7 (x) R (y)) D 1 2"), Some(SleepState::Uninterruptible));
+        assert_eq!(parse(b"7 (cat) R 1 2"), Some(SleepState::NotSleeping));
         for broken in [&b""[..], b"7 cat", b"7 (cat)", b"7 (cat) "] {
-            assert_eq!(state(broken), None);
+            assert_eq!(parse(broken), None);
         }
     }
 
     #[test]
-    fn this_thread_is_awake_and_no_thread_is_nowhere() {
+    fn the_running_thread_does_not_sleep_and_thread_0_does_not_exist() {
         let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
-        assert_eq!(sleep_of(tid), Some(Sleep::Awake));
-        assert_eq!(sleep_of(0), None);
+        assert_eq!(sleep_state(tid), Some(SleepState::NotSleeping));
+        assert_eq!(sleep_state(0), None);
     }
 }

@@ -1,4 +1,4 @@
-//! What all transports share: the tree they lead to, and the carrying out of what it decides.
+//! What all transports share: they pass requests to the tree, and perform the effects that it returns.
 
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
@@ -12,37 +12,37 @@ use zerocopy::IntoBytes;
 
 use super::reply::{self, Encoded};
 use super::reply_path::ReplyPath;
+use super::reply_queue::ReplyQueue;
 use super::request::DecodeError;
-use super::uring::ReplyQueue;
 use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Timestamp};
 use crate::sys::heap;
 use crate::tree::Tree;
 
-/// How long the clock sleeps without looking at the time.
-const LONGEST_SLEEP: Duration = Duration::from_secs(10);
+/// Longest time that the timer sleeps before it reads the clock again, in case the system's clock is set.
+const MAX_SLEEP: Duration = Duration::from_secs(10);
 
-/// How long the end of a mount waits for answers to be on their way.
-const LONGEST_FLUSH: Duration = Duration::from_secs(2);
+/// Longest time that the end of a mount waits for answers to be submitted.
+const MAX_FLUSH: Duration = Duration::from_secs(2);
 
-/// The ways that requests come by, and the tree they lead to.
+/// The connection between the kernel and the tree, shared by all threads that serve.
 #[derive(Debug)]
 pub struct Transport {
-    /// Descriptors of the device.
+    /// Descriptors of the device, each with its own queue of requests being processed.
     pub(super) devices: Vec<Arc<OwnedFd>>,
-    /// Where answers to the requests of each ring go, from other threads than its own.
+    /// For each ring, the answers that threads other than its own have given.
     pub(super) reply_queues: Vec<Arc<ReplyQueue>>,
     pub(super) tree: Tree,
-    /// Where the tree's wishes to be told the time go.
-    clock: Sender<Timestamp>,
+    /// Times at which the tree is to be called, for [`Transport::run_timer`].
+    alarms: Sender<Timestamp>,
 }
 
-/// A thread that can give some answers itself.
+/// A thread that can send the answers to its own requests directly.
 pub(super) trait Responder {
-    /// True if the request is one of this thread's own, and answered.
+    /// Sends the answer if the request is one of this thread's own. False if it is not.
     fn answer(&mut self, request_id: RequestId, reply: &Reply) -> bool;
 }
 
-/// No answers of its own.
+/// The responder of a thread that has no requests of its own.
 pub(super) struct NoResponder;
 
 impl Responder for NoResponder {
@@ -52,17 +52,17 @@ impl Responder for NoResponder {
 }
 
 impl Transport {
-    /// Over these descriptors and rings.
+    /// A transport over these descriptors and rings. `alarms` leads to [`Transport::run_timer`].
     pub fn new(
         devices: Vec<Arc<OwnedFd>>,
         reply_queues: Vec<Arc<ReplyQueue>>,
         tree: Tree,
-        clock: Sender<Timestamp>,
+        alarms: Sender<Timestamp>,
     ) -> Transport {
-        Transport { devices, reply_queues, tree, clock }
+        Transport { devices, reply_queues, tree, alarms }
     }
 
-    /// One request, or what came in its place; what follows is left in `fx`.
+    /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
     pub(super) fn handle(&self, request: Result<Request<'_>, DecodeError>, fx: &mut Effects) {
         match request {
             Ok(request) => {
@@ -73,25 +73,26 @@ impl Transport {
                 }
                 self.tree.handle(&request, now(), fx);
             }
-            Err(DecodeError::Named(request_id)) => fx.fail(request_id, Error::Malformed),
-            Err(garbage) => warn!("bytes that are no request: {garbage:?}"),
+            Err(DecodeError::Malformed(request_id)) => fx.fail(request_id, Error::Malformed),
+            Err(error) => warn!("a request cannot be decoded: {error:?}"),
         }
     }
 
-    /// Tells the tree the time whenever it has asked for it. `wishes` is the other end of this transport's clock.
-    pub fn keep_time(&self, wishes: &Receiver<Timestamp>) {
+    /// Calls the tree at the times that it asked for, until all senders of `alarms` are gone. `alarms` receives what this
+    /// transport's `alarms` sends.
+    pub fn run_timer(&self, alarms: &Receiver<Timestamp>) {
         let mut next: Option<Timestamp> = None;
         loop {
-            let wish = match next {
-                None => wishes.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            let alarm = match next {
+                None => alarms.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(next) => {
                     let left = Duration::from_nanos(next.0.saturating_sub(now().0));
                     // The system's clock may be set meanwhile.
-                    wishes.recv_timeout(left.min(LONGEST_SLEEP))
+                    alarms.recv_timeout(left.min(MAX_SLEEP))
                 }
             };
-            match wish {
-                Ok(wish) => next = Some(next.map_or(wish, |next| next.min(wish))),
+            match alarm {
+                Ok(alarm) => next = Some(next.map_or(alarm, |next| next.min(alarm))),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     let now = now();
@@ -106,37 +107,37 @@ impl Transport {
         }
     }
 
-    /// Ends the waits that began at `limit` or before.
+    /// Ends the waits that began at `limit` or before, with EINTR.
     pub fn expire(&self, limit: Timestamp) {
         let mut fx = Effects::new();
         self.tree.expire(limit, now(), &mut fx);
         self.perform(&mut fx, &mut NoResponder);
     }
 
-    /// Ends all waits, for good, and returns when their answers are on their way.
+    /// Ends all waits and refuses new ones. Returns when all answers are submitted, or after 2 s.
     pub fn end(&self) {
         let mut fx = Effects::new();
         self.tree.end(now(), &mut fx);
         self.perform(&mut fx, &mut NoResponder);
-        let limit = now().0.saturating_add(LONGEST_FLUSH.as_nanos() as u64);
-        while self.reply_queues.iter().any(|reply_queue| !reply_queue.is_sent()) && now().0 < limit {
+        let limit = now().0.saturating_add(MAX_FLUSH.as_nanos() as u64);
+        while self.reply_queues.iter().any(|reply_queue| !reply_queue.is_drained()) && now().0 < limit {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Carries effects out. No lock is held here.
+    /// Performs effects. The caller must hold no lock.
     pub(super) fn perform(&self, fx: &mut Effects, responder: &mut impl Responder) {
         for effect in fx.drain() {
             match effect {
                 Effect::Reply(request_id, reply) => self.answer(request_id, reply, responder),
-                // ENOENT: nobody polls any more.
+                // ENOENT: nobody polls any longer.
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
-                // ENOENT: the kernel has forgotten the node, and what it knew of it.
+                // ENOENT: the kernel has forgotten the node and its attributes.
                 Effect::InvalidateAttr(node) => drop(self.write(0, &reply::encode_invalidate_attr(node))),
-                Effect::InterruptAgain { unique } => self.ask_again(unique),
-                // Fails only where the clock is gone with the mount.
-                Effect::Alarm(time) => drop(self.clock.send(time)),
-                Effect::TrimHeap => heap::give_back(),
+                Effect::InterruptAgain { unique } => self.request_interrupt_again(unique),
+                // Fails only if the timer has ended with the mount.
+                Effect::Alarm(time) => drop(self.alarms.send(time)),
+                Effect::TrimHeap => heap::trim(),
             }
         }
     }
@@ -157,10 +158,10 @@ impl Transport {
     fn answer_device(&self, index: u32, request_id: RequestId, reply: &Reply) {
         match self.write(index, &reply::encode(request_id, reply)) {
             Ok(()) => {}
-            // The request was aborted together with the mount.
+            // The request was aborted with the mount.
             Err(Errno::NOENT | Errno::NODEV) => debug!("request {} is gone", request_id.unique),
             Err(refused) => {
-                // Without the answer itself, which may be a message.
+                // The log must not contain the answer itself, which may be a message.
                 error!("the kernel refuses the answer to request {}: {refused}", request_id.unique);
                 let failed = Reply::Failed(Error::Io);
                 if let Err(error) = self.write(index, &reply::encode(request_id, &failed)) {
@@ -170,22 +171,23 @@ impl Transport {
         }
     }
 
-    /// The kernel sends the INTERRUPT again as long as it has the request: on the descriptor that it was read from,
-    /// which is any. Meanwhile the thread that has the request in hand gets on with it. A ring's requests are not found
-    /// so: their ring looks after them (`uring`).
-    fn ask_again(&self, unique: u64) {
+    /// Answers an INTERRUPT so that the kernel sends it again if its request is still unanswered. The kernel accepts this
+    /// only on the descriptor that the request was read from, which is not known here. Yielding lets the thread that
+    /// processes the request continue. Requests of a ring are not found this way; `uring` checks their callers.
+    fn request_interrupt_again(&self, unique: u64) {
         let message = reply::encode_interrupt_again(unique);
-        let in_hand = (0..self.devices.len()).any(|index| self.write(index as u32, &message).is_ok());
-        if in_hand {
+        let found = (0..self.devices.len()).any(|index| self.write(index as u32, &message).is_ok());
+        if found {
             std::thread::yield_now();
         }
     }
 
+    /// Writes a message to the device with index `device`.
     pub(super) fn write(&self, device: u32, message: &Encoded<'_>) -> Result<(), Errno> {
         let device = self.devices.get(device as usize).ok_or(Errno::INVAL)?;
         let parts = [message.header.as_bytes(), message.head(), message.tail()].map(IoSlice::new);
         loop {
-            // The device takes a message whole or not at all.
+            // The device accepts a whole message or nothing.
             match rustix::io::writev(device, &parts) {
                 Ok(_) => return Ok(()),
                 Err(Errno::INTR) => {}
@@ -195,7 +197,7 @@ impl Transport {
     }
 }
 
-/// The time, for everything below.
+/// The wall-clock time. The tree and all below it are told this time and never ask for it.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -221,7 +223,7 @@ fn takes_memory(op: &Op<'_>) -> bool {
     )
 }
 
-/// A request in the log: bodies are never shown.
+/// A request as it is logged: without message bodies and values.
 struct Summary<'a>(&'a Request<'a>);
 
 impl std::fmt::Debug for Summary<'_> {

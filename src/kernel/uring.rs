@@ -1,15 +1,15 @@
 //! Transport over `io_uring`: a ring for each CPU, served by a thread on that CPU.
 //!
-//! A caller's request stays on its CPU: no other one has to be woken for it. The kernel puts it into an entry of that
-//! CPU's queue, and the entry stays with the request until that is answered. So:
+//! A request is served on its caller's CPU, so that no other CPU has to be woken. The kernel puts it into an entry of that
+//! CPU's queue, and the entry stays with the request until that is answered. Therefore:
 //!
-//! - **A queue never runs out of entries** (`queue`). One with none would serve nobody. There are always some
-//!   free ones: more are added as callers wait.
-//! - **Answers go through the ring's own thread**, because only that one may submit: other threads leave them in its
-//!   [`ReplyQueue`].
+//! - **A queue must always have free entries** (`queue`). Without any it would serve nobody. More are added as callers
+//!   wait.
+//! - **Answers are submitted by the ring's own thread**, because no other thread may submit. Other threads leave them in
+//!   the ring's `ReplyQueue`.
 //! - **INTERRUPT and FORGET** come through the device, which one thread reads.
-//! - **Nobody's signal is lost** (`look_after`). The kernel sends no INTERRUPT where a signal arrives while a request
-//!   is on its way here; and one that does come may find its request not waiting yet.
+//! - **No signal may be lost** (`check_waiting_callers`). The kernel sends no INTERRUPT for a signal that arrives while its
+//!   caller's request is on the way here, and an INTERRUPT may come before its request waits.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,114 +17,71 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use log::{debug, error, warn};
-use parking_lot::Mutex;
 use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use super::cpus;
-use super::queue::{Queue, Round};
+use super::queue::{Epoch, Queue};
 use super::reply;
 use super::reply_path::{MAX_ENTRIES, ReplyPath};
+use super::reply_queue::ReplyQueue;
 use super::request::{self, DecodeError};
-use super::sleep::{Sleep, sleep_of};
+use super::sleep::{SleepState, sleep_state};
 use super::transport::{Responder, Transport, now};
 use crate::op::{Effects, Error, NodeId, Op, Reply, RequestId};
-use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot, Waker};
+use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot};
 
-/// How long a request waits before its caller is looked at.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
-/// Longest time between two looks at a caller who is neither asleep nor interrupted, as a busy machine may keep him.
-const LONGEST_PAUSE: Duration = Duration::from_millis(160);
-/// Callers looked at in a row before requests get their turn.
-const LOOKS: usize = 32;
+/// How long a request waits before its caller is checked for a lost signal.
+const FIRST_CHECK: Duration = Duration::from_millis(5);
+/// Longest time between two checks of a caller that is neither asleep nor interrupted. A busy machine may keep it so.
+const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(160);
+/// Most callers checked in one turn, so that requests are not kept waiting.
+const MAX_CHECKS_PER_TURN: usize = 32;
 
-/// Turns after which a thread sees whether it is where it belongs.
+/// Number of turns after which a thread checks whether it still runs on its CPU.
 const AFFINITY_CHECK_TURNS: u64 = 1024;
 
-/// Answers to one ring's requests by other threads than its own.
-#[derive(Debug)]
-pub struct ReplyQueue {
-    answers: Mutex<Vec<(RequestId, Reply)>>,
-    waker: Waker,
-    /// All that was put here was submitted.
-    sent: AtomicBool,
-}
-
-impl ReplyQueue {
-    pub(super) fn new(waker: Waker) -> ReplyQueue {
-        ReplyQueue { answers: Mutex::default(), waker, sent: AtomicBool::new(true) }
-    }
-
-    pub(super) fn put(&self, request_id: RequestId, reply: Reply) {
-        let mut answers = self.answers.lock();
-        let first = answers.is_empty();
-        answers.push((request_id, reply));
-        self.sent.store(false, Ordering::SeqCst);
-        drop(answers);
-        if first {
-            self.waker.wake();
-        }
-    }
-
-    /// Nothing is left to be submitted.
-    pub(super) fn is_sent(&self) -> bool {
-        self.sent.load(Ordering::SeqCst)
-    }
-
-    fn take(&self, into: &mut Vec<(RequestId, Reply)>) {
-        std::mem::swap(&mut *self.answers.lock(), into);
-    }
-
-    fn note_sent(&self) {
-        let answers = self.answers.lock();
-        if answers.is_empty() {
-            self.sent.store(true, Ordering::SeqCst);
-        }
-    }
-}
-
-/// What is in an entry.
+/// State of one entry.
 #[derive(Debug, Clone, Copy, Default)]
-struct Held {
-    /// The kernel's number of the request; 0, which no request has, for none.
+struct EntryState {
+    /// The kernel's number of the request in the entry; 0, which no request has, if there is none.
     unique: u64,
-    /// When it last went back.
-    went: Round,
+    /// Epoch of its queue in which its last answer was committed.
+    epoch: Epoch,
 }
 
-/// A request that waits, and whose caller has not been seen asleep. The first in time is the greatest.
+/// A request that waits, and whose caller has not been seen asleep. The greatest is the one that is due first.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct UnconfirmedWait {
     due: Reverse<Instant>,
-    pause: Duration,
+    interval: Duration,
     slot: Slot,
     unique: u64,
     pid: u32,
 }
 
-/// A ring, and what its thread keeps of it.
+/// Serves one ring.
 #[derive(Debug)]
-pub(super) struct Serving {
-    /// Of the ring, in its reply_paths.
+pub(super) struct RingServer {
+    /// Number of the ring in reply paths.
     index: u32,
-    /// Where its thread belongs.
+    /// The CPU that the thread is pinned to.
     cpu: usize,
     ring: FuseRing,
     reply_queue: Arc<ReplyQueue>,
     queues: Vec<Queue>,
-    slots: Vec<Held>,
-    unconfirmed: BinaryHeap<UnconfirmedWait>,
-    /// Turns so far.
+    entries: Vec<EntryState>,
+    unconfirmed_waits: BinaryHeap<UnconfirmedWait>,
+    /// Turns of the request loop so far.
     turns: u64,
     failed: Option<io::Error>,
 }
 
-impl Serving {
-    /// Gives the entries of each queue to the kernel. To be called by the thread that will serve.
+impl RingServer {
+    /// Registers the entries of each queue with the kernel. Must be called by the thread that will serve.
     pub(super) fn start(
         index: u32,
         cpu: usize,
@@ -132,30 +89,41 @@ impl Serving {
         entries: Vec<(u16, Range<Slot>)>,
         device: &Arc<OwnedFd>,
         reply_queue: Arc<ReplyQueue>,
-    ) -> io::Result<Serving> {
+    ) -> io::Result<RingServer> {
         ring.enable(device)?;
-        let (queues, slots, unconfirmed) = (Vec::new(), Vec::new(), BinaryHeap::new());
-        let mut serving =
-            Serving { index, cpu, ring, reply_queue, queues, slots, unconfirmed, turns: 0, failed: None };
+        let mut server = RingServer {
+            index,
+            cpu,
+            ring,
+            reply_queue,
+            queues: Vec::new(),
+            entries: Vec::new(),
+            unconfirmed_waits: BinaryHeap::new(),
+            turns: 0,
+            failed: None,
+        };
         for (id, range) in entries {
-            serving.queues.push(Queue::new(id, Instant::now()));
-            serving.register(id, range)?;
+            server.queues.push(Queue::new(id, Instant::now()));
+            server.register(id, range)?;
         }
-        // What the kernel refuses is back already.
-        while let Some(event) = serving.ring.next_event() {
+        // The kernel returns entries that it refuses at once.
+        while let Some(event) = server.ring.next_event() {
             if let Event::Entry(_, Err(error)) = event {
                 return Err(error.into());
             }
         }
-        Ok(serving)
+        Ok(server)
     }
 
-    /// Serves until the mount ends.
+    /// Serves requests until the mount ends.
+    ///
+    /// # Errors
+    /// Those of `io_uring_enter(2)`; and the reason why a queue lost its last entry.
     pub(super) fn serve(mut self, transport: &Transport) -> io::Result<()> {
         let mut fx = Effects::new();
         let (mut arrived, mut answers) = (Vec::new(), Vec::new());
         loop {
-            self.ring.turn(self.next_look())?;
+            self.ring.submit_and_wait(self.wait_limit())?;
             if !self.collect(&mut arrived) {
                 return Ok(());
             }
@@ -169,71 +137,71 @@ impl Serving {
                 }
                 self.ring.submit()?;
             }
-            if !self.reply_queue.is_sent() && self.ring.is_handed_over() {
-                self.reply_queue.note_sent();
+            if !self.reply_queue.is_drained() && self.ring.is_submitted() {
+                self.reply_queue.mark_drained();
             }
-            self.look_after(transport, &mut fx);
-            self.keep_moving(transport);
+            self.check_waiting_callers(transport, &mut fx);
+            self.kick_stalled_queues(transport);
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
         }
     }
 
-    /// What the kernel did: entries with requests go into `arrived`. False if the mount has ended.
+    /// Takes all completions, and adds entries that carry a request to `arrived`. False if the mount has ended.
     fn collect(&mut self, arrived: &mut Vec<Slot>) -> bool {
         while let Some(event) = self.ring.next_event() {
             let slot = match event {
                 Event::Woken => continue,
                 Event::Entry(slot, Ok(())) => slot,
                 Event::Entry(_, Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED)) => return false,
-                // It does not know the request that was answered: the entry is lost, and nothing else.
+                // The kernel does not know the request that was answered. Only this entry is lost.
                 Event::Entry(slot, Err(error)) => {
                     warn!("the kernel refuses entry {slot} of ring {}: {error}", self.index);
-                    self.lose(slot, error);
+                    self.entry_lost(slot, error);
                     continue;
                 }
             };
             let unique = self.ring.request(slot).map_or(0, |(headers, _)| request::unique(headers));
-            let Some(held) = self.slots.get_mut(slot as usize) else { continue };
-            let went = held.went;
-            *held = Held { unique, went: Round::default() };
+            let Some(entry) = self.entries.get_mut(slot as usize) else { continue };
+            let epoch = entry.epoch;
+            *entry = EntryState { unique, epoch: Epoch::default() };
             if let Some(queue) = self.queue_of(slot) {
-                queue.came(went);
+                queue.request_arrived(epoch);
             }
             arrived.push(slot);
         }
-        let settled = self.ring.is_handed_over() && self.ring.has_told_all();
+        let submitted = self.ring.is_submitted() && !self.ring.has_overflowed();
         for queue in &mut self.queues {
-            queue.turned(settled);
+            queue.turn_ended(submitted);
         }
         self.turns += 1;
         if self.turns.is_multiple_of(AFFINITY_CHECK_TURNS) {
             cpus::return_to(self.cpu);
         }
-        self.ring.tidy();
+        self.ring.release_memory();
         true
     }
 
-    /// An entry is the kernel's no more, and has no request. Without any, its queue would serve nobody.
-    fn lose(&mut self, slot: Slot, why: Errno) {
-        let Some(held) = self.slots.get_mut(slot as usize) else { return };
-        let went = std::mem::take(held).went;
-        if self.queue_of(slot).is_some_and(|queue| !queue.lost(went)) {
+    /// The kernel returned an entry without a request, for good. A queue without entries would serve nobody.
+    fn entry_lost(&mut self, slot: Slot, why: Errno) {
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        let epoch = std::mem::take(entry).epoch;
+        if self.queue_of(slot).is_some_and(|queue| !queue.entry_lost(epoch)) {
             self.failed = Some(why.into());
         }
     }
 
-    /// One request: handled and, unless it waits, answered.
+    /// Handles one request, and answers it unless it waits.
     fn receive(&mut self, slot: Slot, transport: &Transport, fx: &mut Effects) {
         let Some((headers, payload)) = self.ring.request(slot) else { return };
         let reply_path = ReplyPath::Entry { ring: self.index, slot }.into();
         let (header, operation) = headers.split_at(OPERATION);
         let request_id = RequestId { unique: request::unique(header), reply_path };
-        if Queue::is_pump(request_id.unique) {
+        if Queue::is_kick(request_id.unique) {
             if let Some(queue) = self.queue_of(slot) {
-                debug!("the queue of CPU {} is looked through again", queue.id());
-                queue.pumped(Instant::now());
+                debug!("the kernel looks at the pending requests of CPU {} again", queue.id());
+                queue.kick_arrived(Instant::now());
             }
             self.answer(request_id, &Reply::Done);
             return;
@@ -244,49 +212,48 @@ impl Serving {
                 let has_answer = !matches!(request.op, Op::Forget(_) | Op::Interrupt { .. });
                 (request.caller.pid, request.node, has_answer)
             }
-            Err(garbage) => (0, NodeId::ROOT, matches!(garbage, DecodeError::Named(_))),
+            Err(error) => (0, NodeId::ROOT, matches!(error, DecodeError::Malformed(_))),
         };
         transport.handle(decoded, fx);
         transport.perform(fx, self);
         if !has_answer {
-            // Its entry is wanted back all the same.
+            // The kernel needs an answer to get the entry back.
             self.answer(request_id, &Reply::Failed(Error::Malformed));
         } else if self.holds(slot, request_id.unique) {
             if let Some(queue) = self.queue_of(slot) {
-                queue.waits(node);
+                queue.request_waits(node);
             }
             self.park(slot, request_id.unique, pid, transport, fx);
         }
     }
 
-    /// A request waits.
+    /// Keeps a request that waits in its entry, and adds entries if few are left.
     fn park(&mut self, slot: Slot, unique: u64, pid: u32, transport: &Transport, fx: &mut Effects) {
-        let doubt = UnconfirmedWait {
-            due: Reverse(Instant::now() + FIRST_LOOK),
-            pause: FIRST_LOOK,
+        self.unconfirmed_waits.push(UnconfirmedWait {
+            due: Reverse(Instant::now() + FIRST_CHECK),
+            interval: FIRST_CHECK,
             slot,
             unique,
             pid,
-        };
-        self.unconfirmed.push(doubt);
+        });
         let Some(queue) = self.queue_of(slot) else { return };
-        let (id, more) = (queue.id(), queue.wanted());
+        let (id, more) = (queue.id(), queue.entries_to_add());
         if more == 0 && queue.has_room() {
             return;
         }
-        let added = self.add(id, more);
+        let added = self.add_entries(id, more);
         let Some(queue) = self.queue_of(slot) else { return };
         if let Err(error) = added
             && !queue.has_room()
         {
-            warn!("no more calls can wait on CPU {id} than {}: {error}", queue.entries());
+            warn!("at most {} calls can wait on CPU {id}: {error}", queue.entries());
             transport.tree.cancel_wait(unique, Error::NoMemory, now(), fx);
             transport.perform(fx, self);
         }
     }
 
-    fn add(&mut self, queue: u16, count: u32) -> io::Result<()> {
-        if count == 0 || self.slots.len() as u32 + count > MAX_ENTRIES {
+    fn add_entries(&mut self, queue: u16, count: u32) -> io::Result<()> {
+        if count == 0 || self.entries.len() as u32 + count > MAX_ENTRIES {
             return Err(Errno::NOMEM.into());
         }
         let range = self.ring.add(queue, count)?;
@@ -294,7 +261,7 @@ impl Serving {
     }
 
     fn register(&mut self, id: u16, range: Range<Slot>) -> io::Result<()> {
-        self.slots.resize(range.end as usize, Held::default());
+        self.entries.resize(range.end as usize, EntryState::default());
         let (mut count, mut result) = (0, Ok(()));
         for slot in range {
             result = self.ring.register(slot);
@@ -304,70 +271,75 @@ impl Serving {
             count += 1;
         }
         if let Some(queue) = self.queues.iter_mut().find(|queue| queue.id() == id) {
-            queue.grew(count, Instant::now());
+            queue.entries_added(count, Instant::now());
         }
         result
     }
 
-    /// Ends the waits whose callers got a signal that the kernel did not tell of.
+    /// Ends waits whose callers got a signal that the kernel sent no INTERRUPT for.
     ///
-    /// A caller who has sent his request sleeps so that a signal wakes him, and then sends an INTERRUPT if the request has
-    /// been handed over by then. Having done so, or where it had not been, he sleeps on uninterruptibly. So one that is seen in
-    /// the first sleep will send his INTERRUPT, and one seen in the second has had his signal: it came before the
-    /// request did, or the INTERRUPT before the request was made to wait.
-    fn look_after(&mut self, transport: &Transport, fx: &mut Effects) {
-        let now_here = if self.unconfirmed.is_empty() { return } else { Instant::now() };
-        for _ in 0..LOOKS {
-            if self.unconfirmed.peek().is_none_or(|doubt| doubt.due.0 > now_here) {
+    /// A caller that has sent its request sleeps interruptibly. A signal wakes it, and it sends an INTERRUPT if the daemon has
+    /// its request by then. After that, or if the daemon does not have the request yet, it sleeps uninterruptibly. So a
+    /// caller that is seen in interruptible sleep will send an INTERRUPT when a signal comes. One that is seen in
+    /// uninterruptible sleep has had its signal already: it came before the request was delivered, or the INTERRUPT came
+    /// before the request waited.
+    fn check_waiting_callers(&mut self, transport: &Transport, fx: &mut Effects) {
+        if self.unconfirmed_waits.is_empty() {
+            return;
+        }
+        let instant = Instant::now();
+        for _ in 0..MAX_CHECKS_PER_TURN {
+            if self.unconfirmed_waits.peek().is_none_or(|wait| wait.due.0 > instant) {
                 return;
             }
-            let Some(mut doubt) = self.unconfirmed.pop() else { return };
-            if !self.holds(doubt.slot, doubt.unique) {
+            let Some(mut wait) = self.unconfirmed_waits.pop() else { return };
+            if !self.holds(wait.slot, wait.unique) {
                 continue;
             }
-            match sleep_of(doubt.pid) {
-                // It waits for longer than most, and needs no memory for that.
-                Some(Sleep::Interruptible) => self.ring.shrink(doubt.slot),
-                Some(Sleep::Uninterruptible) => {
-                    transport.tree.cancel_wait(doubt.unique, Error::Interrupted, now(), fx);
+            match sleep_state(wait.pid) {
+                // It waits for longer than most calls do, and its payload is not needed any longer.
+                Some(SleepState::Interruptible) => self.ring.shrink(wait.slot),
+                Some(SleepState::Uninterruptible) => {
+                    transport.tree.cancel_wait(wait.unique, Error::Interrupted, now(), fx);
                     transport.perform(fx, self);
                 }
-                // On its way into the one or the other, or stopped there.
+                // It is about to enter one of these states, or it is stopped.
                 _ => {
-                    doubt.pause = (doubt.pause * 2).min(LONGEST_PAUSE);
-                    doubt.due = Reverse(now_here + doubt.pause);
-                    self.unconfirmed.push(doubt);
+                    wait.interval = (wait.interval * 2).min(MAX_CHECK_INTERVAL);
+                    wait.due = Reverse(instant + wait.interval);
+                    self.unconfirmed_waits.push(wait);
                 }
             }
         }
     }
 
-    /// How long the ring may wait for the kernel.
-    fn next_look(&self) -> Option<Duration> {
-        let doubt = self.unconfirmed.peek().map(|doubt| doubt.due.0);
-        let due = self.queues.iter().filter_map(Queue::due).chain(doubt).min();
+    /// How long the ring may wait for the kernel; `None` for no limit.
+    fn wait_limit(&self) -> Option<Duration> {
+        let check = self.unconfirmed_waits.peek().map(|wait| wait.due.0);
+        let due = self.queues.iter().filter_map(Queue::kick_due).chain(check).min();
         due.map(|due| due.saturating_duration_since(Instant::now()))
     }
 
-    /// Gets queues moving in which requests may lie beside free entries.
-    fn keep_moving(&mut self, transport: &Transport) {
+    /// Sends kicks to queues in which requests may be pending although entries are free.
+    fn kick_stalled_queues(&mut self, transport: &Transport) {
         for queue in &mut self.queues {
-            if queue.due().is_none() {
+            if queue.kick_due().is_none() {
                 continue;
             }
-            let Some((unique, node)) = queue.pump(Instant::now()) else { continue };
-            let (id, pump) = (queue.id(), reply::encode_pump(unique, node));
-            match cpus::on_cpu(usize::from(id), self.cpu, || transport.write(0, &pump)) {
+            let Some((unique, node)) = queue.take_kick(Instant::now()) else { continue };
+            let (id, kick) = (queue.id(), reply::encode_kick(unique, node));
+            match cpus::on_cpu(usize::from(id), self.cpu, || transport.write(0, &kick)) {
                 Some(Ok(())) => {}
-                Some(Err(Errno::NOENT)) => queue.is_answered(),
-                Some(Err(error)) => warn!("the queue of CPU {id} cannot be kept moving: {error}"),
-                None => debug!("the queue of CPU {id} waits for its CPU"),
+                Some(Err(Errno::NOENT)) => queue.kick_refused(),
+                Some(Err(error)) => warn!("pending requests of CPU {id} may be stalled: {error}"),
+                None => debug!("CPU {id} is offline; its pending requests wait until it is back"),
             }
         }
     }
 
+    /// Whether an entry holds the request `unique`, unanswered.
     fn holds(&self, slot: Slot, unique: u64) -> bool {
-        self.slots.get(slot as usize).is_some_and(|held| held.unique == unique && unique != 0)
+        self.entries.get(slot as usize).is_some_and(|entry| entry.unique == unique && unique != 0)
     }
 
     fn queue_of(&mut self, slot: Slot) -> Option<&mut Queue> {
@@ -376,14 +348,14 @@ impl Serving {
     }
 }
 
-impl Responder for Serving {
+impl Responder for RingServer {
     fn answer(&mut self, request_id: RequestId, reply: &Reply) -> bool {
         let slot = match ReplyPath::from(request_id.reply_path) {
             ReplyPath::Entry { ring, slot } if ring == self.index => slot,
             _ => return false,
         };
         if !self.holds(slot, request_id.unique) {
-            error!("request {} is not in its entry any more", request_id.unique);
+            error!("request {} is no longer in its entry", request_id.unique);
             return true;
         }
         let encoded = reply::encode(request_id, reply);
@@ -397,9 +369,9 @@ impl Responder for Serving {
         if let Err(error) = done {
             self.failed = Some(error);
         }
-        let went = self.queue_of(slot).map(Queue::went).unwrap_or_default();
-        if let Some(held) = self.slots.get_mut(slot as usize) {
-            *held = Held { unique: 0, went };
+        let epoch = self.queue_of(slot).map(Queue::answer_committed).unwrap_or_default();
+        if let Some(entry) = self.entries.get_mut(slot as usize) {
+            *entry = EntryState { unique: 0, epoch };
         }
         true
     }

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::claim::exclude;
+use super::request::conflicts;
 use crate::op::{Fh, LockKind};
 
-/// Each open file holds at most one. Either one of them is exclusive and alone, or all are shared.
+/// Each open file holds at most one lock. Either one lock is exclusive and the only one, or all are shared.
 #[derive(Debug, Default)]
 pub(super) struct Flocks {
     holders: BTreeMap<Fh, Flock>,
 }
 
-/// What an open file holds. `kind` is never `Unlock`.
+/// The lock of an open file. `kind` is never `Unlock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flock {
     pub(super) kind: LockKind,
@@ -23,24 +23,24 @@ impl Flocks {
         self.holders.len()
     }
 
-    /// A lock of another open file that keeps `fh` from locking. Any other one will do to judge by: if one excludes,
-    /// it is the only one or they all do.
-    pub(super) fn in_the_way(&self, fh: Fh, kind: LockKind) -> Option<Flock> {
+    /// A lock of another open file that conflicts with one of `kind` for `fh`. Any other lock will do as a sample: if
+    /// one conflicts, it is the only one or they all do.
+    pub(super) fn conflicting(&self, fh: Fh, kind: LockKind) -> Option<Flock> {
         let (_, other) = self.holders.iter().find(|(holder, _)| **holder != fh)?;
-        exclude(kind, other.kind).then_some(*other)
+        conflicts(kind, other.kind).then_some(*other)
     }
 
-    /// What `fh` holds.
+    /// The lock that `fh` holds.
     pub(super) fn held(&self, fh: Fh) -> Option<LockKind> {
         self.holders.get(&fh).map(|flock| flock.kind)
     }
 
-    /// Gives `fh` the lock. The caller has made sure that nothing is [in the way](Flocks::in_the_way).
+    /// Gives `fh` the lock. The caller has checked that nothing is [conflicting](Flocks::conflicting).
     pub(super) fn insert(&mut self, fh: Fh, flock: Flock) {
         self.holders.insert(fh, flock);
     }
 
-    /// True if `fh` held one.
+    /// Removes the lock of `fh`. True if there was one.
     pub(super) fn remove(&mut self, fh: Fh) -> bool {
         self.holders.remove(&fh).is_some()
     }

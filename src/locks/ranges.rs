@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::claim::{Holder, Span, exclude};
-use super::places::Places;
+use super::request::{Holder, Span, conflicts};
+use super::span_index::SpanIndex;
 use crate::op::{Error, Fh, LockKind, LockOwner};
 
 /// A held range. `kind` is never `Unlock`.
@@ -16,16 +16,16 @@ pub(super) struct Range {
 
 /// All ranges held in one file.
 ///
-/// Of one owner they are disjoint and as long as they can be: two that touch differ in kind or holder. Of different
-/// owners they overlap only where both are shared.
+/// The ranges of one owner are disjoint and as long as possible: two that touch differ in type or holder. Ranges of
+/// different owners overlap only if both are shared.
 ///
-/// `by_owner` has the ranges; the others are indexes into it, kept in step by [`Ranges::insert`] and
-/// [`Ranges::remove`].
+/// `by_owner` has the ranges. The others are indexes of it, which [`Ranges::insert`] and [`Ranges::remove`] keep
+/// consistent.
 #[derive(Debug, Default)]
 pub(super) struct Ranges {
     by_owner: BTreeMap<(LockOwner, u64), Range>,
-    exclusive: Places,
-    shared: Places,
+    exclusive: SpanIndex,
+    shared: SpanIndex,
     by_handle: BTreeSet<(Fh, LockOwner, u64)>,
 }
 
@@ -34,25 +34,25 @@ impl Ranges {
         self.by_owner.len()
     }
 
-    /// The ranges of others that keep `owner` from locking `span`. In no useful order.
-    pub(super) fn in_the_way(
+    /// The ranges of other owners that conflict with a lock of `kind` on `span`, in no particular order.
+    pub(super) fn conflicting(
         &self,
         owner: LockOwner,
         kind: LockKind,
         span: Span,
     ) -> impl Iterator<Item = &Range> {
-        // The many shared ranges are looked at only where they matter.
-        let exclusive = exclude(kind, LockKind::Exclusive).then_some(&self.exclusive);
-        let shared = exclude(kind, LockKind::Shared).then_some(&self.shared);
+        // Shared ranges can be many. They are searched only for exclusive locks.
+        let exclusive = conflicts(kind, LockKind::Exclusive).then_some(&self.exclusive);
+        let shared = conflicts(kind, LockKind::Shared).then_some(&self.shared);
         exclusive
             .into_iter()
             .chain(shared)
-            .flat_map(move |places| places.about(span))
+            .flat_map(move |span_index| span_index.candidates(span))
             .filter_map(|(owner, start)| self.by_owner.get(&(owner, start)))
             .filter(move |range| range.holder.owner != owner && range.span.overlaps(span))
     }
 
-    /// The ranges of `owner` that overlap `span`, from the first byte on.
+    /// The ranges of `owner` that overlap `span`, in order.
     pub(super) fn of(&self, owner: LockOwner, span: Span) -> impl Iterator<Item = &Range> {
         let reaching_in = self.by_owner.range((owner, 0)..(owner, span.start)).next_back();
         let starting_in = self.by_owner.range((owner, span.start)..=(owner, span.end));
@@ -63,12 +63,11 @@ impl Ranges {
             .filter(move |r| r.span.overlaps(span))
     }
 
-    /// Makes `span` the holder's, in `kind`, or nobody's if that is `Unlock`: what its owner had there before is
-    /// replaced. The caller has made sure that nothing is [in the way](Ranges::in_the_way).
+    /// Sets `span` to `kind` for the holder, or unlocks it. It replaces what its owner had there. The caller has
+    /// checked that nothing is [conflicting](Ranges::conflicting).
     ///
-    /// True if somebody else may now lock what was locked against them before. `Error::NoLocks`, and nothing
-    /// changed, if the ranges of the file would become more by more than `room`: unlocking the middle of a range
-    /// makes two of it.
+    /// True if another owner may now lock bytes that it could not lock before. `Error::NoLocks`, and nothing changed,
+    /// if the file would have more than `room` additional ranges: unlocking the middle of a range splits it in two.
     pub(super) fn change(
         &mut self,
         holder: Holder,
@@ -89,7 +88,7 @@ impl Ranges {
             if joins(range) {
                 joined = joined.hull(range.span);
             } else {
-                new.extend(range.span.without(span).map(|rest| Range { span: rest, ..*range }));
+                new.extend(range.span.subtract(span).map(|rest| Range { span: rest, ..*range }));
             }
         }
         if kind != LockKind::Unlock {
@@ -99,7 +98,7 @@ impl Ranges {
             return Err(Error::NoLocks);
         }
 
-        let weakened = match kind {
+        let downgraded = match kind {
             LockKind::Unlock => !old.is_empty(),
             LockKind::Shared => old.iter().any(|old| old.kind == LockKind::Exclusive),
             LockKind::Exclusive => false,
@@ -110,16 +109,16 @@ impl Ranges {
         for range in new {
             self.insert(range);
         }
-        Ok(weakened)
+        Ok(downgraded)
     }
 
-    /// Drops all ranges of `owner`: the least span that covers them.
+    /// Removes all ranges of `owner`. Returns the smallest span that covers them.
     pub(super) fn drop_owner(&mut self, owner: LockOwner) -> Option<Span> {
         let ranges = self.by_owner.range((owner, 0)..=(owner, u64::MAX)).map(|(_, range)| *range).collect();
         self.drop_all(ranges)
     }
 
-    /// Drops all ranges last set through `fh`: the least span that covers them.
+    /// Removes all ranges last set through `fh`. Returns the smallest span that covers them.
     pub(super) fn drop_handle(&mut self, fh: Fh) -> Option<Span> {
         let ranges = self
             .by_handle
@@ -139,8 +138,8 @@ impl Ranges {
             .reduce(Span::hull)
     }
 
-    /// The index that has the ranges of `kind`.
-    fn places(&mut self, kind: LockKind) -> &mut Places {
+    /// The index of the ranges of `kind`.
+    fn span_index(&mut self, kind: LockKind) -> &mut SpanIndex {
         if kind == LockKind::Exclusive { &mut self.exclusive } else { &mut self.shared }
     }
 
@@ -148,7 +147,7 @@ impl Ranges {
         let Holder { owner, fh, .. } = range.holder;
         let start = range.span.start;
         self.by_owner.insert((owner, start), range);
-        self.places(range.kind).insert(owner, range.span);
+        self.span_index(range.kind).insert(owner, range.span);
         self.by_handle.insert((fh, owner, start));
     }
 
@@ -156,7 +155,7 @@ impl Ranges {
         let Holder { owner, fh, .. } = range.holder;
         let start = range.span.start;
         self.by_owner.remove(&(owner, start));
-        self.places(range.kind).remove(owner, range.span);
+        self.span_index(range.kind).remove(owner, range.span);
         self.by_handle.remove(&(fh, owner, start));
     }
 }

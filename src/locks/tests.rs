@@ -2,7 +2,7 @@
 
 mod model;
 
-use super::claim::{END, Span};
+use super::request::{END, Span};
 use super::{Locks, WaitId};
 use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
@@ -18,7 +18,7 @@ struct Table {
     request_ids: u64,
 }
 
-/// How a call ended, or the request_id and id it waits with.
+/// How a call ended, or the request id and id it waits with.
 #[derive(Debug, PartialEq)]
 enum Outcome {
     Now(Reply),
@@ -31,7 +31,7 @@ fn failed(error: Error) -> Outcome {
     Outcome::Now(Reply::Failed(error))
 }
 
-/// A range asked for by owner `n` through open file `n` of process `n`.
+/// A call for a range by owner `n` through open file `n` of process `n`.
 fn range(n: u32, kind: LockKind, start: u64, end: u64) -> LockCall {
     let (owner, fh) = (LockOwner(n.into()), Fh(n.into()));
     LockCall { fh, owner, pid: n, flock: false, kind, start, end }
@@ -54,7 +54,7 @@ impl Table {
         self.request_ids += 1;
         let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
         let waits = self.locks.set(file, call, request_id, wait, &mut self.fx);
-        // The call's own reply comes before those of the calls it lets through.
+        // The call's own reply comes before those of the calls that it unblocks.
         match waits {
             Some(id) => Outcome::Waits(request_id, id),
             None => match self.fx.drain().next() {
@@ -68,7 +68,7 @@ impl Table {
         self.call(FILE, call, false)
     }
 
-    /// Sets, and returns the replies that others got by it.
+    /// Sets, and returns the replies to other calls.
     fn set_for_others(&mut self, call: &LockCall) -> Vec<(RequestId, Reply)> {
         self.request_ids += 1;
         let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
@@ -97,12 +97,12 @@ impl Table {
         self.fx.drain().map(reply).collect()
     }
 
-    /// The range that a stranger would meet first.
+    /// The first range that conflicts with a call of another owner.
     fn first(&self) -> Option<LockHeld> {
         self.locks.test(FILE, &range(99, Exclusive, 0, EOF))
     }
 
-    /// Kind and bounds of all ranges of owner `n`, from the first byte on.
+    /// Type, first and last byte of all ranges of owner `n`, in order.
     fn ranges(&self, n: u32) -> Vec<(LockKind, u64, u64)> {
         let of = |start| self.locks.test(FILE, &range(n, Unlock, start, EOF));
         std::iter::successors(of(0), |held| of(held.end + 1))
@@ -112,7 +112,7 @@ impl Table {
 }
 
 #[test]
-fn shared_ranges_share_and_exclusive_ones_exclude() {
+fn shared_ranges_coexist_and_exclusive_ones_conflict() {
     let mut t = Table::new();
     assert_eq!(t.set(&range(1, Shared, 0, 9)), DONE);
     assert_eq!(t.set(&range(2, Shared, 5, 14)), DONE);
@@ -140,12 +140,12 @@ fn an_owners_ranges_split_merge_and_change_kind() {
 }
 
 #[test]
-fn ranges_through_another_open_file_replace_but_do_not_join() {
+fn ranges_through_another_open_file_replace_but_do_not_merge() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, 9));
     assert_eq!(t.set(&LockCall { fh: Fh(5), ..range(1, Exclusive, 5, 19) }), DONE);
     assert_eq!(t.ranges(1), [(Exclusive, 0, 4), (Exclusive, 5, 19)]);
-    // What is left of the first goes with the first.
+    // The rest of the first range is removed with the first open file.
     t.locks.close_handle(Fh(1), &mut t.fx);
     assert_eq!(t.ranges(1), [(Exclusive, 5, 19)]);
     t.locks.close_handle(Fh(5), &mut t.fx);
@@ -153,7 +153,7 @@ fn ranges_through_another_open_file_replace_but_do_not_join() {
 }
 
 #[test]
-fn to_the_end_is_said_in_two_ways_and_reported_in_one() {
+fn the_end_of_file_is_given_in_two_ways_and_reported_in_one() {
     for end in [i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX] {
         let mut t = Table::new();
         assert_eq!(t.set(&range(1, Exclusive, 3, end)), DONE);
@@ -182,12 +182,12 @@ fn spans_at_the_very_end_do_not_overflow() {
     let all = Span::new(0, EOF).unwrap();
     assert_eq!((last.len(), all.len()), (1, 1 << 63));
     assert_eq!(last.with_neighbours(), Span { start: END - 1, end: END });
-    assert_eq!(all.without(last).collect::<Vec<_>>(), [Span { start: 0, end: END - 1 }]);
-    assert_eq!(last.without(all).count(), 0);
+    assert_eq!(all.subtract(last).collect::<Vec<_>>(), [Span { start: 0, end: END - 1 }]);
+    assert_eq!(last.subtract(all).count(), 0);
 }
 
 #[test]
-fn getlk_reports_what_stands_in_the_way() {
+fn getlk_reports_the_first_conflict() {
     let mut t = Table::new();
     t.set(&range(1, Shared, 20, 29));
     t.set(&range(2, Shared, 10, 24));
@@ -205,7 +205,7 @@ fn getlk_reports_what_stands_in_the_way() {
 }
 
 #[test]
-fn waiters_are_granted_in_order_and_may_pass_whom_they_do_not_meet() {
+fn waiters_are_granted_in_order_and_may_pass_those_they_do_not_overlap() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, 99));
     let (writer, _) = t.wait(&range(2, Exclusive, 0, 9));
@@ -219,7 +219,7 @@ fn waiters_are_granted_in_order_and_may_pass_whom_they_do_not_meet() {
 }
 
 #[test]
-fn a_downgrade_lets_readers_in() {
+fn a_downgrade_admits_readers() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, 9));
     let (reader, _) = t.wait(&range(2, Shared, 0, 4));
@@ -230,7 +230,7 @@ fn a_downgrade_lets_readers_in() {
 }
 
 #[test]
-fn a_grant_that_weakens_its_own_range_lets_an_earlier_waiter_in() {
+fn a_grant_that_downgrades_its_own_range_admits_an_earlier_waiter() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, 4));
     t.set(&range(2, Exclusive, 5, 9));
@@ -241,7 +241,7 @@ fn a_grant_that_weakens_its_own_range_lets_an_earlier_waiter_in() {
 }
 
 #[test]
-fn an_upgrade_waits_with_its_shared_range_in_hand() {
+fn an_upgrade_keeps_its_shared_range_while_it_waits() {
     let mut t = Table::new();
     t.set(&range(1, Shared, 0, 9));
     t.set(&range(2, Shared, 0, 9));
@@ -253,7 +253,7 @@ fn an_upgrade_waits_with_its_shared_range_in_hand() {
 }
 
 #[test]
-fn cancel_answers_once_and_only_who_waits() {
+fn cancel_answers_once_and_only_waiting_calls() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, 9));
     let (request_id, id) = t.wait(&range(2, Exclusive, 0, 9));
@@ -288,13 +288,13 @@ fn a_waiter_who_is_not_the_holders_process_makes_no_cycle() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, 0));
     t.set(&range(2, Exclusive, 1, 1));
-    // Process 9 waits through the open file that process 1 locked byte 0 through: 1 can still unlock it.
+    // Process 9 waits through the open file through which process 1 locked byte 0: process 1 can still unlock it.
     t.wait(&LockCall { pid: 9, ..range(1, Exclusive, 1, 1) });
     t.wait(&range(2, Exclusive, 0, 0));
 }
 
 #[test]
-fn flocks_exclude_by_open_file_and_not_ranges() {
+fn flocks_conflict_by_open_file_and_not_with_ranges() {
     let mut t = Table::new();
     t.set(&range(1, Exclusive, 0, EOF));
     assert_eq!(t.set(&flock(2, Shared)), DONE);
@@ -327,7 +327,8 @@ fn converting_flocks_do_not_deadlock() {
     t.set(&flock(2, Shared));
     let (first, _) = t.wait(&flock(1, Exclusive));
     assert_eq!(t.locks.held(), 1, "it has given up its own");
-    // The second gives up its own too. Nobody holds one then, and as in Linux the caller comes before those who wait.
+    // The second releases its own lock too. Then nobody holds one, and as in Linux the caller comes before those that
+    // wait.
     assert_eq!(t.set(&flock(2, Exclusive)), DONE);
     assert_eq!(t.set_for_others(&flock(2, Unlock)), [(first, Reply::Done)]);
 }
@@ -387,7 +388,7 @@ fn the_limit_counts_held_and_awaited() {
 
 #[test]
 fn a_waiter_whose_grant_would_split_beyond_the_limit_is_refused() {
-    // The closing leaves room for the three that one becomes.
+    // The close leaves room for the three ranges that one becomes.
     let mut t = Table::with_limit(3);
     t.set(&range(1, Shared, 0, 9));
     t.set(&range(2, Shared, 5, 5));
@@ -406,7 +407,7 @@ fn a_waiter_whose_grant_would_split_beyond_the_limit_is_refused() {
 }
 
 #[test]
-fn tens_of_thousands_of_ranges_are_no_burden() {
+fn tens_of_thousands_of_ranges_stay_fast() {
     const MANY: u32 = 20_000;
     let mut t = Table::with_limit(usize::MAX);
     for n in 0..MANY {

@@ -1,22 +1,22 @@
-//! The calls that wait, in the order they came.
+//! Waiting lock calls, in order of arrival.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::WaitId;
-use super::claim::{Claim, Subject};
+use super::request::{LockRequest, Target};
 use crate::op::{Ino, LockOwner, RequestId};
 
-/// A call that waits.
+/// A waiting call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waiting {
-    pub(super) claim: Claim,
+    pub(super) request: LockRequest,
     pub(super) request_id: RequestId,
 }
 
-/// All waiting calls of a mount. An id is greater than all before it, so that the order of ids is that of arrival.
+/// All waiting calls of a mount. Ids increase, so the order of ids is the order of arrival.
 ///
-/// `calls` has them; `files` finds one by its id alone, `owners` those for byte ranges by who waits. The three are kept
-/// in step by [`Waits::add`] and [`Waits::remove`].
+/// `calls` has the calls. `files` finds the file of a call by its id, `owners` the waiting calls for byte ranges by
+/// their owner. [`Waits::add`] and [`Waits::remove`] keep the three consistent.
 #[derive(Debug, Default)]
 pub(super) struct Waits {
     next: u64,
@@ -35,28 +35,28 @@ impl Waits {
         self.next += 1;
         self.calls.insert((file, id), waiting);
         self.files.insert(id, file);
-        if waiting.claim.subject != Subject::Flock {
-            self.owners.insert((waiting.claim.holder.owner, id));
+        if waiting.request.target != Target::Flock {
+            self.owners.insert((waiting.request.holder.owner, id));
         }
         id
     }
 
-    /// `None` if it waits no longer.
+    /// `None` if the call does not wait any more.
     pub(super) fn remove(&mut self, id: WaitId) -> Option<Waiting> {
         let file = self.files.remove(&id)?;
         let waiting = self.calls.remove(&(file, id))?;
-        self.owners.remove(&(waiting.claim.holder.owner, id));
+        self.owners.remove(&(waiting.request.holder.owner, id));
         Some(waiting)
     }
 
-    /// The calls that wait for something of `file`, the first to come first.
+    /// The calls that wait for locks on `file`, in order of arrival.
     pub(super) fn of_file(&self, file: Ino) -> impl Iterator<Item = (WaitId, &Waiting)> {
         self.calls
             .range((file, WaitId(0))..=(file, WaitId(u64::MAX)))
             .map(|(&(_, id), waiting)| (id, waiting))
     }
 
-    /// The calls for byte ranges that `owner` waits in, whatever the file.
+    /// The waiting calls of `owner` for byte ranges of any file.
     pub(super) fn of_owner(&self, owner: LockOwner) -> impl Iterator<Item = (Ino, &Waiting)> {
         self.owners.range((owner, WaitId(0))..=(owner, WaitId(u64::MAX))).filter_map(|(_, id)| {
             let file = *self.files.get(id)?;

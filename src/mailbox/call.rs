@@ -1,14 +1,18 @@
-//! What a mailbox is asked, and what it tells of itself.
+//! What callers pass to a mailbox, and what it reports.
 
-use super::Memory;
+use super::memory::Memory;
 use super::message::Tag;
 use super::queue::{Filter, Order};
 use crate::config::NO_LIMIT;
 use crate::op::{Caller, Effects, Ino, RequestId, Timestamp};
 
-/// An open file of a mailbox or topic. Reused after it was closed.
+/// An open file of a mailbox or topic. Reused after close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandleId(pub(crate) usize);
+
+/// Identifies a waiting call. Never reused within a mailbox or topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WaitId(pub u64);
 
 /// How a mailbox or topic was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,34 +25,34 @@ pub enum Mode {
     Both,
 }
 
-/// By which of its files a mailbox was opened. All lead to the same queue.
+/// The file through which a mailbox was opened. All doors lead to the same queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Door {
     /// The mailbox itself: a write sends one message, a read receives one.
     Plain,
-    /// Message after message without an end of file; a message of each line.
+    /// Read: message after message, without end of file. Write: each line is a message.
     Stream,
-    /// All that is written until the last close is one message.
+    /// All bytes written until the last close are one message.
     Whole,
-    /// The next message, not taken.
+    /// The next message, which stays queued.
     Peek,
     /// Messages of this priority.
     Priority(u16),
-    /// Messages with this tag.
+    /// Messages with this tag: written with it, or selected by it.
     Tag(Tag),
-    /// Messages of this user.
+    /// Messages that this user sent.
     From(u32),
-    /// As the stream, each message as a JSON object in a line.
+    /// As `Stream`, each message as a JSON object on a line.
     Json,
-    /// A message that comes back unless it is settled.
+    /// Leases: a message returns to the queue unless it is settled.
     Lease,
-    /// Requests, and their answers.
+    /// Write a request, read its reply.
     Rpc,
-    /// The other end of [`Door::Rpc`].
+    /// Read a request, write its reply.
     Serve,
 }
 
-/// What a reader waits for.
+/// What a reader takes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Selector {
     Message(Filter),
@@ -65,26 +69,27 @@ pub enum WhenFull {
     Wait,
     /// The write fails: [`crate::op::Error::NoSpace`].
     Fail,
-    /// The oldest messages make room, and are counted.
+    /// The oldest messages are dropped, and counted as dropped.
     DropOldest,
 }
 
-/// What a mailbox does with its messages; its bounds are [`crate::config::MailboxLimits`].
+/// How a mailbox treats its messages. Its limits are [`crate::config::MailboxLimits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
-    /// When there is no room.
+    /// What a send does if there is no room.
     pub full: WhenFull,
     /// In what order messages are received.
     pub order: Order,
-    /// How long a message waits before it goes by itself, in nanoseconds, or [`NO_LIMIT`].
+    /// How long a message is kept before it expires, in nanoseconds, or [`NO_LIMIT`].
     pub ttl: u64,
-    /// How often a message is leased, or [`NO_LIMIT`]; then it goes.
+    /// How often a message is leased before it becomes a dead letter, or [`NO_LIMIT`].
     pub max_deliver: u64,
-    /// How long a lease is left to its holder, in nanoseconds, or [`NO_LIMIT`].
+    /// How long a lease lasts at most, in nanoseconds, or [`NO_LIMIT`].
     pub lease_time: u64,
     /// Longest message of the `whole` door, in bytes.
     pub wholesize: u64,
-    /// The mailbox that messages go to that nobody could deal with.
+    /// The dead-letter mailbox: gets messages that expired, were rejected, or were leased too often. `None`: they are
+    /// dropped.
     pub dead_letter: Option<Ino>,
 }
 
@@ -102,44 +107,44 @@ impl Default for Rules {
     }
 }
 
-/// What every call is given: the time, the mount's memory, and where effects go.
+/// What every call is given: the time, the mount's memory, and a list for effects.
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The time of the call.
     pub now: Timestamp,
-    /// What all mailboxes share.
+    /// Shared by all mailboxes of the mount.
     pub memory: &'a Memory,
-    /// Answers and wake-ups.
+    /// Receives replies and wake-ups.
     pub fx: &'a mut Effects,
 }
 
-/// One READ.
+/// A READ request.
 #[derive(Debug, Clone, Copy)]
 pub struct Receive {
-    /// To be answered.
+    /// Identifies the request in its reply.
     pub request_id: RequestId,
     /// The open file.
     pub handle: HandleId,
-    /// Position of the descriptor; 0 on a stream.
+    /// Offset of the read; 0 on a stream.
     pub offset: u64,
-    /// Bytes the caller has room for.
+    /// Size of the caller's buffer, in bytes.
     pub size: usize,
     /// Fail instead of waiting.
     pub nonblock: bool,
-    /// For `status`.
+    /// Reported in `status`.
     pub caller: Caller,
 }
 
-/// One WRITE.
+/// A WRITE request.
 #[derive(Debug, Clone, Copy)]
 pub struct Send<'a> {
-    /// To be answered.
+    /// Identifies the request in its reply.
     pub request_id: RequestId,
     /// The open file.
     pub handle: HandleId,
-    /// The message.
+    /// The bytes written.
     pub body: &'a [u8],
-    /// The second or a later part of one write(2) that the kernel cut.
+    /// This is a later part of a write(2) that the kernel has split.
     pub continues: bool,
     /// Fail instead of waiting.
     pub nonblock: bool,
@@ -147,97 +152,59 @@ pub struct Send<'a> {
     pub caller: Caller,
 }
 
-/// Figures for `stat` and `status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[allow(missing_docs)]
-pub struct Counts {
-    pub depth: u64,
-    pub bytes: u64,
-    pub waiting_readers: u64,
-    pub waiting_writers: u64,
-    /// Handed out, neither settled nor given back.
-    pub leased: u64,
-    /// Of `rpc`, waiting for a server, and being served.
-    pub requests: u64,
-    pub serving: u64,
-    pub sent: u64,
-    pub received: u64,
-    /// Given back by whoever had leased them.
-    pub redelivered: u64,
-    /// Gone by themselves.
-    pub expired: u64,
-    /// Dropped to make room, under [`WhenFull::DropOldest`], or given up with no mailbox for the dead.
-    pub dropped: u64,
-    /// Given up, to the mailbox for the dead.
-    pub dead_lettered: u64,
-    /// Removed, or moved to or from another mailbox, through `messages/`.
-    pub removed: u64,
-    pub moved_in: u64,
-    pub moved_out: u64,
-    /// Requests answered.
-    pub replied: u64,
-}
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Counters and current figures, for `stat` and `status`. The counters start at 0 when the mailbox is created.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        #[allow(missing_docs)]
+        pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
 
-impl Counts {
-    /// Adds another mailbox's.
-    pub fn add(&mut self, other: &Counts) {
-        self.change(*other, u64::wrapping_add);
-    }
+        impl Counts {
+            /// Adds those of another mailbox.
+            pub fn add(&mut self, other: &Counts) {
+                $(self.$name = self.$name.wrapping_add(other.$name);)*
+            }
 
-    /// Takes away what was added.
-    pub fn subtract(&mut self, other: &Counts) {
-        self.change(*other, u64::wrapping_sub);
-    }
-
-    fn change(&mut self, mut other: Counts, by: impl Fn(u64, u64) -> u64) {
-        for (figure, other) in self.figures().into_iter().zip(other.figures()) {
-            *figure = by(*figure, *other);
+            /// Subtracts what was added.
+            pub fn subtract(&mut self, other: &Counts) {
+                $(self.$name = self.$name.wrapping_sub(other.$name);)*
+            }
         }
-    }
-
-    fn figures(&mut self) -> [&mut u64; 17] {
-        let Counts {
-            depth,
-            bytes,
-            waiting_readers,
-            waiting_writers,
-            leased,
-            requests,
-            serving,
-            sent,
-            received,
-            redelivered,
-            expired,
-            dropped,
-            dead_lettered,
-            removed,
-            moved_in,
-            moved_out,
-            replied,
-        } = self;
-        [
-            depth,
-            bytes,
-            waiting_readers,
-            waiting_writers,
-            leased,
-            requests,
-            serving,
-            sent,
-            received,
-            redelivered,
-            expired,
-            dropped,
-            dead_lettered,
-            removed,
-            moved_in,
-            moved_out,
-            replied,
-        ]
-    }
+    };
 }
 
-/// A waiting caller, for `status`.
+counts! {
+    /// Messages queued now.
+    depth,
+    /// Bytes of messages and requests queued now.
+    bytes,
+    /// Calls that wait now.
+    waiting_readers,
+    waiting_writers,
+    /// Messages leased now.
+    leased,
+    /// Requests that wait for a server now, and those that a server has taken.
+    requests,
+    serving,
+    sent,
+    received,
+    /// Messages and requests that were returned to the queue without `ack` or reply.
+    redelivered,
+    expired,
+    /// Dropped to make room under [`WhenFull::DropOldest`], or because there is no dead-letter mailbox.
+    dropped,
+    /// Sent to the dead-letter mailbox, except for expired messages.
+    dead_lettered,
+    /// Removed through `messages/`.
+    removed,
+    /// Moved from and to other mailboxes.
+    moved_in,
+    moved_out,
+    /// Requests that were replied to.
+    replied,
+}
+
+/// A waiting caller, reported in `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Waiter {
@@ -279,7 +246,7 @@ impl Door {
         }
     }
 
-    /// A read through it gets as many messages as its buffer holds.
+    /// A read through it returns as many messages as fit into its buffer.
     pub(super) fn takes_many(&self) -> bool {
         matches!(self, Door::Stream | Door::Json)
     }

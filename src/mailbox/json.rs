@@ -1,7 +1,5 @@
 //! Messages as the `json` door shows them: one object a line.
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -23,18 +21,18 @@ struct Shown<'a> {
     deliveries: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
-    /// Where the body is no UTF-8.
+    /// Instead of `body`, if that is not valid UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
 
-/// Appends the message's line.
+/// Appends the line of a message.
 pub(super) fn write(message: &Message, line: &mut Vec<u8>) {
     let slice = message.slice();
     let body = std::str::from_utf8(slice.as_bytes()).ok();
     let shown = Shown {
         id: message.id,
-        // To the microsecond, which a double keeps exactly for centuries.
+        // In microseconds, which a double represents exactly for centuries.
         sent: (message.sent.0 / 1000) as f64 / 1e6,
         uid: message.sender.uid,
         gid: message.sender.gid,
@@ -45,20 +43,20 @@ pub(super) fn write(message: &Message, line: &mut Vec<u8>) {
         body_base64: body.is_none().then(|| STANDARD.encode(slice.as_bytes())),
         body,
     };
-    // Fails only where a key or a writer can.
+    // Writing to a `Vec` and keys that are strings cannot fail.
     if serde_json::to_writer(&mut *line, &shown).is_ok() {
         line.push(b'\n');
     }
 }
 
-/// The message's line.
+/// The line of a message.
 pub(super) fn line(message: &Message) -> Slice {
     let mut line = Vec::new();
     write(message, &mut line);
-    Slice { from: 0, to: line.len(), bytes: Arc::from(line) }
+    Slice::whole(line)
 }
 
-/// The line of the first message of a run, or of the one.
+/// The line of a message, or of the first message of a run.
 pub(super) fn first_line(message: &Message) -> Vec<u8> {
     let mut line = Vec::new();
     match message.clone().split_first() {

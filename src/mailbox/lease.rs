@@ -1,34 +1,35 @@
-//! Leases, time limits, and messages nobody could deal with.
+//! Leases, time limits and dead letters.
 //!
 //! ```text
 //!              read                ack
 //!   waiting ─────────▶ leased ───────────▶ received
 //!      ▲                 │ │ nack, last close, lease_time over: one more delivery
-//!      └─────────────────┘ └──────────────────────────────────────────────────┐
-//!        deliveries < max_deliver                          otherwise, or dead  ▼
-//!                                                      the mailbox for the dead, or dropped
+//!      └─────────────────┘ └─────────────────────────────────────────────────┐
+//!        deliveries < max_deliver                        otherwise, or reject ▼
+//!                                                       dead-letter mailbox, or dropped
 //! ```
 
-use super::message::{Extra, Message};
-use super::{Context, Error, Hand, HandleId, Mailbox, Reply, Send, WaitId, open_mut};
+use super::call::{Context, HandleId, Send, WaitId};
+use super::message::Message;
+use super::{Mailbox, State};
 use crate::config::NO_LIMIT;
-use crate::op::Timestamp;
+use crate::op::{Error, Reply, Timestamp};
 
-/// A message in the hands of an open file.
+/// A message that an open file has leased.
 #[derive(Debug)]
 pub(super) struct Lease {
-    /// Its memory stays taken.
+    /// Its memory stays charged.
     pub(super) message: Message,
     pub(super) deadline: Option<Timestamp>,
 }
 
-/// When something ends that lasts so long from now on.
-pub(super) fn deadline(lasts: u64, now: Timestamp) -> Option<Timestamp> {
-    (lasts != NO_LIMIT).then(|| Timestamp(now.0.saturating_add(lasts)))
+/// The time `duration` nanoseconds from now, or none for [`NO_LIMIT`].
+pub(super) fn deadline(duration: u64, now: Timestamp) -> Option<Timestamp> {
+    (duration != NO_LIMIT).then(|| Timestamp(now.0.saturating_add(duration)))
 }
 
 impl Mailbox {
-    /// A word about the message that the descriptor has leased. Never waits.
+    /// A write to the `lease` door: `ack`, `nack` or `reject` for the leased message. Never waits.
     pub(super) fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         let word = call.body.trim_ascii();
         if !matches!(word, b"ack" | b"nack" | b"reject") {
@@ -36,71 +37,61 @@ impl Mailbox {
             return None;
         }
         let open = self.handles.get_mut(call.handle.0)?;
-        let lease = match std::mem::take(&mut open.hand) {
-            Hand::Lease(lease) => {
-                open.framing.clear();
-                lease
-            }
+        open.framing.clear();
+        let lease = match std::mem::take(&mut open.state) {
+            State::Leasing(lease) => lease,
             other => {
-                // One that was leased too long came back, and its reader learns so here.
-                open.framing.clear();
-                open.hand = other;
+                // If the lease has timed out, its reader learns that here.
+                open.state = other;
                 cx.fx.fail(call.request_id, if self.removed { Error::Removed } else { Error::NoMessage });
-                self.next_is_due(call.handle, cx);
+                self.wake_reader(call.handle, cx);
                 return None;
             }
         };
         match word {
             b"ack" => {
                 self.end_lease(call.handle, &lease);
-                self.tally.received += 1;
+                self.counters.received += 1;
                 self.last_received = cx.now;
-                cx.memory.give_back(lease.message.cost());
+                cx.memory.uncharge(lease.message.cost());
             }
-            b"nack" => self.lease_returned(call.handle, *lease, cx),
+            b"nack" => self.return_lease(call.handle, *lease, cx),
             _ => {
                 self.end_lease(call.handle, &lease);
                 let mut message = lease.message;
                 count_delivery(&mut message);
-                self.give_up(message, cx);
+                self.dead_letter_or_drop(message, cx);
             }
         }
         cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
-        self.next_is_due(call.handle, cx);
-        self.room_made(cx);
+        self.wake_reader(call.handle, cx);
+        self.admit_writers(cx);
         None
     }
 
-    /// What an open file had in hand is settled: whoever polls through it may find the next message.
-    pub(super) fn next_is_due(&mut self, handle: HandleId, cx: &mut Context<'_>) {
-        if let Some(poll) = self.polls_in.remove(&handle) {
-            cx.fx.wake(poll);
-        }
-    }
-
-    /// A leased message comes back.
-    pub(super) fn lease_returned(&mut self, handle: HandleId, lease: Lease, cx: &mut Context<'_>) {
+    /// A lease ends without `ack` or `reject`: the message is redelivered, unless its time or its deliveries are up.
+    pub(super) fn return_lease(&mut self, handle: HandleId, lease: Lease, cx: &mut Context<'_>) {
         self.end_lease(handle, &lease);
         let mut message = lease.message;
         count_delivery(&mut message);
         if self.removed {
-            cx.memory.give_back(message.cost());
+            cx.memory.uncharge(message.cost());
         } else if u64::from(message.deliveries()) >= self.rules.max_deliver {
-            self.give_up(message, cx);
+            self.dead_letter_or_drop(message, cx);
         } else if message.expires().is_some_and(|end| end <= cx.now) {
             self.expire(message, cx);
         } else {
-            self.tally.redelivered += 1;
-            self.come_back(message, cx);
+            self.counters.redelivered += 1;
+            self.requeue(message, cx);
         }
     }
 
-    /// A message that has its memory goes to whoever waits for it, or to the head of the queue.
-    fn come_back(&mut self, message: Message, cx: &mut Context<'_>) {
-        self.show_to_peekers(&message, cx);
-        if let Some(reader) = self.readers.serve_for(&message) {
-            cx.memory.give_back(message.cost());
-            self.hand_over(&reader, message, cx);
+    /// Gives a message, which is charged to the memory, to a waiting reader, or puts it at the head of the queue.
+    fn requeue(&mut self, message: Message, cx: &mut Context<'_>) {
+        self.reply_to_peekers(&message, cx);
+        if let Some(reader) = self.readers.pop_for(&message) {
+            cx.memory.uncharge(message.cost());
+            self.deliver_to_waiting(&reader, message, cx);
             return;
         }
         self.queue.push_front(message);
@@ -108,61 +99,62 @@ impl Mailbox {
     }
 
     fn end_lease(&mut self, handle: HandleId, lease: &Lease) {
-        self.tally.leased -= 1;
+        self.counters.leased -= 1;
         if let Some(deadline) = lease.deadline {
             self.lease_ends.remove(&(deadline, handle));
         }
     }
 
-    /// Nobody could deal with a message: to the mailbox for the dead, or away.
-    fn give_up(&mut self, mut message: Message, cx: &mut Context<'_>) {
+    /// Sends a message to the dead-letter mailbox. Drops it if there is none.
+    fn dead_letter_or_drop(&mut self, mut message: Message, cx: &mut Context<'_>) {
         if self.rules.dead_letter.is_some() {
-            // Its time here is over either way. What has a limit still, among the dead, has gone by that.
+            // A message in the outbox that still has a time limit is one that has expired (`drop_dead_letters`).
             let cost = message.cost();
-            message.extra_mut().expires = None;
-            cx.memory.give_back(cost - message.cost());
-            self.tally.dead_lettered += 1;
+            if message.expires().is_some() {
+                message.edit_extra(|extra| extra.expires = None);
+            }
+            cx.memory.uncharge(cost - message.cost());
+            self.counters.dead_lettered += 1;
             self.outbox.push(message);
         } else {
-            self.tally.dropped += 1;
-            cx.memory.give_back(message.cost());
+            self.counters.dropped += 1;
+            cx.memory.uncharge(message.cost());
         }
     }
 
-    /// When something is due here next: [`Mailbox::tick`] wants to be called then.
+    /// When [`Mailbox::tick`] must be called next: the earliest end of a message's or a lease's time.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
-        match (self.queue.next_deadline(), lease) {
-            (Some(message), Some(lease)) => Some(message.min(lease)),
-            (message, lease) => message.or(lease),
-        }
+        self.queue.next_deadline().into_iter().chain(lease).min()
     }
 
-    /// Time has passed.
+    /// Expires messages and ends leases whose time is up.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
         self.drop_expired(cx);
         while let Some((_, handle)) = self.lease_ends.first().copied().filter(|(end, _)| *end <= cx.now) {
             let mut lease = None;
-            open_mut(&mut self.handles, handle, |open| match std::mem::take(&mut open.hand) {
-                Hand::Lease(held) => {
-                    // Its reader gets no more of it, nor the beginning of another one in its place.
-                    open.framing.cut_off();
-                    lease = Some(held);
+            if let Some(open) = self.handles.get_mut(handle.0) {
+                match std::mem::take(&mut open.state) {
+                    State::Leasing(held) => {
+                        // Its reader must not get the rest of it, nor the beginning of another message in its place.
+                        open.framing.abort();
+                        lease = Some(held);
+                    }
+                    other => open.state = other,
                 }
-                other => open.hand = other,
-            });
+            }
             match lease {
                 Some(lease) => {
-                    self.next_is_due(handle, cx);
-                    self.lease_returned(handle, *lease, cx);
+                    self.wake_reader(handle, cx);
+                    self.return_lease(handle, *lease, cx);
                 }
                 None => drop(self.lease_ends.pop_first()),
             }
         }
-        self.room_made(cx);
+        self.admit_writers(cx);
     }
 
-    /// Messages whose time is over go. True: there were some.
+    /// Expires the queued messages whose time is up. True if there were any.
     pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while let Some(message) = self.queue.pop_expired(cx.now) {
@@ -172,29 +164,16 @@ impl Mailbox {
         any
     }
 
-    /// A message's time is over.
     fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
-        self.tally.expired += 1;
+        self.counters.expired += 1;
         if self.rules.dead_letter.is_some() {
             self.outbox.push(message);
         } else {
-            cx.memory.give_back(message.cost());
-        }
-    }
-
-    /// A message's time begins. Its cost is another one afterwards.
-    pub(super) fn start_time(&self, message: &mut Message, now: Timestamp) {
-        let expires = deadline(self.rules.ttl, now);
-        if expires != message.expires() {
-            message.extra_mut().expires = expires;
-        }
-        if message.extra.as_deref() == Some(&Extra::default()) {
-            message.extra = None;
+            cx.memory.uncharge(message.cost());
         }
     }
 }
 
 fn count_delivery(message: &mut Message) {
-    let deliveries = message.deliveries().saturating_add(1);
-    message.extra_mut().deliveries = deliveries;
+    message.edit_extra(|extra| extra.deliveries = extra.deliveries.saturating_add(1));
 }

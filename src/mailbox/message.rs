@@ -1,59 +1,59 @@
-//! A message, and what may be known of it beside its bytes.
+//! A message: its bytes and its attributes.
 
 use std::sync::Arc;
 
 use super::memory::{EXTRA_COST, MESSAGE_COST};
 use crate::op::{Caller, Slice, Timestamp};
 
-/// What a message can be chosen by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
+/// A label that a receiver can select messages by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
 pub type Tag = Arc<[u8]>;
 
-/// Where a message stands among others: those with the least are received first.
+/// Sort key of queued messages: the least is received first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// 65,535 less the priority, so that the highest comes first.
-    pub(super) reply_path: u16,
-    pub(super) place: u64,
+    /// 65,535 less the priority, so that the highest priority comes first.
+    pub(super) level: u16,
+    pub(super) position: u64,
 }
 
 impl Rank {
-    /// Where messages without a priority stand.
+    /// The level of messages without a priority.
     pub(super) const PLAIN: u16 = u16::MAX;
 
-    pub(super) fn reply_path(priority: u16) -> u16 {
+    pub(super) fn level(priority: u16) -> u16 {
         u16::MAX - priority
     }
 }
 
-/// A message as it waits.
+/// A message, queued or leased.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
     /// Never reused within the mount.
     pub id: u64,
-    /// When it was taken into the queue.
+    /// When the mailbox accepted it.
     pub sent: Timestamp,
-    /// Who sent it, as the kernel attests.
+    /// The process that sent it, as reported by the kernel.
     pub sender: Caller,
     /// 0 to 32,767; higher ones are received first.
     pub priority: u16,
     /// Its bytes.
     pub body: Arc<[u8]>,
-    /// What few messages have.
+    /// Attributes that few messages have.
     pub(super) extra: Option<Box<Extra>>,
 }
 
-/// What few messages have.
+/// Attributes that few messages have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Extra {
     pub(super) tag: Option<Tag>,
     pub(super) expires: Option<Timestamp>,
-    /// How often it was handed out without being settled.
+    /// Leases that ended without `ack`.
     pub(super) deliveries: u32,
-    /// Not one message but so many, the lines of a part of `body`.
+    /// It is not one message but several: lines in a part of `body`.
     pub(super) run: Option<Run>,
 }
 
-/// Consecutive lines that came in one write. Each is a message, with the numbers from the first one's on.
+/// Consecutive lines that came in one write. Each is a message; their ids are consecutive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) lines: u64,
@@ -62,40 +62,43 @@ pub(super) struct Run {
 }
 
 impl Message {
-    /// What was given to it to be chosen by.
+    /// The tag it was sent with.
     pub fn tag(&self) -> Option<&Tag> {
         self.extra.as_ref()?.tag.as_ref()
     }
 
-    /// When it goes by itself.
+    /// When it expires.
     pub fn expires(&self) -> Option<Timestamp> {
         self.extra.as_ref()?.expires
     }
 
-    /// How often it was handed out without being settled.
+    /// Number of its leases that ended without `ack`.
     pub fn deliveries(&self) -> u32 {
         self.extra.as_ref().map_or(0, |extra| extra.deliveries)
     }
 
-    pub(super) fn extra_mut(&mut self) -> &mut Extra {
-        self.extra.get_or_insert_default()
+    /// Changes the attributes that few messages have.
+    pub(super) fn edit_extra(&mut self, edit: impl FnOnce(&mut Extra)) {
+        let mut extra = self.extra.take().unwrap_or_default();
+        edit(&mut extra);
+        self.extra = (*extra != Extra::default()).then_some(extra);
     }
 
     pub(super) fn run(&self) -> Option<Run> {
         self.extra.as_ref()?.run
     }
 
-    /// Messages: one, or as many as there are lines.
+    /// Number of messages: the lines of a run, otherwise one.
     pub(super) fn count(&self) -> u64 {
         self.run().map_or(1, |run| run.lines)
     }
 
-    /// Bytes.
+    /// Length in bytes.
     pub(super) fn len(&self) -> u64 {
         self.run().map_or(self.body.len(), |run| run.to - run.from) as u64
     }
 
-    /// What it takes of the mount's memory. The same from its acceptance to its end.
+    /// Bytes that it is charged to the mount's memory. Constant while it is queued or leased.
     pub(super) fn cost(&self) -> u64 {
         let special = self.tag().is_some() || self.expires().is_some();
         let each = MESSAGE_COST + if special { EXTRA_COST } else { 0 };
@@ -108,24 +111,20 @@ impl Message {
         Slice { from, to, bytes: Arc::clone(&self.body) }
     }
 
-    /// Takes the first line off a run that has more; `None` if there is but one message. The line has bytes of its own,
-    /// so that it does not keep the whole run in memory.
+    /// Splits the first line off a run. `None` if only one message is left. The line gets a copy of its bytes, so that it
+    /// does not keep the bytes of the whole run in memory.
     pub(super) fn split_first(&mut self) -> Option<Message> {
         let run = self.run().filter(|run| run.lines > 1)?;
         let rest = self.body.get(run.from..run.to).unwrap_or_default();
         let line = rest.get(..end_of_line(rest)).unwrap_or_default();
-        let mut first = Message { body: Arc::from(line), extra: None, ..self.clone() };
-        first.extra.clone_from(&self.extra);
-        first.extra_mut().run = None;
-        if first.extra.as_deref() == Some(&Extra::default()) {
-            first.extra = None;
-        }
-        self.id += 1;
-        self.extra_mut().run = Some(Run { lines: run.lines - 1, from: run.from + line.len(), ..run });
+        let (from, mut first) = (run.from + line.len(), self.clone());
+        first.body = Arc::from(line);
+        first.edit_extra(|extra| extra.run = None);
+        self.skip_lines(1, from);
         Some(first)
     }
 
-    /// Takes as many lines off a run as `room` bytes hold, and one in any case; `None` if that is all there is.
+    /// Splits as many lines off a run as fit into `room` bytes, and at least one. `None` if that is all of it.
     pub(super) fn split_fitting(&mut self, room: usize) -> Option<Message> {
         let run = self.run().filter(|run| run.to - run.from > room)?;
         let rest = self.body.get(run.from..run.to).unwrap_or_default();
@@ -135,7 +134,7 @@ impl Message {
         self.split_at(lines, length)
     }
 
-    /// Takes so many lines off a run; `None` if that is all there is.
+    /// Splits this number of lines off a run. `None` if that is all of it.
     pub(super) fn split_lines(&mut self, lines: u64) -> Option<Message> {
         let run = self.run().filter(|run| lines < run.lines)?;
         let rest = self.body.get(run.from..run.to).unwrap_or_default();
@@ -148,10 +147,26 @@ impl Message {
         let run = self.run().filter(|run| lines < run.lines)?;
         let middle = run.from + length;
         let mut first = self.clone();
-        first.extra_mut().run = Some(Run { lines, to: middle, ..run });
-        self.id += lines;
-        self.extra_mut().run = Some(Run { lines: run.lines - lines, from: middle, ..run });
+        first.edit_extra(|extra| extra.run = Some(Run { lines, to: middle, ..run }));
+        self.skip_lines(lines, middle);
         Some(first)
+    }
+
+    /// This run begins `lines` lines later, at position `from` of its body.
+    fn skip_lines(&mut self, lines: u64, from: usize) {
+        if let Some(run) = self.extra.as_mut().and_then(|extra| extra.run.as_mut()) {
+            self.id += lines;
+            *run = Run { lines: run.lines - lines, from, ..*run };
+        }
+    }
+
+    /// Turns a run of one line into a plain message with a copy of its bytes.
+    pub(super) fn into_single(mut self) -> Message {
+        if self.run().is_some() {
+            self.body = Arc::from(self.slice().as_bytes());
+            self.edit_extra(|extra| extra.run = None);
+        }
+        self
     }
 
     /// The bytes of the message, or of the first line of a run.
@@ -163,14 +178,14 @@ impl Message {
         }
     }
 
-    /// Their number.
+    /// Length of the message, or of the first line of a run, in bytes.
     pub(super) fn first_len(&self) -> u64 {
         let slice = self.first_slice();
         (slice.to - slice.from) as u64
     }
 }
 
-/// Where the first line ends: behind its newline.
+/// Length of the first line, including its newline.
 fn end_of_line(bytes: &[u8]) -> usize {
     memchr::memchr(b'\n', bytes).map_or(bytes.len(), |at| at + 1)
 }

@@ -1,38 +1,40 @@
-//! The queue: what a send, a receive, a wait and a removal do to it. No I/O, no clock, no lock of its own.
+//! A message queue: what a send, a receive, a wait and a removal do to it. No I/O, no clock, no lock of its own.
 //!
 //! A mailbox is always in one of four conditions, from which everything else follows:
 //!
 //! ```text
 //!              send                      send, no room
 //!   idle ◀──────────────▶ holding ◀────────────────────▶ full: writers wait
-//!    ▲  receive the last            receive lets one in
+//!    ▲  receive the last            receive admits one
 //!    │ receive / send
 //!    ▼
 //!   awaited: readers wait            remove, from any: removed, for good
 //! ```
 //!
-//! Invariant: *while a reader waits, no message that it would take does, and no writer who has one.* A send therefore
-//! looks for a waiting reader first, and a reader who finds nothing lets waiting writers try again: one whom only the
-//! mount's memory kept out can hand its message over past the queue.
+//! Invariant: *while a reader waits, no message that it would take is queued, and no waiting writer has one.* So a send
+//! looks for a waiting reader first, and a reader that finds nothing lets waiting writers try again: a writer that is
+//! blocked only by the mount's memory limit can deliver to the reader without queueing.
 //!
-//! A mailbox has several doors ([`Door`]); each open file has come through one. What is special to some is in a file of
-//! its own: `text` (stream and whole, writing), `deliver` (reading), `lease` (leases, time limits, the dead), `rpc`.
+//! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
+//! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
+//! `readers` (reading, waiting readers), `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages).
 
 mod call;
-mod deliver;
 mod json;
 mod lease;
-mod line;
+mod lines;
 mod memory;
 mod message;
-mod moving;
+mod messages;
+mod ordered_queue;
 mod queue;
 mod readers;
-mod room;
+mod receive;
 mod rpc;
+mod send;
 #[cfg(test)]
 mod tests;
-mod text;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,18 +42,16 @@ use slab::Slab;
 
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Caller, Error, PollHandle, Ready, Reply, RequestId, Timestamp};
+use crate::op::{Error, PollHandle, Ready, Timestamp};
 use call::Selector;
 use lease::Lease;
-use line::Line;
-use queue::{Filter, Queue};
+use ordered_queue::OrderedQueue;
+use queue::Queue;
 use readers::{Readers, WaitingReader};
-use room::WaitingWriter;
-use rpc::{Asked, Request, Serving};
-use text::Text;
+use rpc::{Outstanding, Request};
+use writers::{PartialMessage, WaitingWriter};
 
-pub use call::{Context, Counts, Door, HandleId, Mode, Receive, Rules, Send, Waiter, WhenFull};
-pub use line::WaitId;
+pub use call::{Context, Counts, Door, HandleId, Mode, Receive, Rules, Send, WaitId, Waiter, WhenFull};
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
 pub use queue::Order;
@@ -63,23 +63,23 @@ pub struct Mailbox {
     rules: Rules,
     queue: Queue,
     readers: Readers,
-    writers: Line<WaitId, WaitingWriter>,
+    writers: OrderedQueue<WaitId, WaitingWriter>,
     handles: Slab<Open>,
-    /// Requests that no server has taken yet.
+    /// Requests that no server has taken yet, by id.
     requests: BTreeMap<u64, Request>,
     request_bytes: u64,
     /// When leases end by themselves.
     lease_ends: BTreeSet<(Timestamp, HandleId)>,
-    /// Messages that go to the mailbox for the dead: whoever called takes them there.
+    /// Dead letters, until the tree moves them to the dead-letter mailbox.
     outbox: Vec<Message>,
-    /// Open files that poll for something to read, and for room to write.
+    /// Open files whose pollers wait for something to read, and for room to write.
     polls_in: BTreeMap<HandleId, PollHandle>,
     polls_out: BTreeMap<HandleId, PollHandle>,
-    /// One of `polls_out` was told that there is no room, where nothing but the mount's memory lacked.
-    denied: bool,
+    /// A poller in `polls_out` was told "not writable" when only the mount's memory limit was in the way.
+    polls_blocked_by_memory: bool,
     next_wait: u64,
-    /// What has happened; what is the case is counted where it is.
-    tally: Counts,
+    /// Counters of events. Current figures are computed in [`Mailbox::counts`].
+    counters: Counts,
     removed: bool,
     /// Time of the last send, or set by utimes(2).
     pub last_sent: Timestamp,
@@ -94,25 +94,25 @@ struct Open {
     framing: Framing,
     /// Reads through this open file that wait.
     waiting: u32,
-    /// A part of a write that the kernel had cut was refused after its first part had become a message. The next write
-    /// is refused too, so that a program that goes on with the remainder (as `sendfile` users do) gets an error instead
+    /// The kernel had split a write. Its first part became a message and a later part was refused. The next write is
+    /// refused too, so that a program that continues with the rest (as users of sendfile(2) do) gets an error instead
     /// of a second message.
-    cut_short: bool,
-    hand: Hand,
+    split_refused: bool,
+    state: State,
 }
 
-/// What an open file has in hand beside what it reads.
+/// What an open file holds besides the message that it reads.
 #[derive(Debug, Default)]
-enum Hand {
+enum State {
     #[default]
-    Nothing,
-    /// Written, and no message yet.
-    Text(Box<Text>),
-    Lease(Box<Lease>),
-    /// A request that was not answered yet.
-    Asked(Asked),
-    /// A request to be answered.
-    Serving(Box<Serving>),
+    Idle,
+    /// Bytes written that are not a message yet.
+    Partial(Box<PartialMessage>),
+    Leasing(Box<Lease>),
+    /// An rpc client's request that has no reply yet.
+    Requesting(Outstanding),
+    /// The request that an rpc server has taken and not replied to. Its memory stays charged.
+    Serving(Box<Request>),
 }
 
 impl Mailbox {
@@ -123,7 +123,7 @@ impl Mailbox {
             rules: Rules::default(),
             queue: Queue::default(),
             readers: Readers::default(),
-            writers: Line::default(),
+            writers: OrderedQueue::default(),
             handles: Slab::new(),
             requests: BTreeMap::new(),
             request_bytes: 0,
@@ -131,53 +131,60 @@ impl Mailbox {
             outbox: Vec::new(),
             polls_in: BTreeMap::new(),
             polls_out: BTreeMap::new(),
-            denied: false,
+            polls_blocked_by_memory: false,
             next_wait: 0,
-            tally: Counts::default(),
+            counters: Counts::default(),
             removed: false,
             last_sent: now,
             last_received: now,
         }
     }
 
-    /// Opens it by `door`. True: its reader may seek, within a message.
+    /// With rules of its own from the start.
+    #[must_use]
+    pub fn with_rules(mut self, rules: Rules) -> Mailbox {
+        self.rules = rules;
+        self.queue.set_order(rules.order);
+        self
+    }
+
+    /// Opens it through `door`. Returns true if the reader may seek within a message.
     pub fn open(&mut self, door: Door, mode: Mode) -> (HandleId, bool) {
         let framing = match (&door, mode) {
-            (Door::Lease | Door::Rpc | Door::Serve, _) => Framing::Single(Single::Nothing),
+            (Door::Lease | Door::Rpc | Door::Serve, _) => Framing::Single(Single::Idle),
             (Door::Stream | Door::Json, _) | (_, Mode::Both | Mode::Send) => Framing::Stream(None),
             _ => Framing::File(None),
         };
-        let hand = Hand::Nothing;
         let seekable = matches!(framing, Framing::File(_));
-        let open = Open { door, mode, framing, waiting: 0, cut_short: false, hand };
+        let open = Open { door, mode, framing, waiting: 0, split_refused: false, state: State::Idle };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
-    /// Closes an open file. A message begun through it and not finished goes with it; one that is leased comes back, one
-    /// that is being written through `stream` or `whole` is sent.
+    /// Closes an open file. The rest of a partly read message is lost; a leased message returns to the queue; what was
+    /// written through `stream` or `whole` and is not a message yet is sent.
     pub fn close(&mut self, handle: HandleId, cx: &mut Context<'_>) {
         let Some(open) = self.handles.get(handle.0) else { return };
-        // The kernel releases an open file after its last request was answered, so nothing waits. If something does all
-        // the same, it must not wait for ever.
+        // The kernel releases an open file after its last request was answered, so no read waits. If one does
+        // nevertheless, it must not wait for ever.
         let selector = open.door.selector(handle);
         for _ in 0..open.waiting {
-            let Some(reader) = self.readers.leave_through(handle, &selector) else { break };
+            let Some(reader) = self.readers.remove_by_handle(handle, &selector) else { break };
             cx.fx.fail(reader.call.request_id, Error::BadDescriptor);
         }
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
         if let Some(open) = self.handles.try_remove(handle.0) {
-            let empty = matches!(open.hand, Hand::Nothing);
-            match open.hand {
-                Hand::Nothing => {}
-                Hand::Text(text) => self.finish(*text, handle, cx),
-                Hand::Lease(lease) => self.lease_returned(handle, *lease, cx),
-                Hand::Asked(asked) => self.withdraw(&asked, cx),
-                Hand::Serving(serving) => self.request_returned(*serving, cx),
+            let idle = matches!(open.state, State::Idle);
+            match open.state {
+                State::Idle => {}
+                State::Partial(partial) => self.send_partial(*partial, handle, cx),
+                State::Leasing(lease) => self.return_lease(handle, *lease, cx),
+                State::Requesting(outstanding) => self.cancel_request(&outstanding, cx),
+                State::Serving(request) => self.return_request(*request, cx),
             }
-            // Otherwise nothing has changed, and those who poll edges are to be told of none.
-            if !empty {
-                self.room_made(cx);
+            // An idle file changes nothing, and edge-triggered pollers must not be woken for nothing.
+            if !idle {
+                self.admit_writers(cx);
             }
         }
         if self.handles.is_empty() {
@@ -185,7 +192,7 @@ impl Mailbox {
         }
     }
 
-    /// A read. Answered now unless the caller has to wait.
+    /// A read. Answered now, unless the caller has to wait: then its wait is returned.
     pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
@@ -198,30 +205,31 @@ impl Mailbox {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
         }
-        if matches!(open.door, Door::Rpc) && !matches!(open.hand, Hand::Asked(_)) {
+        if matches!(open.door, Door::Rpc) && !matches!(open.state, State::Requesting(_)) {
             cx.fx.fail(call.request_id, Error::NoMessage);
             return None;
         }
         if self.drop_expired(cx) {
-            self.room_made(cx);
+            self.admit_writers(cx);
         }
-        if self.serve_from_queue(&call, cx) {
-            self.room_made(cx);
+        if self.receive_from_queue(&call, cx) {
+            self.admit_writers(cx);
             return None;
         }
-        // With nobody who waits to write, there is nothing to be had; and nobody is to be told that a reader waits.
+        // If no writer waits either, there is nothing to receive. A read that will not wait must not wake pollers.
         if call.nonblock && self.writers.is_empty() {
             cx.fx.fail(call.request_id, Error::WouldWait);
             return None;
         }
-        let selector = self.handles.get(call.handle.0)?.door.selector(call.handle);
-        open_mut(&mut self.handles, call.handle, |open| open.waiting += 1);
+        let open = self.handles.get_mut(call.handle.0)?;
+        open.waiting += 1;
+        let selector = open.door.selector(call.handle);
         let id = self.next_wait();
-        self.readers.join(id, selector.clone(), WaitingReader { call, since: cx.now });
-        // A write would not wait now, even where the mount's memory is full.
-        self.room_made(cx);
+        self.readers.push_back(id, selector.clone(), WaitingReader { call, since: cx.now });
+        // A write would not wait now, even if the mount's memory is full.
+        self.admit_writers(cx);
         if self.readers.waits(id) {
-            self.serve_from_writers(&selector, cx);
+            self.receive_from_writers(&selector, cx);
         }
         if !self.readers.waits(id) {
             return None;
@@ -233,67 +241,66 @@ impl Mailbox {
         Some(id)
     }
 
-    /// What poll(2) would find. With `arm`, the next change wakes `handle`'s poller.
+    /// What poll(2) reports. With `arm`, the next change wakes the poller of `handle`.
     pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>, memory: &Memory) -> Ready {
         let Some(open) = self.handles.get(handle.0) else {
             return Ready { hangup: true, ..Ready::default() };
         };
         let (reads, writes) = (open.mode.reads(), open.mode.writes());
-        let in_hand = open.framing.ready();
         let selector = open.door.selector(handle);
         let never_waits = matches!(open.door, Door::Whole | Door::Lease | Door::Serve);
-        let asked = matches!(open.hand, Hand::Asked(_));
-        let next_due = open.framing.next_due();
+        let requesting = matches!(open.state, State::Requesting(_));
+        let (framing_ready, needs_next) = (open.framing.ready(), open.framing.needs_next());
         let readable = reads
-            && (in_hand
-                || next_due
-                    && (self.writers_have(&selector)
+            && (framing_ready
+                || needs_next
+                    && (self.writer_matches(&selector)
                         || match &selector {
                             Selector::Message(filter) => self.queue.has_matching(filter),
                             Selector::Peek => !self.queue.is_empty(),
                             Selector::Request => !self.requests.is_empty(),
                             Selector::Reply(_) => false,
                         }));
-        let room = never_waits || self.writable(memory) || self.takes_from(open);
-        let writable = writes && room && !self.removed && !(asked && matches!(open.door, Door::Rpc));
+        let room = never_waits || self.writable(memory) || self.reader_waits_for(open);
+        let writable = writes && room && !self.removed && !(requesting && matches!(open.door, Door::Rpc));
         let ready = Ready { readable, writable, hangup: self.removed };
         if let Some(poll) = arm {
             if reads {
                 self.polls_in.insert(handle, poll);
             }
             if writes {
-                self.denied &= !self.polls_out.is_empty();
-                self.denied |= !room && self.only_memory_lacks();
+                self.polls_blocked_by_memory &= !self.polls_out.is_empty();
+                self.polls_blocked_by_memory |= !room && self.has_capacity();
                 self.polls_out.insert(handle, poll);
             }
         }
         ready
     }
 
-    /// A waiting caller got a signal, or may wait no longer. False if it was answered already.
+    /// Ends a wait with `error`: the caller got a signal, or may not wait any longer. False if it was answered already.
     pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) -> bool {
-        if let Some(reader) = self.readers.leave(id) {
-            open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
+        if let Some(reader) = self.readers.remove(id) {
+            self.wait_ended(reader.call.handle);
             cx.fx.fail(reader.call.request_id, error);
             return true;
         }
-        if let Some(writer) = self.writers.leave(id) {
-            self.refuse_writer(writer, error, cx);
-            // Those behind it may be shorter.
-            self.room_made(cx);
+        if let Some(writer) = self.writers.remove(id) {
+            self.fail_writer(writer, error, cx);
+            // The writers behind it may have shorter messages.
+            self.admit_writers(cx);
             return true;
         }
         false
     }
 
-    /// The name was removed: whoever waits is told, and so is everyone who comes later. Returns the messages lost.
+    /// The name was removed. All waits and all later calls fail with `Removed`. Returns the number of messages lost.
     pub fn remove(&mut self, cx: &mut Context<'_>) -> u64 {
         self.removed = true;
         self.end_waits(Error::Removed, cx);
         let mut lost = 0;
         for message in self.queue.clear() {
             lost += message.count();
-            cx.memory.give_back(message.cost());
+            cx.memory.uncharge(message.cost());
         }
         self.drop_requests(cx);
         self.wake_readers(cx);
@@ -303,26 +310,26 @@ impl Mailbox {
         lost
     }
 
-    /// Everyone who waits is told `error`.
+    /// Ends all waits with `error`.
     pub fn end_waits(&mut self, error: Error, cx: &mut Context<'_>) {
-        for reader in self.readers.leave_all() {
-            open_mut(&mut self.handles, reader.call.handle, |open| open.waiting -= 1);
+        for reader in self.readers.drain() {
+            self.wait_ended(reader.call.handle);
             cx.fx.fail(reader.call.request_id, error);
         }
-        while let Some(writer) = self.writers.serve() {
-            self.refuse_writer(writer, error, cx);
+        while let Some(writer) = self.writers.pop_front() {
+            self.fail_writer(writer, error, cx);
         }
     }
 
-    /// The bounds in force.
+    /// The limits in force.
     pub fn limits(&self) -> MailboxLimits {
         self.limits
     }
 
-    /// Changes the bounds. What is in the queue stays, whatever they are.
+    /// Changes the limits. Queued messages stay, even beyond the new limits.
     pub fn set_limits(&mut self, limits: MailboxLimits, cx: &mut Context<'_>) {
         self.limits = limits;
-        self.room_made(cx);
+        self.admit_writers(cx);
     }
 
     /// The rules in force.
@@ -330,26 +337,26 @@ impl Mailbox {
         self.rules
     }
 
-    /// Changes the rules: for those who wait too, and for messages sent from now on.
+    /// Changes the rules, for waiting callers and for messages sent from now on.
     pub fn set_rules(&mut self, rules: Rules, cx: &mut Context<'_>) {
         self.rules = rules;
         self.queue.set_order(rules.order);
-        self.room_made(cx);
+        self.admit_writers(cx);
         if rules.full == WhenFull::Fail {
-            // What was taken from a writer who is gone waits on: nobody can be told.
-            while let Some(writer) = self.writers.leave_first(|writer| writer.request_id.is_some()) {
-                self.refuse_writer(writer, Error::NoSpace, cx);
+            // Messages whose writer has closed its file keep waiting: no caller is left to get the error.
+            while let Some(writer) = self.writers.remove_first(|writer| writer.request_id.is_some()) {
+                self.fail_writer(writer, Error::NoSpace, cx);
             }
-            self.room_made(cx);
+            self.admit_writers(cx);
         }
     }
 
-    /// True once the name is gone.
+    /// True once the name was removed.
     pub fn is_removed(&self) -> bool {
         self.removed
     }
 
-    /// Figures.
+    /// Counters and current figures.
     pub fn counts(&self) -> Counts {
         Counts {
             depth: self.queue.depth(),
@@ -357,16 +364,16 @@ impl Mailbox {
             waiting_readers: self.readers.len() as u64,
             waiting_writers: self.writers.len() as u64,
             requests: self.requests.len() as u64,
-            ..self.tally
+            ..self.counters
         }
     }
 
-    /// Who waits, readers first, each in order of arrival.
+    /// The waiting callers, readers first, each in order of arrival.
     pub fn waiters(&self) -> Vec<Waiter> {
-        let readers = self.readers.all().into_iter();
+        let readers = self.readers.in_order().into_iter();
         let readers =
             readers.map(|reader| Waiter { caller: reader.call.caller, writes: false, since: reader.since });
-        let writers = self.writers.iter().map(|writer| Waiter {
+        let writers = self.writers.values().map(|writer| Waiter {
             caller: writer.caller,
             writes: true,
             since: writer.since,
@@ -379,17 +386,24 @@ impl Mailbox {
         WaitId(self.next_wait)
     }
 
-    fn wake_readers(&mut self, cx: &mut Context<'_>) {
-        if !self.polls_in.is_empty() {
-            for handle in std::mem::take(&mut self.polls_in).into_values() {
-                cx.fx.wake(handle);
-            }
+    /// A read through `handle` waits no longer.
+    fn wait_ended(&mut self, handle: HandleId) {
+        if let Some(open) = self.handles.get_mut(handle.0) {
+            open.waiting -= 1;
         }
     }
-}
 
-fn open_mut(handles: &mut Slab<Open>, handle: HandleId, change: impl FnOnce(&mut Open)) {
-    if let Some(open) = handles.get_mut(handle.0) {
-        change(open);
+    /// Wakes whoever polls for something to read.
+    fn wake_readers(&mut self, cx: &mut Context<'_>) {
+        for handle in std::mem::take(&mut self.polls_in).into_values() {
+            cx.fx.wake(handle);
+        }
+    }
+
+    /// Wakes whoever polls for something to read through `handle`.
+    fn wake_reader(&mut self, handle: HandleId, cx: &mut Context<'_>) {
+        if let Some(poll) = self.polls_in.remove(&handle) {
+            cx.fx.wake(poll);
+        }
     }
 }

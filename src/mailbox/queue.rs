@@ -1,14 +1,14 @@
-//! The messages that wait: in order, by number, by tag and by sender.
+//! The queued messages: in order, by id, by tag and by sender.
 //!
-//! Plain queueing touches one line of messages and nothing else. What is asked for by tag or sender is found in an
-//! index, which is made when it is first asked for and kept until the queue is empty; lines sent in one write wait as a
-//! *run*, one entry, until somebody wants one of them singly.
+//! Plain queueing touches one queue of messages and nothing else. Messages are found by tag or sender through an
+//! index, which is made on first use and kept until the queue is empty. Lines that came in one write are queued as a
+//! *run*, one entry, until one of them is needed by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
-use super::line::Line;
 use super::message::{Message, Rank, Tag};
+use super::ordered_queue::OrderedQueue;
 use crate::op::Timestamp;
 
 /// Which messages a receiver takes.
@@ -22,30 +22,31 @@ pub(super) enum Filter {
 /// In what order messages are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// As they were sent, whatever their priority.
+    /// In the order in which they were sent, whatever their priority.
     Fifo,
-    /// Higher priorities first, those of one priority as they were sent.
+    /// Higher priorities first; within one priority, in the order in which they were sent.
     #[default]
     Priority,
 }
 
-/// Places are counted from here, so that there are some before the first message's.
-const FIRST_PLACE: u64 = 1 << 32;
+/// Positions are counted from here, so that there are some before the first message's.
+const FIRST_POSITION: u64 = 1 << 32;
 
-type ReplyPath = Line<u64, Message>;
+/// Messages of one priority, by position.
+type Level = OrderedQueue<u64, Message>;
 
-/// Where the messages are that have something in common.
+/// The ranks of messages, by an attribute that they share.
 type Index<K> = BTreeMap<K, BTreeSet<Rank>>;
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     order: Order,
-    /// Messages without priority, or all of them under [`Order::Fifo`]. Runs are here only.
-    plain: ReplyPath,
-    /// The others, the highest priority first, and no empty reply_path.
-    raised: BTreeMap<u16, ReplyPath>,
-    /// Where messages are that are not in the plain reply_path at the place that their number gives.
-    strays: BTreeMap<u64, Rank>,
+    /// Messages without priority, or all messages under [`Order::Fifo`]. Only here are runs.
+    plain: Level,
+    /// Messages with a priority, the highest first. No level is empty.
+    prioritized: BTreeMap<u16, Level>,
+    /// Ranks, by id, of messages that are not in the plain level at the position that follows from their id.
+    displaced: BTreeMap<u64, Rank>,
     by_tag: Option<Index<Tag>>,
     by_sender: Option<Index<u32>>,
     deadlines: BTreeSet<(Timestamp, Rank)>,
@@ -65,17 +66,17 @@ impl Filter {
 }
 
 impl Queue {
-    /// Messages waiting.
+    /// Number of messages.
     pub(super) fn depth(&self) -> u64 {
         self.depth
     }
 
-    /// Their bytes.
+    /// Their length in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// What they take of the mount's memory.
+    /// Bytes that they are charged to the mount's memory.
     pub(super) fn cost(&self) -> u64 {
         self.cost
     }
@@ -84,25 +85,26 @@ impl Queue {
         self.depth == 0
     }
 
-    /// Puts all messages into another order.
+    /// Changes the order, and sorts all messages accordingly.
     pub(super) fn set_order(&mut self, order: Order) {
         if order == self.order {
             return;
         }
         let mut all: Vec<(u64, Message)> = self.plain.drain().collect();
-        for reply_path in mem::take(&mut self.raised).into_values() {
-            all.extend({ reply_path }.drain());
+        for level in mem::take(&mut self.prioritized).into_values() {
+            all.extend({ level }.drain());
         }
-        all.sort_by_key(|(place, _)| *place);
+        all.sort_by_key(|(position, _)| *position);
         *self = Queue { order, ..Queue::default() };
-        for (place, message) in all {
-            self.put(Rank { reply_path: self.lane_of(&message), place }, message);
+        for (position, message) in all {
+            self.put(Rank { level: self.level_of(&message), position }, message);
         }
     }
 
-    /// Adds a message, or a run, behind all of its priority. `number` is its own, or one given out later.
+    /// Adds a message, or a run, behind all others of its priority. `number` is its id, or a later one if it has
+    /// moved here.
     pub(super) fn push(&mut self, message: Message, number: u64) {
-        let rank = Rank { reply_path: self.lane_of(&message), place: FIRST_PLACE + number };
+        let rank = Rank { level: self.level_of(&message), position: FIRST_POSITION + number };
         if message.run().is_some() && (message.expires().is_some() || self.by_sender.is_some()) {
             self.put_singly(rank, message);
         } else {
@@ -110,54 +112,51 @@ impl Queue {
         }
     }
 
-    /// Puts a message before all of its priority.
+    /// Adds a message before all others of its priority.
     pub(super) fn push_front(&mut self, message: Message) {
-        let own = FIRST_PLACE + message.id;
-        let reply_paths = self.raised.values().chain([&self.plain]);
-        let first = reply_paths.filter_map(ReplyPath::first_key).min();
-        let place = first.map_or(own, |first| own.min(first.saturating_sub(1)));
-        let rank = Rank { reply_path: self.lane_of(&message), place };
-        self.note(rank, &message);
-        self.lane_mut(rank.reply_path).join_first(place, message);
+        let own = FIRST_POSITION + message.id;
+        let levels = self.prioritized.values().chain([&self.plain]);
+        let first = levels.filter_map(Level::front_key).min();
+        let position = first.map_or(own, |first| own.min(first.saturating_sub(1)));
+        let rank = Rank { level: self.level_of(&message), position };
+        self.note_added(rank, &message);
+        self.level_mut(rank.level).push_front(position, message);
     }
 
-    /// The message to be received next, and a run at that as such.
+    /// The message to be received next, or the run that begins with it.
     pub(super) fn first(&self) -> Option<&Message> {
-        self.raised
-            .first_key_value()
-            .and_then(|(_, reply_path)| reply_path.first())
-            .or_else(|| self.plain.first())
+        self.prioritized.first_key_value().and_then(|(_, level)| level.front()).or_else(|| self.plain.front())
     }
 
-    /// Takes the next message.
+    /// Removes the next message.
     pub(super) fn pop(&mut self) -> Option<Message> {
-        if self.raised.is_empty()
-            && let Some(run) = self.plain.first_mut()
+        if self.prioritized.is_empty()
+            && let Some(run) = self.plain.front_mut()
             && let Some(message) = run.split_first()
         {
             self.advance_first(1);
-            self.less(&message);
+            self.note_removed(&message);
             return Some(message);
         }
         let rank = self.first_rank()?;
-        self.take(rank).map(single)
+        self.take(rank).map(Message::into_single)
     }
 
-    /// Takes the next message, or as much of a run as `room` bytes hold and at least one line of it.
+    /// Removes the next message, or as many lines of a run as fit into `room` bytes, and at least one.
     pub(super) fn pop_run(&mut self, room: usize) -> Option<Message> {
-        if self.raised.is_empty()
-            && let Some(run) = self.plain.first_mut()
+        if self.prioritized.is_empty()
+            && let Some(run) = self.plain.front_mut()
             && let Some(lines) = run.split_fitting(room)
         {
             self.advance_first(lines.count());
-            self.less(&lines);
+            self.note_removed(&lines);
             return Some(lines);
         }
         let rank = self.first_rank()?;
         self.take(rank)
     }
 
-    /// Takes the next message that `filter` wants.
+    /// Removes the next message that `filter` wants.
     pub(super) fn pop_matching(&mut self, filter: &Filter) -> Option<Message> {
         match filter {
             Filter::Any => self.pop(),
@@ -168,19 +167,19 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest message of the lowest priority.
+    /// Removes the oldest message of the lowest priority.
     pub(super) fn pop_oldest(&mut self) -> Option<Message> {
-        if let Some(run) = self.plain.first_mut()
+        if let Some(run) = self.plain.front_mut()
             && let Some(message) = run.split_first()
         {
             self.advance_first(1);
-            self.less(&message);
+            self.note_removed(&message);
             return Some(message);
         }
-        let plain = self.plain.first_key().map(|place| Rank { reply_path: Rank::PLAIN, place });
-        let lowest = self.raised.last_key_value();
-        let lowest = lowest
-            .and_then(|(reply_path, line)| Some(Rank { reply_path: *reply_path, place: line.first_key()? }));
+        let plain = self.plain.front_key().map(|position| Rank { level: Rank::PLAIN, position });
+        let lowest = self.prioritized.last_key_value();
+        let lowest =
+            lowest.and_then(|(level, line)| Some(Rank { level: *level, position: line.front_key()? }));
         self.take(plain.or(lowest)?)
     }
 
@@ -192,27 +191,27 @@ impl Queue {
         }
     }
 
-    /// The message numbered `id`.
+    /// The message with this id.
     pub(super) fn get(&mut self, id: u64) -> Option<&Message> {
-        let rank = self.locate(id)?;
-        self.reply_path(rank.reply_path)?.get(rank.place)
+        let rank = self.find_id(id)?;
+        self.level(rank.level)?.get(rank.position)
     }
 
-    /// Takes the message numbered `id`.
+    /// Removes the message with this id.
     pub(super) fn remove(&mut self, id: u64) -> Option<Message> {
-        let rank = self.locate(id)?;
+        let rank = self.find_id(id)?;
         self.take(rank)
     }
 
-    /// Numbers of messages by place, those after `place` only and at most `most`: each with its place, which no
-    /// other message has while it waits. Messages sent later have later places.
-    pub(super) fn list(&self, place: u64, most: usize) -> Vec<(u64, u64)> {
+    /// Positions and ids of messages, in order of position: those after `position`, at most `most`. No two queued
+    /// messages have the same position. Messages sent later have later positions.
+    pub(super) fn list(&self, position: u64, most: usize) -> Vec<(u64, u64)> {
         let mut list: Vec<(u64, u64)> = Vec::new();
-        for reply_path in std::iter::once(&self.plain).chain(self.raised.values()) {
+        for level in std::iter::once(&self.plain).chain(self.prioritized.values()) {
             let from = list.len();
-            for (first, message) in reply_path.entries_from(place) {
+            for (first, message) in level.iter_from(position) {
                 for n in 0..message.count() {
-                    if list.len() - from < most && first + n > place {
+                    if list.len() - from < most && first + n > position {
                         list.push((first + n, message.id + n));
                     }
                 }
@@ -226,63 +225,63 @@ impl Queue {
         list
     }
 
-    /// When the first message goes by itself.
+    /// When the next message expires.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
-    /// Takes a message whose time is over.
+    /// Removes a message that has expired.
     pub(super) fn pop_expired(&mut self, now: Timestamp) -> Option<Message> {
         let (_, rank) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
         self.take(rank)
     }
 
-    /// Takes all messages.
+    /// Removes all messages.
     pub(super) fn clear(&mut self) -> Queue {
         mem::replace(self, Queue { order: self.order, ..Queue::default() })
     }
 
-    fn lane_of(&self, message: &Message) -> u16 {
+    fn level_of(&self, message: &Message) -> u16 {
         match self.order {
             Order::Fifo => Rank::PLAIN,
-            Order::Priority => Rank::reply_path(message.priority),
+            Order::Priority => Rank::level(message.priority),
         }
     }
 
-    fn reply_path(&self, reply_path: u16) -> Option<&ReplyPath> {
-        if reply_path == Rank::PLAIN { Some(&self.plain) } else { self.raised.get(&reply_path) }
+    fn level(&self, level: u16) -> Option<&Level> {
+        if level == Rank::PLAIN { Some(&self.plain) } else { self.prioritized.get(&level) }
     }
 
-    fn lane_mut(&mut self, reply_path: u16) -> &mut ReplyPath {
-        if reply_path == Rank::PLAIN { &mut self.plain } else { self.raised.entry(reply_path).or_default() }
+    fn level_mut(&mut self, level: u16) -> &mut Level {
+        if level == Rank::PLAIN { &mut self.plain } else { self.prioritized.entry(level).or_default() }
     }
 
     fn first_rank(&self) -> Option<Rank> {
-        let raised = self.raised.first_key_value();
-        let raised = raised
-            .and_then(|(reply_path, line)| Some(Rank { reply_path: *reply_path, place: line.first_key()? }));
-        raised.or_else(|| Some(Rank { reply_path: Rank::PLAIN, place: self.plain.first_key()? }))
+        let prioritized = self.prioritized.first_key_value();
+        let prioritized =
+            prioritized.and_then(|(level, line)| Some(Rank { level: *level, position: line.front_key()? }));
+        prioritized.or_else(|| Some(Rank { level: Rank::PLAIN, position: self.plain.front_key()? }))
     }
 
     fn put(&mut self, rank: Rank, message: Message) {
-        self.note(rank, &message);
-        self.lane_mut(rank.reply_path).join(rank.place, message);
+        self.note_added(rank, &message);
+        self.level_mut(rank.level).push_back(rank.position, message);
     }
 
     fn put_singly(&mut self, rank: Rank, run: Message) {
-        for (place, message) in singles(rank.place, run) {
-            self.put(Rank { place, ..rank }, message);
+        for (position, message) in split_run(rank.position, run) {
+            self.put(Rank { position, ..rank }, message);
         }
     }
 
-    /// A message is about to be put at `rank`.
-    fn note(&mut self, rank: Rank, message: &Message) {
+    /// Updates figures and indices for a message that is about to be put at `rank`.
+    fn note_added(&mut self, rank: Rank, message: &Message) {
         self.depth += message.count();
         self.bytes += message.len();
         self.cost += message.cost();
-        if rank != (Rank { reply_path: Rank::PLAIN, place: FIRST_PLACE + message.id }) {
+        if rank != (Rank { level: Rank::PLAIN, position: FIRST_POSITION + message.id }) {
             for n in 0..message.count() {
-                self.strays.insert(message.id + n, Rank { place: rank.place + n, ..rank });
+                self.displaced.insert(message.id + n, Rank { position: rank.position + n, ..rank });
             }
         }
         if let Some(deadline) = message.expires() {
@@ -296,15 +295,15 @@ impl Queue {
         }
     }
 
-    /// Takes what is at `rank`, a run as such.
+    /// Removes the entry at `rank`, a message or a run.
     fn take(&mut self, rank: Rank) -> Option<Message> {
-        let message = if rank.reply_path == Rank::PLAIN {
-            self.plain.leave(rank.place)?
+        let message = if rank.level == Rank::PLAIN {
+            self.plain.remove(rank.position)?
         } else {
-            let reply_path = self.raised.get_mut(&rank.reply_path)?;
-            let message = reply_path.leave(rank.place)?;
-            if reply_path.is_empty() {
-                self.raised.remove(&rank.reply_path);
+            let level = self.prioritized.get_mut(&rank.level)?;
+            let message = level.remove(rank.position)?;
+            if level.is_empty() {
+                self.prioritized.remove(&rank.level);
             }
             message
         };
@@ -317,18 +316,18 @@ impl Queue {
         if let Some(index) = &mut self.by_sender {
             drop_from(index, &message.sender.uid, rank);
         }
-        self.less(&message);
+        self.note_removed(&message);
         Some(message)
     }
 
-    /// A message, or a part of a run, was taken.
-    fn less(&mut self, message: &Message) {
+    /// Updates figures for a message, or a part of a run, that was removed.
+    fn note_removed(&mut self, message: &Message) {
         self.depth -= message.count();
         self.bytes -= message.len();
         self.cost -= message.cost();
-        if !self.strays.is_empty() {
+        if !self.displaced.is_empty() {
             for n in 0..message.count() {
-                self.strays.remove(&(message.id + n));
+                self.displaced.remove(&(message.id + n));
             }
         }
         if self.is_empty() {
@@ -336,32 +335,31 @@ impl Queue {
         }
     }
 
-    /// Where the message numbered `id` is, as an entry of its own.
-    fn locate(&mut self, id: u64) -> Option<Rank> {
-        let usual = Rank { reply_path: Rank::PLAIN, place: FIRST_PLACE.checked_add(id)? };
-        let rank = self.strays.get(&id).copied().unwrap_or(usual);
-        self.single_out(rank.reply_path, rank.place);
-        // The place may be another message's: a stray's.
-        let found = self.reply_path(rank.reply_path)?.get(rank.place)?;
+    /// The rank of the message with this id. Its run, if it was in one, is split.
+    fn find_id(&mut self, id: u64) -> Option<Rank> {
+        let usual = Rank { level: Rank::PLAIN, position: FIRST_POSITION.checked_add(id)? };
+        let rank = self.displaced.get(&id).copied().unwrap_or(usual);
+        self.split_run_at(rank.level, rank.position);
+        // A displaced message may be at the usual position of another.
+        let found = self.level(rank.level)?.get(rank.position)?;
         (found.id == id).then_some(rank)
     }
 
-    /// Makes entries of the lines of the run that covers `place`, if one does.
-    fn single_out(&mut self, reply_path: u16, place: u64) {
-        let Some((first, run)) = self.reply_path(reply_path).and_then(|reply_path| reply_path.up_to(place))
-        else {
+    /// Splits the run that covers `position`, if there is one, into single messages.
+    fn split_run_at(&mut self, level: u16, position: u64) {
+        let Some((first, run)) = self.level(level).and_then(|level| level.last_at_or_before(position)) else {
             return;
         };
-        if run.run().is_none() || first + run.count() <= place {
+        if run.run().is_none() || first + run.count() <= position {
             return;
         }
-        self.lane_mut(reply_path).replace(first, |run| singles(first, run));
+        self.level_mut(level).replace(first, |run| split_run(first, run));
     }
 
-    /// So many lines were taken off the run that comes first.
+    /// Lines were removed from the head of the run that comes first.
     fn advance_first(&mut self, lines: u64) {
-        if let Some(place) = self.plain.first_key() {
-            self.plain.move_first(place + lines);
+        if let Some(position) = self.plain.front_key() {
+            self.plain.set_front_key(position + lines);
         }
     }
 
@@ -382,7 +380,7 @@ impl Queue {
             }
             Filter::Sender(uid) => {
                 if self.by_sender.is_none() {
-                    self.single_out_all();
+                    self.split_all_runs();
                     let mut index: Index<u32> = Index::new();
                     for (rank, message) in self.all() {
                         index.entry(message.sender.uid).or_default().insert(rank);
@@ -394,61 +392,45 @@ impl Queue {
         }
     }
 
-    fn single_out_all(&mut self) {
-        if self.plain.iter().all(|message| message.run().is_none()) {
+    fn split_all_runs(&mut self) {
+        if self.plain.values().all(|message| message.run().is_none()) {
             return;
         }
-        for (place, message) in self.plain.drain() {
-            for (place, message) in singles(place, message) {
-                self.plain.join(place, message);
+        for (position, message) in self.plain.drain() {
+            for (position, message) in split_run(position, message) {
+                self.plain.push_back(position, message);
             }
         }
     }
 
     fn all(&self) -> impl Iterator<Item = (Rank, &Message)> {
         let plain = std::iter::once((&Rank::PLAIN, &self.plain));
-        let reply_paths = self.raised.iter().chain(plain);
-        reply_paths.flat_map(|(reply_path, line)| {
-            line.entries().map(|(place, message)| (Rank { reply_path: *reply_path, place }, message))
+        let levels = self.prioritized.iter().chain(plain);
+        levels.flat_map(|(level, line)| {
+            line.iter().map(|(position, message)| (Rank { level: *level, position }, message))
         })
     }
 }
 
-/// Messages in the order of their receipt, runs as such.
+/// Messages in the order in which they would be received. Runs are not split.
 impl IntoIterator for Queue {
     type Item = Message;
     type IntoIter = Box<dyn Iterator<Item = Message>>;
 
     fn into_iter(mut self) -> Self::IntoIter {
-        let reply_paths = mem::take(&mut self.raised).into_values().chain([mem::take(&mut self.plain)]);
-        Box::new(
-            reply_paths.flat_map(|mut reply_path| {
-                reply_path.drain().map(|(_, message)| message).collect::<Vec<_>>()
-            }),
-        )
+        let levels = mem::take(&mut self.prioritized).into_values().chain([mem::take(&mut self.plain)]);
+        Box::new(levels.flat_map(|mut level| level.drain().map(|(_, message)| message).collect::<Vec<_>>()))
     }
 }
 
-/// The messages of a run, from a place on.
-fn singles(place: u64, mut run: Message) -> Vec<(u64, Message)> {
-    let mut singles = Vec::with_capacity(run.count() as usize);
+/// The messages of a run, and their positions: the first has `position`.
+fn split_run(position: u64, mut run: Message) -> Vec<(u64, Message)> {
+    let mut messages = Vec::with_capacity(run.count() as usize);
     while let Some(message) = run.split_first() {
-        singles.push(message);
+        messages.push(message);
     }
-    singles.push(single(run));
-    (place..).zip(singles).collect()
-}
-
-/// What is left of a run of one line: a message like any other, with bytes of its own.
-pub(super) fn single(mut run: Message) -> Message {
-    if run.run().is_some() {
-        run.body = std::sync::Arc::from(run.slice().as_bytes());
-        run.extra_mut().run = None;
-        if run.extra.as_deref().is_some_and(|extra| *extra == super::message::Extra::default()) {
-            run.extra = None;
-        }
-    }
-    run
+    messages.push(run.into_single());
+    (position..).zip(messages).collect()
 }
 
 fn drop_from<K: Ord>(index: &mut Index<K>, key: &K, rank: Rank) {

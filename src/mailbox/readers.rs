@@ -1,10 +1,10 @@
-//! Callers who wait to read, by what they wait for.
+//! Callers that wait to read, by selector.
 
 use std::collections::BTreeMap;
 
-use super::call::{HandleId, Receive, Selector};
-use super::line::{Line, WaitId};
+use super::call::{HandleId, Receive, Selector, WaitId};
 use super::message::Message;
+use super::ordered_queue::OrderedQueue;
 use super::queue::Filter;
 use crate::op::Timestamp;
 
@@ -14,13 +14,13 @@ pub(super) struct WaitingReader {
     pub(super) since: Timestamp,
 }
 
-/// One line for those who take any message, and one for each other selector that somebody has. Whoever a message could go to
-/// is at the head of one of three lines.
+/// One queue for readers that take any message, and one for each other selector in use. The readers that may get a
+/// certain message are at the heads of at most three queues.
 #[derive(Debug, Default)]
 pub(super) struct Readers {
-    any: Line<WaitId, WaitingReader>,
-    selective: BTreeMap<Selector, Line<WaitId, WaitingReader>>,
-    /// The selectors of those in `selective`.
+    any: OrderedQueue<WaitId, WaitingReader>,
+    selective: BTreeMap<Selector, OrderedQueue<WaitId, WaitingReader>>,
+    /// The selectors of the readers in `selective`.
     selectors: BTreeMap<WaitId, Selector>,
 }
 
@@ -31,22 +31,22 @@ impl Readers {
         self.any.len() + self.selectors.len()
     }
 
-    pub(super) fn join(&mut self, id: WaitId, selector: Selector, reader: WaitingReader) {
+    pub(super) fn push_back(&mut self, id: WaitId, selector: Selector, reader: WaitingReader) {
         if selector == ANY {
-            self.any.join(id, reader);
+            self.any.push_back(id, reader);
         } else {
             self.selectors.insert(id, selector.clone());
-            self.selective.entry(selector).or_default().join(id, reader);
+            self.selective.entry(selector).or_default().push_back(id, reader);
         }
     }
 
-    /// Somebody waits who takes any message.
+    /// A reader waits that takes any message.
     pub(super) fn any_waits(&self) -> bool {
         !self.any.is_empty()
     }
 
-    /// Somebody waits for something that not every send brings.
-    pub(super) fn selective_wait(&self) -> bool {
+    /// A reader waits that takes only certain messages, requests or replies.
+    pub(super) fn any_selective(&self) -> bool {
         !self.selective.is_empty()
     }
 
@@ -54,48 +54,47 @@ impl Readers {
         self.selectors.contains_key(&id) || self.any.get(id).is_some()
     }
 
+    /// A reader with this selector waits, which must not be the one for any message.
     pub(super) fn has(&self, selector: &Selector) -> bool {
         self.selective.contains_key(selector)
     }
 
-    /// Somebody waits who takes `message`.
+    /// A reader waits that takes `message`.
     pub(super) fn wants(&self, message: &Message) -> bool {
-        self.any_waits() || (!self.selective.is_empty() && self.first_selective(message).is_some())
+        self.any_waits() || self.first_selective(message).is_some()
     }
 
-    /// The first who takes `message` is served.
-    pub(super) fn serve_for(&mut self, message: &Message) -> Option<WaitingReader> {
-        let selective = if self.selective.is_empty() { None } else { self.first_selective(message) };
-        match (self.any.first_key(), selective) {
-            (Some(any), Some((id, _))) if any < id => self.any.serve(),
-            (_, Some((_, selector))) => self.serve(&selector),
-            (_, None) => self.any.serve(),
+    /// Removes the first reader that takes `message`.
+    pub(super) fn pop_for(&mut self, message: &Message) -> Option<WaitingReader> {
+        match (self.any.front_key(), self.first_selective(message)) {
+            (Some(any), Some((id, _))) if any < id => self.any.pop_front(),
+            (_, Some((_, selector))) => self.pop(&selector),
+            (_, None) => self.any.pop_front(),
         }
     }
 
-    /// The first with `selector` is served.
-    pub(super) fn serve(&mut self, selector: &Selector) -> Option<WaitingReader> {
-        let id = self.selective.get(selector)?.first_key()?;
-        self.leave(id)
+    /// Removes the first reader with this selector, which must not be the one for any message.
+    pub(super) fn pop(&mut self, selector: &Selector) -> Option<WaitingReader> {
+        let id = self.selective.get(selector)?.front_key()?;
+        self.remove(id)
     }
 
-    /// All leave, in order of arrival.
-    pub(super) fn leave_all(&mut self) -> Vec<WaitingReader> {
+    /// Removes all readers; returns them in order of arrival.
+    pub(super) fn drain(&mut self) -> Vec<WaitingReader> {
         let Readers { mut any, selective, .. } = std::mem::take(self);
         let mut all: Vec<(WaitId, WaitingReader)> = any.drain().collect();
-        for mut line in selective.into_values() {
-            all.extend(line.drain());
+        for mut queue in selective.into_values() {
+            all.extend(queue.drain());
         }
         all.sort_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, reader)| reader).collect()
     }
 
-    /// Leaves early.
-    pub(super) fn leave(&mut self, id: WaitId) -> Option<WaitingReader> {
-        let Some(selector) = self.selectors.remove(&id) else { return self.any.leave(id) };
-        let line = self.selective.get_mut(&selector)?;
-        let reader = line.leave(id);
-        if line.is_empty() {
+    pub(super) fn remove(&mut self, id: WaitId) -> Option<WaitingReader> {
+        let Some(selector) = self.selectors.remove(&id) else { return self.any.remove(id) };
+        let queue = self.selective.get_mut(&selector)?;
+        let reader = queue.remove(id);
+        if queue.is_empty() {
             self.selective.remove(&selector);
         }
         if self.selectors.is_empty() {
@@ -104,29 +103,37 @@ impl Readers {
         reader
     }
 
-    /// The first who waits through `handle`, whose selector is `selector`, leaves.
-    pub(super) fn leave_through(&mut self, handle: HandleId, selector: &Selector) -> Option<WaitingReader> {
-        let line = if *selector == ANY { &self.any } else { self.selective.get(selector)? };
-        let id = line.entries().find(|(_, reader)| reader.call.handle == handle)?.0;
-        self.leave(id)
+    /// Removes the first reader that waits through `handle`, whose selector is `selector`.
+    pub(super) fn remove_by_handle(
+        &mut self,
+        handle: HandleId,
+        selector: &Selector,
+    ) -> Option<WaitingReader> {
+        let queue = if *selector == ANY { &self.any } else { self.selective.get(selector)? };
+        let id = queue.iter().find(|(_, reader)| reader.call.handle == handle)?.0;
+        self.remove(id)
     }
 
-    /// All, in order of arrival.
-    pub(super) fn all(&self) -> Vec<&WaitingReader> {
-        let mut all: Vec<(WaitId, &WaitingReader)> = self.any.entries().collect();
-        for line in self.selective.values() {
-            all.extend(line.entries());
+    /// All readers, in order of arrival.
+    pub(super) fn in_order(&self) -> Vec<&WaitingReader> {
+        let mut all: Vec<(WaitId, &WaitingReader)> = self.any.iter().collect();
+        for queue in self.selective.values() {
+            all.extend(queue.iter());
         }
         all.sort_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, reader)| reader).collect()
     }
 
+    /// The first reader that takes `message` but not any message.
     fn first_selective(&self, message: &Message) -> Option<(WaitId, Selector)> {
+        if self.selective.is_empty() {
+            return None;
+        }
         let tag = message.tag().map(|tag| Selector::Message(Filter::Tag(tag.clone())));
         let sender = Selector::Message(Filter::Sender(message.sender.uid));
         let selectors = tag.into_iter().chain([sender]);
         let firsts =
-            selectors.filter_map(|selector| Some((self.selective.get(&selector)?.first_key()?, selector)));
+            selectors.filter_map(|selector| Some((self.selective.get(&selector)?.front_key()?, selector)));
         firsts.min_by_key(|(id, _)| *id)
     }
 }

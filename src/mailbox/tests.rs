@@ -1,11 +1,11 @@
-//! The queue's rules, one by one, by plain calls with made-up request_ids and times.
+//! The rules of a mailbox, one by one, by plain calls with made-up request ids and times.
 
 mod all_doors;
 mod leases;
+mod limits;
 mod polling;
 mod queue;
 mod reading;
-mod room;
 mod rpc;
 mod selecting;
 mod stream;
@@ -30,13 +30,13 @@ const PLENTY: u64 = 1 << 20;
 
 const LIMITS: MailboxLimits = MailboxLimits { msgsize: 64, maxmsg: 3, maxbytes: 100 };
 
-/// What a call was answered with.
+/// The reply to a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Got {
     Bytes(Vec<u8>),
     Written(u32),
     Failed(Error),
-    /// Not yet.
+    /// None yet.
     Waits,
 }
 
@@ -44,25 +44,25 @@ fn bytes(text: &str) -> Got {
     Got::Bytes(text.as_bytes().to_vec())
 }
 
-/// A mailbox and those around it.
-struct Desk {
+/// A mailbox, and what a call needs besides.
+struct Rig {
     mailbox: Mailbox,
     memory: Memory,
     fx: Effects,
     now: u64,
     answers: BTreeMap<u64, Got>,
     waits: BTreeMap<u64, WaitId>,
-    /// Whom the kernel was told to wake, since this was last looked at.
+    /// Poll handles that were woken since this was last read.
     woken: Vec<u64>,
 }
 
-impl Desk {
-    fn new() -> Desk {
-        Desk::with(LIMITS, PLENTY)
+impl Rig {
+    fn new() -> Rig {
+        Rig::with(LIMITS, PLENTY)
     }
 
-    fn with(limits: MailboxLimits, memory: u64) -> Desk {
-        Desk {
+    fn with(limits: MailboxLimits, memory: u64) -> Rig {
+        Rig {
             mailbox: Mailbox::new(limits, Timestamp(1)),
             memory: Memory::new(memory),
             fx: Effects::new(),
@@ -73,7 +73,7 @@ impl Desk {
         }
     }
 
-    /// Does something to the mailbox and notes what follows. The number of the call, if it is one, is the time.
+    /// Calls the mailbox and records the effects. The number of a call is its time.
     fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
         self.now += 1;
         let mut cx = Context { now: Timestamp(self.now), memory: &self.memory, fx: &mut self.fx };
@@ -86,10 +86,10 @@ impl Desk {
                         Reply::Data(bytes) => Got::Bytes(bytes),
                         Reply::Written(count) => Got::Written(count),
                         Reply::Failed(error) => Got::Failed(error),
-                        other => panic!("no answer of a mailbox's: {other:?}"),
+                        other => panic!("a mailbox does not reply with: {other:?}"),
                     };
                     let before = self.answers.insert(request_id.unique, got);
-                    assert_eq!(before, None, "{} is answered twice", request_id.unique);
+                    assert_eq!(before, None, "request {} is answered twice", request_id.unique);
                 }
                 Effect::Wake(handle) => self.woken.push(handle.0),
                 Effect::InterruptAgain { .. }
@@ -104,10 +104,10 @@ impl Desk {
         result
     }
 
-    /// Nobody waits for what is there.
+    /// No reader waits while there is something for it.
     fn check_idle(&mut self) {
         let waiting: Vec<HandleId> =
-            self.mailbox.readers.all().iter().map(|reader| reader.call.handle).collect();
+            self.mailbox.readers.in_order().iter().map(|reader| reader.call.handle).collect();
         for handle in waiting {
             let ready = self.mailbox.poll(handle, None, &self.memory);
             assert!(!ready.readable, "a reader waits beside a message or a writer: {:?}", self.mailbox);
@@ -143,13 +143,13 @@ impl Desk {
         unique
     }
 
-    /// What a read of up to `size` bytes gets, on a descriptor without a position or at the beginning.
+    /// The result of a read of up to `size` bytes, on a descriptor without a position or at offset 0.
     fn read(&mut self, handle: HandleId, size: usize) -> Got {
         let call = self.read_at(handle, 0, size, true);
         self.got(call)
     }
 
-    /// The same where the descriptor stands at `offset`.
+    /// The same at `offset`.
     fn read_on(&mut self, handle: HandleId, offset: u64, size: usize) -> Got {
         let call = self.read_at(handle, offset, size, true);
         self.got(call)
@@ -177,7 +177,7 @@ impl Desk {
         unique
     }
 
-    /// A write by somebody whose uid matters; its number.
+    /// A write by this user; its number.
     fn write_as(&mut self, uid: u32, handle: HandleId, body: &str) -> u64 {
         let unique = self.now + 1;
         let (request_id, caller) = (request_id(unique), Caller { uid, ..caller(unique) });
@@ -189,13 +189,13 @@ impl Desk {
         unique
     }
 
-    /// What a write that may not wait gets.
+    /// The result of a write that may not wait.
     fn send(&mut self, handle: HandleId, body: &str) -> Got {
         let call = self.write(handle, body, true);
         self.got(call)
     }
 
-    /// Sends what must be taken at once.
+    /// Sends messages that must be accepted at once.
     fn fill(&mut self, handle: HandleId, bodies: &[&str]) {
         for body in bodies {
             assert_eq!(self.send(handle, body), Got::Written(body.len() as u32));
@@ -209,7 +209,7 @@ impl Desk {
         call
     }
 
-    /// The answer to a call, which is thereby forgotten.
+    /// The reply to a call. It is returned once.
     fn got(&mut self, call: u64) -> Got {
         self.answers.remove(&call).unwrap_or(Got::Waits)
     }
@@ -237,7 +237,7 @@ impl Desk {
         self.call(|mailbox, cx| mailbox.set_rules(rules, cx));
     }
 
-    /// Time passes, and what is due is done.
+    /// Time passes, and the timer fires.
     fn tick(&mut self, time: u64) {
         self.now += time;
         self.call(Mailbox::tick);
@@ -262,20 +262,20 @@ impl Desk {
         self.mailbox.counts()
     }
 
-    /// Another mailbox takes all of the memory, or gives it back.
-    fn crowd(&self) {
-        assert!(self.memory.take(self.memory.limit()));
+    /// Another mailbox charges all of the memory, or returns it.
+    fn fill_memory(&self) {
+        assert!(self.memory.try_charge(self.memory.limit()));
     }
 
-    fn clear(&self) {
-        self.memory.give_back(self.memory.limit());
+    fn free_memory(&self) {
+        self.memory.uncharge(self.memory.limit());
     }
 
-    /// What waiting writers take of the memory; nothing if another could take all of it.
+    /// Bytes charged for waiting writers.
     fn held(&self) -> u64 {
         let largest = self.memory.limit();
-        let held = (0..=largest).find(|held| self.memory.hold(largest - held)).unwrap();
-        self.memory.let_go(largest - held);
+        let held = (0..=largest).find(|held| self.memory.try_charge_waiting(largest - held)).unwrap();
+        self.memory.uncharge_waiting(largest - held);
         held
     }
 }
@@ -284,7 +284,7 @@ fn request_id(unique: u64) -> RequestId {
     RequestId { unique, reply_path: 7 }
 }
 
-/// Somebody else for each call.
+/// A different process for each call.
 fn caller(unique: u64) -> Caller {
     Caller { uid: 1000, gid: 100, pid: unique as u32 }
 }

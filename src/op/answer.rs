@@ -1,10 +1,11 @@
-//! Answers.
+//! Replies to requests.
 
 use std::sync::Arc;
 
-use super::{Error, Fh, Ino, LockKind, NodeId, Timestamp};
+use super::error::Error;
+use super::{Fh, Ino, LockKind, NodeId, Timestamp};
 
-/// A lock that stands in the way, as `F_GETLK` reports it.
+/// A conflicting lock, as `F_GETLK` reports it. `start` and `end` are the first and the last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct LockHeld {
@@ -14,13 +15,13 @@ pub struct LockHeld {
     pub pid: u32,
 }
 
-/// stat(2)'s answer.
+/// Attributes, for stat(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Attr {
     pub ino: Ino,
     pub size: u64,
-    /// Units of 512 bytes.
+    /// In units of 512 bytes.
     pub blocks: u64,
     pub atime: Timestamp,
     pub mtime: Timestamp,
@@ -33,19 +34,19 @@ pub struct Attr {
     pub blksize: u32,
 }
 
-/// How long the kernel may believe a name or its attributes without asking.
+/// How long the kernel may cache a name or its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
-    /// Ask each time: another node may be the answer next time.
+    /// Not at all: the next look-up may return another node.
     None,
-    /// Ask for the name each time. The attributes hold for some milliseconds, thus for the call that asked for the name
-    /// in order to use them; or until [`Effect::InvalidateAttr`](super::Effect::InvalidateAttr).
+    /// The name not at all. The attributes for some milliseconds, enough for the call that looked up the name in
+    /// order to use them; or until [`Effect::InvalidateAttr`](crate::op::Effect::InvalidateAttr).
     Moment,
-    /// All changes pass through this kernel, which then forgets by itself.
+    /// For long: all changes pass through this kernel, which updates its cache itself.
     Long,
 }
 
-/// A name's answer.
+/// A name that was looked up or created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Entry {
@@ -54,7 +55,7 @@ pub struct Entry {
     pub validity: Validity,
 }
 
-/// How the kernel is to treat an open file.
+/// How the kernel treats an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenAs {
     /// A mailbox opened for reading: no page cache, position kept by the kernel.
@@ -65,13 +66,14 @@ pub enum OpenAs {
     Text,
     /// A segment whose memory the kernel's page cache holds.
     Cached,
-    /// A segment whose memory the kernel maps by itself, by the backing id given; and reads and writes by itself, unless
-    /// a write could make it longer: then both come to the daemon, which promises the memory that it takes.
+    /// A segment whose memory the kernel maps itself, by its backing id. With `grows`, a write may extend the file:
+    /// then the kernel sends reads and writes to the daemon, which promises the memory. Otherwise the kernel does
+    /// them itself.
     #[allow(missing_docs)]
     Passthrough { id: u32, grows: bool },
 }
 
-/// An opened file's answer.
+/// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Opened {
@@ -79,7 +81,7 @@ pub struct Opened {
     pub how: OpenAs,
 }
 
-/// poll(2)'s answer.
+/// Readiness, for poll(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
 pub struct Ready {
@@ -89,30 +91,36 @@ pub struct Ready {
     pub hangup: bool,
 }
 
-/// A message's bytes, or a run of them. Shared so that neither queue nor reply copies them.
+/// A range of shared bytes. Neither queue nor reply copies them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// All the bytes.
     pub bytes: Arc<[u8]>,
-    /// First one meant.
+    /// First byte of the range.
     pub from: usize,
-    /// One past the last one meant.
+    /// One past the last byte of the range.
     pub to: usize,
 }
 
 impl Slice {
-    /// The bytes meant.
+    /// All of `bytes`.
+    pub fn whole(bytes: impl Into<Arc<[u8]>>) -> Slice {
+        let bytes = bytes.into();
+        Slice { from: 0, to: bytes.len(), bytes }
+    }
+
+    /// The bytes in the range.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.from..self.to).unwrap_or_default()
     }
 }
 
-/// A name in a listing.
+/// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
-    /// Of the file.
+    /// `st_ino` of the file.
     pub ino: Ino,
-    /// Where a listing that ends with this name goes on.
+    /// The offset at which a listing continues after this entry.
     pub cookie: u64,
     /// It is a folder; otherwise a regular file.
     pub folder: bool,
@@ -120,7 +128,7 @@ pub struct Listed {
     pub name: Arc<[u8]>,
 }
 
-/// statfs(2)'s answer, in blocks of 4096 bytes.
+/// Free space, for statfs(2), in blocks of 4096 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Space {
@@ -130,7 +138,7 @@ pub struct Space {
     pub files_free: u64,
 }
 
-/// What a request is answered with.
+/// The reply to a request.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Reply {
@@ -142,16 +150,16 @@ pub enum Reply {
     Opened(Opened),
     /// A directory was opened.
     Directory,
-    /// A message, or the part of it that fits.
+    /// A message, or as much of it as fits.
     Message(Slice),
     Data(Vec<u8>),
-    /// Names, of which those that fit into as many bytes as were asked for are sent.
+    /// Directory entries, and the size of the buffer in bytes. Those that fit are sent.
     Listing(Vec<Listed>, u32),
-    /// Bytes taken by a write.
+    /// Bytes written.
     Written(u32),
-    /// That many bytes copied, where the question was a long one.
+    /// Bytes copied, in reply to a request with [`CopyRange::long`](crate::op::CopyRange::long).
     Copied(u64),
-    /// The length of an extended attribute that was asked for with size 0.
+    /// Length of an extended attribute in bytes, in reply to a request with size 0.
     XattrSize(u32),
     Lock(Option<LockHeld>),
     Ready(Ready),

@@ -1,84 +1,86 @@
-//! What follows from a request.
+//! The effects of a request.
 
-use super::{Error, NodeId, PollHandle, Reply, RequestId, Timestamp};
+use super::answer::Reply;
+use super::error::Error;
+use super::{NodeId, PollHandle, RequestId, Timestamp};
 
-/// What the transport has to carry out once the domain has decided.
+/// An effect that the transport carries out after the domain has handled a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// Answer a request: the one in hand or one that was waiting.
+    /// Send the reply to a request: to the current one, or to one that waited.
     Reply(RequestId, Reply),
     /// Tell the kernel that a polled file may be ready.
     Wake(PollHandle),
-    /// An interrupt met no waiting request: it came before its request was parked, or after it was answered.
-    /// The kernel is to ask again as long as it knows of the request.
+    /// No waiting request was found for an interrupt: it came before its request began to wait, or after it was
+    /// answered. The kernel repeats the interrupt if the request is still unanswered.
     InterruptAgain {
         /// The interrupted request.
         unique: u64,
     },
-    /// The kernel is to believe no more what it was told of a node's attributes, and to ask when it needs them. Comes
-    /// before the answers of the request that changed them, so that whoever has such an answer sees the change.
+    /// The kernel must drop the attributes of a node from its cache. Carried out before the replies to the request
+    /// that changed them, so that whoever gets such a reply sees the change.
     InvalidateAttr(NodeId),
-    /// The tree wants to be told when it is this time.
+    /// Call the tree at this time.
     Alarm(Timestamp),
-    /// Much of the memory that messages took has come free: the system may have it.
+    /// Much memory of messages was freed: return it to the system.
     TrimHeap,
 }
 
-/// The effects of a call, in order. Reused from call to call, so that the usual case allocates nothing.
+/// The effects of a call, in order. Reused from call to call, so that the usual call allocates nothing.
 #[derive(Debug, Default)]
 pub struct Effects {
     list: Vec<Effect>,
-    /// The request in hand was put where it waits.
-    parked: bool,
+    /// The current request waits, or has waited.
+    waiting: bool,
 }
 
 impl Effects {
-    /// None yet.
+    /// An empty list.
     pub fn new() -> Effects {
         Effects::default()
     }
 
-    /// Answer `request_id`.
+    /// Adds a reply to `request_id`.
     pub fn reply(&mut self, request_id: RequestId, reply: Reply) {
         self.list.push(Effect::Reply(request_id, reply));
     }
 
-    /// Answer `request_id` with an error.
+    /// Adds an error as the reply to `request_id`.
     pub fn fail(&mut self, request_id: RequestId, error: Error) {
         self.reply(request_id, Reply::Failed(error));
     }
 
-    /// Tell the kernel that a polled file may be ready.
+    /// Adds a wake-up for a polled file.
     pub fn wake(&mut self, handle: PollHandle) {
         self.list.push(Effect::Wake(handle));
     }
 
-    /// What the kernel knows of a node's attributes is out of date. Done before everything else.
+    /// Adds the invalidation of a node's cached attributes. It is carried out before everything else.
     pub fn invalidate_attr(&mut self, node: NodeId) {
         self.list.insert(0, Effect::InvalidateAttr(node));
     }
 
-    /// Any other effect.
+    /// Adds any other effect.
     pub fn push(&mut self, effect: Effect) {
         self.list.push(effect);
     }
 
-    /// The request in hand waits: its answer, even one that comes at once, ends a wait.
+    /// Notes that the current request waits: its reply ends a wait, even if it comes at once.
     pub fn note_waiting(&mut self) {
-        self.parked = true;
+        self.waiting = true;
     }
 
-    /// True if the request in hand was made to wait; asked once.
+    /// True if the current request waits or has waited. Resets the note.
     pub fn take_waiting(&mut self) -> bool {
-        std::mem::take(&mut self.parked)
+        std::mem::take(&mut self.waiting)
     }
 
-    /// Takes them all, in order.
+    /// Removes all effects, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
         self.list.drain(..)
     }
 
-    /// Looks at them.
+    /// All effects, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Effect> {
         self.list.iter()
     }

@@ -16,11 +16,11 @@ pub enum Error {
     NotEmpty,
     #[error("name longer than 255 bytes")]
     NameTooLong,
-    #[error("not possible for a name like this")]
+    #[error("operation not possible for this name")]
     BadName,
     #[error("this kind of file cannot exist here")]
     KindRefused,
-    #[error("cannot move between mailboxes, segments and control")]
+    #[error("cannot move between mailboxes, topics, segments and control")]
     OtherKind,
     #[error("not permitted")]
     NotPermitted,
@@ -28,15 +28,15 @@ pub enum Error {
     AccessDenied,
     #[error("the kernel's node is stale")]
     Stale,
-    #[error("descriptor not open for this")]
+    #[error("descriptor not open for this operation")]
     BadDescriptor,
-    #[error("message longer than the mailbox takes")]
+    #[error("message longer than the limit")]
     TooLong,
     #[error("would wait")]
     WouldWait,
     #[error("interrupted by a signal")]
     Interrupted,
-    #[error("the mailbox was removed")]
+    #[error("the mailbox, topic or segment was removed")]
     Removed,
     #[error("no space left")]
     NoSpace,
@@ -50,15 +50,15 @@ pub enum Error {
     Range,
     #[error("no such offset")]
     NoSuchOffset,
-    #[error("not supported here")]
+    #[error("not supported")]
     NotSupported,
-    #[error("not a terminal")]
+    #[error("no such ioctl")]
     NoSuchControl,
-    #[error("no such system call here")]
+    #[error("operation not implemented")]
     NoSuchCall,
     #[error("no such attribute")]
     NoAttribute,
-    #[error("deadlock avoided")]
+    #[error("would deadlock")]
     Deadlock,
     #[error("too many locks")]
     NoLocks,
@@ -66,11 +66,11 @@ pub enum Error {
     Ending,
     #[error("malformed request")]
     Malformed,
-    #[error("nothing of the kind is in hand")]
+    #[error("no message or request to act on")]
     NoMessage,
-    #[error("something is in hand already")]
+    #[error("in use, or a request is outstanding")]
     Busy,
-    #[error("whoever asked is gone")]
+    #[error("the client has closed its request")]
     Cancelled,
     #[error("input/output error")]
     Io,

@@ -1,8 +1,8 @@
-//! The words that the kernel boundary and the tree exchange: one [`Request`] in, [`Effects`] out.
+//! What the kernel boundary and the tree exchange: one [`Request`] in, [`Effects`] out.
 //!
-//! Nothing here knows the FUSE protocol's bytes (that is `kernel`) nor what an operation does (that is `tree`).
-//! A request is *answered exactly once*: by an [`Effect::Reply`] carrying its [`RequestId`], now or, when its caller has
-//! to wait, from the effects of a later request.
+//! Nothing here knows the bytes of the FUSE protocol (`kernel` does) nor what an operation does (`tree` does). A
+//! request is *answered exactly once*, by an [`Effect::Reply`] that carries its [`RequestId`]: among the effects of
+//! the request itself or, if its caller has to wait, of a later request.
 
 mod answer;
 mod effect;
@@ -12,12 +12,12 @@ pub use answer::{Attr, Entry, Listed, LockHeld, OpenAs, Opened, Ready, Reply, Sl
 pub use effect::{Effect, Effects};
 pub use error::Error;
 
-/// A number the kernel knows a file by. A mailbox has several (see `tree::nodes`), everything else one.
+/// The number by which the kernel knows a file. A mailbox has several, everything else has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u64);
 
 impl NodeId {
-    /// The mount's root, numbered so by the protocol.
+    /// The mount's root. The protocol fixes its number.
     pub const ROOT: NodeId = NodeId(1);
 }
 
@@ -25,20 +25,21 @@ impl NodeId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
 
-/// An open file description, named by the number that OPEN answered with.
+/// An open file description: the number that OPEN was answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fh(pub u64);
 
-/// Whom the kernel should wake when an open file becomes ready: valid once, re-armed by the next POLL.
+/// Identifies the pollers that the kernel wakes when an open file becomes ready. Used once; the next POLL arms it
+/// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PollHandle(pub u64);
 
-/// Who holds a lock: the kernel's hash of a process's descriptor table (POSIX), or of an open file (OFD, flock).
+/// The owner of a lock: the kernel's hash of a process's descriptor table (POSIX), or of an open file (OFD, flock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockOwner(pub u64);
 
-/// The right, and the duty, to answer one request once. `unique` is the kernel's number for the request and `reply_path`
-/// the device descriptor it was read from: the kernel takes the answer on that one only.
+/// Identifies a request in its reply. `unique` is the kernel's number for the request, `reply_path` the device
+/// descriptor that it was read from: the kernel accepts the reply only there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId {
     /// The kernel's number of the request.
@@ -47,7 +48,7 @@ pub struct RequestId {
     pub reply_path: u32,
 }
 
-/// Nanoseconds since 1970-01-01 UTC. Handed to the domain with every call; the domain has no clock of its own.
+/// Nanoseconds since 1970-01-01 UTC. An argument of every call, because the domain has no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timestamp(pub u64);
 
@@ -63,7 +64,7 @@ impl Timestamp {
     }
 }
 
-/// Who asks, as the kernel attests it. `pid` is 0 for a process outside the daemon's pid namespace.
+/// The calling process, as reported by the kernel. `pid` is 0 for a process outside the daemon's pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Caller {
     /// Effective user (file system uid).
@@ -74,31 +75,31 @@ pub struct Caller {
     pub pid: u32,
 }
 
-/// One request of the kernel's.
+/// A request from the kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request<'a> {
-    /// To be answered with.
+    /// Identifies the request in its reply.
     pub request_id: RequestId,
-    /// The node it concerns; a folder for operations that also carry a name.
+    /// The node that it concerns; a folder for operations that also carry a name.
     pub node: NodeId,
-    /// Who asks.
+    /// The calling process.
     pub caller: Caller,
-    /// What is asked.
+    /// The operation.
     pub op: Op<'a>,
 }
 
-/// The operations, with what is needed of their arguments. Names are bytes without `/` and NUL.
+/// The operations, with those of their arguments that matter. Names are bytes without `/` and NUL.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]
 pub enum Op<'a> {
     Lookup {
         name: &'a [u8],
     },
-    /// The kernel drops `1` references for each item: (node, count). Never answered.
+    /// The kernel drops references: (node, count). Never answered.
     Forget(Vec<(NodeId, u64)>),
     Getattr,
     Setattr(SetAttr),
-    /// A plain file without opening it. Devices, sockets and FIFOs come as `Refuse`.
+    /// Creates a plain file without opening it. Devices, sockets and FIFOs come as `Refuse`.
     Mknod {
         name: &'a [u8],
         mode: u32,
@@ -125,7 +126,7 @@ pub enum Op<'a> {
         mode: u32,
         flags: OpenFlags,
     },
-    /// `direct` is false when the page cache asks, on behalf of splice or a private mapping.
+    /// `direct` is false if the page cache reads, on behalf of splice(2) or a private mapping.
     Read {
         fh: Fh,
         offset: u64,
@@ -133,7 +134,8 @@ pub enum Op<'a> {
         nonblock: bool,
         direct: bool,
     },
-    /// `append`: the descriptor is `O_APPEND`, so that the offset means nothing. `page_cache`: dirty pages come back.
+    /// `append`: the descriptor is `O_APPEND`, so the offset means nothing. `page_cache`: dirty pages are written
+    /// back.
     Write {
         fh: Fh,
         offset: u64,
@@ -163,7 +165,7 @@ pub enum Op<'a> {
         create: bool,
         replace: bool,
     },
-    /// `size` 0 asks for the length only.
+    /// `size` 0 asks only for the length.
     Getxattr {
         name: &'a [u8],
         size: u32,
@@ -200,11 +202,11 @@ pub enum Op<'a> {
     Interrupt {
         unique: u64,
     },
-    /// A request this file system answers with one fixed error, whatever its arguments.
+    /// A request that is always answered with this error.
     Refuse(Error),
 }
 
-/// What is to be copied from one open file of this mount to another.
+/// A copy from one open file of this mount to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct CopyRange {
@@ -213,14 +215,14 @@ pub struct CopyRange {
     pub to: Fh,
     pub to_offset: u64,
     pub length: u64,
-    /// Whether the answer is [`Reply::Copied`], rather than [`Reply::Written`].
+    /// The reply is [`Reply::Copied`] rather than [`Reply::Written`].
     pub long: bool,
 }
 
-/// How RENAME treats a name that is there already.
+/// What RENAME does if the new name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenameHow {
-    /// Put it in its place.
+    /// Replace it.
     Replace,
     /// `RENAME_NOREPLACE`: fail.
     NoReplace,
@@ -228,7 +230,7 @@ pub enum RenameHow {
     Exchange,
 }
 
-/// What of open(2)'s flags matters.
+/// The flags of open(2) that matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::struct_excessive_bools)]
 pub struct OpenFlags {
@@ -236,15 +238,15 @@ pub struct OpenFlags {
     pub read: bool,
     /// `O_WRONLY` or `O_RDWR`.
     pub write: bool,
-    /// `O_TRUNC`, where the kernel leaves it to us.
+    /// `O_TRUNC`, if the kernel leaves it to the daemon.
     pub truncate: bool,
     /// `O_EXCL`.
     pub exclusive: bool,
-    /// Clear set-user-id and set-group-id (asked by the kernel when truncating).
+    /// Clear set-user-id and set-group-id; the kernel sets this when it truncates.
     pub kill_suid: bool,
 }
 
-/// lseek(2) beyond what the kernel does by itself.
+/// The kinds of lseek(2) that the kernel sends to the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Whence {
     /// `SEEK_DATA`
@@ -258,11 +260,11 @@ pub enum Whence {
 pub enum SetTime {
     /// The time of the call.
     Now,
-    /// The given one.
+    /// This time.
     At(Timestamp),
 }
 
-/// SETATTR: what is `Some` is changed.
+/// SETATTR: the attributes that are `Some` are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
 pub struct SetAttr {
@@ -276,7 +278,7 @@ pub struct SetAttr {
     pub kill_suid: bool,
 }
 
-/// A lock's strength; `Unlock` gives it up.
+/// The type of a lock; `Unlock` releases it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LockKind {
     /// `F_RDLCK`, `LOCK_SH`
@@ -287,21 +289,21 @@ pub enum LockKind {
     Unlock,
 }
 
-/// GETLK, SETLK and SETLKW, for the three kinds of lock alike.
+/// GETLK, SETLK and SETLKW, for all three kinds of lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LockCall {
-    /// The open file it is asked through.
+    /// The open file that the call was made through.
     pub fh: Fh,
-    /// On whose behalf.
+    /// The owner of the lock.
     pub owner: LockOwner,
-    /// Process to be named by `F_GETLK`.
+    /// The process that `F_GETLK` reports.
     pub pid: u32,
     /// flock(2), which covers the whole file and conflicts only with other flocks.
     pub flock: bool,
-    /// What is asked for.
+    /// The type of lock.
     pub kind: LockKind,
     /// First byte.
     pub start: u64,
-    /// Last byte, inclusive; `u64::MAX` or `i64::MAX` mean to the end.
+    /// Last byte, inclusive; `u64::MAX` and `i64::MAX` mean the end of the file.
     pub end: u64,
 }

@@ -1,26 +1,26 @@
-//! The bytes promised to all segments of a mount.
+//! The limit on the memory of all segments of a mount.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::op::Error;
 
-/// Bytes promised to all segments of a mount, never more than its limit. Shared by the segments, each of which is
-/// changed under a lock of its own; hence atomic.
+/// The bytes promised to all segments of a mount, at most `limit`. It is atomic because each segment changes under a
+/// lock of its own.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
-    /// Never greater than `limit`. Guards no other memory, so that relaxed ordering is enough.
+    /// Never greater than `limit`. It protects no other data, so relaxed ordering is enough.
     used: AtomicU64,
 }
 
 impl Budget {
-    /// Nothing promised yet of `limit` bytes.
+    /// A budget of `limit` bytes, none of them promised.
     pub fn new(limit: u64) -> Budget {
         Budget { limit, used: AtomicU64::new(0) }
     }
 
-    /// Promises `bytes` more. `Error::NoSpace`, and nothing promised, if that is more than is left.
+    /// Promises `bytes` more. `NoSpace`, and nothing promised, if less is left.
     pub fn promise(&self, bytes: u64) -> Result<(), Error> {
         let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
         self.used
@@ -29,7 +29,7 @@ impl Budget {
             .map_err(|_| Error::NoSpace)
     }
 
-    /// Takes back a promise of `bytes`, which must have been made.
+    /// Takes back `bytes` that were promised.
     pub fn give_back(&self, bytes: u64) {
         let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "gave back {bytes} of {before} bytes promised");
@@ -40,7 +40,7 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes that can be promised in all.
+    /// The limit, in bytes.
     pub fn limit(&self) -> u64 {
         self.limit
     }
@@ -62,7 +62,7 @@ impl Promise {
         self.bytes
     }
 
-    /// Makes it `bytes` or leaves it greater. `Error::NoSpace`, and nothing changed, if the budget has not enough.
+    /// Raises the promise to `bytes`, if it is less. `NoSpace`, and nothing changed, if the budget has not enough.
     pub(super) fn raise_to(&mut self, bytes: u64) -> Result<(), Error> {
         let more = bytes.saturating_sub(self.bytes);
         self.budget.promise(more)?;
@@ -70,7 +70,7 @@ impl Promise {
         Ok(())
     }
 
-    /// Makes it `bytes` or leaves it smaller.
+    /// Lowers the promise to `bytes`, if it is more.
     pub(super) fn lower_to(&mut self, bytes: u64) {
         let less = self.bytes.saturating_sub(bytes);
         self.budget.give_back(less);

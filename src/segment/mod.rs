@@ -1,4 +1,5 @@
-//! Shared memory regions: files to be mapped, whose memory is promised when they grow, never found missing at a store.
+//! Shared memory regions: files to be mapped. Memory is promised when a segment grows, so a store never finds it
+//! missing.
 
 mod budget;
 mod seals;
@@ -19,72 +20,72 @@ use crate::op::{Error, Whence};
 /// The greatest size of a file, in bytes: the kernel's offsets are signed.
 const MAX_SIZE: u64 = i64::MAX as u64;
 
-/// Where a segment's bytes live. Behind a trait so that the domain does no I/O of its own and tests can use plain
-/// memory. Offsets and lengths are in bytes, and sums of them are at most `i64::MAX`.
+/// The memory of a segment. It is a trait so that the domain does no I/O of its own, and tests can use plain memory.
+/// Offsets and lengths are in bytes; the sum of an offset and a length is at most `i64::MAX`.
 ///
-/// All of it may be called by several threads at once.
+/// Several threads may call it at the same time.
 pub trait Memory: Send + Sync + Debug {
-    /// Cuts or extends with zeroes, as ftruncate(2). Nothing is kept behind the end when cut, not even by
-    /// [`allocate`](Memory::allocate).
+    /// Truncates, or extends with zeroes, as ftruncate(2). Truncating frees all memory after the end, even what
+    /// [`allocate`](Memory::allocate) has allocated.
     fn set_len(&self, len: u64) -> Result<(), Error>;
-    /// Up to `len` bytes; fewer only where the end is.
+    /// Reads up to `len` bytes; fewer only at the end.
     fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error>;
-    /// All of `data`, extending where needed. On an error some of it may have been written.
+    /// Writes all of `data`, extending as needed. After an error, some of it may have been written.
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), Error>;
-    /// Makes the pages present. The length stays as it is. On an error nothing has changed.
+    /// Allocates the pages of a range. The length does not change. After an error nothing has changed.
     fn allocate(&self, offset: u64, len: u64) -> Result<(), Error>;
-    /// Makes the bytes zero and gives whole pages back. The length stays as it is.
+    /// Makes the bytes of a range zero, and frees its whole pages. The length does not change.
     fn punch(&self, offset: u64, len: u64) -> Result<(), Error>;
-    /// The first byte from `offset` on that is data, or in a hole; the end counts as a hole. `Error::NoSuchOffset` if
-    /// there is none or `offset` is not before the end.
+    /// The first byte at or after `offset` that is data, or in a hole. The end counts as a hole. `NoSuchOffset` if
+    /// there is none, or if `offset` is at or beyond the end.
     fn seek(&self, offset: u64, whence: Whence) -> Result<u64, Error>;
     /// Memory in use, in units of 512 bytes.
     fn blocks(&self) -> u64;
-    /// Lets nobody make it longer ever again, who writes past us neither.
+    /// Makes it impossible to extend, also for processes that write to it without the daemon.
     fn seal_growth(&self) -> Result<(), Error>;
-    /// Who else has the bytes open or mapped.
+    /// Whether a process other than the daemon has the memory open or mapped.
     fn usage(&self) -> Usage;
-    /// The file that the kernel may reach the bytes through by itself.
+    /// The file through which the kernel can reach the bytes itself (passthrough).
     fn backing(&self) -> Option<BorrowedFd<'_>>;
 }
 
-/// Whether others than the daemon have a segment's bytes open or mapped, past it.
+/// Whether processes other than the daemon have a segment's memory open or mapped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Usage {
-    /// Nobody has.
+    /// No process has.
     Unused,
-    /// Somebody has, and nobody for writing.
+    /// A process has, but none for writing.
     Used,
-    /// Somebody has for writing.
+    /// A process has for writing.
     Written,
-    /// It cannot be found out.
+    /// Unknown: it cannot be determined here.
     Unknown,
 }
 
-/// When a segment goes.
+/// When a segment is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lifetime {
-    /// When it is removed by name.
+    /// When its name is removed.
     #[default]
     Keep,
-    /// When its last descriptor and mapping are gone.
+    /// When its last descriptor and mapping are closed.
     LastClose,
 }
 
-/// One segment.
+/// A segment.
 ///
-/// Its pages are *promised* when it grows: what the budget cannot give is refused there and then, so that no process
-/// is killed for storing into a page it was told it has. The promise is for the whole size, rounded up to pages and
-/// holes included, and for what fallocate(2) set aside behind the end.
+/// Its pages are *promised* when it grows: if the budget has not enough, growing fails then, so that no process is
+/// killed for a store into a page that it was told it has. The promise covers the whole size in pages, holes
+/// included, and what fallocate(2) has allocated beyond the end.
 ///
-/// The owner keeps it under a lock. Reads go to [`memory`](Segment::memory) without that lock; whatever changes bytes
-/// or size is made under it, so that no write is overtaken by a truncate and extends the memory unpromised.
+/// The owner keeps it under a lock. Reads go to [`memory`](Segment::memory) without that lock. Changes of bytes or
+/// size are made under it, so that a write that races with a truncate never extends the memory beyond the promise.
 #[derive(Debug)]
 pub struct Segment {
     memory: Arc<dyn Memory>,
-    /// The memory's length.
+    /// Length of the memory, in bytes.
     size: u64,
-    /// At least `size` in whole pages.
+    /// At least `size`, rounded up to whole pages.
     promise: Promise,
     size_max: u64,
     lifetime: Lifetime,
@@ -104,7 +105,7 @@ impl Segment {
         self.size
     }
 
-    /// Bytes of the budget that are promised to it.
+    /// Bytes of the budget promised to it.
     pub fn promised(&self) -> u64 {
         self.promise.bytes()
     }
@@ -114,37 +115,37 @@ impl Segment {
         self.memory.blocks()
     }
 
-    /// Where the bytes live: to be read without the segment's lock, and to be passed through.
+    /// Its memory. It can be read, and passed through to the kernel, without the segment's lock.
     pub fn memory(&self) -> &Arc<dyn Memory> {
         &self.memory
     }
 
-    /// The size in bytes that it may not grow beyond.
+    /// The greatest size that it may grow to, in bytes.
     pub fn size_max(&self) -> u64 {
         self.size_max
     }
 
-    /// Bounds later growth; a segment that is longer already stays so. [`NO_LIMIT`] for no bound.
+    /// Limits later growth, in bytes; [`NO_LIMIT`] for no limit. A segment that is longer already stays so.
     pub fn set_size_max(&mut self, bytes: u64) {
         self.size_max = bytes;
     }
 
-    /// When it goes.
+    /// When it is removed.
     pub fn lifetime(&self) -> Lifetime {
         self.lifetime
     }
 
-    /// Decides when it goes.
+    /// Sets when it is removed.
     pub fn set_lifetime(&mut self, lifetime: Lifetime) {
         self.lifetime = lifetime;
     }
 
-    /// What is forbidden for good.
+    /// The seals in force.
     pub fn seals(&self) -> Seals {
         self.seals
     }
 
-    /// Forbids for good. What is sealed stays so. Nothing has changed after an error.
+    /// Adds seals. Seals cannot be removed. After an error nothing has changed.
     pub fn set_seals(&mut self, seals: Seals) -> Result<(), Error> {
         if seals.grow && !self.seals.grow {
             self.memory.seal_growth()?;
@@ -153,14 +154,15 @@ impl Segment {
         Ok(())
     }
 
-    /// ftruncate(2). Growing promises first, shrinking gives back, also what was set aside behind the end.
+    /// ftruncate(2). Promises memory before growing. Shrinking returns memory, also what was allocated beyond the
+    /// end.
     ///
-    /// `TooBig` beyond `i64::MAX`; `NoSpace` if it would grow beyond `size_max` or the budget; `NotPermitted` if that is
-    /// sealed. Nothing has changed after an error.
+    /// `TooBig` beyond `i64::MAX`; `NoSpace` if it would grow beyond `size_max` or the budget; `NotPermitted` if the
+    /// change is sealed. After an error nothing has changed.
     pub fn resize(&mut self, size: u64) -> Result<(), Error> {
         self.seals.permit_resize(self.size, size)?;
         if size > self.size {
-            return self.growing(size, |memory| memory.set_len(size)).map(|()| self.size = size);
+            return self.grow_with(size, |memory| memory.set_len(size)).map(|()| self.size = size);
         }
         self.memory.set_len(size)?;
         self.size = size;
@@ -168,18 +170,18 @@ impl Segment {
         Ok(())
     }
 
-    /// Up to `len` bytes; fewer where the end is, none behind it.
+    /// Reads up to `len` bytes; fewer at the end, none beyond it.
     pub fn read(&self, offset: u64, len: usize) -> Result<Vec<u8>, Error> {
         let left = self.size.saturating_sub(offset);
         let len = usize::try_from(left).map_or(len, |left| left.min(len));
         if len == 0 { Ok(Vec::new()) } else { self.memory.read(offset, len) }
     }
 
-    /// pwrite(2): the bytes written, which is all of them. Extends where needed, promising first; writing nothing
-    /// extends nothing.
+    /// pwrite(2). Returns the bytes written, which is all of them. Extends as needed, promising memory first. Writing
+    /// no bytes extends nothing.
     ///
-    /// `TooBig` if it would end beyond `i64::MAX`; `NoSpace` if the segment would grow beyond `size_max` or the budget:
-    /// nothing is written then, not even what would fit.
+    /// `TooBig` if it would end beyond `i64::MAX`; `NoSpace` if the segment would grow beyond `size_max` or the
+    /// budget: then nothing is written, not even what would fit.
     pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<u32, Error> {
         if data.is_empty() {
             return Ok(0);
@@ -187,13 +189,13 @@ impl Segment {
         let end = end_of(offset, data.len() as u64)?;
         self.seals.permit_write()?;
         self.seals.permit_resize(self.size, self.size.max(end))?;
-        self.growing(end, |memory| memory.write(offset, data))?;
+        self.grow_with(end, |memory| memory.write(offset, data))?;
         self.size = self.size.max(end);
         Ok(data.len() as u32)
     }
 
-    /// The page cache gives back what was stored through a mapping: the bytes taken, which is all of them. Never
-    /// extends: a page may come back after a truncate, and what of it lies behind the end is dropped as if written.
+    /// The page cache writes back what was stored through a mapping. Returns the bytes taken, which is all of them.
+    /// Never extends: a page may be written back after a truncate, and then its bytes beyond the end are dropped.
     pub fn write_back(&mut self, offset: u64, data: &[u8]) -> Result<u32, Error> {
         let left = self.size.saturating_sub(offset);
         let within = usize::try_from(left).ok().and_then(|left| data.get(..left)).unwrap_or(data);
@@ -203,13 +205,13 @@ impl Segment {
         Ok(data.len() as u32)
     }
 
-    /// fallocate(2) in the modes that tmpfs has and `FALLOC_FL_ZERO_RANGE`, which it lacks. The memory is promised
-    /// first, also where `FALLOC_FL_KEEP_SIZE` sets it aside behind the end.
+    /// fallocate(2) in the modes of tmpfs, and `FALLOC_FL_ZERO_RANGE`, which tmpfs lacks. Promises memory first, also
+    /// if `FALLOC_FL_KEEP_SIZE` allocates it beyond the end.
     ///
     /// `Invalid` if `length` is 0; `NotSupported` for other modes; `TooBig` if it would end beyond `i64::MAX`;
-    /// `NotPermitted` if it would end beyond the size and growing is sealed, as tmpfs has it for a memory file, also where the
-    /// size would stay; `NoSpace` if it would end beyond the size and `size_max` or the budget. Size and promise have not
-    /// changed after an error.
+    /// `NotPermitted` if it would end beyond the size and growing is sealed, even if the size would stay, as tmpfs
+    /// does for a memory file; `NoSpace` if it would end beyond the size and exceed `size_max` or the budget. After
+    /// an error, size and promise have not changed.
     pub fn fallocate(&mut self, offset: u64, length: u64, mode: u32) -> Result<(), Error> {
         if length == 0 {
             return Err(Error::Invalid);
@@ -229,7 +231,7 @@ impl Segment {
         if zero {
             self.seals.permit_write()?;
         }
-        self.growing(end, |memory| {
+        self.grow_with(end, |memory| {
             if zero { memory.punch(offset, length) } else { memory.allocate(offset, length) }?;
             if extends { memory.set_len(end) } else { Ok(()) }
         })?;
@@ -239,27 +241,27 @@ impl Segment {
         Ok(())
     }
 
-    /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2). `NoSuchOffset` at the end and behind it, and where no data follows.
+    /// `SEEK_DATA` and `SEEK_HOLE` of lseek(2). `NoSuchOffset` at and beyond the end, and if no data follows.
     pub fn seek(&self, offset: u64, whence: Whence) -> Result<u64, Error> {
         if offset < self.size { self.memory.seek(offset, whence) } else { Err(Error::NoSuchOffset) }
     }
 
-    /// Unlinked, and closed by all: nobody can reach the bytes any more, and their memory goes at once.
+    /// Frees the memory of a segment that was unlinked and closed by all.
     pub fn free(&mut self) {
-        // Should cutting fail, the memory itself goes with the last reference to it.
+        // If truncating fails, the memory is freed with the last reference to it.
         let _ = self.memory.set_len(0);
         self.size = 0;
         self.promise.lower_to(0);
     }
 
-    /// As [`Segment::free`], where somebody may have the bytes mapped: they stay until that ends, uncounted.
-    pub fn abandon(&mut self) {
+    /// As [`Segment::free`], if a process may have the bytes mapped: they stay until that ends, and no longer count.
+    pub fn orphan(&mut self) {
         self.promise.lower_to(0);
     }
 
-    /// Does what needs pages up to `end`, after promising them. After an error the memory has its former length again
-    /// and the promise is what it was.
-    fn growing(
+    /// Makes a change that needs pages up to `end`, after promising them. After an error, the memory has its former
+    /// length and the promise is what it was.
+    fn grow_with(
         &mut self,
         end: u64,
         change: impl FnOnce(&dyn Memory) -> Result<(), Error>,
@@ -277,7 +279,7 @@ impl Segment {
         self.promise.raise_to(in_pages(end))?;
         let result = change(&*self.memory);
         if result.is_err() {
-            // A write may have come part of the way. Cutting again can only fail as it cannot be needed.
+            // A write may have been done in part. Truncating can fail only if there is nothing to truncate.
             let _ = self.memory.set_len(self.size);
             self.promise.lower_to(before);
         }
@@ -285,13 +287,13 @@ impl Segment {
     }
 }
 
-/// What fallocate(2) is asked to do.
+/// A mode of fallocate(2).
 enum Mode {
     /// Mode 0.
     Allocate { keep_size: bool },
-    /// `FALLOC_FL_PUNCH_HOLE`, which comes with `FALLOC_FL_KEEP_SIZE` always.
+    /// `FALLOC_FL_PUNCH_HOLE`, always with `FALLOC_FL_KEEP_SIZE`.
     Punch,
-    /// `FALLOC_FL_ZERO_RANGE`. Made by punching: zeroes are what holes read as, and their pages are promised anyway.
+    /// `FALLOC_FL_ZERO_RANGE`. Done by punching a hole: holes read as zeroes, and their pages stay promised.
     Zero { keep_size: bool },
 }
 
@@ -312,7 +314,7 @@ impl Mode {
     }
 }
 
-/// The byte behind the last of `length` bytes.
+/// The offset after the last of `length` bytes. `TooBig` if that is beyond the greatest size of a file.
 fn end_of(offset: u64, length: u64) -> Result<u64, Error> {
     offset.checked_add(length).filter(|end| *end <= MAX_SIZE).ok_or(Error::TooBig)
 }

@@ -1,22 +1,22 @@
-//! Changes that are forbidden for good, as the seals of `memfd_create(2)`.
+//! Seals: changes that are forbidden for ever, as by `memfd_create(2)`.
 
 use std::fmt;
 
 use crate::op::Error;
 
-/// What a segment does not take any more.
+/// The changes to a segment that are forbidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Seals {
-    /// To become longer.
+    /// Growing.
     pub grow: bool,
-    /// To become shorter.
+    /// Shrinking.
     pub shrink: bool,
-    /// To be written, or opened for that.
+    /// Writing, and opening for writing.
     pub write: bool,
 }
 
 impl Seals {
-    /// These, and more.
+    /// These and `more`.
     pub(super) fn with(self, more: Seals) -> Seals {
         Seals {
             grow: self.grow || more.grow,
@@ -34,7 +34,7 @@ impl Seals {
     }
 }
 
-/// The names of those that are set.
+/// The names of the seals that are set.
 impl fmt::Display for Seals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = [("grow", self.grow), ("shrink", self.shrink), ("write", self.write)];

@@ -21,7 +21,7 @@ const TOO_LONG: u64 = i64::MAX as u64 + 1;
 #[derive(Debug, Default)]
 struct Plain {
     state: Mutex<State>,
-    /// Makes the next change fail, a write after its first half.
+    /// The next change fails, a write after its first half.
     failing: AtomicBool,
 }
 
@@ -141,14 +141,14 @@ fn a_budget_promises_no_more_than_it_has() {
 }
 
 #[test]
-fn starts_empty_kept_and_unbounded() {
+fn starts_empty_kept_and_unlimited() {
     let (segment, ..) = segment(PAGE);
     assert_eq!((segment.size(), segment.promised(), segment.blocks()), (0, 0, 0));
     assert_eq!((segment.size_max(), segment.lifetime()), (NO_LIMIT, Lifetime::Keep));
 }
 
 #[test]
-fn growing_promises_whole_pages_and_shrinking_gives_them_back() {
+fn growing_promises_whole_pages_and_shrinking_returns_them() {
     let (mut segment, memory, budget) = segment(3 * PAGE);
     segment.resize(PAGE + 1).unwrap();
     assert_eq!((segment.size(), budget.used(), segment.blocks()), (PAGE + 1, 2 * PAGE, 0));
@@ -174,7 +174,7 @@ fn segments_share_one_budget() {
 }
 
 #[test]
-fn no_size_is_beyond_the_kernels() {
+fn no_size_exceeds_the_kernels_limit() {
     let (mut segment, _, budget) = segment(u64::MAX);
     for size in [TOO_LONG, u64::MAX] {
         assert_eq!(segment.resize(size), Err(Error::TooBig));
@@ -191,7 +191,7 @@ fn no_size_is_beyond_the_kernels() {
 }
 
 #[test]
-fn size_max_bounds_growth_and_nothing_else() {
+fn size_max_limits_growth_and_nothing_else() {
     let (mut segment, _, budget) = segment(u64::MAX);
     segment.resize(100).unwrap();
     segment.set_size_max(50);
@@ -236,7 +236,7 @@ fn write_back_never_extends() {
 }
 
 #[test]
-fn fallocate_takes_five_modes() {
+fn fallocate_has_five_modes() {
     for mode in 0..256 {
         let (mut segment, ..) = segment(PAGE);
         let known = [0, KEEP_SIZE, PUNCH, ZERO, ZERO | KEEP_SIZE].contains(&mode);
@@ -247,7 +247,7 @@ fn fallocate_takes_five_modes() {
 }
 
 #[test]
-fn fallocate_makes_present_and_extends() {
+fn fallocate_allocates_and_extends() {
     let (mut segment, _, budget) = segment(4 * PAGE);
     segment.fallocate(PAGE, PAGE + 1, 0).unwrap();
     assert_eq!((segment.size(), budget.used(), segment.blocks()), (2 * PAGE + 1, 3 * PAGE, 16));
@@ -256,7 +256,7 @@ fn fallocate_makes_present_and_extends() {
 }
 
 #[test]
-fn what_is_set_aside_behind_the_end_is_promised_until_a_truncate() {
+fn memory_allocated_beyond_the_end_is_promised_until_a_truncate() {
     let (mut segment, _, budget) = segment(4 * PAGE);
     segment.resize(1).unwrap();
     segment.fallocate(0, 3 * PAGE, KEEP_SIZE).unwrap();
@@ -312,7 +312,7 @@ fn failing_memory_leaves_size_and_promise_as_they_were() {
 }
 
 #[test]
-fn freeing_gives_all_back_at_once() {
+fn freeing_returns_all_memory_at_once() {
     let (mut segment, memory, budget) = segment(8 * PAGE);
     segment.write(0, b"abc").unwrap();
     segment.fallocate(0, 5 * PAGE, KEEP_SIZE).unwrap();
@@ -471,7 +471,7 @@ proptest! {
 }
 
 #[test]
-fn growth_is_sealed_for_good_also_behind_the_end_and_in_the_memory() {
+fn growth_is_sealed_for_ever_also_beyond_the_end_and_in_the_memory() {
     let (mut segment, memory, budget) = segment(u64::MAX);
     let grow = Seals { grow: true, ..Seals::default() };
     segment.resize(PAGE).unwrap();

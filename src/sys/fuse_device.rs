@@ -1,4 +1,4 @@
-//! `/dev/fuse` ioctls that no safe crate offers.
+//! ioctls of `/dev/fuse` that no safe crate offers.
 
 #![allow(unsafe_code)]
 
@@ -10,15 +10,15 @@ use rustix::ioctl::{Setter, ioctl, opcode};
 
 /// `FUSE_DEV_IOC_MAGIC`
 const MAGIC: u8 = 229;
-/// `FUSE_DEV_IOC_CLONE`: `_IOR(229, 0, uint32_t)`. "Read" by its number, though the kernel takes the value.
+/// `FUSE_DEV_IOC_CLONE`: `_IOR(229, 0, uint32_t)`. Its number says "read", but the kernel reads the value.
 const CLONE: rustix::ioctl::Opcode = opcode::read::<u32>(MAGIC, 0);
 /// `FUSE_DEV_IOC_BACKING_CLOSE`: `_IOW(229, 2, uint32_t)`
 const BACKING_CLOSE: rustix::ioctl::Opcode = opcode::write::<u32>(MAGIC, 2);
 
-/// Another descriptor of the same mount, with a queue of its own for requests being served.
+/// Opens another descriptor of the same mount, with its own queue of requests being processed.
 ///
 /// # Errors
-/// Those of opening `/dev/fuse`, which an ordinary user may not be allowed to.
+/// Those of opening `/dev/fuse`, which an ordinary user may not be allowed to do.
 pub fn clone_device(device: impl AsFd) -> io::Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     let clone = OpenOptions::new().read(true).write(true).open("/dev/fuse")?;
@@ -30,7 +30,10 @@ pub fn clone_device(device: impl AsFd) -> io::Result<OwnedFd> {
     Ok(OwnedFd::from(clone))
 }
 
-/// Gives a backing file's number back.
+/// Closes a backing file.
+///
+/// # Errors
+/// Those of the ioctl: ENOENT for an unknown number.
 pub fn close_backing(device: impl AsFd, id: u32) -> io::Result<()> {
     // SAFETY: FUSE_DEV_IOC_BACKING_CLOSE takes a pointer to a u32, the number of a backing file, and only reads it.
     // `Setter` passes a pointer to its own copy. The kernel refuses a number it does not know, and keeps the file

@@ -1,16 +1,17 @@
 //! FUSE over `io_uring` (Linux 6.14, `Documentation/filesystems/fuse/fuse-io-uring.rst`): one ring, its entries, and the memory
-//! in which they carry requests and answers.
+//! that carries their requests and answers.
 //!
-//! An entry is always in one of two hands:
+//! An entry is always owned either by this program or by the kernel:
 //!
 //! ```text
-//!              register, commit                        (only during FuseRing::turn)
-//!   ours ───────────────────────────▶ the kernel's ─────────────────────────────────▶ ours, with a request
+//!              register, commit                    (only during submit_and_wait)
+//!   ours ───────────────────────────▶ the kernel's ─────────────────────────────▶ ours, with a request
 //! ```
 //!
-//! The ring is made with `IORING_SETUP_DEFER_TASKRUN` and `SINGLE_ISSUER`: the kernel touches an entry's memory only in
-//! system calls that the ring's own thread makes in [`FuseRing::turn`], which takes the ring exclusively. Therefore
-//! memory may be lent out as plain slices in between.
+//! The ring is set up with `IORING_SETUP_DEFER_TASKRUN` and `IORING_SETUP_SINGLE_ISSUER`: the kernel accesses an entry's
+//! memory only in system calls that the ring's own thread makes in [`FuseRing::submit_and_wait`] and
+//! [`FuseRing::submit`], which borrow the ring exclusively. Therefore that memory may be borrowed as plain slices between
+//! these calls.
 
 #![allow(unsafe_code)]
 
@@ -26,68 +27,69 @@ use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 use rustix::event::EventfdFlags;
 use rustix::io::Errno;
 
-/// `FUSE_IO_URING_CMD_REGISTER`: an entry is the kernel's from now on.
+/// `FUSE_IO_URING_CMD_REGISTER`: passes a new entry to the kernel.
 const REGISTER: u32 = 1;
-/// `FUSE_IO_URING_CMD_COMMIT_AND_FETCH`: answers an entry's request, and the entry is the kernel's again.
+/// `FUSE_IO_URING_CMD_COMMIT_AND_FETCH`: answers an entry's request, and passes the entry to the kernel again.
 const COMMIT_AND_FETCH: u32 = 2;
 
-/// Bytes of an entry's headers: `struct fuse_uring_req_header`.
+/// Size of an entry's headers in bytes: `struct fuse_uring_req_header`.
 pub const HEADERS: usize = 288;
-/// Where an operation's fixed argument begins in the headers (`op_in`). Before it stands the request's or the answer's
-/// header (`in_out`).
+/// Offset of an operation's fixed argument in the headers (`op_in`). Before it stands the header of the request or answer
+/// (`in_out`).
 pub const OPERATION: usize = 128;
-/// Where `struct fuse_uring_ent_in_out` begins in the headers.
+/// Offset of `struct fuse_uring_ent_in_out` in the headers.
 const ENTRY: usize = 256;
-/// Where in it, and how long, the payload's length is.
+/// Offset of its `payload_sz`, a u32.
 const PAYLOAD_LENGTH: usize = ENTRY + 16;
 
-/// Bytes from one entry's headers to the next, so that no two share a cache line.
+/// Distance between the headers of two entries in bytes: no two share a cache line.
 const HEADER_STRIDE: usize = 320;
 
-/// Completion of the wake-up, which is no entry.
+/// `user_data` of the waker's completions. No entry has this number.
 const WOKEN: u64 = u64::MAX;
 
-/// Submissions that are collected before the kernel is told.
+/// Size of the submission queue.
 const SUBMISSIONS: u32 = 64;
-/// Completions that the ring holds. The kernel keeps more where they must be.
+/// Size of the completion queue. The kernel keeps further completions in a list of its own.
 const COMPLETIONS: u32 = 1024;
 
-/// Bytes that stay in an entry that nobody uses, whatever it carried.
+/// Bytes of memory that an idle entry's payload always keeps.
 const SMALL: usize = 4096;
-/// Bytes beyond that which a ring's idle entries may keep, so that long messages need not ask for memory each time.
+/// Bytes beyond that which all idle entries of a ring may keep together, so that long messages need not allocate memory each
+/// time.
 const KEPT: usize = 8 << 20;
 
-/// An entry of a ring, by number.
+/// Number of an entry in its ring.
 pub type Slot = u32;
 
-/// What the kernel did.
+/// A completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// An entry is ours again: with a request, or, with an error, for good.
+    /// The kernel returned an entry: with a request; or, with an error, without one and for good.
     Entry(Slot, Result<(), Errno>),
-    /// Somebody used the [`Waker`].
+    /// A [`Waker`] was used.
     Woken,
 }
 
-/// Makes a ring's thread look up from its wait, from any thread.
+/// Wakes a ring's thread from [`FuseRing::submit_and_wait`]. May be used by any thread.
 #[derive(Debug, Clone)]
 pub struct Waker(Arc<OwnedFd>);
 
 impl Waker {
-    /// Wakes.
+    /// Wakes the ring's thread.
     pub fn wake(&self) {
-        // Fails only where the counter is full, which is a wake-up too.
+        // Fails only if the counter is full; then the thread is woken anyway.
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 }
 
-/// Memory of entries that were added together.
+/// The memory of entries that were added together.
 #[derive(Debug)]
 struct Batch {
     first: Slot,
     headers: MmapMut,
     payloads: MmapMut,
-    /// An `iovec` for each entry's headers and one for its payload, which a registration points to. Never moved.
+    /// For each entry an `iovec` of its headers and one of its payload. Registrations point here, so it is never moved.
     vectors: Box<[[[usize; 2]; 2]]>,
 }
 
@@ -95,24 +97,25 @@ struct Batch {
 struct Entry {
     queue: u16,
     batch: u32,
+    /// Owned by this program, not by the kernel.
     ours: bool,
-    /// Bytes of its payload that may have memory.
+    /// Bytes of its payload that may be backed by memory.
     touched: usize,
 }
 
-/// One ring. It serves one or more of the kernel's queues, of which there is one a CPU.
+/// One ring. It carries the requests of one or more of the kernel's queues, of which there is one for each CPU.
 pub struct FuseRing {
-    // Dropped first: what the kernel knows of it ends with it.
+    // Dropped first, so that the kernel's references to the fields below end first.
     ring: IoUring<squeue::Entry128, cqueue::Entry>,
     wake: Arc<OwnedFd>,
     device: Option<Arc<OwnedFd>>,
     payload: usize,
     entries: Vec<Entry>,
-    // Never unmapped: the kernel does not say when it has let go of a ring.
+    // Never unmapped: the kernel does not tell when it no longer uses a ring's memory.
     batches: ManuallyDrop<Vec<Batch>>,
-    /// Entries answered since the last turn that carried more than is to be kept.
+    /// Entries answered since the last call of `release_memory` whose memory is to be released.
     large: Vec<Slot>,
-    /// Bytes that idle entries keep beyond `SMALL` each.
+    /// Bytes that idle entries keep, without `SMALL` for each.
     kept: usize,
     no_iowait: bool,
 }
@@ -124,7 +127,10 @@ impl std::fmt::Debug for FuseRing {
 }
 
 impl FuseRing {
-    /// A ring that does nothing yet, whose entries carry up to `payload` bytes each.
+    /// Sets up a ring without entries. Each entry will carry up to `payload` bytes.
+    ///
+    /// # Errors
+    /// Those of `io_uring_setup(2)` and `eventfd(2)`.
     pub fn new(payload: usize) -> io::Result<FuseRing> {
         let ring = IoUring::<squeue::Entry128, cqueue::Entry>::builder()
             .setup_r_disabled()
@@ -149,19 +155,22 @@ impl FuseRing {
         })
     }
 
-    /// What wakes this ring's thread.
+    /// A waker for this ring's thread.
     pub fn waker(&self) -> Waker {
         Waker(Arc::clone(&self.wake))
     }
 
-    /// Adds `count` entries for the queue of CPU `queue`: memory alone, until they are registered.
+    /// Maps memory for `count` more entries of the queue of CPU `queue`. They must then be registered.
+    ///
+    /// # Errors
+    /// Those of `mmap(2)`.
     pub fn add(&mut self, queue: u16, count: u32) -> io::Result<std::ops::Range<Slot>> {
         let first = self.entries.len() as Slot;
         let batch = self.batches.len() as u32;
-        // Address space, no memory: pages come as they are touched, each by itself.
+        // This reserves address space only. Each page is allocated when it is first touched.
         let map = |length: usize| {
             let map = MmapOptions::new().len(length).no_reserve_swap().map_anon()?;
-            // Not there where the kernel has no huge pages.
+            // Fails on a kernel without huge pages, where it is not needed.
             let _ = map.advise(memmap2::Advice::NoHugePage);
             io::Result::Ok(map)
         };
@@ -178,29 +187,38 @@ impl FuseRing {
         Ok(first..first + count)
     }
 
-    /// Makes this thread the one that serves the ring, for the mount of `device`. Once, before anything else but
-    /// [`FuseRing::add`].
+    /// Makes this thread the one that serves the ring, for the mount of `device`. Must be called once, before all other
+    /// methods except [`FuseRing::add`].
+    ///
+    /// # Errors
+    /// Those of `io_uring_register(2)`.
     pub fn enable(&mut self, device: &Arc<OwnedFd>) -> io::Result<()> {
         self.ring.submitter().register_enable_rings()?;
-        // Saves a look-up of the descriptor each turn, where the kernel knows it.
+        // Saves looking up the descriptor in each system call, on kernels that support it.
         let _ = self.ring.submitter().register_ring_fd();
         self.device = Some(Arc::clone(device));
-        self.watch_wake()
+        self.poll_waker()
     }
 
-    /// Gives an entry of ours, that never was the kernel's, to the kernel. Done at the next turn.
+    /// Passes a new entry to the kernel, and submits.
+    ///
+    /// # Errors
+    /// EINVAL if the entry does not exist or is the kernel's already; those of `io_uring_enter(2)`.
     pub fn register(&mut self, slot: Slot) -> io::Result<()> {
         let entry = self.entries.get(slot as usize).filter(|entry| entry.ours).ok_or(Errno::INVAL)?;
         let batch = self.batch(slot).ok_or(Errno::INVAL)?;
         let vectors = batch.vectors.get((slot - batch.first) as usize).ok_or(Errno::INVAL)?;
         let (queue, vectors) = (entry.queue, vectors.as_ptr().expose_provenance() as u64);
         self.push_command(REGISTER, slot, queue, 0, Some(vectors))?;
-        self.take(slot);
+        self.pass_to_kernel(slot);
         self.submit()
     }
 
-    /// Hands over what was registered and answered, and waits until the kernel has something, or for `limit`.
-    pub fn turn(&mut self, limit: Option<Duration>) -> io::Result<()> {
+    /// Submits all registrations and answers, and waits until there is a completion, or for `limit` (`None`: without limit).
+    ///
+    /// # Errors
+    /// Those of `io_uring_enter(2)`, except for those that pass: ETIME, EINTR, EAGAIN and EBUSY.
+    pub fn submit_and_wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
         let time = limit.map(Timespec::from);
         let mut args = SubmitArgs::new();
         if let Some(time) = &time {
@@ -216,15 +234,15 @@ impl FuseRing {
         }
     }
 
-    /// What the kernel did since, one by one.
+    /// Takes the next completion, if there is one.
     pub fn next_event(&mut self) -> Option<Event> {
         let completion = self.ring.completion().next()?;
         let result = completion.result();
         if completion.user_data() == WOKEN {
-            // The count is never read: each write to it completes the poll again.
+            // The counter is never read: each write to it completes the poll again.
             if !cqueue::more(completion.flags()) {
-                // The kernel gave up polling, as it does when its queue of completions overflows.
-                let _ = self.watch_wake();
+                // The kernel ended the poll, as it does when the completion queue overflows.
+                let _ = self.poll_waker();
             }
             return Some(Event::Woken);
         }
@@ -242,19 +260,23 @@ impl FuseRing {
         Some(Event::Entry(slot, result))
     }
 
-    /// The headers and the payload of the request in an entry of ours.
+    /// The headers and the payload of the request in an entry. `None` if the entry is the kernel's.
     pub fn request(&self, slot: Slot) -> Option<(&[u8], &[u8])> {
-        let (headers, payload) = self.place(slot).filter(|_| self.is_ours(slot))?;
+        let (headers, payload) = self.ranges(slot).filter(|_| self.is_ours(slot))?;
         let batch = self.batch(slot)?;
         let payload = batch.payloads.get(payload)?;
         Some((batch.headers.get(headers)?, payload.get(..self.payload_length(slot))?))
     }
 
-    /// Answers the request in an entry of ours, whose kernel's number is `unique`: `header` and, behind it, `parts`.
-    /// Sent at the next turn; the entry is the kernel's from now on. False if it is not ours, or the answer too long.
+    /// Answers the request `unique` in an entry with `header`, followed by `parts`, and passes the entry to the kernel. It is
+    /// submitted with the next call of [`FuseRing::submit_and_wait`] or [`FuseRing::submit`]. False if the entry is the
+    /// kernel's already, or the answer is too long.
+    ///
+    /// # Errors
+    /// Those of `io_uring_enter(2)`, if the submission queue was full; EBUSY if it still is.
     pub fn commit(&mut self, slot: Slot, unique: u64, header: &[u8], parts: [&[u8]; 2]) -> io::Result<bool> {
         let length = parts[0].len() + parts[1].len();
-        let (Some((headers, payload)), Some(entry)) = (self.place(slot), self.entries.get(slot as usize))
+        let (Some((headers, payload)), Some(entry)) = (self.ranges(slot), self.entries.get(slot as usize))
         else {
             return Ok(false);
         };
@@ -274,7 +296,7 @@ impl FuseRing {
         if let Some(entry) = self.entries.get_mut(slot as usize) {
             entry.touched = touched;
         }
-        self.take(slot);
+        self.pass_to_kernel(slot);
         if touched > SMALL {
             let beyond = touched - SMALL;
             self.kept += beyond;
@@ -285,24 +307,25 @@ impl FuseRing {
         Ok(true)
     }
 
-    /// Gives the memory of a request's payload back: its request waits, and what it carried was taken.
+    /// Releases the memory of an entry's payload. For a request that waits, and whose payload is no longer needed.
     pub fn shrink(&mut self, slot: Slot) {
         if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > 0) {
             self.discard(slot);
         }
     }
 
-    /// To be called when all that the kernel did has been [seen](FuseRing::next_event): gives memory back that answers took.
-    pub fn tidy(&mut self) {
+    /// Releases memory of answered entries beyond what is kept. To be called when all completions have been
+    /// [taken](FuseRing::next_event).
+    pub fn release_memory(&mut self) {
         while let Some(slot) = self.large.pop() {
-            // One that came back is in use again, and its memory counted anew when it is answered.
+            // An entry that came back is in use again. Its memory is counted again when it is answered.
             let Some(entry) = self.entries.get(slot as usize).filter(|entry| !entry.ours) else { continue };
             self.kept = self.kept.saturating_sub(entry.touched.saturating_sub(SMALL));
             self.discard(slot);
         }
     }
 
-    /// The queue that an entry belongs to.
+    /// The queue (CPU number) that an entry belongs to.
     pub fn queue(&self, slot: Slot) -> Option<u16> {
         self.entries.get(slot as usize).map(|entry| entry.queue)
     }
@@ -311,7 +334,7 @@ impl FuseRing {
         self.entries.get(slot as usize).is_some_and(|entry| entry.ours)
     }
 
-    fn take(&mut self, slot: Slot) {
+    fn pass_to_kernel(&mut self, slot: Slot) {
         if let Some(entry) = self.entries.get_mut(slot as usize) {
             entry.ours = false;
         }
@@ -321,16 +344,16 @@ impl FuseRing {
         self.batches.get(self.entries.get(slot as usize)?.batch as usize)
     }
 
-    /// Where in its batch an entry's headers and payload are.
-    fn place(&self, slot: Slot) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
+    /// Ranges of an entry's headers and payload in the memory of its batch.
+    fn ranges(&self, slot: Slot) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
         let index = (slot - self.batch(slot)?.first) as usize;
         let (headers, payload) = (index * HEADER_STRIDE, index * self.payload);
         Some((headers..headers + HEADERS, payload..payload + self.payload))
     }
 
-    /// What the kernel says of the payload's length, bounded by its room.
+    /// Length of a request's payload in bytes, as the kernel says, limited to the payload's size.
     fn payload_length(&self, slot: Slot) -> usize {
-        let length = self.place(slot).zip(self.batch(slot)).and_then(|((headers, _), batch)| {
+        let length = self.ranges(slot).zip(self.batch(slot)).and_then(|((headers, _), batch)| {
             let bytes = batch.headers.get(headers)?.get(PAYLOAD_LENGTH..)?.first_chunk::<4>()?;
             Some(u32::from_ne_bytes(*bytes) as usize)
         });
@@ -338,20 +361,21 @@ impl FuseRing {
     }
 
     fn discard(&mut self, slot: Slot) {
-        let (Some((_, payload)), Some(entry)) = (self.place(slot), self.entries.get_mut(slot as usize))
+        let (Some((_, payload)), Some(entry)) = (self.ranges(slot), self.entries.get_mut(slot as usize))
         else {
             return;
         };
         let Some(batch) = self.batches.get(entry.batch as usize) else { return };
         entry.touched = 0;
-        // SAFETY: MADV_DONTNEED makes private anonymous memory read as zeroes, and any bytes are valid there. No slice
-        // of it is lent out, because the ring is borrowed exclusively; the kernel writes to it only in `turn`.
+        // SAFETY: MADV_DONTNEED makes private anonymous memory read as zeroes, and any bytes are valid there. No slice of it
+        // is borrowed, because the ring is borrowed exclusively; the kernel writes to it only in `submit_and_wait` and
+        // `submit`.
         let _ = unsafe {
             batch.payloads.unchecked_advise_range(UncheckedAdvice::DontNeed, payload.start, payload.len())
         };
     }
 
-    fn watch_wake(&mut self) -> io::Result<()> {
+    fn poll_waker(&mut self) -> io::Result<()> {
         let poll = opcode::PollAdd::new(Fd(self.wake.as_raw_fd()), libc::POLLIN as u32).multi(true).build();
         self.push(&squeue::Entry128::from(poll).user_data(WOKEN))
     }
@@ -384,16 +408,18 @@ impl FuseRing {
         if self.ring.submission().is_full() {
             self.submit()?;
         }
-        // SAFETY: what the entry points to stays valid for as long as the kernel uses it: the device and the wake-up's
-        // descriptor are held by `self`, and the ring is dropped before them; entries' memory and the vectors of
-        // their registration are never unmapped or freed.
+        // SAFETY: what the submission points to stays valid for as long as the kernel uses it: the descriptors of the device
+        // and of the waker are owned by `self`, and the ring is dropped before them; the memory of entries and the
+        // `iovec`s of their registration are never unmapped or freed.
         unsafe { self.ring.submission().push(entry) }.map_err(|_| io::Error::from(Errno::BUSY))
     }
 
-    /// Hands over what was registered and answered, without waiting. What the kernel has no memory for is left to the next
-    /// turn.
+    /// Submits all registrations and answers without waiting. If the kernel lacks memory, the rest is left to the next call.
+    ///
+    /// # Errors
+    /// Those of `io_uring_enter(2)`, except for EAGAIN and EBUSY.
     pub fn submit(&mut self) -> io::Result<()> {
-        while !self.is_handed_over() {
+        while !self.is_submitted() {
             match self.ring.submit().map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(Errno::AGAIN | Errno::BUSY) => return Ok(()),
@@ -403,18 +429,18 @@ impl FuseRing {
         Ok(())
     }
 
-    /// Nothing that was registered or answered is left to be handed over.
-    pub fn is_handed_over(&mut self) -> bool {
+    /// Whether all registrations and answers have been submitted.
+    pub fn is_submitted(&mut self) -> bool {
         self.ring.submission().is_empty()
     }
 
-    /// The kernel keeps nothing back of what it did, for want of room.
-    pub fn has_told_all(&mut self) -> bool {
-        !self.ring.submission().cq_overflow()
+    /// Whether the kernel keeps completions in a list of its own because the completion queue was full.
+    pub fn has_overflowed(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
     }
 }
 
-/// Sets `len` of a submission, which the crate's type for commands leaves out.
+/// Sets `len` of a submission, which the crate's type for commands does not set.
 fn set_length(entry: &mut squeue::Entry128, length: u32) {
     const LENGTH: usize = 24;
     const _: () = assert!(size_of::<squeue::Entry128>() == 128);

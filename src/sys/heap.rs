@@ -16,16 +16,15 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 #[global_allocator]
 static HEAP: Heap = Heap;
 
-/// Blocks from this size on come from the system and go back to it, each by itself: tables that grow with what there is
-/// to keep. In the heap each would leave a hole behind when it grows, and there would be no telling how much memory the
-/// same work takes. The longest message that one write sends is a little shorter: it finds its place in the heap, where
-/// memory need not be asked for and cleared each time.
+/// Size in bytes from which a block is mapped, and unmapped when it is freed. Such blocks are tables that grow. In the heap
+/// each would leave a hole behind when it grows, and memory use would depend on chance. The longest message that one write
+/// sends is a little shorter: it is allocated in the heap, which avoids a system call and clearing the memory each time.
 #[cfg(target_env = "gnu")]
-const ALONE: libc::c_int = 1 << 20;
+const MMAP_THRESHOLD: libc::c_int = 1 << 20;
 
-/// Free memory at the heap's end that is kept. Beside it there is [`give_back`].
+/// Bytes of free memory at the heap's end that are kept. [`trim`] releases the rest.
 #[cfg(target_env = "gnu")]
-const KEPT: libc::c_int = 8 << 20;
+const TRIM_THRESHOLD: libc::c_int = 8 << 20;
 
 /// Bytes of the reserve: several of the longest messages. It is never touched, so it takes address space alone.
 pub const RESERVE: usize = 8 << 20;
@@ -116,25 +115,27 @@ pub fn times_low() -> usize {
     USED.load(Ordering::Relaxed)
 }
 
-/// Lets all threads share one heap, so that what one of them freed serves the others too. To be called before there
-/// are others. glibc would give each thread its own; a message is allocated by the thread that took its write, and
-/// freed by the one that took its read. It would also change the sizes above as it goes.
-pub fn share_one() {
+/// Makes all threads use one arena. Must be called before other threads start. glibc would give each thread its own arena,
+/// but a message is allocated by the thread that handled its write, and freed by the one that handled its read. glibc would
+/// also adjust the thresholds above by itself.
+pub fn use_one_arena() {
     #[cfg(target_env = "gnu")]
-    for (habit, value) in
-        [(libc::M_ARENA_MAX, 1), (libc::M_MMAP_THRESHOLD, ALONE), (libc::M_TRIM_THRESHOLD, KEPT)]
-    {
-        // SAFETY: mallopt(3) takes two numbers, touches none of our memory, and no other thread runs yet.
-        if unsafe { libc::mallopt(habit, value) } != 1 {
-            log::debug!("the allocator does not take the setting {habit}");
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, 1),
+        (libc::M_MMAP_THRESHOLD, MMAP_THRESHOLD),
+        (libc::M_TRIM_THRESHOLD, TRIM_THRESHOLD),
+    ] {
+        // SAFETY: mallopt(3) takes two numbers, accesses no memory of this program, and no other thread runs yet.
+        if unsafe { libc::mallopt(parameter, value) } != 1 {
+            log::debug!("mallopt(3) refuses parameter {parameter}");
         }
     }
 }
 
-/// Gives the system the pages that hold nothing any more, which glibc does by itself only at the heap's end.
-pub fn give_back() {
+/// Returns free pages to the system. glibc does so by itself only at the heap's end.
+pub fn trim() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) is safe to be called from any thread at any time; it releases only pages that are free.
+    // SAFETY: malloc_trim(3) may be called from any thread at any time; it releases only pages that are free.
     unsafe {
         libc::malloc_trim(0);
     }

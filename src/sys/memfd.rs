@@ -1,4 +1,4 @@
-//! Segment memory from `memfd_create(2)`: a file of tmpfs that has no name.
+//! Memory of segments from `memfd_create(2)`: unnamed files in memory.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -19,7 +19,10 @@ pub struct Memfd {
 }
 
 impl Memfd {
-    /// An empty one. Where the kernel knows how (Linux 6.3), it can never be executed.
+    /// Creates an empty file. Since Linux 6.3 it can never be executed.
+    ///
+    /// # Errors
+    /// `NoSpace` if there are too many open files, `NoMemory`, `Io`.
     pub fn new() -> Result<Memfd, Error> {
         let always = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let create = |flags| retry_on_intr(|| memfd_create(c"ipcfs-segment", always | flags));
@@ -40,7 +43,7 @@ impl Memory for Memfd {
         let mut data = Vec::with_capacity(len);
         while data.len() < len {
             let at = offset + data.len() as u64;
-            // The allocator may have given more room than was asked for; what is read into it is cut below.
+            // The vector may have more capacity than was asked for. What is read into the excess is cut off below.
             let read = retry_on_intr(|| pread(&self.fd, spare_capacity(&mut data), at)).map_err(error)?;
             if read == 0 {
                 break;
@@ -71,7 +74,7 @@ impl Memory for Memfd {
     }
 
     fn seek(&self, offset: u64, whence: Whence) -> Result<u64, Error> {
-        // This moves the file's position, which nothing else uses: reads and writes say where.
+        // This moves the file's position, which nothing else uses: reads and writes pass their offset.
         let from = match whence {
             Whence::Data => SeekFrom::Data(offset),
             Whence::Hole => SeekFrom::Hole(offset),
@@ -80,7 +83,7 @@ impl Memory for Memfd {
     }
 
     fn blocks(&self) -> u64 {
-        // Cannot fail for a descriptor that is open.
+        // This cannot fail for an open descriptor.
         fstat(&self.fd).map_or(0, |stat| stat.st_blocks as u64)
     }
 
@@ -89,9 +92,9 @@ impl Memory for Memfd {
     }
 
     fn usage(&self) -> Usage {
-        // fcntl(2): a lease for writing is given only to whom nobody else has the file open beside, and one for reading
-        // only where nobody has it open for writing. A mapping keeps the file open that it was made through. The
-        // memory file itself was never opened, so this descriptor is the only one that is not somebody else's.
+        // fcntl(2): a write lease is granted only if the file is not open elsewhere, and a read lease only if it is not open
+        // for writing elsewhere. A mapping keeps the file open that it was made through. The descriptor of
+        // memfd_create(2) does not count as an open, so the one opened here is the only one of this process.
         let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
         let Ok(probe) = retry_on_intr(|| open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())) else {
             return Usage::Unknown;
@@ -112,11 +115,11 @@ impl Memory for Memfd {
     }
 }
 
-/// Takes a lease and gives it back. Nobody can open the file meanwhile to break it: the segment is locked.
+/// Takes a lease and releases it. Nobody can open the file meanwhile and break the lease, because the segment is locked.
 #[allow(unsafe_code)]
 fn lease(file: &OwnedFd, kind: i32) -> Result<(), Errno> {
     let set = |kind: i32| {
-        // SAFETY: F_SETLEASE takes a descriptor, which is borrowed here, and a number; it touches no memory.
+        // SAFETY: F_SETLEASE takes a descriptor, which is borrowed here, and a number. It accesses no memory.
         let result = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, kind) };
         if result == -1 {
             Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
@@ -125,14 +128,14 @@ fn lease(file: &OwnedFd, kind: i32) -> Result<(), Errno> {
         }
     };
     set(kind)?;
-    // Closing the descriptor would do as well.
+    // If this fails, closing the descriptor releases the lease.
     let _ = set(libc::F_UNLCK);
     Ok(())
 }
 
 fn error(errno: Errno) -> Error {
     match errno {
-        // No descriptor for it, this process's or the system's: to its creator, one more has no room.
+        // Too many open files, in this process or in the system. To the caller, there is no space for one more segment.
         Errno::NOSPC | Errno::MFILE | Errno::NFILE => Error::NoSpace,
         Errno::NOMEM => Error::NoMemory,
         Errno::FBIG => Error::TooBig,
@@ -148,7 +151,7 @@ mod tests {
     const PAGE: u64 = 4096;
 
     #[test]
-    fn reads_what_was_written_and_stops_at_the_end() {
+    fn reads_stop_at_the_end() {
         let memfd = Memfd::new().unwrap();
         memfd.write(3, b"hello").unwrap();
         assert_eq!(memfd.read(0, 100).unwrap(), b"\0\0\0hello");
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn megabytes_go_in_one_call() {
+    fn megabytes_are_written_in_one_call() {
         let memfd = Memfd::new().unwrap();
         let data: Vec<u8> = (0..3_000_001_u32).map(|n| (n % 251) as u8).collect();
         memfd.write(1, &data).unwrap();
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_taken_by_allocating_and_given_back_by_punching_and_cutting() {
+    fn memory_is_allocated_and_freed_by_punching_and_truncating() {
         let memfd = Memfd::new().unwrap();
         memfd.set_len(4 * PAGE).unwrap();
         assert_eq!(memfd.blocks(), 0);
@@ -181,13 +184,17 @@ mod tests {
         memfd.punch(PAGE, PAGE).unwrap();
         assert_eq!(memfd.blocks(), 2 * PAGE / 512);
         memfd.set_len(4 * PAGE).unwrap();
-        assert_eq!(memfd.blocks(), PAGE / 512, "what is behind the end goes even if the end stays");
+        assert_eq!(
+            memfd.blocks(),
+            PAGE / 512,
+            "memory beyond the end is freed even if the length stays the same"
+        );
         memfd.set_len(0).unwrap();
         assert_eq!(memfd.blocks(), 0);
     }
 
     #[test]
-    fn seeks_data_and_holes() {
+    fn data_and_holes_are_found() {
         let memfd = Memfd::new().unwrap();
         memfd.write(2 * PAGE, b"x").unwrap();
         memfd.set_len(4 * PAGE).unwrap();
@@ -200,7 +207,7 @@ mod tests {
 
     #[test]
     #[allow(unsafe_code)]
-    fn tells_whether_others_have_it_open_or_mapped() {
+    fn usage_tells_whether_the_file_is_open_or_mapped() {
         let memfd = Memfd::new().unwrap();
         memfd.set_len(PAGE).unwrap();
         assert_eq!(memfd.usage(), Usage::Unused);
@@ -209,16 +216,16 @@ mod tests {
         assert_eq!(memfd.usage(), Usage::Used);
         let writer = std::fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
         assert_eq!(memfd.usage(), Usage::Written);
-        // SAFETY: the memory file is this test's own, and keeps its length.
+        // SAFETY: the memory file belongs to this test, and its length does not change.
         let map = unsafe { memmap2::MmapMut::map_mut(&writer).unwrap() };
         drop((reader, writer));
-        assert_eq!(memfd.usage(), Usage::Written, "the mapping is left");
+        assert_eq!(memfd.usage(), Usage::Written, "it is still mapped");
         drop(map);
         assert_eq!(memfd.usage(), Usage::Unused);
     }
 
     #[test]
-    fn once_sealed_nobody_can_make_it_longer() {
+    fn a_sealed_file_cannot_grow() {
         let memfd = Memfd::new().unwrap();
         memfd.set_len(PAGE).unwrap();
         memfd.seal_growth().unwrap();
@@ -230,18 +237,18 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_refuses_is_named() {
+    fn errors_of_the_kernel_are_converted() {
         let memfd = Memfd::new().unwrap();
         assert_eq!(memfd.allocate(i64::MAX as u64, 1), Err(Error::TooBig));
         assert_eq!(memfd.set_len(u64::MAX), Err(Error::Io));
     }
 
     #[test]
-    fn does_not_outlive_an_exec_and_cannot_be_executed() {
+    fn it_is_closed_on_exec_and_cannot_be_executed() {
         let memfd = Memfd::new().unwrap();
         let fd = memfd.backing().unwrap();
         assert!(rustix::io::fcntl_getfd(fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-        // A kernel before 6.3 creates it with mode 0777.
+        // Before Linux 6.3 the mode is 0777.
         assert!([0o666, 0o777].contains(&(fstat(fd).unwrap().st_mode & 0o777)));
     }
 }

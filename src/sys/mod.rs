@@ -1,4 +1,4 @@
-//! What needs the system beyond the safe crates: memory files, and every `unsafe` block of the program, each argued.
+//! System calls that no safe crate offers, memory files, and every `unsafe` block of the program, each with its reason.
 
 pub mod descriptors;
 pub mod fuse_device;

@@ -1,13 +1,18 @@
-//! How much of what is stored through mappings the kernel keeps to itself before it makes those who store wait.
+//! The limit of dirty pages that a mount may have before processes that write through mappings are slowed down.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 
-/// The kernel takes a daemon to be slow, and untrusted: of all memory that may hold what is not written back yet it gives
-/// a mount a hundredth, and slows whoever stores more down to the daemon's pace. Ours is as fast as memory; so it gets what
-/// other file systems have. Only root may ask for that.
-pub fn unbind(device: u64) -> io::Result<()> {
+/// Gives the mount with the device number `device` the same share of dirty pages as other file systems.
+///
+/// The kernel expects a FUSE daemon to be slow: it gives a mount one percent of all dirty pages, and slows processes that
+/// write more down to the daemon's speed. This daemon is as fast as memory. The settings are described in
+/// `Documentation/ABI/testing/sysfs-class-bdi`.
+///
+/// # Errors
+/// EACCES unless the daemon runs as root; ENOENT before Linux 6.2 or if sysfs is not mounted.
+pub fn raise_limit(device: u64) -> io::Result<()> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let folder = PathBuf::from(format!("/sys/class/bdi/{major}:{minor}"));
     fs::write(folder.join("max_ratio"), "100")?;

@@ -1,9 +1,10 @@
-//! A topic: every reader who has it open gets its own copy of each message sent since. No I/O, no clock, no lock.
+//! A topic: every open reader gets its own copy of each message sent since it opened. No I/O, no clock, no lock of
+//! its own.
 //!
-//! A reader keeps up or misses: what waits for it is bounded by `backlog`, and by the mount's memory, and where there is
-//! no room its oldest messages go and are counted. So a sender never waits, whoever reads, and whether anybody does.
+//! A sender never waits, whether anybody reads or not. The messages queued for a reader are limited by `backlog` and
+//! by the mount's memory limit. If there is no room, the reader's oldest messages are dropped and counted.
 //!
-//! Invariant: *while a read waits through an open file, no message waits for that open file.*
+//! Invariant: *while a read waits through an open file, no message is queued for that open file.*
 
 #[cfg(test)]
 mod tests;
@@ -17,12 +18,12 @@ use crate::framing::Framing;
 use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter};
 use crate::op::{Caller, Error, PollHandle, Ready, Reply, Slice, Timestamp};
 
-/// What a topic is bounded by.
+/// Limits of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Longest message, in bytes.
     pub msgsize: u32,
-    /// Messages that wait for one reader at most, or [`crate::config::NO_LIMIT`].
+    /// Messages queued for one reader at most, or [`crate::config::NO_LIMIT`].
     pub backlog: u64,
 }
 
@@ -31,7 +32,7 @@ pub struct Limits {
 pub struct Topic {
     limits: Limits,
     handles: Slab<Open>,
-    /// Through which open file a read waits.
+    /// The open file of each waiting read.
     waits: BTreeMap<WaitId, HandleId>,
     next_wait: u64,
     counts: Counts,
@@ -51,27 +52,27 @@ struct Open {
     dropped: u64,
     waiting: VecDeque<(WaitId, Receive, Timestamp)>,
     poll: Option<PollHandle>,
-    /// As in a mailbox: a part of a write was refused, so the next write is too.
-    cut_short: bool,
+    /// A part of a split write was refused, so the next write is refused too, as for a mailbox.
+    split_refused: bool,
 }
 
-/// Figures for `stat` and `status`.
+/// Counters and current figures, for `stat` and `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
 pub struct Counts {
     pub readers: u64,
     pub sent: u64,
-    /// Sent while nobody had it open for reading.
+    /// Sent while no reader had the topic open.
     pub unheard: u64,
-    /// Copies that readers have taken.
+    /// Copies that were read.
     pub received: u64,
-    /// Copies that had no room.
+    /// Copies that were dropped for lack of room.
     pub dropped: u64,
-    /// Copies that wait.
+    /// Copies queued now.
     pub backlog: u64,
 }
 
-/// A reader, for `status`.
+/// An open reader, for `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Reader {
@@ -81,7 +82,7 @@ pub struct Reader {
 }
 
 impl Topic {
-    /// One that nobody has open.
+    /// A topic without open files.
     pub fn new(limits: Limits, now: Timestamp) -> Topic {
         Topic {
             limits,
@@ -95,7 +96,7 @@ impl Topic {
         }
     }
 
-    /// Opens it. A reader gets what is sent from now on. True: it may seek, within a message.
+    /// Opens it. A reader gets the messages sent from now on. Returns true if the reader may seek within a message.
     pub fn open(&mut self, mode: Mode, caller: Caller) -> (HandleId, bool) {
         let seekable = mode == Mode::Receive;
         let framing = if seekable { Framing::File(None) } else { Framing::Stream(None) };
@@ -108,12 +109,12 @@ impl Topic {
             dropped: 0,
             waiting: VecDeque::new(),
             poll: None,
-            cut_short: false,
+            split_refused: false,
         };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
-    /// Closes an open file. What waited for it goes with it.
+    /// Closes an open file. The messages queued for it are lost.
     pub fn close(&mut self, handle: HandleId, cx: &mut Context<'_>) {
         let Some(open) = self.handles.try_remove(handle.0) else { return };
         self.counts.readers -= u64::from(open.mode.reads());
@@ -123,14 +124,14 @@ impl Topic {
         }
         for body in open.backlog {
             self.counts.backlog -= 1;
-            cx.memory.give_back(Memory::cost(body.len()));
+            cx.memory.uncharge(Memory::cost(body.len()));
         }
         if self.handles.is_empty() {
             self.handles = Slab::new();
         }
     }
 
-    /// A read. Answered now unless the caller has to wait.
+    /// A read. Answered now, unless the caller has to wait: then its wait is returned.
     pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
@@ -144,7 +145,7 @@ impl Topic {
                 open.backlog = VecDeque::new();
             }
             self.counts.backlog -= 1;
-            cx.memory.give_back(Memory::cost(body.len()));
+            cx.memory.uncharge(Memory::cost(body.len()));
             self.counts.received += 1;
             self.last_received = cx.now;
             open.deliver(&call, body, cx);
@@ -165,7 +166,7 @@ impl Topic {
         None
     }
 
-    /// A write: to everyone who has it open for reading. Never waits.
+    /// A write: the message goes to all open readers. Never waits.
     pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) {
         match self.try_send(call, cx) {
             Ok(()) => cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32)),
@@ -176,8 +177,8 @@ impl Topic {
     fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
         let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
         let open = open.ok_or(Error::BadDescriptor)?;
-        if call.continues || std::mem::take(&mut open.cut_short) {
-            open.cut_short = call.continues;
+        if call.continues || std::mem::take(&mut open.split_refused) {
+            open.split_refused = call.continues;
             return Err(Error::TooLong);
         }
         if self.removed {
@@ -192,7 +193,7 @@ impl Topic {
         Ok(())
     }
 
-    /// Sends to everyone who has it open for reading.
+    /// Sends a message to all open readers.
     pub fn publish(&mut self, body: &[u8], cx: &mut Context<'_>) {
         self.counts.sent += 1;
         self.last_sent = cx.now;
@@ -210,7 +211,7 @@ impl Topic {
                     self.waits.remove(&id);
                 }
             } else {
-                let lost = open.keep(Arc::clone(&body), self.limits.backlog, cx.memory);
+                let lost = open.enqueue(Arc::clone(&body), self.limits.backlog, cx.memory);
                 self.counts.backlog = self.counts.backlog + 1 - lost;
                 self.counts.dropped += lost;
             }
@@ -220,7 +221,7 @@ impl Topic {
         }
     }
 
-    /// What poll(2) would find. With `arm`, the next change wakes `handle`'s poller.
+    /// What poll(2) reports. With `arm`, the next change wakes the poller of `handle`.
     pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
         let removed = self.removed;
         let Some(open) = self.handles.get_mut(handle.0) else {
@@ -234,7 +235,8 @@ impl Topic {
         }
     }
 
-    /// A waiting caller got a signal, or may wait no longer. False if it was answered already.
+    /// Ends a wait with `error`: the caller got a signal, or may not wait any longer. False if it was answered
+    /// already.
     pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) -> bool {
         let Some(handle) = self.waits.remove(&id) else { return false };
         let Some(open) = self.handles.get_mut(handle.0) else { return false };
@@ -245,7 +247,7 @@ impl Topic {
         true
     }
 
-    /// The name was removed: whoever waits is told. What waits for a reader can still be read.
+    /// The name was removed. All waits fail with `Removed`. Messages queued for a reader can still be read.
     pub fn remove(&mut self, cx: &mut Context<'_>) {
         self.removed = true;
         self.waits.clear();
@@ -259,27 +261,27 @@ impl Topic {
         }
     }
 
-    /// The bounds in force.
+    /// The limits in force.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Changes the bounds. What waits stays until more comes.
+    /// Changes the limits. Queued messages stay until the next one comes.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// True once the name is gone.
+    /// True once the name was removed.
     pub fn is_removed(&self) -> bool {
         self.removed
     }
 
-    /// Figures.
+    /// Counters and current figures.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Who has it open for reading.
+    /// The open readers.
     pub fn readers(&self) -> Vec<Reader> {
         let open = self.handles.iter().map(|(_, open)| open).filter(|open| open.mode.reads());
         let reader = |open: &Open| Reader {
@@ -290,7 +292,7 @@ impl Topic {
         open.map(reader).collect()
     }
 
-    /// Who waits.
+    /// The waiting readers.
     pub fn waiters(&self) -> Vec<Waiter> {
         let waiting = self.handles.iter().flat_map(|(_, open)| &open.waiting);
         let waiter = |(_, call, since): &(WaitId, Receive, Timestamp)| Waiter {
@@ -303,10 +305,9 @@ impl Topic {
 }
 
 impl Open {
-    /// Answers a read with a message, and further ones with what its buffer was too short for: their waits, which end.
+    /// Answers a read with a message, and further waiting reads with the rest of it. Returns the waits that end.
     fn deliver(&mut self, call: &Receive, body: Arc<[u8]>, cx: &mut Context<'_>) -> Vec<WaitId> {
-        let whole = Slice { from: 0, to: body.len(), bytes: body };
-        let slice = self.framing.begin(whole, call.offset, call.size);
+        let slice = self.framing.begin(Slice::whole(body), call.offset, call.size);
         cx.fx.reply(call.request_id, Reply::Message(slice));
         let mut ended = Vec::new();
         while self.framing.ready()
@@ -320,16 +321,17 @@ impl Open {
         ended
     }
 
-    /// Keeps a message until it is read; older ones make room. Returns how many were lost, this one perhaps among them.
-    fn keep(&mut self, body: Arc<[u8]>, most: u64, memory: &Memory) -> u64 {
+    /// Queues a message, dropping older ones if there is no room. Returns how many were dropped, perhaps this one
+    /// too.
+    fn enqueue(&mut self, body: Arc<[u8]>, most: u64, memory: &Memory) -> u64 {
         let cost = Memory::cost(body.len());
         let mut lost = 0;
-        while self.backlog.len() as u64 >= most || !memory.take(cost) {
+        while self.backlog.len() as u64 >= most || !memory.try_charge(cost) {
             let Some(oldest) = self.backlog.pop_front() else {
                 self.dropped += lost + 1;
                 return lost + 1;
             };
-            memory.give_back(Memory::cost(oldest.len()));
+            memory.uncharge(Memory::cost(oldest.len()));
             lost += 1;
         }
         self.backlog.push_back(body);

@@ -11,7 +11,7 @@ enum Got {
     Failed(Error),
 }
 
-struct Desk {
+struct Rig {
     topic: Topic,
     memory: Memory,
     next: u64,
@@ -19,10 +19,10 @@ struct Desk {
     woken: Vec<u64>,
 }
 
-impl Desk {
-    fn new(backlog: u64, memory: u64) -> Desk {
+impl Rig {
+    fn new(backlog: u64, memory: u64) -> Rig {
         let topic = Topic::new(Limits { msgsize: 64, backlog }, Timestamp(0));
-        Desk { topic, memory: Memory::new(memory), next: 0, answers: BTreeMap::new(), woken: Vec::new() }
+        Rig { topic, memory: Memory::new(memory), next: 0, answers: BTreeMap::new(), woken: Vec::new() }
     }
 
     fn call<T>(&mut self, work: impl FnOnce(&mut Topic, &mut Context<'_>) -> T) -> T {
@@ -90,96 +90,96 @@ fn bytes(text: &str) -> Got {
 
 #[test]
 fn every_reader_gets_each_message_sent_since_it_opened() {
-    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
-    let writer = desk.open(Mode::Send);
-    assert_eq!(desk.send(writer, "unheard"), Got::Written(7));
-    let first = desk.open(Mode::Both);
-    assert_eq!(desk.send(writer, "one"), Got::Written(3));
-    let second = desk.open(Mode::Both);
-    assert_eq!(desk.send(writer, "two"), Got::Written(3));
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let writer = rig.open(Mode::Send);
+    assert_eq!(rig.send(writer, "unheard"), Got::Written(7));
+    let first = rig.open(Mode::Both);
+    assert_eq!(rig.send(writer, "one"), Got::Written(3));
+    let second = rig.open(Mode::Both);
+    assert_eq!(rig.send(writer, "two"), Got::Written(3));
     for text in ["one", "two"] {
-        assert_eq!(desk.read(first), bytes(text));
+        assert_eq!(rig.read(first), bytes(text));
     }
-    assert_eq!(desk.read(second), bytes("two"));
-    assert_eq!(desk.read(second), Got::Failed(Error::WouldWait));
-    let counts = desk.topic.counts();
+    assert_eq!(rig.read(second), bytes("two"));
+    assert_eq!(rig.read(second), Got::Failed(Error::WouldWait));
+    let counts = rig.topic.counts();
     assert_eq!((counts.sent, counts.unheard, counts.received, counts.readers), (3, 1, 3, 2));
-    assert_eq!(desk.memory.used(), 0);
+    assert_eq!(rig.memory.used(), 0);
 }
 
 #[test]
 fn a_reader_that_waits_is_served_and_reads_to_the_end_of_file() {
-    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
-    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
-    let (call, wait) = desk.read_at(reader, 0, 3, false);
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
+    let (call, wait) = rig.read_at(reader, 0, 3, false);
     assert!(wait.is_some());
-    desk.send(writer, "hello");
-    assert_eq!(desk.answers.remove(&call), Some(bytes("hel")));
-    let (call, _) = desk.read_at(reader, 3, 9, true);
-    assert_eq!(desk.answers.remove(&call), Some(bytes("lo")));
-    let (call, _) = desk.read_at(reader, 5, 9, true);
-    assert_eq!(desk.answers.remove(&call), Some(bytes("")), "end of file");
-    assert!(desk.topic.waits.is_empty());
+    rig.send(writer, "hello");
+    assert_eq!(rig.answers.remove(&call), Some(bytes("hel")));
+    let (call, _) = rig.read_at(reader, 3, 9, true);
+    assert_eq!(rig.answers.remove(&call), Some(bytes("lo")));
+    let (call, _) = rig.read_at(reader, 5, 9, true);
+    assert_eq!(rig.answers.remove(&call), Some(bytes("")), "end of file");
+    assert!(rig.topic.waits.is_empty());
 }
 
 #[test]
 fn a_slow_reader_misses_the_oldest_and_nobody_else_does() {
-    let mut desk = Desk::new(2, 1 << 20);
-    let (writer, slow, quick) = (desk.open(Mode::Send), desk.open(Mode::Both), desk.open(Mode::Both));
+    let mut rig = Rig::new(2, 1 << 20);
+    let (writer, slow, quick) = (rig.open(Mode::Send), rig.open(Mode::Both), rig.open(Mode::Both));
     for text in ["1", "2", "3", "4"] {
-        assert_eq!(desk.send(writer, text), Got::Written(1));
-        assert_eq!(desk.read(quick), bytes(text));
+        assert_eq!(rig.send(writer, text), Got::Written(1));
+        assert_eq!(rig.read(quick), bytes(text));
     }
-    assert_eq!(desk.topic.readers().iter().map(|reader| reader.dropped).collect::<Vec<_>>(), [2, 0]);
-    assert_eq!([desk.read(slow), desk.read(slow)], [bytes("3"), bytes("4")]);
-    assert_eq!(desk.topic.counts().dropped, 2);
+    assert_eq!(rig.topic.readers().iter().map(|reader| reader.dropped).collect::<Vec<_>>(), [2, 0]);
+    assert_eq!([rig.read(slow), rig.read(slow)], [bytes("3"), bytes("4")]);
+    assert_eq!(rig.topic.counts().dropped, 2);
 }
 
 #[test]
 fn where_the_mounts_memory_is_full_the_reader_misses_the_message() {
-    let mut desk = Desk::new(NO_LIMIT, Memory::cost(3));
-    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
-    desk.send(writer, "one");
-    desk.send(writer, "two");
-    assert_eq!(desk.read(reader), bytes("two"));
-    assert!(desk.memory.take(1));
-    assert_eq!(desk.send(writer, "three"), Got::Written(5));
-    assert_eq!(desk.read(reader), Got::Failed(Error::WouldWait));
-    desk.memory.give_back(1);
-    desk.send(writer, "4");
-    desk.call(|topic, cx| topic.close(reader, cx));
-    assert_eq!(desk.memory.used(), 0);
-    assert_eq!(desk.topic.counts().dropped, 2);
+    let mut rig = Rig::new(NO_LIMIT, Memory::cost(3));
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Both));
+    rig.send(writer, "one");
+    rig.send(writer, "two");
+    assert_eq!(rig.read(reader), bytes("two"));
+    assert!(rig.memory.try_charge(1));
+    assert_eq!(rig.send(writer, "three"), Got::Written(5));
+    assert_eq!(rig.read(reader), Got::Failed(Error::WouldWait));
+    rig.memory.uncharge(1);
+    rig.send(writer, "4");
+    rig.call(|topic, cx| topic.close(reader, cx));
+    assert_eq!(rig.memory.used(), 0);
+    assert_eq!(rig.topic.counts().dropped, 2);
 }
 
 #[test]
 fn a_wait_is_interrupted_and_a_removal_ends_all() {
-    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
-    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
-    let (call, wait) = desk.read_at(reader, 0, 9, false);
-    assert!(desk.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)));
-    assert_eq!(desk.answers.remove(&call), Some(Got::Failed(Error::Interrupted)));
-    assert!(!desk.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)), "answered already");
-    let late = desk.open(Mode::Both);
-    let (call, _) = desk.read_at(late, 0, 9, false);
-    desk.send(writer, "x");
-    assert_eq!(desk.answers.remove(&call), Some(bytes("x")));
-    let (call, _) = desk.read_at(late, 0, 9, false);
-    desk.call(Topic::remove);
-    assert_eq!(desk.answers.remove(&call), Some(Got::Failed(Error::Removed)));
-    assert_eq!(desk.read(reader), bytes("x"), "what was sent before can be read");
-    assert_eq!(desk.read(reader), Got::Failed(Error::Removed));
-    assert_eq!(desk.send(writer, "y"), Got::Failed(Error::Removed));
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Both));
+    let (call, wait) = rig.read_at(reader, 0, 9, false);
+    assert!(rig.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)));
+    assert_eq!(rig.answers.remove(&call), Some(Got::Failed(Error::Interrupted)));
+    assert!(!rig.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)), "answered already");
+    let late = rig.open(Mode::Both);
+    let (call, _) = rig.read_at(late, 0, 9, false);
+    rig.send(writer, "x");
+    assert_eq!(rig.answers.remove(&call), Some(bytes("x")));
+    let (call, _) = rig.read_at(late, 0, 9, false);
+    rig.call(Topic::remove);
+    assert_eq!(rig.answers.remove(&call), Some(Got::Failed(Error::Removed)));
+    assert_eq!(rig.read(reader), bytes("x"), "what was sent before can be read");
+    assert_eq!(rig.read(reader), Got::Failed(Error::Removed));
+    assert_eq!(rig.send(writer, "y"), Got::Failed(Error::Removed));
 }
 
 #[test]
-fn pollers_are_told() {
-    let mut desk = Desk::new(NO_LIMIT, 1 << 20);
-    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Receive));
-    assert!(!desk.topic.poll(reader, Some(PollHandle(5))).readable);
-    assert!(desk.topic.poll(writer, None).writable);
-    desk.send(writer, "x");
-    assert_eq!(desk.woken, [5]);
-    assert!(desk.topic.poll(reader, None).readable);
-    assert_eq!(desk.send(writer, &"x".repeat(65)), Got::Failed(Error::TooLong));
+fn pollers_are_woken() {
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
+    assert!(!rig.topic.poll(reader, Some(PollHandle(5))).readable);
+    assert!(rig.topic.poll(writer, None).writable);
+    rig.send(writer, "x");
+    assert_eq!(rig.woken, [5]);
+    assert!(rig.topic.poll(reader, None).readable);
+    assert_eq!(rig.send(writer, &"x".repeat(65)), Got::Failed(Error::TooLong));
 }

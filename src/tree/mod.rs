@@ -1,7 +1,10 @@
-//! The mount's tree: which object a request concerns, and what becomes of it.
+//! The mount's tree: which file a request concerns, and what becomes of it.
 //!
-//! [`Tree::handle`] is the one way in. It finds the object by node or by open file, takes that object's lock, lets
-//! `mailbox`, `segment`, `locks` or `control` decide, and leaves answers and wake-ups in [`Effects`]. It never blocks.
+//! [`Tree::handle`] is the one way in. It finds the file by node or by open file and calls the verb of its kind. The kind
+//! takes the file's lock, lets `mailbox`, `topic`, `segment`, `locks` or `control` decide, and leaves answers and
+//! wake-ups in [`Effects`]. Nothing here blocks.
+//!
+//! Three folders, which import in one direction: `kinds` → `waiting` → `names`.
 //!
 //! Locks, outermost first; a thread takes them in this order and holds at most one of the second row
 //! (two mailboxes, that with the lower number first, where a message moves from one to the other):
@@ -9,50 +12,40 @@
 //! ```text
 //! names | reading of totals   folders, names, nodes
 //! a mailbox | a topic | a segment | locks | handles
-//! starving | totals | alarms | limbo | parked
+//! starved | totals | alarms | orphans | waits
 //! ```
 
-mod alarms;
-mod bells;
-mod control;
-mod doors;
-mod files;
-mod folders;
-mod glances;
-mod handles;
-mod limbo;
-mod meta;
+mod kinds;
 mod names;
-mod nodes;
-mod numbers;
-mod objects;
-mod parked;
-mod place;
-mod segments;
+mod status;
 #[cfg(test)]
 mod tests;
-mod totals;
+mod waiting;
 
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 
 use crate::config::{Limits, MAX_LOCKS};
 use crate::locks::Locks;
-use crate::mailbox::{Context, Memory, WaitId};
-use crate::op::{Effect, Effects, Error, LockCall, NodeId, Op, Reply, Request, RequestId, Timestamp};
+use crate::mailbox::Memory;
+use crate::op::{
+    Effect, Effects, Error, Fh, Ino, LockCall, NodeId, Op, Reply, Request, RequestId, Space, Timestamp,
+};
 use crate::segment;
-use alarms::Alarms;
-use handles::Handles;
-use limbo::Limbo;
-use meta::Meta;
-use names::Names;
-use objects::{MailboxFile, MailboxState};
-use parked::{Parked, Place};
-use totals::Totals;
+use kinds::{ControlNode, Cx, Header, Inode, MailboxFile, Names, OpenFile, Read, SegmentFile, TopicTotals};
+use kinds::{Wait, Write};
+use names::handles::Handles;
+use names::meta::Meta;
+use names::{Defaults, Named as _};
+use waiting::alarms::Alarms;
+use waiting::index::WaitIndex;
+use waiting::orphans::Orphans;
+use waiting::starved::Starved;
+use waiting::totals::Totals;
 
 /// Makes the memory of a new segment.
 pub type MakeMemory = Box<dyn Fn() -> Result<Arc<dyn segment::Memory>, Error> + Send + Sync>;
@@ -93,22 +86,19 @@ pub struct Tree {
     setup: Setup,
     started: Timestamp,
     names: Mutex<Names>,
-    handles: Handles,
+    handles: Handles<OpenFile>,
     locks: Mutex<Locks>,
-    parked: Parked,
+    waits: WaitIndex<Wait>,
     memory: Memory,
     segment_budget: Arc<segment::Budget>,
     make_memory: MakeMemory,
-    /// Mailboxes where someone waits for memory. `any_starving` says that there are some, to be read without the lock.
-    starving: Mutex<Vec<Arc<MailboxFile>>>,
-    totals: Totals,
-    alarms: Alarms,
-    limbo: Limbo,
-    any_starving: AtomicBool,
+    starved: Starved<MailboxFile>,
+    totals: Totals<MailboxFile>,
+    topic_totals: TopicTotals,
+    alarms: Alarms<MailboxFile>,
+    orphans: Orphans<SegmentFile>,
     /// Messages that went with their mailbox.
     discarded: AtomicU64,
-    /// Nobody may wait any more.
-    ending: AtomicBool,
 }
 
 impl fmt::Debug for Tree {
@@ -117,27 +107,31 @@ impl fmt::Debug for Tree {
     }
 }
 
+/// The least that a name takes in a listing of the kernel's: a listing of n bytes holds no more than n/24 names.
+const LEAST_LISTED: usize = 24;
+
 impl Tree {
     /// A tree with nothing in it but its folders.
     pub fn new(setup: Setup, make_memory: MakeMemory, now: Timestamp) -> Tree {
         let meta = Meta::new(0o755, setup.uid, setup.gid, now);
+        let mut defaults = Defaults { limits: setup.limits.mailbox, ..Defaults::default() };
+        defaults.limits.msgsize = defaults.limits.msgsize.min(setup.ceiling);
         let shared_mode = if setup.shared { 0o1777 } else { 0o755 };
         Tree {
             started: now,
-            names: Mutex::new(Names::new(&meta, shared_mode, setup.limits.max_files)),
+            names: Mutex::new(Names::new(&meta, shared_mode, setup.limits.max_files, defaults)),
             handles: Handles::default(),
             locks: Mutex::new(Locks::new(MAX_LOCKS)),
-            parked: Parked::default(),
+            waits: WaitIndex::default(),
             memory: Memory::new(setup.limits.memory),
             segment_budget: Arc::new(segment::Budget::new(setup.limits.segment_memory)),
             make_memory,
-            starving: Mutex::new(Vec::new()),
+            starved: Starved::default(),
             totals: Totals::default(),
+            topic_totals: TopicTotals::default(),
             alarms: Alarms::default(),
-            limbo: Limbo::default(),
-            any_starving: AtomicBool::new(false),
+            orphans: Orphans::default(),
             discarded: AtomicU64::new(0),
-            ending: AtomicBool::new(false),
             setup,
         }
     }
@@ -146,7 +140,7 @@ impl Tree {
     /// none, FORGET and INTERRUPT); so are the answers to those whose wait it ended.
     pub fn handle(&self, request: &Request<'_>, now: Timestamp, fx: &mut Effects) {
         let request_id = request.request_id;
-        match self.answer(request, now, fx) {
+        match self.answer(request, &mut Cx { tree: self, now, fx }) {
             Ok(Some(reply)) => fx.reply(request_id, reply),
             Ok(None) => {}
             Err(error) => fx.fail(request_id, error),
@@ -156,64 +150,93 @@ impl Tree {
 
     /// Ends the wait of one request, if it waits.
     pub fn cancel_wait(&self, unique: u64, error: Error, now: Timestamp, fx: &mut Effects) {
-        if let Some(place) = self.parked.find(unique) {
-            self.cancel(&place, error, now, fx);
+        if let Some(wait) = self.waits.find(unique) {
+            cancel(&wait, error, &mut Cx { tree: self, now, fx });
         }
         self.settle(None, now, fx);
     }
 
     /// Ends the waits that began at `limit` or before, with [`Error::Interrupted`].
     pub fn expire(&self, limit: Timestamp, now: Timestamp, fx: &mut Effects) {
-        for place in self.parked.since(limit) {
-            self.cancel(&place, Error::Interrupted, now, fx);
+        for wait in self.waits.since(limit) {
+            cancel(&wait, Error::Interrupted, &mut Cx { tree: self, now, fx });
         }
         self.settle(None, now, fx);
     }
 
     /// The mount ends: everyone who waits is told so, and nobody waits any more.
     pub fn end(&self, now: Timestamp, fx: &mut Effects) {
-        self.ending.store(true, Ordering::SeqCst);
-        for place in self.parked.since(Timestamp(u64::MAX)) {
-            self.cancel(&place, Error::Ending, now, fx);
+        for wait in self.waits.close() {
+            cancel(&wait, Error::Ending, &mut Cx { tree: self, now, fx });
+        }
+        self.settle(None, now, fx);
+    }
+
+    /// It is `now`: what is due by that is done.
+    pub fn tick(&self, now: Timestamp, fx: &mut Effects) {
+        self.alarms.called();
+        kinds::tick(&mut Cx { tree: self, now, fx });
+        self.alarms.tell(fx);
+        if self.orphans.due(now, fx) {
+            kinds::sweep_orphans(&mut Cx { tree: self, now, fx });
         }
         self.settle(None, now, fx);
     }
 
     /// `Ok(None)`: it is answered already, or waits, or has no answer.
-    fn answer(
-        &self,
-        request: &Request<'_>,
-        now: Timestamp,
-        fx: &mut Effects,
-    ) -> Result<Option<Reply>, Error> {
+    fn answer(&self, request: &Request<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         let Request { request_id, node, caller, .. } = *request;
+        let header = Header { request_id, node, caller };
         let reply = match &request.op {
-            Op::Lookup { name } => Reply::Entry(self.look_up(node, name, caller, now, fx)?),
+            Op::Lookup { name } => {
+                names::check_name(name)?;
+                Reply::Entry(self.inode(node)?.ops().look_up(header, name, cx)?)
+            }
             Op::Forget(items) => {
-                self.forget(items);
+                self.forget(items, cx.now);
                 return Ok(None);
             }
-            Op::Getattr => self.getattr(node, fx)?,
-            Op::Setattr(set) => self.setattr(node, set, caller.pid, now, fx)?,
-            Op::Mknod { name, mode } => Reply::Entry(self.make_file(node, name, *mode, caller, now, fx)?),
-            Op::Mkdir { name, mode } => Reply::Entry(self.make_folder(node, name, *mode, caller, now, fx)?),
-            Op::Unlink { name } => self.unlink(node, name, false, now, fx)?,
-            Op::Rmdir { name } => self.unlink(node, name, true, now, fx)?,
-            Op::Rename { name, new_parent, new_name, how } => {
-                self.rename((node, name), (*new_parent, new_name), *how, now, fx)?
+            Op::Getattr => {
+                let (attr, validity) = self.inode(node)?.ops().attr(node, cx)?;
+                Reply::Attr(attr, validity)
             }
-            Op::Open(flags) => Reply::Opened(self.open(node, *flags, caller, now)?),
+            Op::Setattr(set) => {
+                let inode = {
+                    let mut names = self.names.lock();
+                    names.nodes.changed(node, caller.pid);
+                    Inode::of_node(node, &names)?
+                };
+                let (attr, validity) = inode.ops().set_attr(header, set, cx)?;
+                Reply::Attr(attr, validity)
+            }
+            Op::Mknod { name, mode } => {
+                Reply::Entry(self.inode(node)?.ops().make_file(header, name, *mode, None, cx)?.0)
+            }
+            Op::Mkdir { name, mode } => {
+                Reply::Entry(self.inode(node)?.ops().make_folder(header, name, *mode, cx)?)
+            }
+            Op::Unlink { name } => done(self.inode(node)?.ops().unlink(header, name, false, cx))?,
+            Op::Rmdir { name } => done(self.inode(node)?.ops().unlink(header, name, true, cx))?,
+            Op::Rename { name, new_parent, new_name, how } => {
+                done(kinds::rename((node, name), (*new_parent, new_name), *how, cx))?
+            }
+            Op::Open(flags) => {
+                let names = self.names.lock();
+                let inode = Inode::of_node(node, &names)?;
+                Reply::Opened(inode.ops().open(header, *flags, names, cx)?)
+            }
             Op::Create { name, mode, flags } => {
-                let (entry, opened) = self.create(request, name, *mode, *flags, now, fx)?;
-                Reply::Created(entry, opened)
+                match self.inode(node)?.ops().make_file(header, name, *mode, Some(*flags), cx)? {
+                    (entry, Some(opened)) => Reply::Created(entry, opened),
+                    (_, None) => return Err(Error::Io),
+                }
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
-                let call =
-                    handles::Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
-                return self.read(request_id, caller, *fh, call, now, fx);
+                let call = Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
+                return self.handles.get(*fh)?.ops().read(header, call, cx);
             }
             Op::Write { fh, offset, data, nonblock, append, page_cache, kill_suid } => {
-                let call = handles::Write {
+                let call = Write {
                     offset: *offset,
                     data,
                     nonblock: *nonblock,
@@ -221,46 +244,52 @@ impl Tree {
                     page_cache: *page_cache,
                     kill_suid: *kill_suid,
                 };
-                return self.write(request_id, caller, *fh, call, now, fx);
+                return self.handles.get(*fh)?.ops().write(header, call, cx);
             }
             Op::Flush { owner } => {
                 let file = self.lock_target(node)?;
-                self.locks.lock().close_owner(file, *owner, fx);
+                self.locks.lock().close_owner(file, *owner, cx.fx);
                 Reply::Done
             }
-            Op::Release { fh } => self.release(*fh, now, fx)?,
+            Op::Release { fh } => self.release(*fh, cx)?,
             Op::Fsync | Op::Releasedir => Reply::Done,
-            Op::Opendir => self.open_folder(node)?,
+            Op::Opendir => {
+                self.inode(node)?.ops().open_folder()?;
+                Reply::Directory
+            }
             Op::Readdir { offset, size } => {
-                return self.list(node, *offset, *size).map(|list| Some(Reply::Listing(list, *size)));
+                let most = *size as usize / LEAST_LISTED + 1;
+                Reply::Listing(self.inode(node)?.ops().list(*offset, most, cx)?, *size)
             }
             Op::Statfs => self.space(),
-            Op::Setxattr { name, value, create, replace } => {
-                self.with_meta(node, fx, |meta| meta.set_xattr(name, value, *create, *replace, now))??;
-                Reply::Done
-            }
-            Op::Getxattr { name, size } => self.read_meta(node, fx, |meta| meta.get_xattr(name, *size))?,
-            Op::Listxattr { size } => self.read_meta(node, fx, |meta| meta.list_xattrs(*size))?,
+            Op::Setxattr { name, value, create, replace } => self.with_meta(node, cx, |meta, now| {
+                meta.set_xattr(name, value, *create, *replace, now).map(|()| Reply::Done)
+            })?,
+            Op::Getxattr { name, size } => self.read_meta(node, cx, |meta| meta.get_xattr(name, *size))?,
+            Op::Listxattr { size } => self.read_meta(node, cx, |meta| meta.list_xattrs(*size))?,
             Op::Removexattr { name } => {
-                self.with_meta(node, fx, |meta| meta.remove_xattr(name, now))??;
-                Reply::Done
+                self.with_meta(node, cx, |meta, now| meta.remove_xattr(name, now).map(|()| Reply::Done))?
             }
             Op::Getlk(call) => {
                 let file = self.lock_target(node)?;
                 Reply::Lock(self.locks.lock().test(file, call))
             }
             Op::Setlk { lock, wait } => {
-                self.set_lock(node, lock, *wait, request_id, now, fx)?;
+                self.set_lock(header, lock, *wait, cx)?;
                 return Ok(None);
             }
-            Op::Poll { fh, handle, arm } => self.poll(*fh, arm.then_some(*handle))?,
-            Op::Fallocate { fh, offset, length, mode } => {
-                self.fallocate(*fh, *offset, *length, *mode, now, fx)?
+            Op::Poll { fh, handle, arm } => {
+                Reply::Ready(self.handles.get(*fh)?.ops().poll(arm.then_some(*handle), cx))
             }
-            Op::Lseek { fh, offset, whence } => self.seek(*fh, *offset, *whence)?,
-            Op::CopyFileRange(copy) => self.copy(copy, now, fx)?,
+            Op::Fallocate { fh, offset, length, mode } => {
+                done(self.handles.get(*fh)?.ops().allocate(*offset, *length, *mode, cx))?
+            }
+            Op::Lseek { fh, offset, whence } => {
+                Reply::Offset(self.handles.get(*fh)?.ops().seek(*offset, *whence, cx)?)
+            }
+            Op::CopyFileRange(call) => kinds::copy(call, cx)?,
             Op::Interrupt { unique } => {
-                self.interrupt(*unique, now, fx);
+                interrupt(*unique, cx);
                 return Ok(None);
             }
             Op::Refuse(error) => return Err(*error),
@@ -268,152 +297,120 @@ impl Tree {
         Ok(Some(reply))
     }
 
-    /// A caller got a signal. Where it waits, its wait ends; where it does not, its request is still in another
-    /// thread's hands or was answered, which only the kernel can tell.
-    fn interrupt(&self, unique: u64, now: Timestamp, fx: &mut Effects) {
-        match self.parked.find(unique) {
-            Some(place) => self.cancel(&place, Error::Interrupted, now, fx),
-            None => fx.push(Effect::InterruptAgain { unique }),
-        }
+    /// What a node stands for.
+    fn inode(&self, node: NodeId) -> Result<Inode, Error> {
+        Inode::of_node(node, &self.names.lock())
     }
 
-    fn cancel(&self, place: &Place, error: Error, now: Timestamp, fx: &mut Effects) {
-        match place {
-            Place::Mailbox(file, id) => {
-                self.with_mailbox(file, now, fx, |state, cx| state.queue.cancel(*id, error, cx));
-            }
-            Place::Topic(file, id) => {
-                let mut cx = Context { now, memory: &self.memory, fx };
-                file.state.lock().topic.cancel(*id, error, &mut cx);
-            }
-            Place::Bell(file, id) => {
-                let mut cx = Context { now, memory: &self.memory, fx };
-                if let Some(bell) = &mut file.state.lock().bell {
-                    bell.topic.cancel(*id, error, &mut cx);
-                }
-            }
-            Place::Lock(id) => {
-                self.locks.lock().cancel(*id, error, fx);
+    fn forget(&self, items: &[(NodeId, u64)], now: Timestamp) {
+        // Forgetting answers nobody.
+        let mut fx = Effects::new();
+        let mut names = self.names.lock();
+        for (node, count) in items {
+            if let Some(inode) = names.nodes.forget(*node, *count) {
+                inode.ops().forgotten(&mut names, &mut Cx { tree: self, now, fx: &mut fx });
             }
         }
     }
 
-    fn set_lock(
+    fn release(&self, fh: Fh, cx: &mut Cx<'_>) -> Result<Reply, Error> {
+        // While the number is taken: once it is free it may be another open file's, with locks of its own.
+        self.locks.lock().close_handle(fh, cx.fx);
+        self.handles.remove(fh).ok_or(Error::BadDescriptor)?.ops().close(cx);
+        Ok(Reply::Done)
+    }
+
+    fn with_meta(
         &self,
         node: NodeId,
-        call: &LockCall,
-        wait: bool,
-        request_id: RequestId,
-        now: Timestamp,
-        fx: &mut Effects,
-    ) -> Result<(), Error> {
-        let file = self.lock_target(node)?;
+        cx: &mut Cx<'_>,
+        work: impl Fn(&mut Meta, Timestamp) -> Result<Reply, Error>,
+    ) -> Result<Reply, Error> {
+        let (mut result, now) = (Err(Error::NotSupported), cx.now);
+        self.inode(node)?.ops().with_meta(&mut |meta| result = work(meta, now), cx)?;
+        result
+    }
+
+    fn read_meta(
+        &self,
+        node: NodeId,
+        cx: &mut Cx<'_>,
+        look: impl Fn(&Meta) -> Reply,
+    ) -> Result<Reply, Error> {
+        let mut reply = Reply::Failed(Error::NotSupported);
+        self.inode(node)?.ops().read_meta(&mut |meta| reply = look(meta), cx)?;
+        Ok(reply)
+    }
+
+    fn space(&self) -> Reply {
+        const BLOCK: u64 = 4096;
+        let limit = self.segment_budget.limit();
+        let free = limit.saturating_sub(self.segment_budget.used());
+        Reply::Space(Space {
+            blocks: limit / BLOCK,
+            free: free / BLOCK,
+            files: self.setup.limits.max_files,
+            files_free: self.setup.limits.max_files.saturating_sub(self.names.lock().count()),
+        })
+    }
+
+    /// The file whose locks a node's are: one for all nodes of a mailbox. Nodes of `control/` have locks of their own.
+    fn lock_target(&self, node: NodeId) -> Result<Ino, Error> {
+        if ControlNode::of(node).is_some() {
+            return Ok(Ino(node.0));
+        }
+        self.names.lock().nodes.object(node).map(Inode::ino).ok_or(Error::Stale)
+    }
+
+    fn set_lock(&self, header: Header, call: &LockCall, wait: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let file = self.lock_target(header.node)?;
         let mut locks = self.locks.lock();
-        if let Some(id) = locks.set(file, call, request_id, wait, fx) {
-            self.parked.insert(request_id.unique, Place::Lock(id), now);
-            fx.note_waiting();
-            if self.ending.load(Ordering::SeqCst) {
-                locks.cancel(id, Error::Ending, fx);
+        if let Some(id) = locks.set(file, call, header.request_id, wait, cx.fx) {
+            cx.fx.note_waiting();
+            if !self.waits.insert(header.unique(), Wait::Lock(id), cx.now) {
+                locks.cancel(id, Error::Ending, cx.fx);
             }
         }
         Ok(())
     }
 
-    /// Works on a mailbox under its lock, and sees to it that it is called when memory is free, if it waits for that.
-    fn with_mailbox<T>(
-        &self,
-        file: &Arc<MailboxFile>,
-        now: Timestamp,
-        fx: &mut Effects,
-        work: impl FnOnce(&mut MailboxState, &mut Context<'_>) -> T,
-    ) -> T {
-        let mut state = file.state.lock();
-        self.totals.note_use(file, &mut state);
-        let believed = state.believed.is_some().then(|| state.attr(file.ino));
-        let result = work(&mut state, &mut Context { now, memory: &self.memory, fx });
-        if believed.is_some_and(|believed| believed != state.attr(file.ino)) {
-            state.attr_changed(fx);
-        }
-        let dead = state.queue.take_outbox();
-        self.note_changed(file, &mut state, fx);
-        drop(state);
-        self.bury(file, dead, now, fx);
-        result
-    }
-
-    /// What the tree keeps of a mailbox's state, after that has changed.
-    fn note_changed(&self, file: &Arc<MailboxFile>, state: &mut MailboxState, fx: &mut Effects) {
-        self.totals.note_changed(state);
-        self.note_starving(file, state);
-        self.alarms.note(file, state, fx);
-    }
-
-    /// As [`Tree::with_mailbox`], for a call that may have to wait.
-    fn with_waiting(
-        &self,
-        file: &Arc<MailboxFile>,
-        request_id: RequestId,
-        now: Timestamp,
-        fx: &mut Effects,
-        work: impl FnOnce(&mut MailboxState, &mut Context<'_>) -> Option<WaitId>,
-    ) {
-        self.with_mailbox(file, now, fx, |state, cx| {
-            if let Some(id) = work(state, cx) {
-                self.parked.insert(request_id.unique, Place::Mailbox(Arc::clone(file), id), now);
-                cx.fx.note_waiting();
-                if self.ending.load(Ordering::SeqCst) {
-                    state.queue.cancel(id, Error::Ending, cx);
-                }
-            }
-        });
-    }
-
-    fn note_starving(&self, file: &Arc<MailboxFile>, state: &mut MailboxState) {
-        if !state.starving && state.queue.starves() {
-            state.starving = true;
-            let mut starving = self.starving.lock();
-            starving.push(Arc::clone(file));
-            self.any_starving.store(true, Ordering::SeqCst);
-        }
-    }
-
     /// What follows from a request's effects: waits that ended leave the index, and memory that came free goes to the
-    /// mailboxes that starve.
-    ///
-    /// A mailbox that found no memory puts itself on the list, whatever there is by then, before it looks at the memory
-    /// once more; and whoever frees memory does so before he looks at the list. So one of the two sees the other.
+    /// mailboxes that wait for it.
     fn settle(&self, own: Option<RequestId>, now: Timestamp, fx: &mut Effects) {
-        while self.any_starving.load(Ordering::SeqCst) {
-            let hungry = {
-                let mut starving = self.starving.lock();
-                self.any_starving.store(false, Ordering::SeqCst);
-                std::mem::take(&mut *starving)
-            };
-            let mut again = false;
-            for file in hungry {
-                let mut state = file.state.lock();
-                state.starving = false;
-                self.totals.note_use(&file, &mut state);
-                state.queue.room_made(&mut Context { now, memory: &self.memory, fx });
-                state.attr_changed(fx);
-                self.note_changed(&file, &mut state, fx);
-                again |= state.starving && state.queue.could_feed(&self.memory);
-            }
-            if !again {
-                break;
-            }
-        }
-        self.limbo.arm(now, fx);
+        kinds::feed_starved(&mut Cx { tree: self, now, fx });
+        self.orphans.arm(now, fx);
         if self.memory.should_trim() {
             fx.push(Effect::TrimHeap);
         }
-        let never_parked = if fx.take_waiting() { None } else { own };
+        let never_waited = if fx.take_waiting() { None } else { own };
         for effect in fx.iter() {
             if let Effect::Reply(request_id, _) = effect
-                && Some(*request_id) != never_parked
+                && Some(*request_id) != never_waited
             {
-                self.parked.remove(request_id.unique);
+                self.waits.remove(request_id.unique);
             }
         }
     }
+}
+
+/// A caller got a signal. Where it waits, its wait ends; where it does not, its request is still in another thread's
+/// hands or was answered, which only the kernel can tell.
+fn interrupt(unique: u64, cx: &mut Cx<'_>) {
+    match cx.tree.waits.find(unique) {
+        Some(wait) => cancel(&wait, Error::Interrupted, cx),
+        None => cx.fx.push(Effect::InterruptAgain { unique }),
+    }
+}
+
+fn cancel(wait: &Wait, error: Error, cx: &mut Cx<'_>) {
+    match wait {
+        Wait::File(inode, id) => inode.ops().cancel(*id, error, cx),
+        Wait::Lock(id) => {
+            cx.tree.locks.lock().cancel(*id, error, cx.fx);
+        }
+    }
+}
+
+fn done(result: Result<(), Error>) -> Result<Reply, Error> {
+    result.map(|()| Reply::Done)
 }

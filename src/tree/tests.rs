@@ -2,8 +2,9 @@
 //! outside, in `tests/`.
 
 mod alarms;
-mod believed;
+mod cached_attributes;
 mod lifetimes;
+mod opening;
 mod pools;
 mod starving;
 mod threads;
@@ -12,7 +13,7 @@ mod waits;
 
 use std::sync::Arc;
 
-use super::place::Place;
+use super::kinds::{ControlNode, Inode};
 use super::{MakeMemory, Setup, Tree};
 use crate::config::{Limits, MailboxLimits};
 use crate::mailbox::Memory;
@@ -211,7 +212,7 @@ impl Desk {
 
     /// Requests in the index of those that wait.
     fn parked(&self) -> usize {
-        self.tree.parked.since(Timestamp(u64::MAX)).len()
+        self.tree.waits.since(Timestamp(u64::MAX)).len()
     }
 }
 

@@ -132,7 +132,7 @@ const OBSTACLES: [(&str, &str); 5] = [
     ),
     ("mount -t tmpfs none /sys/module/fuse/parameters;", "this kernel has no FUSE over io_uring"),
     ("hide() { taskset -c 0 \"$@\"; }; ", "this process may not run on all CPUs"),
-    ("hide() { unshare -pf \"$@\"; }; ", "callers of other process namespaces could not be looked at"),
+    ("hide() { unshare -pf \"$@\"; }; ", "processes of other PID namespaces are not visible"),
     ("hide() { sh -c 'ulimit -v 60000; exec \"$@\"' sh \"$@\"; }; ", "io_uring cannot be set up: "),
 ];
 
@@ -184,7 +184,7 @@ fn without_locked_memory_auto_uses_the_device_and_uring_fails_with_the_reason() 
     let Some(sandbox) = Sandbox::new() else { return };
     sandbox.refused(
         &format!("{TIGHT} tight $IPCFS mount --transport=uring $DIR"),
-        "--transport=uring is unavailable: io_uring cannot be set up: Cannot allocate memory (its rings are locked memory, of which this user may have 0 KiB)",
+        "--transport=uring is unavailable: io_uring cannot be set up: Cannot allocate memory (its rings are locked memory, which is limited to 0 KiB for this user)",
         &["ipcfs doctor", "--transport=auto"],
     );
     let outcome = sandbox.run(&format!("{TIGHT} tight $IPCFS doctor"));

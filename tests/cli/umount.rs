@@ -48,7 +48,7 @@ fn a_path_within_a_mount_is_answered_with_the_mounts_own() {
     let Some(place) = Place::new() else { return };
     place.mount(&[]);
     let within = place.path("mailboxes");
-    let why = format!("{} is not an ipcfs mount, but lies in one", within.display());
+    let why = format!("{} is not an ipcfs mount, but lies inside one", within.display());
     ipcfs(["umount".as_ref(), within.as_os_str()])
         .failed(&why, &[&format!("give the mount point: {}\n", place.name())]);
     assert_eq!(place.mounts(), 1);

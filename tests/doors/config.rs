@@ -87,23 +87,23 @@ fn a_refused_value_changes_nothing_and_error_says_why() {
     for (key, value, errno, says) in [
         ("msgsize", &b"0\n"[..], range, "1 to 1044480 bytes"),
         ("msgsize", b"2M\n", range, "2097152 is out of range"),
-        ("msgsize", b"max\n", invalid, "'max' is no number of bytes"),
-        ("msgsize", b"ten\n", invalid, "'ten' is no number of bytes"),
-        ("msgsize", b"\n", invalid, "'' is no number"),
-        ("msgsize", b"5 6\n", invalid, "'5 6' is no number"),
-        ("msgsize", b"\xff\xfe\n", invalid, "is no number"),
+        ("msgsize", b"max\n", invalid, "'max' is not a number of bytes"),
+        ("msgsize", b"ten\n", invalid, "'ten' is not a number of bytes"),
+        ("msgsize", b"\n", invalid, "'' is not a number"),
+        ("msgsize", b"5 6\n", invalid, "'5 6' is not a number"),
+        ("msgsize", b"\xff\xfe\n", invalid, "is not a number"),
         ("maxmsg", b"0", range, "1 or more messages, or max"),
-        ("maxmsg", b"-1", invalid, "'-1' is no number of messages"),
-        ("maxmsg", b"1.5", invalid, "'1.5' is no number of messages"),
+        ("maxmsg", b"-1", invalid, "'-1' is not a number of messages"),
+        ("maxmsg", b"1.5", invalid, "'1.5' is not a number of messages"),
         ("maxbytes", b"0", range, "1 or more bytes, or max"),
         ("wholesize", b"0", range, "wholesize: 0 is out of range"),
         ("wholesize", b"1T", range, "wholesize: 1099511627776 is out of range"),
-        ("full", b"never", invalid, "full: 'never' is none of wait, fail, drop-oldest"),
-        ("order", b"lifo", invalid, "order: 'lifo' is none of priority, fifo"),
+        ("full", b"never", invalid, "full: 'never' is not one of wait, fail, drop-oldest"),
+        ("order", b"lifo", invalid, "order: 'lifo' is not one of priority, fifo"),
         ("ttl", b"0", range, "1ms to 10years, or max"),
         ("ttl", b"20years", range, "1ms to 10years, or max"),
-        ("ttl", b"soon", invalid, "ttl: 'soon' is no length of time"),
-        ("ttl", b"-5s", invalid, "ttl: '-5s' is no length of time"),
+        ("ttl", b"soon", invalid, "ttl: 'soon' is not a duration"),
+        ("ttl", b"-5s", invalid, "ttl: '-5s' is not a duration"),
         ("lease_time", b"0s", range, "lease_time: 0s is out of range"),
         ("max_deliver", b"0", range, "max_deliver: 0 is out of range"),
         ("max_deliver", b"4294967296", range, "1 to 4294967295 deliveries, or max"),
@@ -254,4 +254,70 @@ fn the_dead_may_go_round_in_circles_without_harm() {
     assert_eq!(mount.figure("status", "memory_used"), 0);
     assert_eq!(try_receive(&mount.mailbox("other")), Err(Errno::AGAIN));
     drop(open(&mount.mailbox("other"), READ | NOWAIT));
+}
+
+fn errno(result: std::io::Result<()>) -> Option<Errno> {
+    result.err().and_then(|error| Errno::from_io_error(&error))
+}
+
+#[test]
+fn a_folder_says_what_is_made_in_it_begins_with() {
+    let Some(mount) = common::mount() else { return };
+    let config = |folder: &str, key: &str| mount.path(&format!("control/mailboxes/{folder}config/{key}"));
+    let value = |path: std::path::PathBuf| fs::read_to_string(path).unwrap();
+    mount.make_mailbox("before", &[]);
+    fs::create_dir(mount.mailbox("jobs")).unwrap();
+    assert_eq!(value(config("jobs/", "maxmsg")), "10000\n");
+    for (key, written) in
+        [("maxmsg", "7"), ("full", "fail"), ("ttl", "1m"), ("order", "fifo"), ("msgsize", "64K")]
+    {
+        fs::write(config("jobs/", key), written).unwrap();
+    }
+    mount.make_mailbox("jobs/one", &[]);
+    fs::create_dir(mount.mailbox("jobs/deep")).unwrap();
+    mount.make_mailbox("jobs/deep/two", &[]);
+    for mailbox in ["jobs/one/", "jobs/deep/", "jobs/deep/two/"] {
+        let values =
+            ["maxmsg", "full", "ttl", "order", "msgsize", "maxbytes"].map(|key| value(config(mailbox, key)));
+        assert_eq!(values, ["7\n", "fail\n", "1m\n", "fifo\n", "65536\n", "67108864\n"], "{mailbox}");
+    }
+    assert_eq!(value(config("before/", "maxmsg")), "10000\n", "what was there before stays");
+    fs::write(config("", "maxmsg"), "9").unwrap();
+    mount.make_mailbox("after", &[]);
+    assert_eq!(value(config("after/", "maxmsg")), "9\n");
+    fs::rename(mount.mailbox("jobs/one"), mount.mailbox("one")).unwrap();
+    assert_eq!(value(config("one/", "maxmsg")), "7\n", "a move changes no setting");
+    let sent = (0..8).map_while(|n| fs::write(mount.mailbox("jobs/deep/two"), n.to_string()).ok());
+    assert_eq!(sent.count(), 7, "and then it is full");
+}
+
+#[test]
+fn a_folder_refuses_what_its_mailboxes_would_and_says_why() {
+    let Some(mount) = common::mount() else { return };
+    fs::create_dir(mount.mailbox("jobs")).unwrap();
+    let config = mount.path("control/mailboxes/jobs/config");
+    let mut names: Vec<_> = fs::read_dir(&config).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let settings =
+        ["full", "lease_time", "max_deliver", "maxbytes", "maxmsg", "msgsize", "order", "ttl", "wholesize"];
+    let mut expected: Vec<&str> = settings.into_iter().chain(["error"]).collect();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+    let set = |key: &str, value: &str| rustix::io::write(open(&config.join(key), WRITE), value.as_bytes());
+    assert_eq!(set("maxmsg", "none"), Err(Errno::INVAL));
+    let why = fs::read_to_string(config.join("error")).unwrap();
+    assert_eq!(why, "maxmsg: 'none' is not a number of messages (1 or more, or max; suffixes K, M, G, T)\n");
+    assert_eq!(set("maxmsg", "3"), Ok(1));
+    assert_eq!(fs::read_to_string(config.join("error")).unwrap(), "");
+    // The name is the folder's own there, so no file has it.
+    assert_eq!(errno(fs::write(mount.mailbox("jobs/config"), "x")), Some(Errno::INVAL));
+    assert_eq!(errno(fs::create_dir(mount.mailbox("config"))), Some(Errno::INVAL));
+    mount.make_mailbox("jobs/m", &[]);
+    let renamed = fs::rename(mount.mailbox("jobs/m"), mount.mailbox("jobs/config"));
+    assert_eq!(errno(renamed), Some(Errno::INVAL));
+    assert!(!mount.path("control/topics/config").exists() && !mount.path("control/segments/config").exists());
+    fs::write(mount.segment("config"), "any name").unwrap();
+    fs::remove_file(mount.mailbox("jobs/m")).unwrap();
+    fs::remove_dir(mount.mailbox("jobs")).unwrap();
+    assert!(!config.exists());
 }

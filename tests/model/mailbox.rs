@@ -262,14 +262,14 @@ impl Pair {
     /// Other mailboxes have so many messages now. If they have fewer, whoever starves is told, as the tree does.
     fn elsewhere(&mut self, messages: usize) {
         while self.elsewhere > messages {
-            self.memory.give_back(Memory::cost(0));
+            self.memory.uncharge(Memory::cost(0));
             self.elsewhere -= 1;
         }
-        while self.elsewhere < messages && self.memory.take(Memory::cost(0)) {
+        while self.elsewhere < messages && self.memory.try_charge(Memory::cost(0)) {
             self.elsewhere += 1;
         }
         if std::mem::take(&mut self.starving) {
-            self.call(Mailbox::room_made);
+            self.call(Mailbox::admit_writers);
         }
         self.reference.elsewhere = self.elsewhere as u64 * Memory::cost(0);
         self.reference.let_in();
@@ -324,7 +324,7 @@ impl Pair {
     }
 
     fn note_starving(&mut self) {
-        self.starving |= self.mailbox.starves();
+        self.starving |= self.mailbox.blocked_by_memory();
     }
 
     /// What must hold after every operation.
@@ -382,7 +382,7 @@ impl Pair {
         assert!(self.waits.is_empty(), "never answered: {:?}", self.waits);
         assert_eq!(self.answered, (1..=self.now).collect(), "every call is answered");
         assert_eq!(self.memory.used(), 0);
-        assert!(self.memory.hold(MEMORY), "memory of waiting writers is left");
+        assert!(self.memory.try_charge_waiting(MEMORY), "memory of waiting writers is left");
     }
 }
 

@@ -87,7 +87,7 @@ impl Reference {
         }
     }
 
-    /// What the last operation answered, by request_id.
+    /// What the last operation answered, by `request_id`.
     pub fn answers(&mut self) -> Vec<(u64, Got)> {
         let mut answers = std::mem::take(&mut self.answers);
         answers.sort_by_key(|answer| answer.0);

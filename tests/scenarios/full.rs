@@ -101,7 +101,7 @@ pub fn a_refused_value_changes_nothing_and_says_why(desk: &mut dyn Desk) {
     let maxmsg = format!("{BOX}/config/maxmsg");
     assert_eq!(desk.configure(&maxmsg, "seven"), Err(Error::Invalid));
     assert_eq!(desk.show(&maxmsg), "7\n");
-    assert!(desk.show(&format!("{BOX}/error")).starts_with("maxmsg: 'seven' is no number"));
+    assert!(desk.show(&format!("{BOX}/error")).starts_with("maxmsg: 'seven' is not a number"));
     assert_eq!(desk.configure(&maxmsg, "0"), Err(Error::Range));
     assert!(desk.show(&format!("{BOX}/error")).starts_with("maxmsg: 0 is out of range"));
     desk.configure(&maxmsg, "max").unwrap();

@@ -96,7 +96,7 @@ fn sealed_bytes_stay_and_nobody_may_be_able_to_change_them_when_they_are_sealed(
         drop(file);
         assert_eq!(seal(&mount, "write"), Some(Errno::BUSY), "a mapping can change them");
         let why = fs::read_to_string(mount.path("control/segments/s/error")).unwrap();
-        assert!(why.starts_with("seal: somebody has it open, or mapped, for writing"), "{why}");
+        assert!(why.starts_with("seal: cannot set 'write' while a process has the segment open"), "{why}");
         assert_eq!(sealed(&mount), "");
         drop(map);
         let status = || fs::read_to_string(mount.path("control/segments/s/status")).unwrap();
@@ -114,7 +114,7 @@ fn a_seal_that_is_none_is_refused_and_sets_nothing() {
         create(&mount.segment("s"));
         assert_eq!(seal(&mount, "grow everything"), Some(Errno::INVAL));
         let why = fs::read_to_string(mount.path("control/segments/s/error")).unwrap();
-        assert_eq!(why, "seal: 'everything' is none of grow, shrink, write\n");
+        assert_eq!(why, "seal: 'everything' is not one of grow, shrink, write\n");
         assert_eq!(sealed(&mount), "");
     }
 }

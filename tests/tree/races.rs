@@ -138,3 +138,65 @@ fn hundreds_who_open_at_once_are_all_let_in() {
     assert_eq!(received, (0..2 * COUNT).map(|n| format!("{n:04}")).collect::<Vec<_>>());
     fs::remove_file(&path).unwrap();
 }
+
+/// Opens of one mailbox in many ways, on a machine that is busy, while others look it up and replace it.
+#[test]
+fn no_open_fails_though_the_machine_is_busy_and_others_look_up_and_replace_the_file() {
+    const THREADS: usize = 32;
+    const OPENS: usize = 300;
+    let Some(mount) = common::mount() else { return };
+    for kind in ["mailboxes", "segments"] {
+        let path = mount.path(kind).join("name");
+        File::create(&path).unwrap();
+        if kind == "mailboxes" {
+            let full = mount.path("control/mailboxes/config/full");
+            fs::write(full, "drop-oldest").unwrap();
+        }
+        let running = Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let meanwhile = |work: Box<dyn Fn() + Send>| {
+            let running = Arc::clone(&running);
+            std::thread::spawn(move || {
+                while running.load(std::sync::atomic::Ordering::Relaxed) {
+                    work();
+                }
+            })
+        };
+        let mut others: Vec<JoinHandle<()>> = (0..2)
+            .map(|_| {
+                meanwhile(Box::new(|| assert_eq!((0..1_000).map(std::hint::black_box).max(), Some(999))))
+            })
+            .collect();
+        let looked_up = path.clone();
+        others.push(meanwhile(Box::new(move || assert!(fs::metadata(&looked_up).unwrap().is_file()))));
+        let (replaced, new) = (path.clone(), path.with_extension("new"));
+        others.push(meanwhile(Box::new(move || {
+            File::create(&new).unwrap();
+            fs::rename(&new, &replaced).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        })));
+        let opening = at_once(THREADS, {
+            let path = path.clone();
+            move |thread| {
+                for n in 0..OPENS {
+                    let mut options = OpenOptions::new();
+                    match (thread + n) % 4 {
+                        0 => options.read(true),
+                        1 => options.write(true),
+                        2 => options.read(true).write(true),
+                        _ => options.write(true).create(true).truncate(true),
+                    };
+                    if let Err(error) = options.open(&path) {
+                        return Some(format!("open {n} by thread {thread}: {error}"));
+                    }
+                }
+                None
+            }
+        });
+        let failed: Vec<String> = opening.into_iter().filter_map(|thread| thread.join().unwrap()).collect();
+        running.store(false, std::sync::atomic::Ordering::Relaxed);
+        for other in others {
+            other.join().unwrap();
+        }
+        assert_eq!(failed, [""; 0], "{kind}");
+    }
+}

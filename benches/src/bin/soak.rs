@@ -35,9 +35,9 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A process of the crew
+    /// One actor
     #[command(hide = true)]
-    Actor { role: String, life: u64, dir: PathBuf },
+    Actor { role: String, instance: u64, dir: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -51,8 +51,8 @@ fn main() -> ExitCode {
 }
 
 fn begin(args: &Args) -> Result<()> {
-    if let Some(Command::Actor { role, life, dir }) = &args.command {
-        return soak::actor::run(role, *life, dir);
+    if let Some(Command::Actor { role, instance, dir }) = &args.command {
+        return soak::actor::run(role, *instance, dir);
     }
     let work = args.work_seconds.map(Duration::from_secs);
     for transport in &args.transport {

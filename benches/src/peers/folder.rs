@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use rustix::fs::inotify;
 
 use super::{Address, Receiver, Sender};
-use crate::worker::now;
+use crate::clock::now;
 
 pub(super) fn make(path: PathBuf) -> Result<Address> {
     for folder in ["tmp", "new"] {

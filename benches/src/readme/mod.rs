@@ -1,4 +1,4 @@
-//! README's section of figures, its plots, and `docs/FIGURES.md`, made from a run: no figure in them is typed by hand.
+//! The section of figures in README, `docs/FIGURES.md` and the plots, made from a run: no figure in them is typed by hand.
 
 mod segments;
 mod tables;
@@ -12,22 +12,21 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::model::Run;
 use crate::plot;
 
-/// Between two lines of that name the file is this program's.
-fn marks(name: &str) -> [String; 2] {
-    [format!("<!-- {name}: made by scripts/figures, not by hand -->"), format!("<!-- end of {name} -->")]
-}
+/// The lines of README that enclose the generated section.
+const BEGIN: &str = "<!-- figures: made by scripts/figures, not by hand -->";
+const END: &str = "<!-- end of figures -->";
 
-/// Where the tables are that README has no room for.
+/// The document with everything that README omits.
 const DETAILS: &str = "docs/FIGURES.md";
 
-/// Writes README's section, the document with the details, and the plots, which stand beside `json`; or, to check, says
-/// if they differ. All paths are from the repository's root, where this runs.
+/// Writes the section of README, the document with the details, and the plots, which go into the folder of `json`. With
+/// `check`, writes nothing and fails if one of them differs. All paths are relative to the root of the repository, which
+/// is the current directory.
 pub fn make(run: &Run, json: &Path, readme: &Path, check: bool) -> Result<()> {
     ensure!(run.complete, "{} is not a complete run", json.display());
-    let folder = json.parent().context("where plots go")?;
+    let folder = json.parent().context("finding the folder for the plots")?;
     let text = fs::read_to_string(readme).with_context(|| format!("reading {}", readme.display()))?;
-    let text = replaced(&text, "figures", &section(run, folder))?;
-    let text = replaced(&text, "segments", &segments::section(run))?;
+    let text = replaced(&text, &section(run, folder))?;
     let mut files = vec![(readme.to_owned(), text), (PathBuf::from(DETAILS), details(run))];
     for (name, svg) in plot::all(run)? {
         files.push((folder.join(name), svg));
@@ -38,7 +37,7 @@ pub fn make(run: &Run, json: &Path, readme: &Path, check: bool) -> Result<()> {
             continue;
         }
         if check {
-            bail!("{} is not what {} makes of it: run scripts/figures", path.display(), json.display());
+            bail!("{} does not match {}: run scripts/figures", path.display(), json.display());
         }
         fs::write(&path, wanted).with_context(|| format!("writing {}", path.display()))?;
         println!("made {}", path.display());
@@ -46,51 +45,53 @@ pub fn make(run: &Run, json: &Path, readme: &Path, check: bool) -> Result<()> {
     Ok(())
 }
 
-/// The text with another section between the marks.
-fn replaced(text: &str, name: &str, section: &str) -> Result<String> {
-    let [begin, end] = marks(name);
+/// The text with a new section between its marks.
+fn replaced(text: &str, section: &str) -> Result<String> {
     let around = || {
-        let (before, rest) = text.split_once(&begin)?;
-        let (_, after) = rest.split_once(&end)?;
+        let (before, rest) = text.split_once(BEGIN)?;
+        let (_, after) = rest.split_once(END)?;
         Some((before, after))
     };
-    let (before, after) = around().with_context(|| format!("there are no lines `{begin}` and `{end}`"))?;
-    Ok(format!("{before}{begin}\n\n{}\n\n{end}{after}", section.trim_end()))
+    let (before, after) = around().with_context(|| format!("there are no lines `{BEGIN}` and `{END}`"))?;
+    Ok(format!("{before}{BEGIN}\n\n{}\n\n{END}{after}", section.trim_end()))
 }
 
-/// README's: what it costs, and when to take something else.
+fn picture(path: &Path, caption: &str) -> String {
+    format!("![{caption}]({})\n\n", path.display())
+}
+
+/// For README: one table and one picture.
 fn section(run: &Run, folder: &Path) -> String {
-    let plot = |name: &str, says: &str| format!("![{says}]({})\n\n", folder.join(name).display());
     [
         tables::conditions(run),
         tables::one_way(run),
-        plot("oneway.svg", "One process sends, another receives: time for a message, by its size"),
-        plot("roundtrip.svg", "A message to another process and back: p50, p99, p99.9"),
-        verdict::verdict(run),
-        plot("growth.svg", "A send and a receive, however many messages, readers, mailboxes there are"),
-        tables::memory(run),
-        format!("[{DETAILS}]({DETAILS}) has the rest of the run: percentiles, many senders and receivers, the shell, growth \
-                 of each operation, requests to the daemon, and what was not measured.\n"),
+        format!("[{DETAILS}]({DETAILS}) has the rest of the run: round trips, the shell, segments, growth, memory, and \
+                 when something else is faster.\n\n"),
+        picture(&folder.join("oneway.svg"), "Time per message from one process to another, by size"),
     ]
     .concat()
 }
 
-/// All that README leaves out.
+/// Everything that README omits. Its pictures are in a folder beside it.
 fn details(run: &Run) -> String {
-    let head =
-        "# Figures\n\nMade by `scripts/figures` from the same run as README's section, not by hand.\n\n"
-            .to_owned();
+    let plot = |name: &str, caption: &str| picture(&Path::new("figures").join(name), caption);
     [
-        head,
+        "# Figures\n\n".to_owned(),
+        tables::method(run),
         "## A message to another process and back\n\n".to_owned(),
+        plot("roundtrip.svg", "Time of a message to another process and back: p50, p99, p99.9"),
         tables::round_trip(run),
+        "## When something else is faster\n\n".to_owned(),
+        verdict::verdict(run),
         "## Other work\n\n".to_owned(),
         tables::other_work(run),
         "## Growth\n\n".to_owned(),
+        plot("growth.svg", "Time of a send and a receive, by the number of messages, readers and mailboxes"),
         tables::growth(run),
+        "## Memory\n\n".to_owned(),
+        tables::memory(run),
         "## Segments\n\n".to_owned(),
-        segments::all(run),
-        tables::about(&["segments"]),
+        segments::segments(run),
         "## Requests\n\n".to_owned(),
         tables::requests(run),
         "## Servers\n\n".to_owned(),
@@ -111,12 +112,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_between_the_marks_is_replaced() {
-        let [begin, end] = marks("test");
-        let text = format!("above\n{begin}\nold\n{end}\nbelow\n");
-        let new = replaced(&text, "test", "new\n").unwrap();
-        assert_eq!(new, format!("above\n{begin}\n\nnew\n\n{end}\nbelow\n"));
-        assert_eq!(replaced(&new, "test", "new\n").unwrap(), new);
-        assert!(replaced(&new, "other", "new").is_err());
+    fn the_section_between_the_marks_is_replaced() {
+        let text = format!("above\n{BEGIN}\nold\n{END}\nbelow\n");
+        let new = replaced(&text, "new\n").unwrap();
+        assert_eq!(new, format!("above\n{BEGIN}\n\nnew\n\n{END}\nbelow\n"));
+        assert_eq!(replaced(&new, "new\n").unwrap(), new);
+        assert!(replaced("no marks", "new").is_err());
     }
 }

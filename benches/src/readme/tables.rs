@@ -1,4 +1,4 @@
-//! The tables, with what their figures mean.
+//! The tables, each with the meaning of its figures.
 
 use std::fmt::Write as _;
 
@@ -21,7 +21,7 @@ pub(super) fn table<R: AsRef<[String]>>(head: &[&str], rows: &[R]) -> String {
     text
 }
 
-/// The name in a table; ours stands out.
+/// The name in a table; those of ipcfs are bold.
 fn row_name(peer: &str) -> String {
     if peer.starts_with("ipcfs") { format!("**{}**", name(peer)) } else { name(peer).to_owned() }
 }
@@ -38,7 +38,7 @@ fn date(seconds: u64) -> String {
     format!("{}-{month:02}-{day:02}", era * 400 + year + u64::from(month <= 2))
 }
 
-/// How far the medians of a case may be off, for most of its figures.
+/// How accurate the medians of a case are: half of them are at least this accurate.
 fn usual_noise(run: &Run, case: &str) -> f64 {
     let noise: Vec<f64> = run
         .series
@@ -49,10 +49,10 @@ fn usual_noise(run: &Run, case: &str) -> f64 {
     Figure::of(&noise).map_or(0.0, |figure| figure.median)
 }
 
-/// Where and how it was measured, and how to read it.
+/// For README: machine, date and versions, and how to read the table.
 pub(super) fn conditions(run: &Run) -> String {
-    let (machine, settings) = (&run.machine, &run.settings);
-    // A commit may be rebased; the version says enough here.
+    let machine = &run.machine;
+    // The commit is left out: it changes when history is rebased.
     let versions = run.versions.iter().filter(|(name, _)| *name != "commit").map(|(_, version)| version);
     let versions: Vec<String> = versions
         .map(|version| {
@@ -62,26 +62,38 @@ pub(super) fn conditions(run: &Run) -> String {
         })
         .collect();
     format!(
-        "`scripts/bench` measured all of this in one run, on {} with {} CPUs and {} GB, {}, {}: {}. Run it on yours: \
-         what carries over from one machine to another is less the microseconds than the ratios.\n\n\
-         A figure is the median of {} rounds ({} where something grows). In each, everyone does the same work for {} ms, \
-         in turn. In brackets: how many times as long as the FIFO of the same round. The median is known to ± {:.0} % \
-         for half of the figures of the next table, and to ± {:.0} % for half of those of the round trips.\n\n",
+        "`scripts/bench` measured all figures in one run, on {} with {} CPUs and {} GB, {}, {}: {}. Each figure is the \
+         median of {} rounds; half of them are accurate to ± {:.0} %. In parentheses: the ratio to the FIFO of the same \
+         round. On another machine, the ratios change less than the times do.\n\n",
         machine.cpu,
         machine.cpus,
         (machine.memory_mb + 512) / 1024,
         machine.kernel,
         date(machine.started),
         versions.join(", "),
+        run.settings.rounds,
+        usual_noise(run, "oneway") * 100.0,
+    )
+}
+
+/// For the details: how it was measured, and how to read the tables.
+pub(super) fn method(run: &Run) -> String {
+    let settings = &run.settings;
+    format!(
+        "`scripts/figures` makes this file from the run in `figures/bench.json`; do not edit it. \
+         [README](../README.md#figures) names the machine and the versions, and has the times from one process to \
+         another.\n\n\
+         Each figure is the median of {} rounds ({} rounds where growth is measured). In each round, all candidates do the \
+         same work in turn, for {} ms each. In parentheses: the ratio to the FIFO of the same round. Half of the medians \
+         of the round trips are accurate to ± {:.0} %.\n\n",
         settings.rounds,
         settings.growth_rounds,
         settings.measure_ms,
-        usual_noise(run, "oneway") * 100.0,
         usual_noise(run, "roundtrip") * 100.0,
     )
 }
 
-/// Peers of a case, the quickest at its first point first.
+/// The peers of a case, ordered by their time at its first point.
 fn quickest_first(run: &Run, case: &str, metric: &str) -> Vec<String> {
     let Some((first, _)) = run.points(case).into_iter().next() else { return Vec::new() };
     let mut peers = run.peers(case);
@@ -91,7 +103,7 @@ fn quickest_first(run: &Run, case: &str, metric: &str) -> Vec<String> {
     peers
 }
 
-/// A time, and how many times the FIFO's.
+/// A time, and its ratio to the FIFO's.
 fn cell(run: &Run, case: &str, point: &str, peer: &str, metric: &str) -> String {
     let Some(figure) = run.figure(case, point, peer, metric) else { return "–".into() };
     match run.ratio(case, point, metric, peer, YARDSTICK) {
@@ -117,14 +129,14 @@ pub(super) fn one_way(run: &Run) -> String {
             row
         })
         .collect();
-    let mut head = vec!["µs a message, one way"];
+    let mut head = vec!["µs per message, one way"];
     head.extend(points.iter().map(|(point, _)| point.as_str()));
-    head.extend(["CPU of both clients, 64 B", "of the server", "its memory, 1 MB"]);
-    let meaning = "CPU: processor time for a message. Memory: the most that the server had (VmHWM).";
+    head.extend(["CPU of both clients, 64 B", "CPU of the server, 64 B", "memory of the server, 1 MB"]);
+    let meaning = "CPU: processor time per message. Memory: the peak (VmHWM).";
     format!("{}{} {meaning}\n\n", table(&head, &rows), about(&["oneway"]).trim_end())
 }
 
-/// What the figures of cases mean.
+/// The meaning of the figures of cases.
 pub(super) fn about(cases: &[&str]) -> String {
     let mut text = String::new();
     for case in cases.iter().filter_map(|id| case(id)) {
@@ -154,13 +166,13 @@ pub(super) fn round_trip(run: &Run) -> String {
         })
         .collect();
     let head =
-        ["µs a round trip", "64 B: p50", "p99", "p99.9", "max", "4 KiB: p50", "64 KiB: p50", "1 MB: p50"];
-    let meaning = "p50: half of the round trips take that long or less; p99: 99 of 100; p99.9: 999 of 1,000; max: the \
+        ["µs per round trip", "64 B: p50", "p99", "p99.9", "max", "4 KiB: p50", "64 KiB: p50", "1 MB: p50"];
+    let meaning = "p50: half of the round trips take this time or less; p99: 99 of 100; p99.9: 999 of 1,000; max: the \
                    longest of a round.";
     format!("{}{} {meaning}\n\n", table(&head, &rows), about(&["roundtrip"]).trim_end())
 }
 
-/// Case, point and metric of a column, and its head.
+/// Case and point of a column, and its head.
 const OTHER: [(&str, &str, &str); 7] = [
     ("pair", "64 B", "one process sends and receives"),
     ("open", "64 B", "opening each time"),
@@ -179,7 +191,7 @@ pub(super) fn other_work(run: &Run) -> String {
             std::iter::once(row_name(peer)).chain(cells).collect()
         })
         .collect();
-    let mut head = vec!["µs a message, 64 B"];
+    let mut head = vec!["µs per message, 64 B"];
     head.extend(OTHER.map(|(_, _, head)| head));
     let mut text = table(&head, &rows);
     text.push_str(&about(&["pair", "open", "shell", "lines", "many"]));
@@ -191,8 +203,8 @@ pub(super) fn other_work(run: &Run) -> String {
         {
             let _ = writeln!(
                 text,
-                "{}: {null_pair} of the {pair} µs of a send and a receive, and {null_open} of the {open} µs with opening, \
-                 are what a FUSE server takes that does nothing.",
+                "{}: a FUSE server that does nothing takes {null_pair} of the {pair} µs of a send and a receive, and \
+                 {null_open} of the {open} µs with opening.",
                 name(ours)
             );
         }
@@ -217,13 +229,13 @@ pub(super) fn growth(run: &Run) -> String {
     }
     let head = ["µs for", "promised", name("ipcfs-dev"), name("ipcfs-uring")];
     let mut text = table(&head, &rows);
-    let meaning = "Checked is how the cost grows at the end, to where there are most of them. The mount's status looks \
-                   at those mailboxes only that were used since it was last read, so that no two of them share anything.";
+    let meaning = "The check covers the last tenfold increase; for O(n), the last two. The mount's status examines only the \
+                   mailboxes that were used since it was last read, so mailboxes need no common counters.";
     let _ = writeln!(text, "{}\n\n{meaning}\n", about(&["depth", "blocked", "mailboxes"]).trim_end());
     text
 }
 
-/// What the daemon takes for each thing that it keeps.
+/// The daemon's memory for each message, reader and mailbox.
 pub(super) fn memory(run: &Run) -> String {
     let of = |case: &str, what: &str| {
         let last = run.growth(case, "ipcfs-dev", "memory").pop();
@@ -232,14 +244,17 @@ pub(super) fn memory(run: &Run) -> String {
         })
     };
     let memory: Vec<String> = [
-        of("depth", "a message of 64 bytes that waits"),
-        of("blocked", "a reader that waits"),
-        of("mailboxes", "a mailbox with nothing in it"),
+        of("depth", "a waiting message of 64 bytes"),
+        of("blocked", "a waiting reader"),
+        of("mailboxes", "an empty mailbox"),
     ]
     .into_iter()
     .flatten()
     .collect();
-    format!("The daemon's memory, over /dev/fuse: {}.\n\n", memory.join(", "))
+    format!(
+        "Memory of the daemon, over /dev/fuse: {}. `tests/footprint.rs` checks a limit for each.\n\n",
+        memory.join(", ")
+    )
 }
 
 pub(super) fn requests(run: &Run) -> String {
@@ -250,7 +265,7 @@ pub(super) fn requests(run: &Run) -> String {
             .into_iter()
             .filter_map(|request| {
                 let figure = run.figure("requests", &point, "ipcfs", &request)?;
-                // What was asked once and not each time is the kernel getting to know the daemon.
+                // The kernel sends some requests only once per mount; these are left out.
                 (figure.median > 0.2).then_some((request, figure.median))
             })
             .collect();
@@ -265,10 +280,10 @@ pub(super) fn requests(run: &Run) -> String {
             .collect();
         rows.push(vec![point, rounded(sum), each.join(", ")]);
     }
-    table(&["what is done", "requests to the daemon", "which"], &rows)
+    table(&["operation", "requests to the daemon", "which"], &rows)
 }
 
-/// A count, with a decimal only if there is something in it.
+/// A count, with a decimal only if it is not zero.
 fn rounded(count: f64) -> String {
     if (count - count.round()).abs() < 0.05 { format!("{count:.0}") } else { format!("{count:.1}") }
 }
@@ -294,11 +309,11 @@ pub(super) fn servers(run: &Run) -> String {
             ]);
         }
     }
-    let head = ["server", "from start to ready", "from SIGTERM to gone", "memory of its own, when idle"];
+    let head = ["server", "start to ready", "SIGTERM to exit", "own memory when idle"];
     table(&head, &rows)
 }
 
-/// What a second CPU is good for.
+/// The gain from a second CPU.
 pub(super) fn cpus(run: &Run) -> String {
     let points = run.points("cpus");
     let [(one, _), .., (all, _)] = &points[..] else { return String::new() };
@@ -310,11 +325,11 @@ pub(super) fn cpus(run: &Run) -> String {
         let of = |point: &str| cell(run, "cpus", point, &peer, "time");
         rows.push(vec![row_name(&peer), of(one), of(all), times(gain.median)]);
     }
-    let head = ["µs a message, 64 B", one.as_str(), all.as_str(), "times as many"];
+    let head = ["µs per message, 64 B", one.as_str(), all.as_str(), "speed-up"];
     format!("{}{}", table(&head, &rows), about(&["cpus"]))
 }
 
-/// What is missing, and why.
+/// What was not measured, and why.
 pub(super) fn left_out(run: &Run) -> String {
     let mut text = String::new();
     let mut left_out: Vec<(String, Vec<&str>)> = Vec::new();

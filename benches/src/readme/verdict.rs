@@ -1,4 +1,4 @@
-//! When to take something else: who is quicker at what, and why.
+//! When something else is faster: at what, and why.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use crate::model::Run;
 use crate::peers::name;
 use crate::report::times;
 
-/// Work that all can be compared by, and the figure that it is compared by.
+/// The cases that are compared, and the metric of each.
 const WORK: [(&str, &str); 7] = [
     ("oneway", "time"),
     ("roundtrip", "p50"),
@@ -17,44 +17,44 @@ const WORK: [(&str, &str); 7] = [
     ("many", "time"),
 ];
 
-/// What makes a peer quick or slow. These are reasons, not figures.
+/// Why a peer is fast or slow.
 fn why(peer: &str) -> &'static str {
     match peer {
         "fifo" => {
-            "A system call copies bytes into the kernel and out of it; there is no daemon to wake and no switch to it. It \
-             keeps no messages apart, has no bound but 64 KiB, and shows nobody what waits."
+            "A system call copies bytes into the kernel or out of it, and no daemon has to wake up. It keeps no messages \
+             apart, holds 64 KiB, and does not show what waits in it."
         }
         "socket" => {
-            "As a FIFO, with messages kept apart. Both ends must be handed out by one process, and end with it."
+            "Like a FIFO, but it keeps messages apart. One process must create both ends and pass them on."
         }
         "mq" => {
-            "As a FIFO, with messages kept apart, and priorities. Few and short unless root raises limits; from the shell \
-             it cannot be used."
+            "Like a FIFO, but it keeps messages apart and has priorities. Messages are few and short unless root raises \
+             limits. A shell cannot use it."
         }
         "redis-list" => {
-            "A server too, reached by TCP: each operation is two system calls of the client and two of the server, and \
-             its protocol is parsed. It can be elsewhere, and keep what it has."
+            "A server behind TCP: each operation takes two system calls in the client and two in the server, and a \
+             protocol is parsed. It can run on another machine and can store its data on disk."
         }
-        "redis-stream" => "As the list, and each entry is kept with its number, and who has read it.",
+        "redis-stream" => "Like the list, but it also stores an id for each entry, and who has read it.",
         "nats" => {
-            "Each message is sent, answered, delivered and acknowledged over TCP, by a client with a scheduler of its \
-             own. It can be elsewhere, in several places, and keep what it has."
+            "Each message is sent, confirmed, delivered and acknowledged over TCP. The client has its own scheduler. It \
+             can run on several machines and can store its data on disk."
         }
         "folder" => {
-            "No daemon, but five or more operations on names for each message, and a listing; whoever waits is woken by \
-             inotify."
+            "No daemon, but each message takes a listing and five or more operations on names. inotify wakes those who \
+             wait."
         }
         _ => "",
     }
 }
 
-/// One comparison: of our quicker transport with a peer.
+/// One comparison: the faster transport of ipcfs with a peer.
 struct Match {
     case: &'static str,
     point: String,
-    /// How many times as long we take.
+    /// The time of ipcfs, divided by the peer's.
     ratio: f64,
-    /// Whether the rounds leave no doubt who is quicker.
+    /// Whether the rounds agree on which is faster.
     certain: bool,
 }
 
@@ -68,8 +68,8 @@ pub(super) fn verdict(run: &Run) -> String {
         }
     }
     let mut text = String::from(
-        "When something else is quicker. In brackets: how many times as long ipcfs takes, by whichever of its transports \
-         is quicker there.\n\n| | quicker than ipcfs at | slower than ipcfs at | because |\n|---|---|---|---|\n",
+        "In parentheses: the time of ipcfs, by the faster of its transports, divided by the time of the other.\n\n| | faster \
+         than ipcfs at | slower than ipcfs at | reason |\n|---|---|---|---|\n",
     );
     for peer in peers {
         let matches = matches(run, &peer);
@@ -77,13 +77,15 @@ pub(super) fn verdict(run: &Run) -> String {
         let slower = list(&matches, |one| one.certain && one.ratio < 1.0);
         let _ = writeln!(text, "| {} | {quicker} | {slower} | {} |", name(&peer), why(&peer));
     }
-    text.push_str("\nWhat is in neither column is too close to tell, or cannot be done by both.\n\n");
+    text.push_str(
+        "\nWork that is in neither column is too close to call, or one of the two cannot do it.\n\n",
+    );
     text
 }
 
-/// Work at which it is so, by case, with the range of ratios.
-fn list(matches: &[Match], so: impl Fn(&Match) -> bool) -> String {
-    let found: Vec<&Match> = matches.iter().filter(|one| so(one)).collect();
+/// The matches for which `which` holds, by case, with the range of their ratios.
+fn list(matches: &[Match], which: impl Fn(&Match) -> bool) -> String {
+    let found: Vec<&Match> = matches.iter().filter(|one| which(one)).collect();
     if found.is_empty() {
         return "nothing".into();
     }
@@ -97,7 +99,7 @@ fn list(matches: &[Match], so: impl Fn(&Match) -> bool) -> String {
             continue;
         }
         let points: Vec<&str> = here.iter().map(|one| one.point.as_str()).collect();
-        // All of a case needs no points.
+        // Points are listed only if some of the case's are missing.
         let all = matches.iter().filter(|one| one.case == case).count() == here.len();
         let points = if all { String::new() } else { format!(" {}", points.join(", ")) };
         text.push(format!("{}{points} ({})", short(case), range(&here)));
@@ -130,7 +132,7 @@ fn matches(run: &Run, peer: &str) -> Vec<Match> {
     found
 }
 
-/// A case in few words.
+/// A short name of a case.
 fn short(id: &str) -> &str {
     match id {
         "oneway" => "one way",
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_so_is_listed_by_case() {
+    fn matches_are_listed_by_case() {
         let matches = [
             one("oneway", "64 B", 20.0),
             one("oneway", "1 MB", 0.5),

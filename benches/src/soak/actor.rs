@@ -1,4 +1,4 @@
-//! What a process of the crew does, again and again until it is killed, and how it says so: a line after each deed.
+//! What an actor does until it is killed. It reports each operation when it is done.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -12,50 +12,36 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 
-use super::ledger::MOST_LINES;
-use super::report::{Random, Report, message, parse};
+use super::event::{Event, Random, message, parse};
+use super::names::{ASKED, EMPTY, KEPT, LEASED, MAILBOXES, MAX_LINES, PLAIN};
 use super::role::Role;
 
-/// Where receivers are killed: each may take one message with it. The operator moves messages from the first to the
-/// second.
-pub const PLAIN: [&str; 2] = ["plain", "plain2"];
-/// Where receivers are never killed: nothing may be lost.
-pub const KEPT: &str = "kept";
-/// Where workers lease, and are killed: nothing may be lost either.
-pub const LEASED: &str = "leased";
-/// Where what was given up there goes.
-pub const DEAD: &str = "dead";
-const ASKED: &str = "asked";
-/// Where nothing is ever sent.
-const EMPTY: &str = "empty";
-pub const MAILBOXES: [&str; 7] = [PLAIN[0], PLAIN[1], KEPT, LEASED, DEAD, ASKED, EMPTY];
-
-/// Does what its role is until it is killed. What goes wrong is said, and then it waits for its end.
-pub fn run(role: &str, life: u64, dir: &Path) -> Result<()> {
+/// Does the work of a role until it is killed. Reports an error, and then waits to be killed.
+pub fn run(role: &str, instance: u64, dir: &Path) -> Result<()> {
     let role = Role::named(role).with_context(|| format!("no role {role}"))?;
-    let mut actor = Actor { life, dir: dir.to_owned(), random: Random::new(life), said: 0 };
+    let mut actor = Actor { instance, dir: dir.to_owned(), random: Random::new(instance), reported: 0 };
     let error = match role {
         Role::Sender => {
-            let to = PLAIN[life as usize % 2];
+            let to = PLAIN[instance as usize % 2];
             actor.send(to)
         }
         Role::KeptSender => actor.send(KEPT),
         Role::LeasedSender => actor.send(LEASED),
-        Role::Taker => actor.take(),
-        Role::Keeper => actor.keep(),
-        Role::Streamer => actor.stream(),
+        Role::Consumer => actor.consume(),
+        Role::SafeConsumer => actor.consume_safely(),
+        Role::StreamConsumer => actor.consume_stream(),
         Role::Worker => actor.work(),
         Role::Client => actor.ask(),
         Role::Server => actor.serve(),
-        Role::Herald => actor.herald(),
-        Role::Listener => actor.hear(),
-        Role::Counter => actor.count(),
+        Role::Publisher => actor.publish(),
+        Role::Subscriber => actor.subscribe(),
+        Role::Incrementer => actor.increment(),
         Role::Churner => actor.churn(),
         Role::Operator => actor.operate(),
-        Role::Waiter => actor.wait(),
+        Role::BlockedReader => actor.block(),
     };
     if let Err(error) = error {
-        Report::Wrong(format!("{}: {error:#}", role.name())).say();
+        Event::Failed(format!("{}: {error:#}", role.name())).send();
     }
     loop {
         std::thread::park();
@@ -63,11 +49,11 @@ pub fn run(role: &str, life: u64, dir: &Path) -> Result<()> {
 }
 
 struct Actor {
-    life: u64,
+    instance: u64,
     dir: PathBuf,
     random: Random,
-    /// Messages sent and said.
-    said: u64,
+    /// Messages that were sent and reported.
+    reported: u64,
 }
 
 fn both(path: &Path) -> Result<File> {
@@ -83,9 +69,9 @@ fn writing(path: &Path) -> Result<File> {
 }
 
 fn received(bytes: &[u8]) -> Result<(u64, u64)> {
-    let (life, number) = parse(bytes)?;
-    Report::Received { life, number }.say();
-    Ok((life, number))
+    let (instance, number) = parse(bytes)?;
+    Event::Received { instance, number }.send();
+    Ok((instance, number))
 }
 
 impl Actor {
@@ -97,25 +83,25 @@ impl Actor {
         self.dir.join("control/mailboxes").join(mailbox).join(door)
     }
 
-    /// Now and then, so that others get their turn and nobody's steps stay in step.
+    /// Sleeps now and then, so that actors do not run in lockstep.
     fn pause(&mut self) {
         if self.random.below(8) == 0 {
             std::thread::sleep(Duration::from_micros(self.random.below(3000)));
         }
     }
 
-    /// The next message to send; most are short, some long.
+    /// The next message to send. Most are short, some are long.
     fn next(&mut self, ahead: u64) -> String {
         let filler = match self.random.below(100) {
             0 => self.random.below(100_000),
             1..=20 => self.random.below(2000),
             _ => self.random.below(50),
         };
-        message(self.life, self.said + ahead, filler as usize)
+        message(self.instance, self.reported + ahead, filler as usize)
     }
 
     fn send(&mut self, to: &str) -> Result<()> {
-        Report::Sent { to: to.to_owned(), upto: 0 }.say();
+        Event::Sent { to: to.to_owned(), upto: 0 }.send();
         let mut held = writing(&self.mailbox(to))?;
         let mut stream = writing(&self.door(to, "stream"))?;
         loop {
@@ -130,7 +116,7 @@ impl Actor {
                 }
                 3 => fs::write(self.door(to, "tag/some"), &text).context("sending with a tag")?,
                 4 => {
-                    count = 1 + self.random.below(MOST_LINES);
+                    count = 1 + self.random.below(MAX_LINES);
                     for ahead in 1..count {
                         text += &self.next(ahead);
                     }
@@ -141,17 +127,17 @@ impl Actor {
                     ensure!(sent == text.len(), "{sent} bytes of {} were sent", text.len());
                 }
             }
-            self.said += count;
-            Report::Sent { to: to.to_owned(), upto: self.said }.say();
+            self.reported += count;
+            Event::Sent { to: to.to_owned(), upto: self.reported }.send();
             self.pause();
         }
     }
 
-    /// Each life in another way.
-    fn take(&mut self) -> Result<()> {
+    /// Each instance receives in another way.
+    fn consume(&mut self) -> Result<()> {
         let name = PLAIN[self.random.below(2) as usize];
         let from_me = format!("from/{}", rustix::process::geteuid().as_raw());
-        // From a sender one can only read; so nobody opens the first two for both.
+        // `from/` can only be read, so the first two are not opened for reading and writing.
         let (path, ways) = match self.random.below(4) {
             0 => (self.door(name, &from_me), 2),
             1 => (self.door(name, "tag/some"), 2),
@@ -166,7 +152,7 @@ impl Actor {
             1 => {
                 let mut file = File::open(&path).context("opening to receive")?;
                 loop {
-                    // Every other read is an end of file.
+                    // Every second read is an end of file.
                     let length = file.read(&mut buffer).context("receiving")?;
                     if length > 0 {
                         received(&buffer[..length])?;
@@ -188,11 +174,11 @@ impl Actor {
         }
     }
 
-    fn keep(&mut self) -> Result<()> {
+    fn consume_safely(&mut self) -> Result<()> {
         self.receive(&self.mailbox(KEPT))
     }
 
-    fn stream(&mut self) -> Result<()> {
+    fn consume_stream(&mut self) -> Result<()> {
         let mut file = File::open(self.door(KEPT, "stream"))?;
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -210,7 +196,7 @@ impl Actor {
             let mut lease = both(&self.door(LEASED, "lease"))?;
             loop {
                 let length = lease.read(&mut buffer).context("leasing")?;
-                let (life, number) = received(&buffer[..length])?;
+                let (instance, number) = received(&buffer[..length])?;
                 self.pause();
                 match self.random.below(20) {
                     0 => break,
@@ -220,7 +206,7 @@ impl Actor {
                     2..=4 => lease.write_all(b"nack").context("giving back a message")?,
                     _ => {
                         lease.write_all(b"ack").context("acknowledging")?;
-                        Report::Settled { life, number }.say();
+                        Event::Settled { instance, number }.send();
                     }
                 }
             }
@@ -232,11 +218,11 @@ impl Actor {
         let mut buffer = vec![0; 1 << 20];
         loop {
             let question = self.next(0);
-            self.said += 1;
+            self.reported += 1;
             link.write_all(question.as_bytes()).context("asking")?;
             let length = link.read(&mut buffer).context("reading an answer")?;
             ensure!(buffer[..length] == *answer(&question).as_bytes(), "the answer is to another question");
-            Report::Answered.say();
+            Event::Answered.send();
             self.pause();
         }
     }
@@ -249,7 +235,7 @@ impl Actor {
             parse(&buffer[..length]).context("a request")?;
             let question = std::str::from_utf8(&buffer[..length])?;
             match link.write_all(answer(question).as_bytes()) {
-                // Its client was killed.
+                // The client was killed.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::CANCELED.raw_os_error()) => {}
                 other => other.context("answering")?,
             }
@@ -257,34 +243,34 @@ impl Actor {
         }
     }
 
-    fn herald(&mut self) -> Result<()> {
+    fn publish(&mut self) -> Result<()> {
         let mut topic = writing(&self.dir.join("topics/news"))?;
         loop {
-            topic.write_all(message(self.life, self.said, 20).as_bytes()).context("telling news")?;
-            self.said += 1;
+            topic.write_all(message(self.instance, self.reported, 20).as_bytes()).context("publishing")?;
+            self.reported += 1;
             self.pause();
         }
     }
 
-    fn hear(&mut self) -> Result<()> {
+    fn subscribe(&mut self) -> Result<()> {
         let mut topic = File::open(self.dir.join("topics/news"))?;
-        let mut heard: HashMap<u64, u64> = HashMap::new();
+        let mut delivered: HashMap<u64, u64> = HashMap::new();
         let mut buffer = [0; 4096];
         loop {
-            let length = topic.read(&mut buffer).context("hearing news")?;
+            let length = topic.read(&mut buffer).context("reading a topic")?;
             if length == 0 {
                 continue;
             }
-            let (life, number) = parse(&buffer[..length])?;
-            if let Some(before) = heard.insert(life, number) {
-                ensure!(before < number, "news {number} of {life} came after {before}");
+            let (instance, number) = parse(&buffer[..length])?;
+            if let Some(before) = delivered.insert(instance, number) {
+                ensure!(before < number, "topic message {number} of {instance} came after {before}");
             }
-            Report::Heard.say();
+            Event::Delivered.send();
             self.pause();
         }
     }
 
-    fn count(&mut self) -> Result<()> {
+    fn increment(&mut self) -> Result<()> {
         let file = both(&self.dir.join("segments/counter"))?;
         loop {
             flock(&file, FlockOperation::LockExclusive).context("locking the counter")?;
@@ -293,18 +279,18 @@ impl Actor {
             let next = u64::from_le_bytes(count) + 1;
             file.write_all_at(&next.to_le_bytes(), 0).context("writing the counter")?;
             flock(&file, FlockOperation::Unlock).context("unlocking the counter")?;
-            Report::Counted.say();
+            Event::Counted.send();
             self.pause();
         }
     }
 
-    /// Makes, uses, moves and removes one of each kind.
+    /// Creates, uses, renames and removes an object of each kind.
     fn churn(&mut self) -> Result<()> {
         let mut round = 0;
         loop {
-            let name = format!("churn-{}-{round}", self.life);
+            let name = format!("churn-{}-{round}", self.instance);
             let folder = self.mailbox(&name);
-            fs::create_dir(&folder).context("making a folder")?;
+            fs::create_dir(&folder).context("creating a folder")?;
             let (a, b) = (folder.join("a"), folder.join("b"));
             for text in ["one", "two", "three"] {
                 fs::write(&a, text).context("sending to a new mailbox")?;
@@ -329,15 +315,15 @@ impl Actor {
             fs::remove_file(&segment).context("removing a segment")?;
 
             let topic = self.dir.join("topics").join(&name);
-            File::create(&topic).context("making a topic")?;
+            File::create(&topic).context("creating a topic")?;
             fs::remove_file(&topic).context("removing a topic")?;
             round += 1;
-            Report::Named.say();
+            Event::Churned.send();
             self.pause();
         }
     }
 
-    /// What whoever looks after a mount does.
+    /// Does what the administrator of a mount does.
     fn operate(&mut self) -> Result<()> {
         let messages = |mailbox: &str| self.dir.join("control/mailboxes").join(mailbox).join("messages");
         let (from, to) = (messages(PLAIN[0]), messages(PLAIN[1]));
@@ -352,11 +338,11 @@ impl Actor {
                 fs::read_dir(&from)?.take(20).collect::<Result<_, _>>().context("listing messages")?;
             for entry in names {
                 let path = entry.path();
-                // Another may have taken it.
+                // A consumer may have received it.
                 match fs::read(&path) {
-                    Ok(bytes) => drop(parse(&bytes).context("looking at a message")?),
+                    Ok(bytes) => drop(parse(&bytes).context("reading a waiting message")?),
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                    Err(error) => bail!("looking at a message: {error}"),
+                    Err(error) => bail!("reading a waiting message: {error}"),
                 }
                 match fs::rename(&path, to.join(entry.file_name())) {
                     Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull) => {
@@ -382,16 +368,16 @@ impl Actor {
         }
     }
 
-    /// For what never comes.
-    fn wait(&mut self) -> Result<()> {
+    /// Waits for a message that is never sent.
+    fn block(&mut self) -> Result<()> {
         let file = both(&self.mailbox(EMPTY))?;
         if self.random.below(2) == 0 {
             let ready = poll(&mut [PollFd::new(&file, PollFlags::IN)], None)?;
-            bail!("poll says {ready}, and nothing was sent");
+            bail!("poll returned {ready}, but nothing was sent");
         }
         let mut buffer = [0; 64];
         let length = (&file).read(&mut buffer)?;
-        bail!("{length} bytes came, and nothing was sent");
+        bail!("received {length} bytes, but nothing was sent");
     }
 }
 

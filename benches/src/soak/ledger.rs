@@ -1,24 +1,21 @@
-//! What was sent and what was received.
+//! Accounts for each message: what was sent and what was received.
 //!
-//! A sender says what it has sent after it has, so of each life of a sender there may be one more write than it said.
-//! A receiver says what it has received after it has, so one that was killed may have taken a message with it.
+//! A sender reports a write(2) after it returned, so each instance may have done one write more than it reported. A
+//! consumer reports a message after it received it, so a killed consumer may have lost one message.
 
 use std::collections::HashMap;
 
 use anyhow::{Result, bail, ensure};
 
-use super::actor::{DEAD, LEASED, PLAIN};
-use super::report::{Report, parse};
+use super::event::{Event, parse};
+use super::names::{DEAD_LETTER, LEASED, MAX_LINES, PLAIN};
 
-/// The most messages in one write: those that a killed sender may have sent and not said.
-pub const MOST_LINES: u64 = 8;
-
-/// Messages of one life of a sender, by number: how often each was received, and how often acknowledged.
+/// The messages of one instance of a sender: how often each number was received, and how often acknowledged.
 #[derive(Debug, Default, Clone)]
 struct Sent {
-    /// Said to be sent.
-    said: u64,
-    /// To which mailbox.
+    /// Messages that the sender reported as sent.
+    reported: u64,
+    /// The mailbox.
     to: String,
     received: Vec<u8>,
     settled: Vec<u8>,
@@ -26,20 +23,21 @@ struct Sent {
 
 #[derive(Debug, Default)]
 pub struct Ledger {
-    lives: HashMap<u64, Sent>,
+    instances: HashMap<u64, Sent>,
     pub kills: u64,
-    /// Kills of those who may take a message with them, which are those who read where it cannot be given back.
-    pub takers_killed: u64,
+    /// Kills of consumers that receive without a lease: each may lose one message.
+    pub consumers_killed: u64,
     requests: u64,
     news: u64,
     names: u64,
-    /// Increments of the shared counter that were said, and those who were killed while they might have made one more.
+    /// Increments of the shared counter that were reported.
     counted: u64,
-    pub counters_killed: u64,
-    /// What the shared counter shows.
+    /// Kills of incrementers: each may have made one increment more than it reported.
+    pub incrementers_killed: u64,
+    /// The value of the shared counter.
     pub counter: u64,
-    wrong: Vec<String>,
-    /// Of whole minutes, once they are balanced.
+    failures: Vec<String>,
+    /// Totals of the minutes that were checked.
     sent: u64,
     received: u64,
     missing: u64,
@@ -54,94 +52,98 @@ fn bump(counts: &mut Vec<u8>, number: u64) {
 }
 
 impl Ledger {
-    pub fn enter(&mut self, life: u64, report: Report) {
-        match report {
-            Report::Sent { to, upto } => {
-                let sent = self.lives.entry(life).or_default();
+    pub fn record(&mut self, instance: u64, event: Event) {
+        match event {
+            Event::Sent { to, upto } => {
+                let sent = self.instances.entry(instance).or_default();
                 sent.to = to;
-                sent.said = upto;
+                sent.reported = upto;
             }
-            Report::Received { life, number } => {
-                bump(&mut self.lives.entry(life).or_default().received, number);
+            Event::Received { instance, number } => {
+                bump(&mut self.instances.entry(instance).or_default().received, number);
             }
-            Report::Settled { life, number } => {
-                bump(&mut self.lives.entry(life).or_default().settled, number);
+            Event::Settled { instance, number } => {
+                bump(&mut self.instances.entry(instance).or_default().settled, number);
             }
-            Report::Answered => self.requests += 1,
-            Report::Heard => self.news += 1,
-            Report::Counted => self.counted += 1,
-            Report::Named => self.names += 1,
-            Report::Wrong(what) => self.wrong.push(what),
+            Event::Answered => self.requests += 1,
+            Event::Delivered => self.news += 1,
+            Event::Counted => self.counted += 1,
+            Event::Churned => self.names += 1,
+            Event::Failed(what) => self.failures.push(what),
         }
     }
 
-    /// A message that nobody took before the end.
+    /// Records a message that was still in a mailbox at the end.
     pub fn drained(&mut self, mailbox: &str, message: &[u8]) {
         match parse(message) {
-            Ok((life, number)) => {
-                let sent = self.lives.entry(life).or_default();
+            Ok((instance, number)) => {
+                let sent = self.instances.entry(instance).or_default();
                 bump(&mut sent.received, number);
-                if mailbox == LEASED || mailbox == DEAD {
+                if mailbox == LEASED || mailbox == DEAD_LETTER {
                     bump(&mut sent.settled, number);
                 }
             }
-            Err(error) => self.wrong.push(format!("{mailbox}: {error}")),
+            Err(error) => self.failures.push(format!("{mailbox}: {error}")),
         }
     }
 
-    /// How many were sent for certain, received, and are missing; of one mailbox's, or of those of several.
+    /// Counts the messages that were certainly sent, were received, and are missing, in the mailboxes that `of` selects.
     fn count(&self, of: impl Fn(&str) -> bool) -> (u64, u64, u64) {
         let (mut sent, mut received, mut missing) = (0, 0, 0);
-        for life in self.lives.values().filter(|life| of(&life.to)) {
-            sent += life.said;
-            received += life.received.iter().filter(|count| **count > 0).count() as u64;
-            let there = |number: u64| life.received.get(number as usize).is_some_and(|count| *count > 0);
-            missing += (0..life.said).filter(|number| !there(*number)).count() as u64;
+        for instance in self.instances.values().filter(|instance| of(&instance.to)) {
+            sent += instance.reported;
+            received += instance.received.iter().filter(|count| **count > 0).count() as u64;
+            let there = |number: u64| instance.received.get(number as usize).is_some_and(|count| *count > 0);
+            missing += (0..instance.reported).filter(|number| !there(*number)).count() as u64;
         }
         (sent, received, missing)
     }
 
-    /// An error is what does not add up.
+    /// Checks that nothing is lost or doubled. The error says what does not add up.
     pub fn balance(&self) -> Result<()> {
-        if let Some(what) = self.wrong.first() {
-            bail!("{what} (and {} more)", self.wrong.len() - 1);
+        if let Some(what) = self.failures.first() {
+            bail!("{what} (and {} more)", self.failures.len() - 1);
         }
-        for (id, life) in &self.lives {
-            let leased = life.to == LEASED;
-            let once = if leased { &life.settled } else { &life.received };
+        for (id, instance) in &self.instances {
+            let leased = instance.to == LEASED;
+            let once = if leased { &instance.settled } else { &instance.received };
             if let Some(number) = once.iter().position(|count| *count > 1) {
-                bail!("message {number} of sender {id} to {} was received {} times", life.to, once[number]);
+                bail!(
+                    "message {number} of sender {id} to {} was received {} times",
+                    instance.to,
+                    once[number]
+                );
             }
-            let most = life.said + MOST_LINES;
+            let most = instance.reported + MAX_LINES;
             ensure!(
-                life.received.len() as u64 <= most,
-                "sender {id} said to have sent {} messages to {}, and number {} was received",
-                life.said,
-                life.to,
-                life.received.len()
+                instance.received.len() as u64 <= most,
+                "sender {id} reported {} messages to {}, but number {} was received",
+                instance.reported,
+                instance.to,
+                instance.received.len()
             );
         }
         let plain = |to: &str| PLAIN.contains(&to);
         let (.., missing) = self.count(plain);
         ensure!(
-            missing <= self.takers_killed,
-            "{missing} messages are lost, and only {} readers were killed who might have taken one along",
-            self.takers_killed
+            missing <= self.consumers_killed,
+            "{missing} messages are lost, but only {} consumers were killed that may each have lost one",
+            self.consumers_killed
         );
         let (.., missing) = self.count(|to| !plain(to));
-        ensure!(missing == 0, "{missing} messages are lost that nobody could have taken along");
-        let most = self.counted + self.counters_killed;
+        ensure!(missing == 0, "{missing} messages are lost where no message may be lost");
+        let most = self.counted + self.incrementers_killed;
         ensure!(
             (self.counted..=most).contains(&self.counter),
-            "{} increments under a lock were said, {} more may have been made, and there are {}",
+            "{} increments under a lock were reported and {} more may have been made, but the counter is {}",
             self.counted,
-            self.counters_killed,
+            self.incrementers_killed,
             self.counter
         );
         Ok(())
     }
 
-    /// Adds the totals of another.
+    /// Adds the totals of `other`.
     pub fn add(&mut self, other: &Ledger) {
         let (sent, received, missing) = other.count(|_| true);
         self.sent += sent;
@@ -160,8 +162,8 @@ impl std::fmt::Display for Ledger {
         let (sent, received, missing) = self.count(|_| true);
         write!(
             f,
-            "{} messages sent, {} received, {} went with killed readers; {} requests answered, {} news heard, {} names \
-             made and removed, {} counted under a lock; {} kills",
+            "{} messages sent, {} received, {} lost by killed consumers; {} requests answered, {} topic messages \
+             delivered, {} sets of files created and removed, {} increments under a lock; {} kills",
             self.sent + sent,
             self.received + received,
             self.missing + missing,
@@ -176,26 +178,26 @@ impl std::fmt::Display for Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::super::actor::KEPT;
+    use super::super::names::KEPT;
     use super::*;
 
     fn sent(to: &str, upto: u64) -> Ledger {
         let mut ledger = Ledger::default();
-        ledger.enter(1, Report::Sent { to: to.to_owned(), upto });
+        ledger.record(1, Event::Sent { to: to.to_owned(), upto });
         ledger
     }
 
     fn received(ledger: &mut Ledger, number: u64) {
-        ledger.enter(2, Report::Received { life: 1, number });
+        ledger.record(2, Event::Received { instance: 1, number });
     }
 
     #[test]
-    fn all_received_once_is_well() {
+    fn messages_that_are_received_once_balance() {
         let mut ledger = sent(KEPT, 2);
         received(&mut ledger, 0);
         received(&mut ledger, 1);
         ledger.balance().unwrap();
-        // Sent by a write that its sender did not live to report.
+        // The sender was killed before it reported this write.
         received(&mut ledger, 2);
         ledger.balance().unwrap();
     }
@@ -205,11 +207,11 @@ mod tests {
         let mut ledger = sent(KEPT, 2);
         received(&mut ledger, 1);
         assert!(ledger.balance().unwrap_err().to_string().contains("1 messages are lost"));
-        // From where a killed reader may have taken it, it may be.
+        // A killed consumer of a plain mailbox may have lost it.
         let mut ledger = sent(PLAIN[0], 2);
         received(&mut ledger, 1);
         assert!(ledger.balance().is_err());
-        ledger.takers_killed = 1;
+        ledger.consumers_killed = 1;
         ledger.balance().unwrap();
     }
 
@@ -222,18 +224,18 @@ mod tests {
     }
 
     #[test]
-    fn a_leased_message_may_come_twice_and_be_done_once() {
+    fn a_leased_message_may_be_delivered_twice_but_acknowledged_once() {
         let mut ledger = sent(LEASED, 1);
         received(&mut ledger, 0);
         received(&mut ledger, 0);
-        ledger.enter(2, Report::Settled { life: 1, number: 0 });
+        ledger.record(2, Event::Settled { instance: 1, number: 0 });
         ledger.balance().unwrap();
-        ledger.enter(3, Report::Settled { life: 1, number: 0 });
+        ledger.record(3, Event::Settled { instance: 1, number: 0 });
         assert!(ledger.balance().is_err());
     }
 
     #[test]
-    fn a_message_from_nowhere_is_found() {
+    fn a_message_that_was_never_sent_is_found() {
         let mut ledger = sent(KEPT, 1);
         received(&mut ledger, 0);
         received(&mut ledger, 1000);
@@ -241,11 +243,11 @@ mod tests {
     }
 
     #[test]
-    fn an_increment_that_nobody_made_is_found() {
+    fn a_wrong_counter_is_found() {
         let mut ledger = Ledger { counter: 2, ..Ledger::default() };
-        ledger.enter(1, Report::Counted);
+        ledger.record(1, Event::Counted);
         assert!(ledger.balance().is_err());
-        ledger.counters_killed = 1;
+        ledger.incrementers_killed = 1;
         ledger.balance().unwrap();
         ledger.counter = 0;
         assert!(ledger.balance().is_err());

@@ -1,13 +1,14 @@
 //! All operations at once, from many processes that are killed at random: is anything lost, doubled or leaked?
 //!
-//! A minute is a cycle. Actors ([`actor`]) work for most of it; one after another is killed and replaced. Then all are
-//! killed, what still waits is drained, everything is removed, the [`ledger`] is balanced, and the daemon must be as it
-//! was at the beginning.
+//! A cycle takes a minute. Actors ([`actor`]) work for most of it; one after another is killed and replaced. Then all are
+//! killed, waiting messages are drained, everything is removed, the [`ledger`] is checked, and the daemon must hold as much
+//! as it did at the start.
 
 pub mod actor;
-mod crew;
+mod event;
+mod fleet;
 mod ledger;
-mod report;
+mod names;
 mod role;
 
 use std::fs;
@@ -21,34 +22,34 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::OFlags;
 
-use crate::servers::{Mount, own_memory};
-use actor::{DEAD, KEPT, LEASED, MAILBOXES, PLAIN};
-use crew::Crew;
+use crate::process::own_memory;
+use crate::servers::Mount;
+use fleet::Fleet;
 use ledger::Ledger;
+use names::{DEAD_LETTER, KEPT, LEASED, MAILBOXES, PLAIN};
 use role::Role;
 
-/// Of a minute, how long actors work. The rest is for looking after them.
+/// How long actors work in each minute. The rest is for the checks.
 const WORK: Duration = Duration::from_secs(58);
 
 /// Between two kills.
 const KILL_EVERY: Duration = Duration::from_millis(20);
 
-/// What the kernel's caches of names and inodes are emptied by; root's. Until then it remembers nodes that are gone.
+/// Drops the kernel's caches of names and inodes; only root may write it. Cached inodes keep nodes of the daemon alive.
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 const NAMES_AND_INODES: &str = "2";
 
-/// Nodes that the kernel may have when it was told to forget: the root, and the folders and files of `control/` through
-/// which the state is read.
+/// Nodes that remain after the caches were dropped: the root, and the folders and files of `control/` that are read here.
 const NODES: u64 = 8;
 
-/// Memory that the daemon may have more than after the first minute: what one minute's luck makes of it.
+/// How much the memory of the daemon may grow after the first minute, in bytes.
 const SLACK: f64 = 8.0 * MIB;
 
 const MIB: f64 = 1_048_576.0;
 
-/// Does it for so many minutes; an error is what was found.
+/// Runs the soak for so many minutes. The error says what was found.
 pub fn run(program: &Path, transport: &str, minutes: usize, work: Option<Duration>) -> Result<()> {
-    // Caught, so that the mount ends in order. Actors die of Ctrl-C by themselves.
+    // Caught, so that the mount is unmounted. Ctrl-C ends the actors too.
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
@@ -56,14 +57,14 @@ pub fn run(program: &Path, transport: &str, minutes: usize, work: Option<Duratio
     let temp = tempfile::tempdir()?;
     let mount = Mount::start(program, temp.path(), "soak", &[&format!("--transport={transport}")])?;
     let start = State::of(&mount)?;
-    println!("over {transport}: {start}");
+    println!("over {transport}: {start}; {}", mount.setup());
     let mut first = None;
     let begin = Instant::now();
     let mut totals = Ledger::default();
     for minute in 1..=minutes {
         let ledger = cycle(&mount, minute as u64, work.unwrap_or(WORK), &stop)
             .with_context(|| format!("minute {minute}"))?;
-        let state = settled(&mount, &start).with_context(|| format!("minute {minute}"))?;
+        let state = wait_until_idle(&mount, &start).with_context(|| format!("minute {minute}"))?;
         println!("minute {minute}: {ledger}; {state}");
         ledger.balance().with_context(|| format!("minute {minute}"))?;
         totals.add(&ledger);
@@ -75,24 +76,27 @@ pub fn run(program: &Path, transport: &str, minutes: usize, work: Option<Duratio
             first / MIB
         );
     }
-    println!("{minutes} minutes over {transport} in {} s, all well: {totals}", begin.elapsed().as_secs());
+    println!(
+        "{minutes} minutes over {transport} in {} s, no fault found: {totals}",
+        begin.elapsed().as_secs()
+    );
     mount.end()
 }
 
-/// What the daemon holds when nobody uses it.
+/// What the daemon holds while nobody uses the mount.
 #[derive(Debug, Clone)]
 struct State {
     memory: f64,
     descriptors: usize,
     threads: usize,
-    /// Those of the kernel: it remembers for a while what is gone.
+    /// Inodes that the kernel has cached.
     nodes: u64,
-    /// Lines of `control/status` that must be as they were.
+    /// Lines of `control/status` that must not change.
     status: Vec<String>,
 }
 
-/// Figures that are zero when nothing is there.
-const RESTING: [&str; 15] = [
+/// Figures that are zero in an empty mount.
+const IDLE: [&str; 15] = [
     "folders",
     "mailboxes",
     "segments",
@@ -109,14 +113,13 @@ const RESTING: [&str; 15] = [
     "memory_used",
     "segment_used",
 ];
-const RESTING_LOCKS: [&str; 2] = ["locks", "waiting_locks"];
+const IDLE_LOCKS: [&str; 2] = ["locks", "waiting_locks"];
 
 impl State {
     fn of(mount: &Mount) -> Result<State> {
         let text = fs::read_to_string(mount.control("status"))?;
-        let resting = |line: &&str| {
-            line.split_once(' ')
-                .is_some_and(|(key, _)| RESTING.contains(&key) || RESTING_LOCKS.contains(&key))
+        let idle = |line: &&str| {
+            line.split_once(' ').is_some_and(|(key, _)| IDLE.contains(&key) || IDLE_LOCKS.contains(&key))
         };
         let entries =
             |of: &str| Ok::<_, std::io::Error>(fs::read_dir(format!("/proc/{}/{of}", mount.pid()))?.count());
@@ -125,7 +128,7 @@ impl State {
             descriptors: entries("fd")?,
             threads: entries("task")?,
             nodes: mount.figure("status", "nodes")?,
-            status: text.lines().filter(resting).map(String::from).collect(),
+            status: text.lines().filter(idle).map(String::from).collect(),
         })
     }
 }
@@ -141,18 +144,18 @@ impl std::fmt::Display for State {
     }
 }
 
-/// Waits until all is as it was, but for memory: what is closed by a death is closed soon after it.
-fn settled(mount: &Mount, start: &State) -> Result<State> {
+/// Waits until everything but memory is as at the start: the files of a killed process are closed a little later.
+fn wait_until_idle(mount: &Mount, start: &State) -> Result<State> {
     let begin = Instant::now();
     loop {
-        // Where it may not be told, the kernel keeps nodes for as long as it likes.
-        let told = fs::write(DROP_CACHES, NAMES_AND_INODES).is_ok();
+        // Without this permission, the kernel keeps inodes for as long as it likes.
+        let dropped = fs::write(DROP_CACHES, NAMES_AND_INODES).is_ok();
         let state = State::of(mount)?;
-        // Fewer descriptors are no leak: what it needs to start with may still have been open.
+        // Fewer descriptors are not a leak: files that the start needs may still have been open.
         if state.status == start.status
             && state.descriptors <= start.descriptors
             && state.threads <= start.threads
-            && (!told || state.nodes <= NODES)
+            && (!dropped || state.nodes <= NODES)
         {
             return Ok(state);
         }
@@ -169,35 +172,35 @@ fn cycle(mount: &Mount, seed: u64, work: Duration, stop: &AtomicBool) -> Result<
     for name in MAILBOXES {
         fs::File::create(mount.mailbox(name))?;
     }
-    fs::write(mount.control(&format!("mailboxes/{LEASED}/config/dead_letter")), format!("{DEAD}\n"))?;
+    fs::write(mount.control(&format!("mailboxes/{LEASED}/config/dead_letter")), format!("{DEAD_LETTER}\n"))?;
     fs::write(mount.control(&format!("mailboxes/{LEASED}/config/max_deliver")), "20\n")?;
     fs::File::create(mount.dir.join("topics/news"))?;
     fs::write(mount.dir.join("segments/counter"), [0; 8])?;
 
-    let mut crew = Crew::start(&mount.dir, seed)?;
+    let mut fleet = Fleet::start(&mount.dir, seed)?;
     let begin = Instant::now();
     while begin.elapsed() < work {
         std::thread::sleep(KILL_EVERY);
         ensure!(!stop.load(Ordering::Relaxed), "interrupted");
-        crew.replace_one()?;
+        ensure!(mount.is_running(), "the daemon has ended");
+        fleet.replace_one()?;
     }
-    // Those who send and those who are killed while they receive, first; then what they left is received by those who
-    // were never killed, and they wait when they are.
-    crew.end(|role| !role.is_spared())?;
-    mount.wait_until_kept(crew.count(Role::is_spared))?;
-    let mut ledger = crew.end(|_| true)?;
-    for name in [PLAIN[0], PLAIN[1], LEASED, DEAD] {
+    // The others first. The consumers that are never killed then receive what is left, and are killed while they wait.
+    fleet.end(|role| !role.is_never_killed())?;
+    mount.wait_until_kept(fleet.count(Role::is_never_killed))?;
+    let mut ledger = fleet.end(|_| true)?;
+    for name in [PLAIN[0], PLAIN[1], LEASED, DEAD_LETTER] {
         drain(&mount.mailbox(name), |message| ledger.drained(name, message))?;
     }
     let counter = fs::read(mount.dir.join("segments/counter"))?;
-    ledger.counter = u64::from_le_bytes(counter.try_into().ok().context("the counter is no 8 bytes")?);
-    tidy(&mount.dir.join("mailboxes"))?;
-    tidy(&mount.dir.join("topics"))?;
-    tidy(&mount.dir.join("segments"))?;
+    ledger.counter = u64::from_le_bytes(counter.try_into().ok().context("the counter is not 8 bytes long")?);
+    remove_all(&mount.dir.join("mailboxes"))?;
+    remove_all(&mount.dir.join("topics"))?;
+    remove_all(&mount.dir.join("segments"))?;
     Ok(ledger)
 }
 
-/// Takes what waits.
+/// Receives all waiting messages.
 fn drain(mailbox: &Path, mut each: impl FnMut(&[u8])) -> Result<()> {
     let mut file = fs::OpenOptions::new()
         .read(true)
@@ -215,8 +218,8 @@ fn drain(mailbox: &Path, mut each: impl FnMut(&[u8])) -> Result<()> {
     }
 }
 
-/// Removes all that is in a folder.
-fn tidy(folder: &Path) -> Result<()> {
+/// Removes everything in a folder.
+fn remove_all(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) }
@@ -226,15 +229,15 @@ fn tidy(folder: &Path) -> Result<()> {
 }
 
 impl Mount {
-    /// Waits until no message waits where nothing may be lost, and all who receive there have said what they received:
-    /// they wait again.
+    /// Waits until the mailbox that may lose nothing is empty and its consumers wait again: they have then reported all
+    /// messages.
     fn wait_until_kept(&self, receivers: usize) -> Result<()> {
         let begin = Instant::now();
         let status = format!("mailboxes/{KEPT}/status");
         while self.figure(&status, "depth")? > 0
             || self.figure(&status, "waiting_readers")? < receivers as u64
         {
-            ensure!(begin.elapsed() < Duration::from_secs(30), "{KEPT} is not emptied by those who read it");
+            ensure!(begin.elapsed() < Duration::from_secs(30), "{KEPT} is not emptied by its consumers");
             std::thread::sleep(Duration::from_millis(5));
         }
         Ok(())

@@ -1,45 +1,44 @@
-//! Who is in the crew.
+//! The roles of actors.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     Sender,
     KeptSender,
     LeasedSender,
-    Taker,
-    Keeper,
-    Streamer,
+    Consumer,
+    SafeConsumer,
+    StreamConsumer,
     Worker,
     Client,
     Server,
-    Herald,
-    Listener,
-    Counter,
+    Publisher,
+    Subscriber,
+    Incrementer,
     Churner,
     Operator,
-    Waiter,
+    BlockedReader,
 }
 
-/// All of them.
 const ROLES: [Role; 15] = [
     Role::Sender,
     Role::KeptSender,
     Role::LeasedSender,
-    Role::Taker,
-    Role::Keeper,
-    Role::Streamer,
+    Role::Consumer,
+    Role::SafeConsumer,
+    Role::StreamConsumer,
     Role::Worker,
     Role::Client,
     Role::Server,
-    Role::Herald,
-    Role::Listener,
-    Role::Counter,
+    Role::Publisher,
+    Role::Subscriber,
+    Role::Incrementer,
     Role::Churner,
     Role::Operator,
-    Role::Waiter,
+    Role::BlockedReader,
 ];
 
-/// How many of each there are.
-pub const CREW: &[Role] = &[
+/// The actors of a soak.
+pub const FLEET: &[Role] = &[
     Role::Sender,
     Role::Sender,
     Role::Sender,
@@ -47,11 +46,11 @@ pub const CREW: &[Role] = &[
     Role::KeptSender,
     Role::LeasedSender,
     Role::LeasedSender,
-    Role::Taker,
-    Role::Taker,
-    Role::Taker,
-    Role::Keeper,
-    Role::Streamer,
+    Role::Consumer,
+    Role::Consumer,
+    Role::Consumer,
+    Role::SafeConsumer,
+    Role::StreamConsumer,
     Role::Worker,
     Role::Worker,
     Role::Worker,
@@ -59,18 +58,18 @@ pub const CREW: &[Role] = &[
     Role::Client,
     Role::Server,
     Role::Server,
-    Role::Herald,
-    Role::Listener,
-    Role::Listener,
-    Role::Counter,
-    Role::Counter,
+    Role::Publisher,
+    Role::Subscriber,
+    Role::Subscriber,
+    Role::Incrementer,
+    Role::Incrementer,
     Role::Churner,
     Role::Churner,
     Role::Operator,
-    Role::Waiter,
-    Role::Waiter,
-    Role::Waiter,
-    Role::Waiter,
+    Role::BlockedReader,
+    Role::BlockedReader,
+    Role::BlockedReader,
+    Role::BlockedReader,
 ];
 
 impl Role {
@@ -82,9 +81,9 @@ impl Role {
         ROLES.into_iter().find(|role| role.name() == name)
     }
 
-    /// Never killed while there is anything to receive.
-    pub fn is_spared(self) -> bool {
-        matches!(self, Role::Keeper | Role::Streamer)
+    /// True for consumers that are not killed while there is anything to receive.
+    pub fn is_never_killed(self) -> bool {
+        matches!(self, Role::SafeConsumer | Role::StreamConsumer)
     }
 }
 
@@ -93,10 +92,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_role_has_its_name() {
+    fn every_role_is_found_by_its_name() {
         for role in ROLES {
             assert_eq!(Role::named(&role.name()), Some(role));
-            assert!(CREW.contains(&role), "nobody is a {}", role.name());
+            assert!(FLEET.contains(&role), "no actor is a {}", role.name());
         }
     }
 }

@@ -6,10 +6,11 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 
 use super::{Context, decades, grouped, mailbox, repeated, timed};
+use crate::launch::{alone, block};
 use crate::model::Samples;
 use crate::peers::{Kind, Peer, Shape};
-use crate::servers::{Mount, own_memory};
-use crate::team::{alone, block};
+use crate::process::own_memory;
+use crate::servers::Mount;
 use crate::worker::Task;
 
 const SIZE: usize = 64;

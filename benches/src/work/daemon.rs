@@ -6,7 +6,8 @@ use anyhow::Result;
 
 use super::Context;
 use crate::model::Samples;
-use crate::servers::{self, Listening, own_memory};
+use crate::process::own_memory;
+use crate::servers::{self, Listening};
 
 type Start = fn(&std::path::Path) -> Result<Listening>;
 
@@ -17,9 +18,8 @@ pub(super) fn run(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
         |peer: &str, metric: &str, value: f64| samples.add("daemon", ("", 0.0), peer, metric, value);
     for (id, transport) in &context.transports {
         context.go_on("daemon: ipcfs")?;
-        let start = Instant::now();
         let mount = servers::Mount::start(&context.program, &temp, id, &[transport])?;
-        add(id, "start", start.elapsed().as_secs_f64() * 1e6);
+        add(id, "start", mount.start_time.as_secs_f64() * 1e6);
         add(id, "memory", own_memory(mount.pid()).unwrap_or(f64::NAN));
         let stop = Instant::now();
         mount.end()?;

@@ -6,10 +6,11 @@ use std::fs;
 use anyhow::{Context as _, Result};
 
 use super::{Context, decades, grouped, mailbox, repeated, timed};
+use crate::launch::alone_in;
 use crate::model::Samples;
 use crate::peers::{Address, Kind, Peer};
-use crate::servers::{Mount, own_memory};
-use crate::team::alone_in;
+use crate::process::own_memory;
+use crate::servers::Mount;
 use crate::worker::Task;
 
 const MESSAGE: [u8; 64] = [b'm'; 64];

@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, mknodat, statat, unlinkat};
 
 use super::{Context, decades, grouped, repeated, timed};
+use crate::launch::alone_in;
 use crate::model::Samples;
 use crate::peers::{Address, Kind, Peer};
-use crate::servers::own_memory;
-use crate::team::alone_in;
+use crate::process::own_memory;
 use crate::worker::Task;
 
 /// How many are made and removed beside those that are there.

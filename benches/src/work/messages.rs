@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use super::{Context, grouped};
+use crate::launch::{self, alone, exchange};
 use crate::model::Samples;
 use crate::peers::Shape;
-use crate::team::{self, alone, exchange};
 use crate::worker::Task;
 
 /// The last is the largest that all peers take: NATS ends at 1,048,576 bytes, ipcfs at 1,044,480.
@@ -25,7 +25,7 @@ pub(super) fn one_way(context: &Context<'_>, samples: &mut Samples) -> Result<()
 pub(super) fn round_trip(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
     for (size, point) in SIZES {
         context.measure(("roundtrip", point, size as f64), Shape::two(size), samples, |peer| {
-            team::round_trip(peer, context.settings, size)
+            launch::round_trip(peer, context.settings, size)
         })?;
     }
     Ok(())
@@ -69,7 +69,7 @@ pub(super) fn cpus(context: &Context<'_>, samples: &mut Samples) -> Result<()> {
             if peer.unfit(shape).is_some() {
                 continue;
             }
-            match team::side_by_side(peer, context.settings, SMALL, &cpus[..count]) {
+            match launch::side_by_side(peer, context.settings, SMALL, &cpus[..count]) {
                 Ok(time) => samples.add("cpus", (&point, count as f64), peer.id, "time", time),
                 Err(error) => {
                     context.go_on("")?;

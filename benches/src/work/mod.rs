@@ -18,10 +18,10 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use indicatif::ProgressBar;
 
+use crate::launch::Cost;
 use crate::model::{Samples, Settings};
 use crate::peers::{Address, Kind, Peer, Shape};
 use crate::servers::Mount;
-use crate::team::Cost;
 
 /// One kind of work.
 pub struct Case {

@@ -1,10 +1,10 @@
-//! Random histories against a model that knows nothing but bytes: 16 of them, the last standing for all that follow.
+//! Random histories, compared with a model of 16 bytes; the last stands for all bytes that follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use crate::locks::claim::END;
+use crate::locks::request::END;
 use crate::locks::{Locks, WaitId};
 use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
@@ -25,13 +25,13 @@ enum Step {
         file: Ino,
         call: LockCall,
     },
-    /// The nth call that has ever waited.
+    /// The nth call that ever waited.
     Cancel(prop::sample::Index),
     CloseOwner(Ino, LockOwner),
     CloseHandle(Fh),
 }
 
-/// What a byte is locked with by one owner.
+/// One owner's lock on a byte.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Mark {
     kind: LockKind,
@@ -45,7 +45,7 @@ struct File {
     flocks: BTreeMap<Fh, Mark>,
 }
 
-/// The reference: bytes, and calls waiting in the order they came.
+/// The reference: bytes, and waiting calls in order of arrival.
 #[derive(Debug)]
 struct Model {
     limit: usize,
@@ -54,11 +54,11 @@ struct Model {
     replies: Vec<(RequestId, Reply)>,
 }
 
-fn exclude(a: LockKind, b: LockKind) -> bool {
+fn conflicts(a: LockKind, b: LockKind) -> bool {
     a != Unlock && b != Unlock && (a == Exclusive || b == Exclusive)
 }
 
-/// The model's number of a byte, and the real one's.
+/// The model's number of a byte, and the real one.
 fn byte(real: u64) -> u64 {
     real.min(BYTES - 1)
 }
@@ -68,7 +68,7 @@ fn real_end(byte: u64) -> u64 {
 }
 
 impl File {
-    /// Maximal runs of like bytes: owner, first, last, mark.
+    /// Maximal runs of equal bytes: owner, first, last, mark.
     fn runs(&self) -> Vec<(LockOwner, u64, u64, Mark)> {
         let mut runs: Vec<(LockOwner, u64, u64, Mark)> = Vec::new();
         for (&(owner, at), &mark) in &self.bytes {
@@ -84,16 +84,16 @@ impl File {
         self.runs().len() + self.flocks.len()
     }
 
-    /// Owner, pid and kind of the locks that keep the call from being granted.
-    fn in_the_way(&self, call: &LockCall) -> Vec<(LockOwner, u32)> {
+    /// Owner and pid of the locks that conflict with the call.
+    fn conflicting(&self, call: &LockCall) -> Vec<(LockOwner, u32)> {
         if call.flock {
             let others =
-                self.flocks.iter().filter(|(fh, mark)| **fh != call.fh && exclude(call.kind, mark.kind));
+                self.flocks.iter().filter(|(fh, mark)| **fh != call.fh && conflicts(call.kind, mark.kind));
             return others.map(|(fh, mark)| (LockOwner(fh.0), mark.pid)).collect();
         }
         let (from, to) = (byte(call.start), byte(call.end));
         let others = self.bytes.iter().filter(|((owner, at), mark)| {
-            *owner != call.owner && (from..=to).contains(at) && exclude(call.kind, mark.kind)
+            *owner != call.owner && (from..=to).contains(at) && conflicts(call.kind, mark.kind)
         });
         others.map(|((owner, _), mark)| (*owner, mark.pid)).collect()
     }
@@ -133,14 +133,14 @@ impl Model {
         after.held() <= before || self.held() + self.waiting.len() - before + after.held() <= self.limit
     }
 
-    /// Every owner of which `who` waits, itself or through others.
+    /// Every holder that the caller would wait for, itself or through others.
     fn waits_for(&self, file: Ino, call: &LockCall) -> BTreeSet<(LockOwner, u32)> {
-        let mut reached: BTreeSet<_> = self.files[&file].in_the_way(call).into_iter().collect();
+        let mut reached: BTreeSet<_> = self.files[&file].conflicting(call).into_iter().collect();
         loop {
             let calls = self.waiting.iter().filter(|(_, _, call, _)| !call.flock);
             let of_reached = calls.filter(|(_, _, call, _)| reached.contains(&(call.owner, call.pid)));
             let more: Vec<_> =
-                of_reached.flat_map(|(_, file, call, _)| self.files[file].in_the_way(call)).collect();
+                of_reached.flat_map(|(_, file, call, _)| self.files[file].conflicting(call)).collect();
             let before = reached.len();
             reached.extend(more);
             if reached.len() == before {
@@ -153,7 +153,7 @@ impl Model {
         if call.flock && self.files[&file].flocks.get(&call.fh).is_some_and(|mark| mark.kind != call.kind) {
             self.files.get_mut(&file).unwrap().flocks.remove(&call.fh);
         }
-        let error = if self.files[&file].in_the_way(call).is_empty() {
+        let error = if self.files[&file].conflicting(call).is_empty() {
             (!self.fits(file, call)).then_some(Error::NoLocks)
         } else if !wait {
             Some(Error::WouldWait)
@@ -174,11 +174,11 @@ impl Model {
         self.grant(file);
     }
 
-    /// Over and over: the first to have come of those who are not blocked.
+    /// Repeatedly grants the first waiting call that is not blocked.
     fn grant(&mut self, file: Ino) {
         for flock in [true, false] {
             while let Some(at) = self.waiting.iter().position(|(_, its_file, call, _)| {
-                *its_file == file && call.flock == flock && self.files[&file].in_the_way(call).is_empty()
+                *its_file == file && call.flock == flock && self.files[&file].conflicting(call).is_empty()
             }) {
                 let (_, _, call, request_id) = self.waiting.remove(at);
                 let fits = self.fits(file, &call);
@@ -195,19 +195,19 @@ impl Model {
         let file = &self.files[&file];
         if call.flock {
             let mut others = file.flocks.iter().filter(|(fh, _)| **fh != call.fh);
-            let (_, mark) = others.find(|(_, mark)| exclude(call.kind, mark.kind))?;
+            let (_, mark) = others.find(|(_, mark)| conflicts(call.kind, mark.kind))?;
             return Some(LockHeld { kind: mark.kind, start: 0, end: END, pid: mark.pid });
         }
-        let meets = |&&(owner, from, to, mark): &&(LockOwner, u64, u64, Mark)| {
+        let overlaps = |&&(owner, from, to, mark): &&(LockOwner, u64, u64, Mark)| {
             let wanted = if call.kind == Unlock {
                 owner == call.owner
             } else {
-                owner != call.owner && exclude(call.kind, mark.kind)
+                owner != call.owner && conflicts(call.kind, mark.kind)
             };
             wanted && from <= byte(call.end) && byte(call.start) <= to
         };
         let runs = file.runs();
-        let (_, from, to, mark) = runs.iter().filter(meets).min_by_key(|run| (run.1, run.0))?;
+        let (_, from, to, mark) = runs.iter().filter(overlaps).min_by_key(|run| (run.1, run.0))?;
         Some(LockHeld { kind: mark.kind, start: *from, end: real_end(*to), pid: mark.pid })
     }
 
@@ -348,7 +348,7 @@ proptest! {
         run(limit, steps);
     }
 
-    /// Whatever a peer makes up: no panic, and every call is answered by the end.
+    /// For arbitrary arguments: no panic, and every call is answered by the end.
     #[test]
     fn survives_any_numbers(
         calls in prop::collection::vec((any::<u64>(), any::<u64>(), 0..3u64, 0..3u64, kinds(), any::<bool>()), 0..80)

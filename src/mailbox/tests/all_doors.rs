@@ -1,5 +1,5 @@
-//! Random operations through all doors at once. What must hold whatever the order: each call is answered once, nothing is
-//! lost, doubled, cut or mixed, nobody waits in vain, and no memory is left.
+//! Random operations through all doors at once. Invariants: each call is answered once, no message is lost,
+//! duplicated, truncated or interleaved, no caller waits without reason, and no memory stays charged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ enum Step {
     },
     Write {
         handle: u8,
-        text: Text,
+        text: Pieces,
         nonblock: bool,
     },
     Settle(u8, u8),
@@ -30,20 +30,20 @@ enum Step {
     Cancel(u8),
     Limits(MailboxLimits),
     Rules(Rules),
-    /// Other mailboxes take memory, or leave it.
+    /// Other mailboxes charge or return memory.
     Elsewhere(u64),
     RemoveMessage(u8),
     MoveOut(u8),
     MoveIn {
-        anew: bool,
+        reset_deliveries: bool,
     },
-    /// So much time passes.
+    /// Nanoseconds pass.
     Tick(u64),
     Remove,
 }
 
-/// Pieces of so many bytes beyond what tells them apart, each with the end of a line behind it or not.
-type Text = Vec<(usize, bool)>;
+/// Pieces: the bytes that each has beyond its number, and whether a newline follows.
+type Pieces = Vec<(usize, bool)>;
 
 fn doors() -> impl Strategy<Value = (Door, Mode)> {
     let tag = |n: u8| Door::Tag(Arc::from([n]));
@@ -75,16 +75,16 @@ fn rules() -> impl Strategy<Value = Rules> {
         prop_oneof![4 => Just(WhenFull::Wait), 1 => Just(WhenFull::Fail), 1 => Just(WhenFull::DropOldest)];
     let order = prop_oneof![Just(Order::Fifo), Just(Order::Priority)];
     let some = move || prop_oneof![2 => Just(none), 1 => 1..40_u64];
-    let dead = prop_oneof![Just(None), Just(Some(crate::op::Ino(5)))];
-    (full, order, some(), prop_oneof![Just(none), 1..3_u64], some(), dead).prop_map(
-        |(full, order, ttl, max_deliver, lease_time, dead)| Rules {
+    let dead_letter = prop_oneof![Just(None), Just(Some(crate::op::Ino(5)))];
+    (full, order, some(), prop_oneof![Just(none), 1..3_u64], some(), dead_letter).prop_map(
+        |(full, order, ttl, max_deliver, lease_time, dead_letter)| Rules {
             full,
             order,
             ttl,
             max_deliver,
             lease_time,
             wholesize: 40,
-            dead_letter: dead,
+            dead_letter,
         },
     )
 }
@@ -109,7 +109,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (0..MEMORY).prop_map(Step::Elsewhere),
         6 => index().prop_map(Step::RemoveMessage),
         6 => index().prop_map(Step::MoveOut),
-        6 => any::<bool>().prop_map(|anew| Step::MoveIn { anew }),
+        6 => any::<bool>().prop_map(|reset_deliveries| Step::MoveIn { reset_deliveries }),
         15 => (0..30_u64).prop_map(Step::Tick),
         1 => Just(Step::Remove),
     ];
@@ -120,9 +120,9 @@ struct Opened {
     id: HandleId,
     door: Door,
     mode: Mode,
-    /// Where a descriptor that may seek stands.
+    /// The position of a seekable descriptor.
     offset: u64,
-    /// What was read and does not end a piece.
+    /// Bytes that were read and do not end a piece.
     begun: Vec<u8>,
     /// Pieces that are leased.
     leased: Vec<u64>,
@@ -138,14 +138,14 @@ struct World {
     /// By call: its wait, its handle, and whether it reads.
     waits: BTreeMap<u64, (WaitId, usize, bool)>,
     handles: Vec<Option<Opened>>,
-    /// Numbers of pieces given out, and of those that a receiver has for good.
+    /// Numbers of the pieces sent, and of those that were received for good.
     pieces: u64,
     received: BTreeSet<u64>,
     armed: BTreeMap<usize, Ready>,
     woken: BTreeSet<usize>,
     elsewhere: u64,
     moving: Vec<Message>,
-    starving: bool,
+    blocked_by_memory: bool,
 }
 
 impl World {
@@ -165,7 +165,7 @@ impl World {
             woken: BTreeSet::new(),
             elsewhere: 0,
             moving: Vec::new(),
-            starving: false,
+            blocked_by_memory: false,
         }
     }
 
@@ -180,23 +180,23 @@ impl World {
                 other => panic!("{other:?}"),
             }
         }
-        let dead = self.mailbox.take_outbox();
-        if !dead.is_empty() {
-            self.bury(dead);
+        let dead_letters = self.mailbox.take_outbox();
+        if !dead_letters.is_empty() {
+            self.handle_dead_letters(dead_letters);
         }
-        self.starving |= self.mailbox.starves();
+        self.blocked_by_memory |= self.mailbox.blocked_by_memory();
         result
     }
 
-    /// Every other time there is no mailbox for them.
-    fn bury(&mut self, dead: Vec<Message>) {
+    /// Every other time there is no dead_letters-letter mailbox.
+    fn handle_dead_letters(&mut self, dead_letters: Vec<Message>) {
         if self.now.is_multiple_of(2) {
-            self.call(|mailbox, cx| mailbox.drop_dead_letters(dead, cx));
+            self.call(|mailbox, cx| mailbox.drop_dead_letters(dead_letters, cx));
         } else {
-            for message in &dead {
-                self.memory.give_back(message.cost());
+            for message in &dead_letters {
+                self.memory.uncharge(message.cost());
             }
-            self.call(Mailbox::room_made);
+            self.call(Mailbox::admit_writers);
         }
     }
 
@@ -215,7 +215,7 @@ impl World {
         assert_eq!(self.answered.insert(call, got), None, "{call} is answered twice");
     }
 
-    /// Bytes came through a handle.
+    /// Bytes were read through a handle.
     fn arrived(&mut self, handle: usize, bytes: &[u8]) {
         let Some(open) = &mut self.handles[handle] else { return };
         open.offset += bytes.len() as u64;
@@ -249,7 +249,7 @@ impl World {
         }
     }
 
-    /// A handle that is open, if one is.
+    /// An open handle, if there is one.
     fn pick(&self, choice: u8) -> Option<usize> {
         let open: Vec<usize> = (0..self.handles.len()).filter(|at| self.handles[*at].is_some()).collect();
         (!open.is_empty()).then(|| open[usize::from(choice) % open.len()])
@@ -266,7 +266,7 @@ impl World {
             }
             Step::Close(choice) => {
                 let Some(handle) = self.pick(*choice) else { return };
-                // The kernel closes nothing through which a call waits.
+                // The kernel does not release a file through which a call waits.
                 if self.waits.values().all(|(_, waits, _)| *waits != handle) {
                     self.close(handle);
                 }
@@ -288,7 +288,7 @@ impl World {
                 let id = self.handles[handle].as_ref().unwrap().id;
                 let told = self.mailbox.poll(id, Some(PollHandle(handle as u64)), &self.memory);
                 self.armed.insert(handle, told);
-                self.starving |= self.mailbox.starves();
+                self.blocked_by_memory |= self.mailbox.blocked_by_memory();
             }
             Step::Cancel(choice) => {
                 let waits: Vec<WaitId> = self.waits.values().map(|(id, ..)| *id).collect();
@@ -307,13 +307,13 @@ impl World {
             }
             Step::MoveOut(choice) => {
                 let Some(id) = self.waiting_message(*choice) else { return };
-                let message = self.call(|mailbox, cx| mailbox.take_out(id, cx)).unwrap();
+                let message = self.call(|mailbox, cx| mailbox.extract_message(id, cx)).unwrap();
                 assert_eq!(message.id, id);
                 self.moving.push(message);
             }
-            Step::MoveIn { anew } => {
+            Step::MoveIn { reset_deliveries } => {
                 let Some(message) = self.moving.pop() else { return };
-                self.call(|mailbox, cx| mailbox.put_in(message, *anew, cx));
+                self.call(|mailbox, cx| mailbox.insert_message(message, *reset_deliveries, cx));
             }
             Step::Tick(time) => {
                 self.now += time;
@@ -352,7 +352,7 @@ impl World {
             caller: caller(call),
         };
         let wait = self.call(|mailbox, cx| mailbox.receive(call, cx));
-        // Burying the dead may have ended the wait.
+        // Dropping dead_letters letters may have ended the wait.
         match (self.answered.get(&self.calls).cloned(), wait) {
             (Some(Got::Bytes(bytes)), _) => self.arrived(handle, &bytes),
             (Some(_), _) => {}
@@ -372,7 +372,7 @@ impl World {
         if !self.answered.contains_key(&unique) {
             self.waits.insert(unique, (wait.unwrap(), handle, false));
         }
-        // What it had in hand is settled by this.
+        // This settles what the handle held.
         let open = self.handles[handle].as_mut().unwrap();
         let settles = match (self.answered.get(&unique), &open.door) {
             (Some(Got::Failed(Error::Cancelled | Error::Removed)), door) => *door == Door::Serve,
@@ -395,24 +395,24 @@ impl World {
         let leased = std::mem::take(&mut open.leased);
         open.begun.clear();
         let word = ["ack\n", "nack", "reject"][usize::from(word)];
-        // What it leased comes back within the call, and may be leased again through the same handle in it.
+        // The leased message returns within the call, and may be leased again through the same handle.
         let call = self.write(handle, word, false);
         if word == "ack\n" && self.answered[&call] == Got::Written(4) {
             self.receive_for_good(leased);
         }
     }
 
-    /// Who makes something ready himself needs not be woken, and wants to be once he was told that it is not.
+    /// A caller that makes a file ready needs no wake-up for it, unless it was told since that it is not ready.
     fn told_by_itself(&mut self, handle: usize, call: u64, reads: bool) {
         let open = self.handles[handle].as_ref().unwrap();
         let ready = self.mailbox.poll(open.id, None, &self.memory);
-        let denied = self.answered.get(&call) == Some(&Got::Failed(Error::WouldWait));
+        let polls_blocked_by_memory = self.answered.get(&call) == Some(&Got::Failed(Error::WouldWait));
         if let Some(told) = self.armed.get_mut(&handle) {
             told.readable |= ready.readable;
             told.writable |= ready.writable;
-            if denied && reads {
+            if polls_blocked_by_memory && reads {
                 told.readable = ready.readable;
-            } else if denied {
+            } else if polls_blocked_by_memory {
                 told.writable = ready.writable;
             }
         }
@@ -425,10 +425,10 @@ impl World {
     }
 
     fn others_take(&mut self, cost: u64) {
-        self.memory.give_back(self.elsewhere);
-        self.elsewhere = if self.memory.take(cost) { cost } else { 0 };
-        if std::mem::take(&mut self.starving) {
-            self.call(Mailbox::room_made);
+        self.memory.uncharge(self.elsewhere);
+        self.elsewhere = if self.memory.try_charge(cost) { cost } else { 0 };
+        if std::mem::take(&mut self.blocked_by_memory) {
+            self.call(Mailbox::admit_writers);
         }
     }
 
@@ -448,7 +448,7 @@ impl World {
             let ready = self.mailbox.poll(open.id, None, &self.memory);
             assert!(!reads || !ready.readable, "a reader waits in vain: {:?} {:?}", open.door, self.mailbox);
         }
-        let in_vain = self.mailbox.starves() && self.mailbox.could_feed(&self.memory);
+        let in_vain = self.mailbox.blocked_by_memory() && self.mailbox.memory_available(&self.memory);
         assert!(counts.waiting_writers == 0 || !in_vain, "a writer waits in vain: {:?}", self.mailbox);
         for woken in std::mem::take(&mut self.woken) {
             self.armed.remove(&woken);
@@ -474,7 +474,7 @@ impl World {
         }
         self.others_take(0);
         while let Some(message) = self.moving.pop() {
-            self.memory.give_back(message.cost());
+            self.memory.uncharge(message.cost());
         }
         assert_eq!(self.answered.len() as u64, self.calls, "every call is answered: {:?}", self.waits);
         self.call(|mailbox, cx| mailbox.set_rules(Rules::default(), cx));
@@ -494,16 +494,16 @@ impl World {
             assert_eq!(self.call(Mailbox::remove), 0);
         }
         assert_eq!(self.memory.used(), 0, "queued");
-        assert!(self.memory.hold(MEMORY), "held for writers");
+        assert!(self.memory.try_charge_waiting(MEMORY), "held for writers");
     }
 }
 
-/// Tells its number, and whether it is whole.
+/// A piece contains its number and its length.
 fn piece(number: u64, length: usize) -> String {
     format!("<{number}{}>", "abcdefgh".get(..length).unwrap())
 }
 
-/// The pieces that bytes begin with, whole and in one another's order, and how many bytes follow of one that has begun.
+/// The complete pieces at the beginning of bytes, and the length of the incomplete one that follows.
 fn pieces(bytes: &[u8]) -> (Vec<u64>, usize) {
     let mut found = Vec::new();
     let mut rest = bytes;

@@ -1,4 +1,4 @@
-//! The queue against a list that is searched from end to end.
+//! The queue, compared with a list that is searched from end to end.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,14 +6,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::super::message::{Message, Run};
-use super::super::queue::{Filter, Order, Queue, single};
+use super::super::queue::{Filter, Order, Queue};
 use super::config;
 use crate::op::{Caller, Timestamp};
 
 #[derive(Debug, Clone)]
 enum Step {
     Push(Kind),
-    /// Numbered earlier than it comes, as one that was moved here.
+    /// Its id is older than its place in the queue, as of a message that was moved here.
     PushMoved(Kind),
     /// Lines of these lengths, from one sender.
     PushRun {
@@ -27,7 +27,7 @@ enum Step {
     PopSender(u32),
     PopOldest,
     PopExpired,
-    /// Takes one, puts it before the others again.
+    /// Removes a message and puts it back at the front.
     Return(u8),
     Get(u8),
     Remove(u8),
@@ -76,7 +76,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..60)
 }
 
-/// All messages as they were sent, those that came back before the others.
+/// All messages in the order sent, returned ones before the others.
 struct Pair {
     queue: Queue,
     list: Vec<Message>,
@@ -98,15 +98,16 @@ impl Pair {
             extra: None,
         };
         if let Some(tag) = kind.tag {
-            message.extra_mut().tag = Some(Arc::from([tag]));
+            message.edit_extra(|extra| extra.tag = Some(Arc::from([tag])));
         }
         if let Some(after) = kind.expires {
-            message.extra_mut().expires = Some(Timestamp(self.now + after));
+            let expires = Some(Timestamp(self.now + after));
+            message.edit_extra(|extra| extra.expires = expires);
         }
         message
     }
 
-    /// Where the message is that comes first among those for which `wanted` holds.
+    /// The index of the first message that is `wanted`.
     fn first(&self, wanted: impl Fn(&Message) -> bool) -> Option<usize> {
         let found = self.list.iter().enumerate().filter(|(_, message)| wanted(message));
         let priority = |message: &Message| if self.by_priority { message.priority } else { 0 };
@@ -118,7 +119,7 @@ impl Pair {
     }
 
     fn some_id(&self, choice: u8) -> u64 {
-        // Mostly one that waits.
+        // Usually of a queued message.
         let at = usize::from(choice) % (self.list.len() + 1);
         self.list.get(at).map_or(u64::from(choice), |message| message.id)
     }
@@ -148,24 +149,24 @@ impl Pair {
                 let expected = self.take_first(|message| message.tag() == Some(&tag));
                 let filter = Filter::Tag(tag);
                 assert_eq!(self.queue.has_matching(&filter), expected.is_some());
-                assert_eq!(self.queue.pop_matching(&filter).map(single), expected);
+                assert_eq!(self.queue.pop_matching(&filter).map(Message::into_single), expected);
             }
             Step::PopSender(uid) => {
                 let expected = self.take_first(|message| message.sender.uid == *uid);
                 let filter = Filter::Sender(*uid);
                 assert_eq!(self.queue.has_matching(&filter), expected.is_some());
-                assert_eq!(self.queue.pop_matching(&filter).map(single), expected);
+                assert_eq!(self.queue.pop_matching(&filter).map(Message::into_single), expected);
             }
             Step::PopOldest => {
                 let priority = |message: &Message| if self.by_priority { message.priority } else { 0 };
                 let lowest = self.list.iter().map(priority).min();
                 let at = self.list.iter().position(|message| Some(priority(message)) == lowest);
                 let expected = at.map(|at| self.list.remove(at));
-                assert_eq!(self.queue.pop_oldest().map(single), expected);
+                assert_eq!(self.queue.pop_oldest().map(Message::into_single), expected);
             }
             Step::PopExpired => {
                 let now = Timestamp(self.now);
-                match self.queue.pop_expired(now).map(single) {
+                match self.queue.pop_expired(now).map(Message::into_single) {
                     Some(message) => {
                         let at = self.list.iter().position(|other| *other == message).unwrap();
                         let earliest = self.list.iter().filter_map(Message::expires).min();
@@ -187,7 +188,7 @@ impl Pair {
             Step::Get(choice) => {
                 let id = self.some_id(*choice);
                 let expected = self.list.iter().find(|message| message.id == id);
-                assert_eq!(self.queue.get(id).cloned().map(single).as_ref(), expected);
+                assert_eq!(self.queue.get(id).cloned().map(Message::into_single).as_ref(), expected);
             }
             Step::Remove(choice) => {
                 let id = self.some_id(*choice);
@@ -213,13 +214,13 @@ impl Pair {
         body.extend(lines.iter().flat_map(|line| line.body.to_vec()));
         let to = body.len();
         let mut run = Message { body: body.into(), ..lines[0].clone() };
-        run.extra_mut().run = Some(Run { lines: lines.len() as u64, from, to });
+        run.edit_extra(|extra| extra.run = Some(Run { lines: lines.len() as u64, from, to }));
         let number = run.id;
         self.queue.push(run, number);
         self.list.extend(lines);
     }
 
-    /// What comes first, and as many behind it as came with it and have room.
+    /// The first message, and those of the same write after it that fit into `room`.
     fn pop_run(&mut self, room: usize) {
         let Some(run) = self.queue.pop_run(room) else {
             assert!(self.list.is_empty());
@@ -237,15 +238,15 @@ impl Pair {
 
     fn check_list(&mut self, most: usize) {
         let mut listed = Vec::new();
-        let mut place = 0;
+        let mut position = 0;
         loop {
-            let page = self.queue.list(place, most);
+            let page = self.queue.list(position, most);
             assert!(page.len() <= most);
             let Some(last) = page.last() else { break };
-            place = last.0;
+            position = last.0;
             listed.extend(page);
         }
-        assert!(listed.is_sorted_by(|one, next| one.0 < next.0), "no place twice: {listed:?}");
+        assert!(listed.is_sorted_by(|one, next| one.0 < next.0), "no position twice: {listed:?}");
         let ids: Vec<u64> = listed.iter().map(|(_, id)| *id).collect();
         let expected: Vec<u64> = self.list.iter().map(|message| message.id).collect();
         assert_eq!(ids, expected);
@@ -257,7 +258,7 @@ impl Pair {
             while let Some(line) = message.split_first() {
                 taken.push(line);
             }
-            taken.push(single(message));
+            taken.push(message.into_single());
         }
         let mut expected = Vec::new();
         while let Some(message) = self.take_first(|_| true) {
@@ -289,7 +290,7 @@ proptest! {
     #![proptest_config(config(2000))]
 
     #[test]
-    fn a_queue_does_what_a_list_does_that_is_searched_from_end_to_end(steps in steps()) {
+    fn a_queue_behaves_as_a_list_that_is_searched_from_end_to_end(steps in steps()) {
         let mut pair =
             Pair { queue: Queue::default(), list: Vec::new(), by_priority: true, number: 0, now: 0 };
         for step in &steps {

@@ -1,208 +1,208 @@
-//! Requests and their answers.
+//! Requests and replies.
 
 use super::*;
 
-fn pair(desk: &mut Desk) -> (HandleId, HandleId) {
-    (desk.enter(Door::Rpc, Mode::Both), desk.enter(Door::Serve, Mode::Both))
+fn pair(rig: &mut Rig) -> (HandleId, HandleId) {
+    (rig.enter(Door::Rpc, Mode::Both), rig.enter(Door::Serve, Mode::Both))
 }
 
 #[test]
-fn a_request_is_answered_to_whoever_asked_and_it_may_ask_again() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
+fn a_reply_goes_to_the_client_that_sent_the_request_and_may_send_another() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
     for round in ["1", "2"] {
-        desk.fill(client, &[round]);
-        assert_eq!(desk.send(client, "more"), Got::Failed(Error::Busy));
-        assert!(!desk.ready(client).writable && desk.ready(server).readable);
-        assert_eq!([desk.read(server, 64), desk.read(server, 64)], [bytes(round), bytes("")]);
-        let call = desk.await_message(client);
-        desk.fill(server, &["answer"]);
-        assert_eq!(desk.got(call), bytes("answer"));
-        assert_eq!([desk.read(client, 64), desk.read(client, 64)], [bytes(""), bytes("")]);
+        rig.fill(client, &[round]);
+        assert_eq!(rig.send(client, "more"), Got::Failed(Error::Busy));
+        assert!(!rig.ready(client).writable && rig.ready(server).readable);
+        assert_eq!([rig.read(server, 64), rig.read(server, 64)], [bytes(round), bytes("")]);
+        let call = rig.await_message(client);
+        rig.fill(server, &["answer"]);
+        assert_eq!(rig.got(call), bytes("answer"));
+        assert_eq!([rig.read(client, 64), rig.read(client, 64)], [bytes(""), bytes("")]);
     }
-    assert_eq!((desk.counts().replied, desk.counts().serving, desk.memory.used()), (2, 0, 0));
-    assert_eq!(desk.counts().sent, 0, "requests are no messages");
+    assert_eq!((rig.counts().replied, rig.counts().serving, rig.memory.used()), (2, 0, 0));
+    assert_eq!(rig.counts().sent, 0, "requests are no messages");
 }
 
 #[test]
-fn answers_that_cross_go_each_to_its_own_client() {
-    let mut desk = Desk::new();
-    let ((first, one), (second, two)) = (pair(&mut desk), pair(&mut desk));
-    desk.fill(first, &["a"]);
-    desk.fill(second, &["b"]);
-    assert_eq!([desk.read(one, 64), desk.read(two, 64)], [bytes("a"), bytes("b")]);
-    let call = desk.await_message(first);
-    desk.fill(two, &["for b"]);
-    assert_eq!(desk.got(call), Got::Waits);
-    desk.fill(one, &["for a"]);
-    assert_eq!((desk.got(call), desk.read(second, 64)), (bytes("for a"), bytes("for b")));
+fn replies_in_another_order_go_to_the_right_clients() {
+    let mut rig = Rig::new();
+    let ((first, one), (second, two)) = (pair(&mut rig), pair(&mut rig));
+    rig.fill(first, &["a"]);
+    rig.fill(second, &["b"]);
+    assert_eq!([rig.read(one, 64), rig.read(two, 64)], [bytes("a"), bytes("b")]);
+    let call = rig.await_message(first);
+    rig.fill(two, &["for b"]);
+    assert_eq!(rig.got(call), Got::Waits);
+    rig.fill(one, &["for a"]);
+    assert_eq!((rig.got(call), rig.read(second, 64)), (bytes("for a"), bytes("for b")));
 }
 
 #[test]
-fn who_has_asked_or_taken_nothing_has_nothing_to_read_or_answer() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    assert_eq!(desk.read(client, 64), Got::Failed(Error::NoMessage));
-    assert_eq!(desk.send(server, "answer"), Got::Failed(Error::NoMessage));
-    desk.remove();
-    assert_eq!(desk.send(server, "answer"), Got::Failed(Error::Removed));
-    assert_eq!(desk.read(client, 64), Got::Failed(Error::Removed));
+fn without_a_request_there_is_nothing_to_read_or_reply_to() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    assert_eq!(rig.read(client, 64), Got::Failed(Error::NoMessage));
+    assert_eq!(rig.send(server, "answer"), Got::Failed(Error::NoMessage));
+    rig.remove();
+    assert_eq!(rig.send(server, "answer"), Got::Failed(Error::Removed));
+    assert_eq!(rig.read(client, 64), Got::Failed(Error::Removed));
 }
 
 #[test]
-fn reads_that_wait_through_one_descriptor_take_one_request_between_them() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    let other = desk.enter(Door::Rpc, Mode::Both);
-    let calls = [(); 3].map(|()| desk.await_message(server));
-    desk.fill(client, &["1"]);
-    desk.fill(other, &["2"]);
-    assert_eq!(calls.map(|call| desk.got(call)), [bytes("1"), bytes(""), bytes("")]);
-    assert_eq!((desk.counts().serving, desk.counts().requests), (1, 1));
-    let calls = [(); 3].map(|()| desk.await_message(client));
-    desk.fill(server, &["answer"]);
-    assert_eq!(calls.map(|call| desk.got(call)), [bytes("answer"), bytes(""), bytes("")]);
-    assert_eq!(desk.read(server, 64), bytes("2"));
+fn reads_that_wait_through_one_descriptor_share_one_request() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    let other = rig.enter(Door::Rpc, Mode::Both);
+    let calls = [(); 3].map(|()| rig.await_message(server));
+    rig.fill(client, &["1"]);
+    rig.fill(other, &["2"]);
+    assert_eq!(calls.map(|call| rig.got(call)), [bytes("1"), bytes(""), bytes("")]);
+    assert_eq!((rig.counts().serving, rig.counts().requests), (1, 1));
+    let calls = [(); 3].map(|()| rig.await_message(client));
+    rig.fill(server, &["answer"]);
+    assert_eq!(calls.map(|call| rig.got(call)), [bytes("answer"), bytes(""), bytes("")]);
+    assert_eq!(rig.read(server, 64), bytes("2"));
 }
 
 #[test]
-fn a_server_that_goes_without_answering_gives_its_request_to_the_next() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    let later = desk.enter(Door::Rpc, Mode::Both);
-    desk.fill(client, &["1"]);
-    assert_eq!(desk.read(server, 64), bytes("1"));
-    desk.fill(later, &["2"]);
-    desk.close(server);
-    assert_eq!((desk.counts().redelivered, desk.counts().requests), (1, 2));
-    let server = desk.enter(Door::Serve, Mode::Both);
-    assert_eq!(desk.read(server, 64), bytes("1"), "before those who asked later");
-    let waiting = desk.enter(Door::Serve, Mode::Both);
-    assert_eq!(desk.read(waiting, 64), bytes("2"));
-    desk.fill(waiting, &["answer"]);
-    let call = desk.await_message(waiting);
-    desk.close(server);
-    assert_eq!(desk.got(call), bytes("1"));
-    desk.fill(waiting, &["answer"]);
-    assert_eq!((desk.read(client, 64), desk.memory.used()), (bytes("answer"), 0));
+fn a_server_that_closes_without_a_reply_returns_its_request() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    let later = rig.enter(Door::Rpc, Mode::Both);
+    rig.fill(client, &["1"]);
+    assert_eq!(rig.read(server, 64), bytes("1"));
+    rig.fill(later, &["2"]);
+    rig.close(server);
+    assert_eq!((rig.counts().redelivered, rig.counts().requests), (1, 2));
+    let server = rig.enter(Door::Serve, Mode::Both);
+    assert_eq!(rig.read(server, 64), bytes("1"), "before those who asked later");
+    let waiting = rig.enter(Door::Serve, Mode::Both);
+    assert_eq!(rig.read(waiting, 64), bytes("2"));
+    rig.fill(waiting, &["answer"]);
+    let call = rig.await_message(waiting);
+    rig.close(server);
+    assert_eq!(rig.got(call), bytes("1"));
+    rig.fill(waiting, &["answer"]);
+    assert_eq!((rig.read(client, 64), rig.memory.used()), (bytes("answer"), 0));
 }
 
 #[test]
-fn a_client_that_goes_cancels_its_request() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    desk.fill(client, &["1"]);
-    desk.close(client);
-    assert_eq!((desk.counts().requests, desk.memory.used()), (0, 0));
-    let client = desk.enter(Door::Rpc, Mode::Both);
-    desk.fill(client, &["2"]);
-    assert_eq!(desk.read(server, 64), bytes("2"));
-    desk.close(client);
-    let another = desk.enter(Door::Rpc, Mode::Both);
+fn a_client_that_closes_cancels_its_request() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    rig.fill(client, &["1"]);
+    rig.close(client);
+    assert_eq!((rig.counts().requests, rig.memory.used()), (0, 0));
+    let client = rig.enter(Door::Rpc, Mode::Both);
+    rig.fill(client, &["2"]);
+    assert_eq!(rig.read(server, 64), bytes("2"));
+    rig.close(client);
+    let another = rig.enter(Door::Rpc, Mode::Both);
     assert_eq!(another, client, "the same place in the table");
-    desk.fill(another, &["3"]);
-    assert_eq!(desk.send(server, "for 2"), Got::Failed(Error::Cancelled));
-    assert_eq!(desk.read(another, 64), Got::Failed(Error::WouldWait));
-    assert_eq!(desk.read(server, 64), bytes("3"));
-    desk.close(another);
-    desk.close(server);
-    assert_eq!((desk.counts().serving, desk.counts().requests, desk.memory.used()), (0, 0, 0));
+    rig.fill(another, &["3"]);
+    assert_eq!(rig.send(server, "for 2"), Got::Failed(Error::Cancelled));
+    assert_eq!(rig.read(another, 64), Got::Failed(Error::WouldWait));
+    assert_eq!(rig.read(server, 64), bytes("3"));
+    rig.close(another);
+    rig.close(server);
+    assert_eq!((rig.counts().serving, rig.counts().requests, rig.memory.used()), (0, 0, 0));
 }
 
 #[test]
 fn requests_wait_for_room_like_messages_and_can_be_cancelled() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
-    desk.fill(writer, &["1", "2", "3"]);
-    assert_eq!(desk.send(client, "ask"), Got::Failed(Error::WouldWait));
-    let call = desk.await_room(client, "ask");
-    assert_eq!(desk.send(client, "more"), Got::Failed(Error::Busy));
-    assert!(desk.cancel(call));
-    assert_eq!((desk.got(call), desk.held()), (Got::Failed(Error::Interrupted), 0));
-    assert_eq!(desk.read(client, 64), Got::Failed(Error::NoMessage), "nothing was asked");
-    let call = desk.await_room(client, "ask");
-    assert_eq!(desk.read(reader, 64), bytes("1"));
-    assert_eq!((desk.got(call), desk.counts().requests), (Got::Written(3), 1));
-    assert_eq!(desk.send(writer, "4"), Got::Failed(Error::WouldWait), "a request takes a place");
-    assert_eq!(desk.read(server, 64), bytes("ask"));
-    desk.fill(writer, &["4"]);
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Both));
+    rig.fill(writer, &["1", "2", "3"]);
+    assert_eq!(rig.send(client, "ask"), Got::Failed(Error::WouldWait));
+    let call = rig.await_room(client, "ask");
+    assert_eq!(rig.send(client, "more"), Got::Failed(Error::Busy));
+    assert!(rig.cancel(call));
+    assert_eq!((rig.got(call), rig.held()), (Got::Failed(Error::Interrupted), 0));
+    assert_eq!(rig.read(client, 64), Got::Failed(Error::NoMessage), "nothing was asked");
+    let call = rig.await_room(client, "ask");
+    assert_eq!(rig.read(reader, 64), bytes("1"));
+    assert_eq!((rig.got(call), rig.counts().requests), (Got::Written(3), 1));
+    assert_eq!(rig.send(writer, "4"), Got::Failed(Error::WouldWait), "a request takes a place");
+    assert_eq!(rig.read(server, 64), bytes("ask"));
+    rig.fill(writer, &["4"]);
 }
 
 #[test]
-fn a_server_takes_a_request_from_a_writer_who_waits_behind_others() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    let writer = desk.open(Mode::Send);
-    desk.fill(writer, &["1", "2", "3"]);
-    desk.arm(server, 1);
-    let calls = [desk.await_room(writer, "4"), desk.await_room(client, "ask"), desk.await_room(writer, "5")];
-    assert_eq!(desk.woken(), [1]);
-    assert!(desk.ready(server).readable);
-    assert_eq!(desk.read(server, 64), bytes("ask"));
-    assert_eq!(calls.map(|call| desk.got(call)), [Got::Waits, Got::Written(3), Got::Waits]);
-    desk.fill(server, &["answer"]);
-    assert_eq!(desk.read(client, 64), bytes("answer"));
-    let call = desk.await_message(server);
-    desk.arm(client, 2);
-    desk.fill(client, &["again"]);
-    assert_eq!(desk.got(call), bytes("again"), "past those who wait for room");
+fn a_server_receives_a_request_from_a_writer_that_waits_behind_others() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    let writer = rig.open(Mode::Send);
+    rig.fill(writer, &["1", "2", "3"]);
+    rig.arm(server, 1);
+    let calls = [rig.await_room(writer, "4"), rig.await_room(client, "ask"), rig.await_room(writer, "5")];
+    assert_eq!(rig.woken(), [1]);
+    assert!(rig.ready(server).readable);
+    assert_eq!(rig.read(server, 64), bytes("ask"));
+    assert_eq!(calls.map(|call| rig.got(call)), [Got::Waits, Got::Written(3), Got::Waits]);
+    rig.fill(server, &["answer"]);
+    assert_eq!(rig.read(client, 64), bytes("answer"));
+    let call = rig.await_message(server);
+    rig.arm(client, 2);
+    rig.fill(client, &["again"]);
+    assert_eq!(rig.got(call), bytes("again"), "past those who wait for room");
 }
 
 #[test]
-fn a_reader_takes_from_a_writer_who_waits_behind_a_request() {
-    let mut desk = Desk::new();
-    let (client, _) = pair(&mut desk);
-    let (writer, reader) = (desk.open(Mode::Send), desk.open(Mode::Both));
-    desk.crowd();
-    let calls = [desk.await_room(client, "ask"), desk.await_room(writer, "text")];
-    assert_eq!(desk.read(reader, 64), bytes("text"));
-    assert_eq!(calls.map(|call| desk.got(call)), [Got::Waits, Got::Written(4)]);
+fn a_reader_receives_from_a_writer_that_waits_behind_a_request() {
+    let mut rig = Rig::new();
+    let (client, _) = pair(&mut rig);
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Both));
+    rig.fill_memory();
+    let calls = [rig.await_room(client, "ask"), rig.await_room(writer, "text")];
+    assert_eq!(rig.read(reader, 64), bytes("text"));
+    assert_eq!(calls.map(|call| rig.got(call)), [Got::Waits, Got::Written(4)]);
 }
 
 #[test]
-fn a_server_that_waits_is_room_for_clients_that_poll() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    let writer = desk.open(Mode::Send);
-    desk.fill(writer, &["1", "2", "3"]);
-    assert!(!desk.arm(client, 1).writable);
-    assert!(!desk.arm(writer, 2).writable);
-    desk.await_message(server);
-    assert_eq!(desk.woken(), [1]);
-    assert!(desk.ready(client).writable && !desk.ready(writer).writable);
-    desk.fill(client, &["ask"]);
+fn a_waiting_server_wakes_clients_that_poll() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    let writer = rig.open(Mode::Send);
+    rig.fill(writer, &["1", "2", "3"]);
+    assert!(!rig.arm(client, 1).writable);
+    assert!(!rig.arm(writer, 2).writable);
+    rig.await_message(server);
+    assert_eq!(rig.woken(), [1]);
+    assert!(rig.ready(client).writable && !rig.ready(writer).writable);
+    rig.fill(client, &["ask"]);
 }
 
-/// Otherwise it would be told of room as often as it polled, and never sleep.
+/// Otherwise it would be woken for room each time it polls, and never sleep.
 #[test]
-fn a_client_that_polls_for_its_answer_does_not_starve_for_room() {
-    let mut desk = Desk::new();
-    let (client, server) = pair(&mut desk);
-    desk.fill(client, &["question"]);
-    assert_eq!(desk.arm(client, 1), Ready::default());
-    assert!(!desk.mailbox.starves(), "there is room, and that is not what it waits for");
-    assert_eq!(desk.read(server, 64), bytes("question"));
-    desk.woken();
-    desk.arm(client, 2);
-    assert!(!desk.mailbox.starves());
-    desk.fill(server, &["answer"]);
-    assert!(desk.woken().contains(&2));
+fn a_client_that_polls_for_its_reply_is_not_blocked_by_memory() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    rig.fill(client, &["question"]);
+    assert_eq!(rig.arm(client, 1), Ready::default());
+    assert!(!rig.mailbox.blocked_by_memory(), "there is room, and that is not what it waits for");
+    assert_eq!(rig.read(server, 64), bytes("question"));
+    rig.woken();
+    rig.arm(client, 2);
+    assert!(!rig.mailbox.blocked_by_memory());
+    rig.fill(server, &["answer"]);
+    assert!(rig.woken().contains(&2));
 }
 
 #[test]
 fn removal_ends_requests_wherever_they_are() {
-    let mut desk = Desk::new();
-    let (served, server) = pair(&mut desk);
-    let (client, _) = pair(&mut desk);
-    desk.fill(served, &["1"]);
-    assert_eq!(desk.read(server, 64), bytes("1"));
-    desk.fill(client, &["2"]);
-    let calls = [desk.await_message(served), desk.await_message(client)];
-    assert_eq!(desk.remove(), 0, "requests are no messages");
-    assert_eq!(calls.map(|call| desk.got(call)), [Got::Failed(Error::Removed), Got::Failed(Error::Removed)]);
-    assert_eq!(desk.send(server, "answer"), Got::Failed(Error::Removed));
-    desk.close(server);
-    desk.close(client);
-    assert_eq!((desk.memory.used(), desk.counts().serving), (0, 0));
+    let mut rig = Rig::new();
+    let (served, server) = pair(&mut rig);
+    let (client, _) = pair(&mut rig);
+    rig.fill(served, &["1"]);
+    assert_eq!(rig.read(server, 64), bytes("1"));
+    rig.fill(client, &["2"]);
+    let calls = [rig.await_message(served), rig.await_message(client)];
+    assert_eq!(rig.remove(), 0, "requests are no messages");
+    assert_eq!(calls.map(|call| rig.got(call)), [Got::Failed(Error::Removed), Got::Failed(Error::Removed)]);
+    assert_eq!(rig.send(server, "answer"), Got::Failed(Error::Removed));
+    rig.close(server);
+    rig.close(client);
+    assert_eq!((rig.memory.used(), rig.counts().serving), (0, 0));
 }

@@ -52,19 +52,75 @@ fn a_writer_who_would_share_is_sent_to_look_again_and_then_let_in() {
 }
 
 #[test]
-fn nodes_that_were_kept_for_callers_who_never_came_go_with_the_last_one_known() {
+fn refused_callers_that_never_come_back_hold_no_node() {
     let mut desk = Desk::new();
     let (node, fh) = desk.create("mailboxes/box", WRITE);
     for pid in 2..10 {
         assert_eq!(desk.open(pid, node, WRITE), Err(Error::Stale));
     }
+    assert_eq!(nodes(&desk), 1);
     let looked_up = desk.look_up(2, MAILBOXES, "box").unwrap().node;
     desk.release(node, fh);
     desk.unlink("mailboxes/box");
     forget(&mut desk, looked_up, 1);
-    assert_eq!(nodes(&desk), 9, "the file can still be opened again");
+    assert_eq!(nodes(&desk), 1, "the file can still be opened again");
     forget(&mut desk, node, 1);
     assert_eq!(nodes(&desk), 0);
+}
+
+#[test]
+fn a_refused_caller_is_let_in_though_the_kernel_forgot_all_nodes_or_the_name_stands_for_another_file() {
+    for replaced in [false, true] {
+        let mut desk = Desk::new();
+        let (node, fh) = desk.create("mailboxes/box", WRITE);
+        assert_eq!(desk.open(2, node, WRITE), Err(Error::Stale));
+        desk.release(node, fh);
+        forget(&mut desk, node, 1);
+        if replaced {
+            desk.unlink("mailboxes/box");
+            desk.create("mailboxes/box", WRITE);
+        }
+        let retry = desk.look_up(2, MAILBOXES, "box").unwrap().node;
+        forget(&mut desk, retry, 1);
+        let retry = desk.look_up(2, MAILBOXES, "box").unwrap().node;
+        desk.look_up(3, MAILBOXES, "box").unwrap();
+        desk.open(2, retry, WRITE).unwrap();
+        assert_eq!(desk.tree.names.lock().nodes.refusals(), 0);
+    }
+}
+
+#[test]
+fn a_segment_that_is_gone_at_the_second_attempt_too_is_not_found() {
+    let mut desk = Desk::new();
+    let last_close = |desk: &mut Desk| {
+        let (node, fh) = desk.create("segments/s", WRITE);
+        assert_eq!(desk.store("control/segments/s/config/lifetime", "last-close"), Reply::Written(10));
+        let looked_up = desk.look_up(2, NodeId(3), "s").unwrap().node;
+        desk.release(node, fh);
+        looked_up
+    };
+    let first = last_close(&mut desk);
+    assert_eq!(desk.open(2, first, READ), Err(Error::Stale));
+    let second = last_close(&mut desk);
+    assert_eq!(desk.open(2, second, READ), Err(Error::NotFound));
+    let third = last_close(&mut desk);
+    assert_eq!(desk.open(2, third, READ), Err(Error::Stale), "another open(2)");
+}
+
+/// However late the second attempt comes.
+#[test]
+fn a_segment_that_is_replaced_at_both_attempts_is_opened() {
+    let mut desk = Desk::new();
+    desk.node("segments");
+    for attempt in 0..2 {
+        let (node, fh) = desk.create("segments/s", WRITE);
+        desk.release(node, fh);
+        let looked_up = desk.look_up(2, NodeId(3), "s").unwrap().node;
+        desk.now += 1_000_000_000;
+        desk.look_up(3, NodeId(3), "s").unwrap();
+        desk.unlink("segments/s");
+        assert_eq!(desk.open(2, looked_up, READ).err(), (attempt == 0).then_some(Error::Stale));
+    }
 }
 
 #[test]
@@ -121,7 +177,7 @@ fn control_files_cost_no_nodes_and_go_with_their_object() {
     let folder = desk.node("control/mailboxes/box/config");
     assert_eq!(nodes(&desk), before);
     for known in [status, config, folder] {
-        let place = Place::of(known).expect("one of control's");
+        let place = ControlNode::of(known).expect("one of control's");
         assert_eq!(place.ino(), Ino(known.0), "a node's number says all");
     }
     let open = desk.open(1, status, READ).unwrap();

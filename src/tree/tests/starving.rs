@@ -51,8 +51,7 @@ fn each_piece_of_memory_lets_one_writer_in() {
         world.take_one();
         assert_eq!(world.desk.late(), [(unique, Reply::Written(100))]);
     }
-    assert!(!world.desk.tree.any_starving.load(std::sync::atomic::Ordering::SeqCst));
-    assert!(world.desk.tree.starving.lock().is_empty());
+    assert!(world.desk.tree.starved.take().is_none());
 }
 
 #[test]

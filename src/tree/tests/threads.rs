@@ -52,7 +52,7 @@ impl Hall {
     }
 
     fn parked(&self) -> usize {
-        self.tree.parked.since(Timestamp(u64::MAX)).len()
+        self.tree.waits.since(Timestamp(u64::MAX)).len()
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a segment costs in each data path, beside a file in `/dev/shm` doing the same work.
 
-mod handing;
+mod handover;
 
 use std::fs::{self, File, OpenOptions};
 use std::hint::black_box;
@@ -16,7 +16,7 @@ use crate::memory::map;
 use crate::model::Samples;
 use crate::servers::Mount;
 
-pub(super) use handing::run as hand_over;
+pub(super) use handover::run as hand_over;
 
 const PAGE: usize = 4096;
 const LINE: usize = 64;

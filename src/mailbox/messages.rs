@@ -1,0 +1,93 @@
+//! Single messages, by their id: shown, removed, moved to another mailbox.
+
+use super::Mailbox;
+use super::call::Context;
+use super::lease::deadline;
+use super::message::Message;
+use crate::op::Error;
+
+impl Mailbox {
+    /// The queued message with this id.
+    pub fn message(&mut self, id: u64) -> Option<&Message> {
+        self.queue.get(id)
+    }
+
+    /// Positions and ids of queued messages, in order of position: those after `position`, at most `most`. A message
+    /// keeps its position while it is queued, and no other message has the same one.
+    pub fn list(&self, position: u64, most: usize) -> Vec<(u64, u64)> {
+        self.queue.list(position, most)
+    }
+
+    /// Removes a queued message. `NotFound` if there is none with this id.
+    pub fn remove_message(&mut self, id: u64, cx: &mut Context<'_>) -> Result<(), Error> {
+        let message = self.queue.remove(id).ok_or(Error::NotFound)?;
+        self.counters.removed += 1;
+        cx.memory.uncharge(message.cost());
+        self.admit_writers(cx);
+        Ok(())
+    }
+
+    /// Checks that a message of another mailbox can be inserted, ahead of waiting writers. `NotFound` if this mailbox was
+    /// removed, `TooLong` if it is longer than `msgsize` or `maxbytes`, `NoSpace` if it does not fit now.
+    pub fn check_insert(&self, message: &Message) -> Result<(), Error> {
+        if self.removed {
+            return Err(Error::NotFound);
+        }
+        if message.len() > self.longest() {
+            return Err(Error::TooLong);
+        }
+        if self.readers.wants(message) || self.fits(message.len()) { Ok(()) } else { Err(Error::NoSpace) }
+    }
+
+    /// Takes a message out, to be inserted into another mailbox. Its memory stays charged.
+    pub fn extract_message(&mut self, id: u64, cx: &mut Context<'_>) -> Option<Message> {
+        let message = self.queue.remove(id)?;
+        self.counters.moved_out += 1;
+        self.admit_writers(cx);
+        Some(message)
+    }
+
+    /// Inserts a message of another mailbox behind all others of its priority. It keeps its id, sender, priority, tag and
+    /// time of sending. Its time to live begins anew and, with `reset_deliveries`, its count of deliveries too.
+    pub fn insert_message(&mut self, mut message: Message, reset_deliveries: bool, cx: &mut Context<'_>) {
+        cx.memory.uncharge(message.cost());
+        if self.removed {
+            // The mailbox was removed while the message was on its way.
+            self.counters.dropped += 1;
+            return;
+        }
+        let expires = deadline(self.rules.ttl, cx.now);
+        if reset_deliveries || expires != message.expires() {
+            message.edit_extra(|extra| {
+                extra.expires = expires;
+                extra.deliveries *= u32::from(!reset_deliveries);
+            });
+        }
+        self.counters.moved_in += 1;
+        if let Some(message) = self.offer(message, cx) {
+            cx.memory.force_charge(message.cost());
+            let number = cx.memory.allocate_ids(1);
+            self.queue.push(message, number);
+            self.wake_readers(cx);
+        } else {
+            self.admit_writers(cx);
+        }
+    }
+
+    /// Takes the dead letters, to be inserted into the dead-letter mailbox. Their memory stays charged.
+    pub fn take_outbox(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Drops dead letters whose dead-letter mailbox no longer exists. Expired messages stay counted as expired.
+    pub fn drop_dead_letters(&mut self, messages: Vec<Message>, cx: &mut Context<'_>) {
+        for message in messages {
+            if message.expires().is_none() {
+                self.counters.dead_lettered -= 1;
+                self.counters.dropped += 1;
+            }
+            cx.memory.uncharge(message.cost());
+        }
+        self.admit_writers(cx);
+    }
+}

@@ -1,0 +1,176 @@
+//! Reading: how a message gets to a reader, from the queue or from its sender.
+
+use super::call::{Context, Door, Receive, Selector};
+use super::lease::{Lease, deadline};
+use super::message::Message;
+use super::readers::WaitingReader;
+use super::{Mailbox, State, json};
+use crate::op::{Error, Reply, Slice, Timestamp};
+
+impl Mailbox {
+    /// Answers a read from what is queued. False if nothing is queued for it. May make room in the queue.
+    pub(super) fn receive_from_queue(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
+        let Some(open) = self.handles.get(call.handle.0) else { return false };
+        let filter = match open.door.selector(call.handle) {
+            Selector::Message(filter) => filter,
+            Selector::Peek => return self.peek(call, cx),
+            Selector::Request => return self.receive_request(call, cx),
+            Selector::Reply(_) => return false,
+        };
+        let (many, keep) = (open.door.takes_many(), open.door == Door::Lease);
+        let json = open.door == Door::Json;
+        let first =
+            if many && !json { self.queue.pop_run(call.size) } else { self.queue.pop_matching(&filter) };
+        let Some(message) = first else { return false };
+        if !keep {
+            cx.memory.uncharge(message.cost());
+        }
+        if many && (json || (message.len() < call.size as u64 && !self.queue.is_empty())) {
+            self.deliver_many(call, &message, json, cx);
+        } else {
+            self.deliver(call, message, cx);
+        }
+        true
+    }
+
+    /// Accepts a message for which there is room: gives it to the first reader that waits for it, or queues it.
+    pub(super) fn accept(&mut self, mut message: Message, cx: &mut Context<'_>) {
+        message.id = cx.memory.allocate_ids(1);
+        // Its time to live begins now, however long its writer waited for room.
+        let waited = cx.now.0.saturating_sub(message.sent.0);
+        if let Some(expires) = message.expires() {
+            let expires = Some(Timestamp(expires.0.saturating_add(waited)));
+            message.edit_extra(|extra| extra.expires = expires);
+        }
+        message.sent = cx.now;
+        self.counters.sent += 1;
+        self.last_sent = cx.now;
+        if let Some(message) = self.offer(message, cx) {
+            let id = message.id;
+            self.queue.push(message, id);
+            self.wake_readers(cx);
+        }
+    }
+
+    /// Gives a message that is not charged to the memory to the first reader that waits for it. Returns it if none does.
+    pub(super) fn offer(&mut self, message: Message, cx: &mut Context<'_>) -> Option<Message> {
+        self.reply_to_peekers(&message, cx);
+        match self.readers.pop_for(&message) {
+            Some(reader) => self.deliver_to_waiting(&reader, message, cx),
+            None => return Some(message),
+        }
+        None
+    }
+
+    /// Gives a message that is not charged to the memory to a reader that waited for it.
+    pub(super) fn deliver_to_waiting(
+        &mut self,
+        reader: &WaitingReader,
+        message: Message,
+        cx: &mut Context<'_>,
+    ) {
+        let handle = reader.call.handle;
+        self.wait_ended(handle);
+        if self.handles.get(handle.0).is_some_and(|open| open.door == Door::Lease) {
+            cx.memory.force_charge(message.cost());
+        }
+        self.deliver(&reader.call, message, cx);
+    }
+
+    /// Answers a read with the message, or the run, that was taken for it.
+    fn deliver(&mut self, call: &Receive, message: Message, cx: &mut Context<'_>) {
+        self.last_received = cx.now;
+        let count = message.count();
+        let Some(open) = self.handles.get_mut(call.handle.0) else { return };
+        let bytes = match open.door {
+            Door::Json => json::line(&message),
+            _ => message.slice(),
+        };
+        if open.door == Door::Lease {
+            let deadline = deadline(self.rules.lease_time, cx.now);
+            if let Some(deadline) = deadline {
+                self.lease_ends.insert((deadline, call.handle));
+            }
+            open.state = State::Leasing(Box::new(Lease { message: message.into_single(), deadline }));
+            self.counters.leased += 1;
+        } else {
+            self.counters.received += count;
+        }
+        self.begin(call, bytes, cx);
+    }
+
+    /// Answers a read with the first part of `bytes`, and waiting reads through the same open file with the rest.
+    pub(super) fn begin(&mut self, call: &Receive, bytes: Slice, cx: &mut Context<'_>) {
+        let Some(open) = self.handles.get_mut(call.handle.0) else { return };
+        let slice = open.framing.begin(bytes, call.offset, call.size);
+        cx.fx.reply(call.request_id, Reply::Message(slice));
+        while open.waiting > 0 && !open.framing.needs_next() {
+            let selector = open.door.selector(call.handle);
+            let Some(next) = self.readers.remove_by_handle(call.handle, &selector) else { break };
+            open.waiting -= 1;
+            let Receive { request_id, offset, size, .. } = next.call;
+            if !open.framing.answer(request_id, offset, size, cx.fx) {
+                cx.fx.fail(request_id, Error::Io);
+            }
+        }
+        // The rest of the message, or its end of file, is ready for pollers of this open file.
+        if open.framing.ready() {
+            self.wake_reader(call.handle, cx);
+        }
+    }
+
+    /// Fills a reader's buffer with messages; the first was taken already. If that one is too long for the buffer, the
+    /// read begins it. Other messages are taken only if all of their bytes fit.
+    fn deliver_many(&mut self, call: &Receive, first: &Message, json: bool, cx: &mut Context<'_>) {
+        let mut bytes = Vec::new();
+        self.counters.received += first.count();
+        if json {
+            json::write(first, &mut bytes);
+        } else {
+            bytes.extend_from_slice(first.slice().as_bytes());
+        }
+        loop {
+            let room = call.size.saturating_sub(bytes.len());
+            let Some(next) = self.queue.first().filter(|next| next.first_len() <= room as u64) else { break };
+            let taken = if json {
+                let line = json::first_line(next);
+                if line.len() > room {
+                    break;
+                }
+                bytes.extend_from_slice(&line);
+                self.queue.pop()
+            } else {
+                let run = self.queue.pop_run(room);
+                bytes.extend_from_slice(
+                    run.as_ref().map(Message::slice).as_ref().map_or(&[], Slice::as_bytes),
+                );
+                run
+            };
+            let Some(taken) = taken else { break };
+            self.counters.received += taken.count();
+            cx.memory.uncharge(taken.cost());
+        }
+        self.last_received = cx.now;
+        if bytes.len() <= call.size {
+            cx.fx.reply(call.request_id, Reply::Data(bytes));
+        } else {
+            self.begin(call, Slice::whole(bytes), cx);
+        }
+    }
+
+    /// Answers a read with the next message, which stays queued.
+    fn peek(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
+        let Some(message) = self.queue.first() else { return false };
+        let slice = message.first_slice();
+        self.begin(call, slice, cx);
+        true
+    }
+
+    /// Answers all waiting peeks with a message that arrives, whoever receives it.
+    pub(super) fn reply_to_peekers(&mut self, message: &Message, cx: &mut Context<'_>) {
+        while let Some(reader) = self.readers.pop(&Selector::Peek) {
+            self.wait_ended(reader.call.handle);
+            self.begin(&reader.call, message.first_slice(), cx);
+        }
+    }
+}

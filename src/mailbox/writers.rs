@@ -1,0 +1,145 @@
+//! Callers that wait to write, and what they wait with.
+
+use std::sync::Arc;
+
+use super::call::{HandleId, Selector, WaitId};
+use super::memory::Memory;
+use super::message::Message;
+use super::queue::Filter;
+use crate::op::{Caller, RequestId, Timestamp};
+
+#[derive(Debug)]
+pub(super) struct WaitingWriter {
+    pub(super) id: WaitId,
+    /// `None`: the writer closed its file, and its last message still waits for room.
+    pub(super) request_id: Option<RequestId>,
+    pub(super) handle: HandleId,
+    pub(super) caller: Caller,
+    pub(super) since: Timestamp,
+    /// Bytes charged to the mount's memory for waiting writers.
+    pub(super) charge: u64,
+    pub(super) payload: Payload,
+}
+
+/// What a write wants to put into the mailbox.
+#[derive(Debug)]
+pub(super) enum Payload {
+    Message(Message),
+    Request(Message),
+    Lines(LineBatch),
+}
+
+/// Bytes written through an open file that are not a message yet: a line without its end, or all of a `whole` message.
+#[derive(Debug)]
+pub(super) struct PartialMessage {
+    pub(super) bytes: Vec<u8>,
+    pub(super) caller: Caller,
+    /// Bytes charged to the mount's memory for waiting writers.
+    pub(super) charge: u64,
+    /// It grew too long. No more bytes are accepted, and nothing is sent, because it would be only a part.
+    pub(super) too_long: bool,
+    /// There was no memory for the last write. Nothing is sent unless a later write succeeds, for the same reason.
+    pub(super) incomplete: bool,
+}
+
+/// The lines of one write through `stream`.
+#[derive(Debug)]
+pub(super) struct LineBatch {
+    /// The partial line that an earlier write left, followed by the bytes of this write.
+    pub(super) data: Arc<[u8]>,
+    pub(super) caller: Caller,
+    pub(super) partial: Option<Box<PartialMessage>>,
+    /// Length of that partial line.
+    pub(super) prefix: usize,
+    /// Lines before this position have been sent.
+    pub(super) sent: usize,
+    /// End of the last complete line.
+    pub(super) end: usize,
+    /// Bytes charged for the partial line after `end`. `None` if that line is not accepted.
+    pub(super) tail_charge: Option<u64>,
+}
+
+impl WaitingWriter {
+    /// Its next message, or its request, is for a reader with `selector`.
+    pub(super) fn matches(&self, selector: &Selector) -> bool {
+        match (&self.payload, selector) {
+            (Payload::Message(message), Selector::Message(filter)) => filter.wants(message),
+            (Payload::Lines(_), Selector::Message(filter)) => match filter {
+                Filter::Any => true,
+                Filter::Sender(uid) => *uid == self.caller.uid,
+                Filter::Tag(_) => false,
+            },
+            (Payload::Request(_), selector) => *selector == Selector::Request,
+            _ => false,
+        }
+    }
+}
+
+impl Payload {
+    /// Bytes of the mount's memory that it is charged while it waits.
+    pub(super) fn waiting_cost(&self) -> u64 {
+        match self {
+            Payload::Message(message) | Payload::Request(message) => message.cost(),
+            Payload::Lines(lines) => Memory::cost(lines.data.len()),
+        }
+    }
+
+    /// The byte count that the write returns once all of it is sent.
+    pub(super) fn written(&self) -> u64 {
+        match self {
+            Payload::Message(message) | Payload::Request(message) => message.len(),
+            Payload::Lines(lines) => lines.written(),
+        }
+    }
+
+    /// Bytes of the message to be sent next.
+    pub(super) fn next_len(&self) -> u64 {
+        match self {
+            Payload::Message(message) | Payload::Request(message) => message.len(),
+            Payload::Lines(lines) => lines.next_line() as u64,
+        }
+    }
+}
+
+impl PartialMessage {
+    pub(super) fn new(caller: Caller) -> PartialMessage {
+        PartialMessage { bytes: Vec::new(), caller, charge: 0, too_long: false, incomplete: false }
+    }
+}
+
+impl LineBatch {
+    /// The byte count that the write returns once all lines are sent.
+    pub(super) fn written(&self) -> u64 {
+        let end = if self.tail_charge.is_some() { self.data.len() } else { self.end };
+        end.saturating_sub(self.prefix) as u64
+    }
+
+    /// The complete lines that have not been sent.
+    fn unsent(&self) -> &[u8] {
+        self.data.get(self.sent..self.end).unwrap_or_default()
+    }
+
+    /// Bytes of the line to be sent next.
+    fn next_line(&self) -> usize {
+        let rest = self.unsent();
+        memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1)
+    }
+
+    /// The unsent lines before the first that is longer than `longest` bytes, at most `most` of them: where they end,
+    /// and their number.
+    pub(super) fn valid(&self, longest: u64, most: u64) -> (usize, u64) {
+        let rest = self.unsent();
+        // A line has at least one byte.
+        if rest.len() as u64 <= longest.min(most) {
+            return (self.end, memchr::memchr_iter(b'\n', rest).count() as u64);
+        }
+        let (mut start, mut lines) = (0, 0);
+        for at in memchr::memchr_iter(b'\n', rest) {
+            if lines == most || (at + 1 - start) as u64 > longest {
+                break;
+            }
+            (start, lines) = (at + 1, lines + 1);
+        }
+        (self.sent + start, lines)
+    }
+}

@@ -1,0 +1,131 @@
+//! What the kinds share of `control/`: the numbers of its nodes, and what an object's table says of its files.
+//!
+//! A node's number says which object's and which of its files it is, and all else follows from the object. So the files
+//! come and go with it by themselves and cost nothing.
+
+use crate::control::{File, Refusal};
+use crate::op::{Error, Ino, NodeId};
+use crate::tree::names::ROOT;
+
+/// The folder's name in the root.
+pub(super) const NAME: &[u8] = b"control";
+
+/// No object's number is as high.
+const BASE: u64 = 1 << 62;
+const SLOT_BITS: u32 = 6;
+const FIRST_DOOR: u64 = 3;
+const FIRST_FILE: u64 = 16;
+
+/// A node of `control/`: an object and which of its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ControlNode {
+    pub(super) object: Ino,
+    pub(super) slot: Slot,
+}
+
+/// One of an object's folders or files in `control/`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Slot {
+    /// The object's folder, or the view of a folder.
+    Top,
+    /// `config/` in it.
+    Config,
+    /// `messages/`
+    Messages,
+    /// A door, or a folder of doors: its index in `crate::control::DOORS`. Of a segment, a file of its doorbell.
+    Door(usize),
+    /// A file of text: its index in the object's table.
+    File(usize),
+}
+
+impl ControlNode {
+    /// `control/` itself.
+    pub(crate) const ROOT: ControlNode = ControlNode { object: ROOT, slot: Slot::Top };
+
+    /// The one that `node` numbers, if it is in `control/`.
+    pub(crate) fn of(node: NodeId) -> Option<ControlNode> {
+        let number = node.0.checked_sub(BASE)?;
+        let object = Ino(number >> SLOT_BITS);
+        let slot = match number & ((1 << SLOT_BITS) - 1) {
+            0 => Slot::Top,
+            1 => Slot::Config,
+            2 => Slot::Messages,
+            door @ FIRST_DOOR..FIRST_FILE => Slot::Door((door - FIRST_DOOR) as usize),
+            file => Slot::File((file - FIRST_FILE) as usize),
+        };
+        Some(ControlNode { object, slot })
+    }
+
+    /// Its `st_ino`; its node has the same number.
+    pub(crate) fn ino(self) -> Ino {
+        let slot = match self.slot {
+            Slot::Top => 0,
+            Slot::Config => 1,
+            Slot::Messages => 2,
+            Slot::Door(index) => FIRST_DOOR + index as u64,
+            Slot::File(index) => FIRST_FILE + index as u64,
+        };
+        Ino(BASE + (self.object.0 << SLOT_BITS) + slot)
+    }
+
+    pub(super) fn top(object: Ino) -> ControlNode {
+        ControlNode { object, slot: Slot::Top }
+    }
+
+    pub(super) fn with(self, slot: Slot) -> ControlNode {
+        ControlNode { slot, ..self }
+    }
+}
+
+/// A file of text, as an object's table has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextFile {
+    pub(super) name: &'static str,
+    /// It stands in `config/`.
+    pub(super) config: bool,
+    pub(super) writable: bool,
+}
+
+/// A folder or file that an object has beside its files of text.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Other {
+    pub(crate) name: &'static str,
+    pub(crate) slot: Slot,
+    pub(crate) folder: bool,
+}
+
+impl TextFile {
+    pub(super) fn of<V, S>(file: &File<V, S>) -> TextFile {
+        TextFile { name: file.name, config: file.config, writable: file.store.is_some() }
+    }
+}
+
+/// `control/status`
+pub(super) fn mount_status_file() -> TextFile {
+    TextFile { name: "status", config: false, writable: false }
+}
+
+/// The file at an index of an object's table.
+pub(super) fn table_file<V, S>(
+    table: &'static [File<V, S>],
+    index: usize,
+) -> Result<&'static File<V, S>, Error> {
+    table.get(index).ok_or(Error::NotFound)
+}
+
+/// Keeps the sentence of a refused value for `error`, or clears it.
+pub(super) fn refusal_noted(
+    result: Result<(), Refusal>,
+    refusal: &mut Option<Box<str>>,
+) -> Result<(), Error> {
+    match result {
+        Ok(()) => {
+            *refusal = None;
+            Ok(())
+        }
+        Err(Refusal { error, why }) => {
+            *refusal = Some(why.into_boxed_str());
+            Err(error)
+        }
+    }
+}

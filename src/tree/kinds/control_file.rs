@@ -1,0 +1,109 @@
+//! A file of text in `control/`: `status`, `error`, `seal` and what is in `config/`.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::control::{ControlNode, Slot, TextFile};
+use super::{
+    Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, part_of, refuse_page_cache,
+    set_size_only,
+};
+use crate::op::{Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
+use crate::tree::names::meta::REGULAR;
+
+/// What such a file reports as its size: no less than one reading of it gives, for programs that trust it.
+const SIZE: u64 = 4096;
+/// Bytes of the line that `status` has for each caller who waits, or more.
+const STATUS_LINE: u64 = 80;
+
+/// A node of a file of text.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlFile {
+    place: ControlNode,
+    /// Whose it is.
+    object: Inode,
+    attr: Attr,
+}
+
+/// A file of text, open: the text is as it was when reading began, so that reading in pieces gives one state.
+#[derive(Debug)]
+pub(crate) struct OpenControl {
+    place: ControlNode,
+    text: Mutex<Arc<[u8]>>,
+}
+
+impl ControlFile {
+    pub(super) fn new(place: ControlNode, object: Inode, file: TextFile, owner: Attr) -> ControlFile {
+        let lines = object.ops().control().map_or(0, super::ControlOps::status_lines);
+        let mode = if file.writable { 0o644 } else { 0o444 };
+        let attr = Attr {
+            ino: place.ino(),
+            size: SIZE + STATUS_LINE * lines,
+            mode: REGULAR | mode,
+            nlink: 1,
+            ..owner
+        };
+        ControlFile { place, object, attr }
+    }
+
+    /// The file at a place, while its object has a name, and its index.
+    fn at(place: ControlNode, cx: &Cx<'_>) -> Result<(ControlFile, usize), Error> {
+        let Slot::File(index) = place.slot else { return Err(Error::IsFolder) };
+        match Inode::at(place, &cx.tree.names.lock())? {
+            Inode::ControlFile(file) => Ok((*file, index)),
+            _ => Err(Error::IsFolder),
+        }
+    }
+}
+
+impl InodeOps for ControlFile {
+    fn ino(&self) -> Ino {
+        self.place.ino()
+    }
+
+    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr, Validity::None))
+    }
+
+    fn set_attr(&self, _: Header, set: &SetAttr, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        set_size_only(set)?;
+        Ok((self.attr, Validity::None))
+    }
+
+    fn open(
+        &self,
+        _: Header,
+        flags: OpenFlags,
+        names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        drop(names);
+        if flags.write && self.attr.mode & 0o200 == 0 {
+            return Err(Error::AccessDenied);
+        }
+        let open = OpenControl { place: self.place, text: Mutex::new(Arc::from([])) };
+        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Control(open)), how: OpenAs::Text })
+    }
+}
+
+impl FileOps for OpenControl {
+    /// Reading from the beginning shows the state of now; what follows belongs to the same state.
+    fn read(&self, _: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        refuse_page_cache(call)?;
+        if call.offset == 0 {
+            let (file, index) = ControlFile::at(self.place, cx)?;
+            let control = file.object.ops().control().ok_or(Error::NotFound)?;
+            let text = control.show(index, cx)?;
+            *self.text.lock() = Arc::from(text.into_bytes());
+        }
+        Ok(Some(part_of(&self.text.lock(), call)))
+    }
+
+    fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        let (file, index) = ControlFile::at(self.place, cx)?;
+        let control = file.object.ops().control().ok_or(Error::NotFound)?;
+        control.store(index, call.data, header.caller, cx)?;
+        Ok(Some(Reply::Written(call.data.len() as u32)))
+    }
+}

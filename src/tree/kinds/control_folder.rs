@@ -1,0 +1,161 @@
+//! A folder of `control/`: the tree seen from the operator's side.
+//!
+//! Its folders and files are not kept anywhere: a node's number says which object's it is and which of that object's
+//! files, and all else follows from the object. So they come and go with it by themselves and cost nothing.
+//!
+//! ```text
+//! control/                       view of the root, with `status`
+//! control/mailboxes/…            view of each folder
+//! control/mailboxes/…/<name>/    view of a mailbox: `config/`, doors and the files of crate::control::MAILBOX
+//! ```
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::control::{ControlNode, Slot};
+use super::mailbox::MailboxFile;
+use super::message;
+use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots, set_size_only};
+use crate::op::{Attr, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::tree::names::Named;
+use crate::tree::names::meta::FOLDER;
+
+/// A folder of `control/`.
+#[derive(Debug, Clone)]
+pub(crate) struct ControlFolder {
+    place: ControlNode,
+    /// What it is a view of.
+    object: Inode,
+    attr: Attr,
+}
+
+/// Cookies of an object's folder: `config/`, then [`ControlOps::others`], then its files of text.
+const CONFIG_COOKIE: u64 = 3;
+const OTHERS_COOKIE: u64 = 4;
+const FILES_COOKIE: u64 = 32;
+/// `control/status`, and `config/` of a folder, come last.
+const LAST_COOKIE: u64 = u64::MAX >> 1;
+
+impl ControlFolder {
+    pub(super) fn new(place: ControlNode, object: Inode, mode: u32, owner: Attr) -> ControlFolder {
+        let attr = Attr { ino: place.ino(), mode: FOLDER | mode, nlink: 2, size: 0, ..owner };
+        ControlFolder { place, object, attr }
+    }
+
+    /// The mailbox whose `messages/` it is.
+    pub(super) fn messages_of(&self) -> Result<&Arc<MailboxFile>, Error> {
+        match &self.object {
+            Inode::Mailbox(file) if self.place.slot == Slot::Messages => Ok(file),
+            _ => Err(Error::NotPermitted),
+        }
+    }
+
+    fn control(&self) -> Result<&dyn ControlOps, Error> {
+        self.object.ops().control().ok_or(Error::NotFound)
+    }
+
+    /// Folders, doors and files of text in an object's folder: name, slot, whether it is a folder, cookie.
+    fn items(&self) -> Result<Vec<(&'static str, Slot, bool, u64)>, Error> {
+        let control = self.control()?;
+        let config = self.place.slot == Slot::Config;
+        let mut items = Vec::new();
+        let of_folder = self.object.folder().is_some();
+        if self.place.slot == Slot::Top && control.folder_mode(Slot::Config, 0).is_some() {
+            let cookie = if of_folder { LAST_COOKIE } else { CONFIG_COOKIE };
+            items.push(("config", Slot::Config, true, cookie));
+        }
+        if self.place.slot == Slot::Top && !of_folder {
+            let others = (OTHERS_COOKIE..).zip(control.others());
+            items.extend(others.map(|(cookie, other)| (other.name, other.slot, other.folder, cookie)));
+        }
+        if let Slot::Top | Slot::Config = self.place.slot {
+            let files = control.files().into_iter().enumerate().filter(|(_, file)| file.config == config);
+            items.extend(files.map(|(index, file)| {
+                let cookie = if of_folder { LAST_COOKIE } else { FILES_COOKIE };
+                (file.name, Slot::File(index), false, cookie.saturating_add(index as u64))
+            }));
+        }
+        Ok(items)
+    }
+}
+
+impl InodeOps for ControlFolder {
+    fn ino(&self) -> Ino {
+        self.place.ino()
+    }
+
+    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr, Validity::None))
+    }
+
+    fn set_attr(&self, _: Header, set: &SetAttr, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        set_size_only(set)?;
+        Ok((self.attr, Validity::None))
+    }
+
+    fn look_up(&self, header: Header, name: &[u8], cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        if let Some(entry) = self.control()?.look_up(self.place, name, cx)? {
+            return Ok(entry);
+        }
+        let item = self.items()?.into_iter().find(|(item, ..)| item.as_bytes() == name);
+        let place = if let Some((_, slot, ..)) = item {
+            self.place.with(slot)
+        } else {
+            let names = cx.tree.names.lock();
+            let top = self.object.folder().filter(|_| self.place.slot == Slot::Top);
+            let folder = top.and_then(|ino| names.folder(ino));
+            let inode = folder.and_then(|folder| folder.get(name)).ok_or(Error::NotFound)?;
+            ControlNode::top(inode.ino())
+        };
+        control_entry(place, header.caller, cx)
+    }
+
+    fn open_folder(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn list(&self, after: u64, most: usize, cx: &mut Cx<'_>) -> Result<Vec<Listed>, Error> {
+        let mut list = dots(self.ino(), ControlNode::ROOT.ino(), after);
+        let after = after.max(2);
+        if let Slot::Messages | Slot::Door(_) = self.place.slot {
+            list.extend(self.control()?.list(self.place.slot, after, most));
+            return Ok(list);
+        }
+        if let Some(ino) = self.object.folder().filter(|_| self.place.slot == Slot::Top) {
+            let names = cx.tree.names.lock();
+            let folder = names.folder(ino).ok_or(Error::Stale)?;
+            list.extend(folder.list(after).take(most).map(|(cookie, name, inode)| Listed {
+                ino: ControlNode::top(inode.ino()).ino(),
+                cookie,
+                folder: true,
+                name: Arc::clone(name),
+            }));
+        }
+        let items = self.items()?.into_iter().filter(|(.., cookie)| *cookie > after);
+        list.extend(items.map(|(name, slot, folder, cookie)| Listed {
+            ino: self.place.with(slot).ino(),
+            cookie,
+            folder,
+            name: Arc::from(name.as_bytes()),
+        }));
+        Ok(list)
+    }
+
+    fn unlink(&self, _: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
+        if folder {
+            return Err(Error::NotPermitted);
+        }
+        message::unlink(self.messages_of()?, name, cx)
+    }
+
+    fn open(
+        &self,
+        _: Header,
+        _: OpenFlags,
+        _: MutexGuard<'_, Names>,
+        _: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        Err(Error::IsFolder)
+    }
+}

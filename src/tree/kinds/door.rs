@@ -1,0 +1,103 @@
+//! A door: a file of `control/mailboxes/<name>/` that is another way into and out of the mailbox's queue.
+//!
+//! Each look-up makes a node, for the reason that mailboxes have a pool of them (see [`crate::tree::names::nodes`]): a
+//! writer who waits must have one to itself. The kernel drops the one before, if nobody has it open.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::control::{ControlNode, Slot};
+use super::mailbox::MailboxFile;
+use super::{Cx, Header, Inode, InodeOps, Names, set_size_only};
+use crate::control::{DOORS, DoorKind};
+use crate::mailbox::Door;
+use crate::op::{Attr, Entry, Error, Ino, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::tree::names::meta::REGULAR;
+
+/// A node that leads to a door.
+#[derive(Debug)]
+pub(crate) struct DoorNode {
+    file: Arc<MailboxFile>,
+    door: Door,
+    ino: Ino,
+}
+
+/// The door at `index` is a folder of doors, each named by a value.
+pub(super) fn is_folder_of_doors(index: usize) -> bool {
+    DOORS.get(index).is_some_and(|door| !matches!(door.kind, DoorKind::One(_)))
+}
+
+/// LOOKUP of a door in a mailbox's folder or in a folder of doors. `None`: no door has this name.
+pub(super) fn look_up(
+    file: &Arc<MailboxFile>,
+    place: ControlNode,
+    name: &[u8],
+    cx: &mut Cx<'_>,
+) -> Result<Option<Entry>, Error> {
+    let (door, ino) = if let Slot::Door(index) = place.slot {
+        (DOORS.get(index).ok_or(Error::NotFolder)?.kind.named(name)?, None)
+    } else {
+        let mut doors = DOORS.iter().enumerate();
+        let Some((index, found)) = doors.find(|(_, door)| door.name.as_bytes() == name) else {
+            return Ok(None);
+        };
+        let DoorKind::One(door) = &found.kind else { return Ok(None) };
+        (door.clone(), Some(place.with(Slot::Door(index)).ino()))
+    };
+    let mut names = cx.tree.names.lock();
+    let node = NodeId(names.fresh());
+    let found = Arc::new(DoorNode { file: Arc::clone(file), door, ino: ino.unwrap_or(Ino(node.0)) });
+    let attr = found.attr_now();
+    names.nodes.look_up_once(node, Inode::Door(found));
+    Ok(Some(Entry { node, attr, validity: Validity::None }))
+}
+
+impl DoorNode {
+    fn attr_now(&self) -> Attr {
+        let attr = {
+            let state = self.file.state.lock();
+            state.attr(self.file.ino)
+        };
+        let (receive, send) = (attr.mode & 0o444, attr.mode & 0o222);
+        let mode = match (&self.door, self.door.ways()) {
+            // Whoever may receive settles what it received; whoever may send reads the answer.
+            (Door::Lease | Door::Serve, _) => receive | receive >> 1,
+            (Door::Rpc, _) => send | send << 1,
+            (_, (true, true)) => receive | send,
+            (_, (true, false)) => receive,
+            (_, (false, _)) => send,
+        };
+        Attr { ino: self.ino, mode: REGULAR | mode, ..attr }
+    }
+}
+
+impl InodeOps for Arc<DoorNode> {
+    fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr_now(), Validity::None))
+    }
+
+    fn set_attr(&self, _: Header, set: &SetAttr, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        set_size_only(set)?;
+        Ok((self.attr_now(), Validity::None))
+    }
+
+    fn open(
+        &self,
+        header: Header,
+        flags: OpenFlags,
+        names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        drop(names);
+        let (reads, writes) = self.door.ways();
+        if (flags.read && !reads) || (flags.write && !writes) {
+            return Err(Error::AccessDenied);
+        }
+        Ok(self.file.open_door(header.node, self.door.clone(), flags, cx))
+    }
+}

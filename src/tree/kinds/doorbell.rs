@@ -1,0 +1,156 @@
+//! The files of a segment's doorbell: `notify`, which whoever may write to the segment can ring, and `wait`, which waits
+//! for that.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::control::{ControlNode, Slot};
+use super::mailbox::receive;
+use super::segment::SegmentFile;
+use super::{
+    Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of, refuse_page_cache,
+    set_size_only,
+};
+use crate::mailbox::HandleId;
+use crate::op::{
+    Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr, Validity,
+};
+use crate::tree::names::meta::REGULAR;
+
+/// What its files report as their size: no less than one reading of them gives.
+const SIZE: u64 = 4096;
+
+/// The files of a doorbell, in the order of [`crate::control::DOORBELL`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DoorbellFile {
+    Notify,
+    Wait,
+}
+
+/// A node of one of them.
+#[derive(Debug, Clone)]
+pub(crate) struct Doorbell {
+    place: ControlNode,
+    file: DoorbellFile,
+    segment: Arc<SegmentFile>,
+}
+
+/// One of them, open. `id` is of the topic's reader, for `wait`.
+#[derive(Debug)]
+pub(crate) struct OpenDoorbell {
+    segment: Arc<SegmentFile>,
+    id: Option<HandleId>,
+}
+
+impl DoorbellFile {
+    /// The one at a slot of a segment's folder.
+    pub(super) fn at(slot: Slot) -> Option<DoorbellFile> {
+        match slot {
+            Slot::Door(0) => Some(DoorbellFile::Notify),
+            Slot::Door(1) => Some(DoorbellFile::Wait),
+            _ => None,
+        }
+    }
+
+    /// Permissions: whoever may write rings, whoever may read waits. To wait without ends of file, it is opened `O_RDWR`.
+    fn mode(self, segment: u32) -> u32 {
+        match self {
+            DoorbellFile::Notify => segment & 0o222,
+            DoorbellFile::Wait => segment & 0o444 | (segment & 0o444) >> 1,
+        }
+    }
+}
+
+impl Doorbell {
+    pub(super) fn new(place: ControlNode, file: DoorbellFile, segment: &Arc<SegmentFile>) -> Doorbell {
+        Doorbell { place, file, segment: Arc::clone(segment) }
+    }
+
+    fn attr_now(&self) -> Attr {
+        let meta = self.segment.state.lock().meta.attr(self.place.ino(), REGULAR);
+        Attr { size: SIZE, mode: REGULAR | self.file.mode(meta.mode), ..meta }
+    }
+}
+
+impl InodeOps for Doorbell {
+    fn ino(&self) -> Ino {
+        self.place.ino()
+    }
+
+    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr_now(), Validity::None))
+    }
+
+    fn set_attr(&self, _: Header, set: &SetAttr, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        set_size_only(set)?;
+        Ok((self.attr_now(), Validity::None))
+    }
+
+    fn open(
+        &self,
+        header: Header,
+        flags: OpenFlags,
+        names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        drop(names);
+        let (id, how) = match self.file {
+            DoorbellFile::Notify if flags.read => return Err(Error::AccessDenied),
+            DoorbellFile::Wait if !flags.read => return Err(Error::AccessDenied),
+            DoorbellFile::Notify => (None, OpenAs::Text),
+            DoorbellFile::Wait => {
+                let topic = &mut self.segment.state.lock();
+                let topic = &mut topic.bell(cx.now).topic;
+                let (id, seekable) = topic.open(mode_of(flags), header.caller);
+                (Some(id), if seekable { OpenAs::Message } else { OpenAs::Stream })
+            }
+        };
+        let open = OpenDoorbell { segment: Arc::clone(&self.segment), id };
+        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Doorbell(open)), how })
+    }
+}
+
+impl FileOps for OpenDoorbell {
+    fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        let id = self.id.ok_or(Error::BadDescriptor)?;
+        refuse_page_cache(call)?;
+        let mut state = self.segment.state.lock();
+        let topic = &mut state.bell(cx.now).topic;
+        if let Some(id) = topic.receive(receive(header, id, call), &mut cx.domain()) {
+            cx.fx.note_waiting();
+            let wait = Wait::File(Inode::Segment(Arc::clone(&self.segment)), id);
+            if !cx.tree.waits.insert(header.unique(), wait, cx.now) {
+                topic.cancel(id, Error::Ending, &mut cx.domain());
+            }
+        }
+        Ok(None)
+    }
+
+    /// Rings, whatever was written. Everyone who waits gets the count.
+    fn write(&self, _: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        if self.id.is_some() {
+            return Err(Error::BadDescriptor);
+        }
+        let mut state = self.segment.state.lock();
+        let bell = state.bell(cx.now);
+        bell.count += 1;
+        let count = format!("{}\n", bell.count);
+        bell.topic.publish(count.as_bytes(), &mut cx.domain());
+        Ok(Some(Reply::Written(call.data.len() as u32)))
+    }
+
+    fn poll(&self, arm: Option<PollHandle>, _: &mut Cx<'_>) -> Ready {
+        let Some(id) = self.id else { return Ready { readable: true, writable: true, hangup: false } };
+        let ready = self.segment.state.lock().bell.as_mut().map(|bell| bell.topic.poll(id, arm));
+        ready.unwrap_or_default()
+    }
+
+    fn close(&self, cx: &mut Cx<'_>) {
+        if let Some(id) = self.id
+            && let Some(bell) = &mut self.segment.state.lock().bell
+        {
+            bell.topic.close(id, &mut cx.domain());
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! A folder of names: the root, `mailboxes/`, `segments/`, `topics/` and what users make below them.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::control::{ControlNode, NAME};
+use super::mailbox::MailboxFile;
+use super::segment::SegmentFile;
+use super::topic::TopicFile;
+use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots};
+use crate::op::{
+    Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Timestamp,
+    Validity,
+};
+use crate::tree::names::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
+use crate::tree::names::{Named, Namespace, ROOT};
+
+/// A folder's number: its names are in [`Names`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FolderInode {
+    pub(crate) ino: Ino,
+    pub(crate) namespace: Namespace,
+}
+
+/// `control/` comes last in the root, after entries whose cookies start at 3.
+const CONTROL_COOKIE: u64 = u64::MAX >> 1;
+
+/// RENAME from one folder to another.
+pub(super) fn rename(
+    from: (Ino, &[u8]),
+    to: (Ino, &[u8]),
+    how: RenameHow,
+    mut names: MutexGuard<'_, Names>,
+    cx: &mut Cx<'_>,
+) -> Result<(), Error> {
+    let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
+    let replaced = match how {
+        RenameHow::Exchange => names.exchange(from, to, cx.now).map(|()| None),
+        RenameHow::Replace => names.rename(from, to, true, cx.now),
+        RenameHow::NoReplace => names.rename(from, to, false, cx.now),
+    }?;
+    if let Some(moved) = moved {
+        moved.ops().renamed(cx);
+    }
+    drop(names);
+    if let Some(replaced) = replaced {
+        replaced.ops().unlinked(cx);
+    }
+    Ok(())
+}
+
+impl FolderInode {
+    /// A new file, of the kind that the folder has.
+    fn new_file(
+        self,
+        names: &mut Names,
+        name: &[u8],
+        mode: u32,
+        caller: Caller,
+        cx: &mut Cx<'_>,
+    ) -> Result<Inode, Error> {
+        if mode & TYPE_MASK != REGULAR && mode & TYPE_MASK != 0 {
+            return Err(Error::KindRefused);
+        }
+        let folder = names.check_new(self.ino, name)?;
+        let meta = Meta::created(mode & !TYPE_MASK, caller, &folder.meta, cx.now);
+        let defaults = Arc::clone(&folder.defaults);
+        let ino = Ino(names.fresh());
+        let inode = match self.namespace {
+            Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now)),
+            Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, cx.tree)?),
+            Namespace::Mailboxes | Namespace::Root => {
+                Inode::Mailbox(MailboxFile::new(ino, meta, &defaults, cx.now))
+            }
+        };
+        names.link(self.ino, name, &inode, cx.now);
+        Ok(inode)
+    }
+
+    fn attr_in(self, names: &Names) -> Attr {
+        match names.folder(self.ino) {
+            Some(folder) => folder.attr(self.ino),
+            // It was removed and forgotten while this was asked.
+            None => Attr { nlink: 0, ..Meta::new(0, 0, 0, Timestamp(0)).attr(self.ino, FOLDER) },
+        }
+    }
+}
+
+impl InodeOps for FolderInode {
+    fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    fn attr(&self, _: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr_in(&cx.tree.names.lock()), Validity::Long))
+    }
+
+    fn entry(&self, names: &mut Names, _: Caller, _: &mut Cx<'_>) -> Result<Entry, Error> {
+        let node = names.nodes.look_up(&Inode::Folder(*self));
+        Ok(Entry { node, attr: self.attr_in(names), validity: Validity::Long })
+    }
+
+    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        if set.size.is_some() {
+            return Err(Error::IsFolder);
+        }
+        let mut names = cx.tree.names.lock();
+        let folder = names.folder_mut(self.ino).ok_or(Error::Stale)?;
+        folder.meta.set(set, true, cx.now);
+        Ok((folder.attr(self.ino), Validity::Long))
+    }
+
+    fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        let mut names = cx.tree.names.lock();
+        work(&mut names.folder_mut(self.ino).ok_or(Error::Stale)?.meta);
+        Ok(())
+    }
+
+    fn look_up(&self, header: Header, name: &[u8], cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        let mut names = cx.tree.names.lock();
+        let folder = names.folder(self.ino).ok_or(Error::Stale)?;
+        match folder.get(name).cloned() {
+            Some(inode) => inode.ops().entry(&mut names, header.caller, cx),
+            None if self.ino == ROOT && name == NAME => {
+                drop(names);
+                control_entry(ControlNode::ROOT, header.caller, cx)
+            }
+            None => Err(Error::NotFound),
+        }
+    }
+
+    fn open_folder(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn list(&self, after: u64, most: usize, cx: &mut Cx<'_>) -> Result<Vec<Listed>, Error> {
+        let names = cx.tree.names.lock();
+        let folder = names.folder(self.ino).ok_or(Error::Stale)?;
+        let mut list = dots(self.ino, folder.parent, after);
+        list.extend(folder.list(after.max(2)).take(most).map(|(cookie, name, inode)| Listed {
+            ino: inode.ino(),
+            cookie,
+            folder: inode.folder().is_some(),
+            name: Arc::clone(name),
+        }));
+        if self.ino == ROOT && after < CONTROL_COOKIE {
+            let (ino, name) = (ControlNode::ROOT.ino(), Arc::from(NAME));
+            list.push(Listed { ino, cookie: CONTROL_COOKIE, folder: true, name });
+        }
+        Ok(list)
+    }
+
+    fn make_file(
+        &self,
+        header: Header,
+        name: &[u8],
+        mode: u32,
+        open: Option<OpenFlags>,
+        cx: &mut Cx<'_>,
+    ) -> Result<(Entry, Option<Opened>), Error> {
+        let mut names = cx.tree.names.lock();
+        let inode = match self.new_file(&mut names, name, mode, header.caller, cx) {
+            // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked. Not
+            // twice: it holds the folder locked from that look-up to the next CREATE.
+            Err(Error::Exists) if open.is_some_and(|flags| !flags.exclusive) => {
+                names.nodes.refuse(header.caller.pid, cx.now);
+                return Err(Error::Stale);
+            }
+            other => other?,
+        };
+        let entry = inode.ops().entry(&mut names, header.caller, cx)?;
+        // The kernel takes this answer in, whatever has overtaken it.
+        names.nodes.asked_for_attr(entry.node, (&entry.attr).into());
+        let Some(flags) = open else { return Ok((entry, None)) };
+        let header = Header { node: entry.node, ..header };
+        let opened = inode.ops().open(header, flags, names, cx);
+        // The kernel learns of no node with an error, and will forget none.
+        let opened = opened.inspect_err(|_| cx.tree.forget(&[(entry.node, 1)], cx.now))?;
+        Ok((entry, Some(opened)))
+    }
+
+    fn make_folder(&self, header: Header, name: &[u8], mode: u32, cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        let mut names = cx.tree.names.lock();
+        let parent = names.check_new(self.ino, name)?;
+        let inherited = parent.meta.mode & SET_GID;
+        let meta = Meta::created((mode & !TYPE_MASK) | inherited, header.caller, &parent.meta, cx.now);
+        let inode = names.make_folder(self.ino, name, meta, cx.now);
+        inode.ops().entry(&mut names, header.caller, cx)
+    }
+
+    fn unlink(&self, _: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let inode = cx.tree.names.lock().unlink(self.ino, name, folder, cx.now)?;
+        inode.ops().unlinked(cx);
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        _: Header,
+        _: OpenFlags,
+        _: MutexGuard<'_, Names>,
+        _: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        Err(Error::IsFolder)
+    }
+
+    fn forgotten(&self, names: &mut Names, _: &mut Cx<'_>) {
+        names.drop_folder(self.ino);
+    }
+
+    fn control(&self) -> Option<&dyn ControlOps> {
+        Some(self)
+    }
+}

@@ -1,0 +1,80 @@
+//! What `control/` shows of a folder: the same names; of the root, `status` as well; of a folder of mailboxes, `config/`, which
+//! holds what mailboxes and folders made in it begin with.
+
+use std::sync::Arc;
+
+use super::control::{Slot, TextFile, mount_status_file, refusal_noted};
+use super::{ControlOps, Cx, FolderInode, Names};
+use crate::control::{FOLDER_SETTINGS, File, MAILBOX, MailboxSettings, MailboxView};
+use crate::mailbox::Counts;
+use crate::op::{Attr, Caller, Error};
+use crate::tree::names::{Defaults, Namespace};
+
+type Setting = File<MailboxView, MailboxSettings>;
+
+fn settings() -> impl Iterator<Item = &'static Setting> {
+    MAILBOX.iter().filter(|file| FOLDER_SETTINGS.contains(&file.name))
+}
+
+fn setting(index: usize) -> Result<&'static Setting, Error> {
+    settings().nth(index).ok_or(Error::NotFound)
+}
+
+fn settings_of(defaults: &Defaults, ceiling: u32) -> MailboxSettings {
+    MailboxSettings { limits: defaults.limits, rules: defaults.rules, ceiling, named: Ok(None) }
+}
+
+impl ControlOps for FolderInode {
+    fn owner(&self, names: &Names) -> Result<Attr, Error> {
+        names.folder(self.ino).map(|folder| folder.attr(self.ino)).ok_or(Error::NotFound)
+    }
+
+    fn folder_mode(&self, slot: Slot, file: u32) -> Option<u32> {
+        match slot {
+            Slot::Top => Some(file & 0o555),
+            Slot::Config if self.namespace == Namespace::Mailboxes => Some(0o555),
+            _ => None,
+        }
+    }
+
+    fn files(&self) -> Vec<TextFile> {
+        match self.namespace {
+            Namespace::Root => vec![mount_status_file()],
+            // Beside `config/` stand names that users chose, so that `error` is in it.
+            Namespace::Mailboxes => {
+                settings().map(|file| TextFile { config: true, ..TextFile::of(file) }).collect()
+            }
+            Namespace::Segments | Namespace::Topics => Vec::new(),
+        }
+    }
+
+    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+        if self.namespace == Namespace::Root {
+            return Ok(cx.tree.status(cx.now));
+        }
+        let (defaults, refusal) = {
+            let names = cx.tree.names.lock();
+            let folder = names.folder(self.ino).ok_or(Error::NotFound)?;
+            (Arc::clone(&folder.defaults), folder.refusal.as_deref().map(String::from).unwrap_or_default())
+        };
+        Ok((setting(index)?.show)(&MailboxView {
+            settings: settings_of(&defaults, cx.tree.setup.ceiling),
+            counts: Counts::default(),
+            waiters: Vec::new(),
+            dead_letter: String::new(),
+            refusal,
+        }))
+    }
+
+    fn store(&self, index: usize, text: &[u8], _: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let store = setting(index)?.store.ok_or(Error::AccessDenied)?;
+        let mut names = cx.tree.names.lock();
+        let folder = names.folder_mut(self.ino).ok_or(Error::NotFound)?;
+        let mut settings = settings_of(&folder.defaults, cx.tree.setup.ceiling);
+        let result = store(&String::from_utf8_lossy(text), &mut settings);
+        if result.is_ok() {
+            folder.defaults = Arc::new(Defaults { limits: settings.limits, rules: settings.rules });
+        }
+        refusal_noted(result, &mut folder.refusal)
+    }
+}

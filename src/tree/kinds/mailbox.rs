@@ -1,0 +1,360 @@
+//! A mailbox: the file that is written to send and read to receive.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::{
+    ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
+    refuse_page_cache,
+};
+use crate::control::MailboxSettings;
+use crate::mailbox::{Context, Counts, Door, HandleId, Mailbox, Message, Receive, Send, WaitId};
+use crate::op::{
+    Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
+    SetAttr, Timestamp, Validity,
+};
+use crate::tree::Tree;
+use crate::tree::names::Defaults;
+use crate::tree::names::meta::{Meta, REGULAR};
+
+/// A mailbox and what stat shows of it.
+#[derive(Debug)]
+pub(crate) struct MailboxFile {
+    pub(crate) ino: Ino,
+    pub(crate) state: Mutex<MailboxState>,
+}
+
+/// Guarded by [`MailboxFile::state`], which is held for decisions only, never while anyone waits or bytes are copied
+/// to the kernel.
+#[derive(Debug)]
+pub(crate) struct MailboxState {
+    pub(crate) meta: Meta,
+    pub(crate) queue: Mailbox,
+    /// Its place on the list of mailboxes that were used, see [`crate::tree::waiting::totals`].
+    pub(crate) listed: Option<usize>,
+    /// On the list of mailboxes that wait for memory.
+    starved: bool,
+    /// The one of its nodes whose attributes the kernel may have cached.
+    attr_cached_on: Option<NodeId>,
+    /// When the tree's clock will call next.
+    alarm: Option<Timestamp>,
+    /// Why the last value written to `config/` was refused.
+    pub(super) refusal: Option<Box<str>>,
+}
+
+/// An open mailbox, through whichever door.
+#[derive(Debug)]
+pub(crate) struct OpenMailbox {
+    file: Arc<MailboxFile>,
+    node: NodeId,
+    id: HandleId,
+    write: bool,
+}
+
+impl MailboxFile {
+    pub(super) fn new(ino: Ino, meta: Meta, defaults: &Defaults, now: Timestamp) -> Arc<MailboxFile> {
+        let state = MailboxState {
+            meta,
+            queue: Mailbox::new(defaults.limits, now).with_rules(defaults.rules),
+            listed: None,
+            starved: false,
+            attr_cached_on: None,
+            alarm: None,
+            refusal: None,
+        };
+        Arc::new(MailboxFile { ino, state: Mutex::new(state) })
+    }
+
+    /// Works on a mailbox under its lock. What the tree keeps of it follows: its place in the lists of those that wait
+    /// for memory or a time, what the kernel has cached, and its dead letters, which move on.
+    pub(super) fn with<T>(
+        self: &Arc<Self>,
+        cx: &mut Cx<'_>,
+        work: impl FnOnce(&mut MailboxState, &mut Context<'_>) -> T,
+    ) -> T {
+        let mut state = self.state.lock();
+        state.note_use(self, cx.tree);
+        let cached = state.attr_cached_on.is_some().then(|| state.attr(self.ino));
+        let result = work(&mut state, &mut cx.domain());
+        if cached.is_some_and(|cached| cached != state.attr(self.ino)) {
+            state.attr_changed(cx.fx);
+        }
+        let letters = state.queue.take_outbox();
+        state.note_changed(self, cx);
+        drop(state);
+        self.send_dead_letters(letters, cx);
+        result
+    }
+
+    /// As [`MailboxFile::with`], for a call that may have to wait.
+    fn with_waiting(
+        self: &Arc<Self>,
+        header: Header,
+        cx: &mut Cx<'_>,
+        work: impl FnOnce(&mut MailboxState, &mut Context<'_>) -> Option<WaitId>,
+    ) {
+        let waits = &cx.tree.waits;
+        self.with(cx, |state, cx| {
+            let Some(id) = work(state, cx) else { return };
+            cx.fx.note_waiting();
+            let wait = Wait::File(Inode::Mailbox(Arc::clone(self)), id);
+            if !waits.insert(header.unique(), wait, cx.now) {
+                state.queue.cancel(id, Error::Ending, cx);
+            }
+        });
+    }
+
+    /// Messages that were given up go to the mailbox that `config/dead_letter` names.
+    pub(super) fn send_dead_letters(self: &Arc<Self>, letters: Vec<Message>, cx: &mut Cx<'_>) {
+        if letters.is_empty() {
+            return;
+        }
+        let target = self.state.lock().queue.rules().dead_letter;
+        match target.and_then(|ino| cx.named(ino)) {
+            Some(Inode::Mailbox(target)) => target.with(cx, |state, cx| {
+                for letter in letters {
+                    state.queue.insert_message(letter, false, cx);
+                }
+            }),
+            _ => self.with(cx, |state, cx| state.queue.drop_dead_letters(letters, cx)),
+        }
+    }
+
+    /// Opens it through a door.
+    pub(super) fn open_door(
+        self: &Arc<Self>,
+        node: NodeId,
+        door: Door,
+        flags: OpenFlags,
+        cx: &mut Cx<'_>,
+    ) -> Opened {
+        let (id, seekable) = self.state.lock().queue.open(door, mode_of(flags));
+        let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
+        let open = OpenMailbox { file: Arc::clone(self), node, id, write: flags.write };
+        Opened { fh: cx.tree.handles.insert(OpenFile::Mailbox(open)), how }
+    }
+
+    /// For the mount's totals, see [`crate::tree::waiting::totals::Totals::read`].
+    pub(crate) fn settle(&self, settled: &mut dyn FnMut(usize, Counts)) {
+        let mut state = self.state.lock();
+        if let Some(place) = state.listed.take() {
+            settled(place, state.queue.counts());
+        }
+    }
+}
+
+impl MailboxState {
+    /// Before its figures change.
+    pub(super) fn note_use(&mut self, file: &Arc<MailboxFile>, tree: &Tree) {
+        if !self.queue.is_removed() {
+            tree.totals.note_use(file, &mut self.listed, || self.queue.counts());
+        }
+    }
+
+    /// What the tree keeps of it, after a change.
+    pub(super) fn note_changed(&mut self, file: &Arc<MailboxFile>, cx: &mut Cx<'_>) {
+        if self.queue.is_removed() {
+            cx.tree.totals.note_removed(&mut self.listed);
+        }
+        self.note_starved(file, cx.tree);
+        let next = self.queue.next_deadline();
+        cx.tree.alarms.set((file.ino, file), &mut self.alarm, next, cx.fx);
+    }
+
+    fn note_starved(&mut self, file: &Arc<MailboxFile>, tree: &Tree) {
+        if !self.starved && self.queue.blocked_by_memory() {
+            self.starved = true;
+            tree.starved.push(file);
+        }
+    }
+
+    /// The kernel may cache the attributes of this one node from now on, until they change.
+    fn cache_attr(&mut self, node: NodeId, fx: &mut Effects) -> Validity {
+        if let Some(other) = self.attr_cached_on.replace(node).filter(|other| *other != node) {
+            fx.invalidate_attr(other);
+        }
+        Validity::Moment
+    }
+
+    /// To be called whenever attributes may have changed.
+    pub(super) fn attr_changed(&mut self, fx: &mut Effects) {
+        if let Some(node) = self.attr_cached_on.take() {
+            fx.invalidate_attr(node);
+        }
+    }
+
+    pub(super) fn attr(&self, ino: Ino) -> Attr {
+        let msgsize = self.queue.limits().msgsize;
+        Attr {
+            // What one read may return: programs that read `st_size` bytes get all of a message.
+            size: u64::from(msgsize),
+            blocks: self.queue.counts().bytes.div_ceil(512),
+            atime: self.queue.last_received,
+            mtime: self.queue.last_sent,
+            nlink: u32::from(!self.queue.is_removed()),
+            // Programs that copy in blocks of this size send a file in one piece, or learn that it is too long.
+            blksize: (msgsize + 1).next_power_of_two(),
+            ..self.meta.attr(ino, REGULAR)
+        }
+    }
+
+    pub(super) fn settings(&self, ceiling: u32) -> MailboxSettings {
+        MailboxSettings { limits: self.queue.limits(), rules: self.queue.rules(), ceiling, named: Ok(None) }
+    }
+}
+
+impl InodeOps for Arc<MailboxFile> {
+    fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        let mut names = cx.tree.names.lock();
+        let mut state = self.state.lock();
+        let attr = state.attr(self.ino);
+        let may_cache = names.nodes.asked_for_attr(node, (&attr).into());
+        Ok((attr, if may_cache { state.cache_attr(node, cx.fx) } else { Validity::None }))
+    }
+
+    fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        let fresh = NodeId(names.fresh());
+        let inode = Inode::Mailbox(Arc::clone(self));
+        let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now, || fresh);
+        let mut state = self.state.lock();
+        let attr = state.attr(self.ino);
+        // No invalidation may overtake this answer, if the kernel knows no permissions but those in it: it would check the
+        // caller's rights by none, or by old ones.
+        let kernel_has = names.nodes.kernel_has(node, (&attr).into());
+        let validity = if kernel_has { state.cache_attr(node, cx.fx) } else { Validity::None };
+        Ok(Entry { node, attr, validity })
+    }
+
+    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        let now = cx.now;
+        // A size is accepted and means nothing: `echo >` must never lose what waits.
+        let attr = self.with(cx, |state, _| {
+            (state.meta.atime, state.meta.mtime) = (state.queue.last_received, state.queue.last_sent);
+            state.meta.set(set, false, now);
+            (state.queue.last_received, state.queue.last_sent) = (state.meta.atime, state.meta.mtime);
+            state.attr(self.ino)
+        });
+        Ok((attr, Validity::None))
+    }
+
+    fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        let mut state = self.state.lock();
+        let ctime = state.meta.ctime;
+        work(&mut state.meta);
+        if state.meta.ctime != ctime {
+            state.attr_changed(cx.fx);
+        }
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        header: Header,
+        flags: OpenFlags,
+        mut names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        if !names.nodes.open(header.node, flags.write, header.caller.pid, cx.now) {
+            return Err(Error::Stale);
+        }
+        drop(names);
+        Ok(self.open_door(header.node, Door::Plain, flags, cx))
+    }
+
+    fn renamed(&self, cx: &mut Cx<'_>) {
+        let mut state = self.state.lock();
+        state.meta.ctime = cx.now;
+        state.attr_changed(cx.fx);
+    }
+
+    fn unlinked(&self, cx: &mut Cx<'_>) {
+        let lost = self.with(cx, |state, cx| {
+            state.meta.ctime = cx.now;
+            state.queue.remove(cx)
+        });
+        cx.tree.discarded.fetch_add(lost, Ordering::Relaxed);
+    }
+
+    fn cancel(&self, wait: WaitId, error: Error, cx: &mut Cx<'_>) {
+        self.with(cx, |state, cx| state.queue.cancel(wait, error, cx));
+    }
+
+    fn control(&self) -> Option<&dyn ControlOps> {
+        Some(self)
+    }
+}
+
+impl FileOps for OpenMailbox {
+    fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        refuse_page_cache(call)?;
+        let receive = receive(header, self.id, call);
+        self.file.with_waiting(header, cx, |state, cx| state.queue.receive(receive, cx));
+        Ok(None)
+    }
+
+    fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        let send = send(header, self.id, call);
+        self.file.with_waiting(header, cx, |state, cx| state.queue.send(send, cx));
+        Ok(None)
+    }
+
+    fn poll(&self, arm: Option<PollHandle>, cx: &mut Cx<'_>) -> Ready {
+        let mut state = self.file.state.lock();
+        let ready = state.queue.poll(self.id, arm, &cx.tree.memory);
+        state.note_starved(&self.file, cx.tree);
+        ready
+    }
+
+    fn close(&self, cx: &mut Cx<'_>) {
+        self.file.with(cx, |state, cx| state.queue.close(self.id, cx));
+        cx.tree.names.lock().nodes.close(self.node, self.write);
+    }
+}
+
+/// READ, as a mailbox and a topic take it.
+pub(super) fn receive(header: Header, handle: HandleId, call: Read) -> Receive {
+    let Header { request_id, caller, .. } = header;
+    let Read { offset, nonblock, .. } = call;
+    Receive { request_id, handle, offset, size: call.size as usize, nonblock, caller }
+}
+
+/// WRITE, as a mailbox and a topic take it.
+pub(super) fn send(header: Header, handle: HandleId, call: Write<'_>) -> Send<'_> {
+    let Header { request_id, caller, .. } = header;
+    // A stream has no position: only the later parts of a write that the kernel has cut have an offset.
+    let continues = call.offset != 0 && !call.append;
+    Send { request_id, handle, body: call.data, continues, nonblock: call.nonblock, caller }
+}
+
+/// Memory has come free: mailboxes whose writers waited only for that let them in.
+pub(crate) fn feed_starved(cx: &mut Cx<'_>) {
+    while let Some(files) = cx.tree.starved.take() {
+        let mut again = false;
+        for file in files {
+            let mut state = file.state.lock();
+            state.starved = false;
+            state.note_use(&file, cx.tree);
+            state.queue.admit_writers(&mut cx.domain());
+            state.attr_changed(cx.fx);
+            state.note_changed(&file, cx);
+            again |= state.starved && state.queue.memory_available(&cx.tree.memory);
+        }
+        if !again {
+            break;
+        }
+    }
+}
+
+/// Does what is due in mailboxes by now.
+pub(crate) fn tick(cx: &mut Cx<'_>) {
+    // Each call leaves nothing due by now in that mailbox, and so moves its alarm on.
+    while let Some(file) = cx.tree.alarms.due(cx.now) {
+        file.with(cx, |state, cx| state.queue.tick(cx));
+    }
+}

@@ -1,0 +1,121 @@
+//! What `control/` shows of a mailbox.
+
+use std::sync::Arc;
+
+use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_file};
+use super::door::{self, is_folder_of_doors};
+use super::mailbox::MailboxFile;
+use super::message::{self, messages_mode};
+use super::{ControlOps, Cx, Inode, Names};
+use crate::control::{DOORS, MAILBOX, MailboxSettings, MailboxView, Refusal};
+use crate::op::{Attr, Caller, Entry, Error, Ino, Listed};
+
+impl MailboxFile {
+    /// The mailbox that a written value names, if `caller` may send to it. Empty: none.
+    fn find_dead_letter(&self, text: &str, caller: Caller, cx: &Cx<'_>) -> Result<Option<Ino>, Refusal> {
+        let path = text.trim();
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
+        let shown: String = path.chars().take(80).flat_map(char::escape_default).collect();
+        let file = match cx.tree.names.lock().find_mailbox(path.as_bytes(), caller) {
+            Ok(Inode::Mailbox(file)) => file,
+            Err(Error::AccessDenied) => {
+                return Err(refuse(Error::AccessDenied, &format!("you may not search the way to '{shown}'")));
+            }
+            _ => return Err(refuse(Error::Invalid, &format!("there is no mailbox '{shown}'"))),
+        };
+        if file.ino == self.ino {
+            return Err(refuse(Error::Invalid, "a mailbox cannot be its own"));
+        }
+        if !file.state.lock().meta.permits(caller, 2) {
+            return Err(refuse(Error::AccessDenied, &format!("you may not send to '{shown}'")));
+        }
+        Ok(Some(file.ino))
+    }
+}
+
+impl ControlOps for Arc<MailboxFile> {
+    fn owner(&self, _: &Names) -> Result<Attr, Error> {
+        Ok(self.state.lock().meta.attr(self.ino, 0))
+    }
+
+    fn folder_mode(&self, slot: Slot, file: u32) -> Option<u32> {
+        match slot {
+            Slot::Top | Slot::Config => Some(0o555),
+            Slot::Messages => Some(messages_mode(file)),
+            Slot::Door(index) if is_folder_of_doors(index) => Some(0o555),
+            Slot::Door(_) | Slot::File(_) => None,
+        }
+    }
+
+    fn files(&self) -> Vec<TextFile> {
+        MAILBOX.iter().map(TextFile::of).collect()
+    }
+
+    fn others(&self) -> Vec<Other> {
+        let messages = Other { name: "messages", slot: Slot::Messages, folder: true };
+        let doors = DOORS.iter().enumerate().map(|(index, door)| Other {
+            name: door.name,
+            slot: Slot::Door(index),
+            folder: is_folder_of_doors(index),
+        });
+        [messages].into_iter().chain(doors).collect()
+    }
+
+    fn look_up(&self, place: ControlNode, name: &[u8], cx: &mut Cx<'_>) -> Result<Option<Entry>, Error> {
+        match place.slot {
+            Slot::Top | Slot::Door(_) => door::look_up(self, place, name, cx),
+            Slot::Messages => message::look_up(self, name, cx).map(Some),
+            Slot::Config | Slot::File(_) => Ok(None),
+        }
+    }
+
+    fn list(&self, slot: Slot, after: u64, most: usize) -> Vec<Listed> {
+        if slot == Slot::Messages { message::list(self, after, most) } else { Vec::new() }
+    }
+
+    fn status_lines(&self) -> u64 {
+        let counts = self.state.lock().queue.counts();
+        counts.waiting_readers + counts.waiting_writers
+    }
+
+    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+        let file = table_file(&MAILBOX, index)?;
+        let target = self.state.lock().queue.rules().dead_letter;
+        let dead_letter = target.map(|ino| cx.tree.names.lock().path_of(ino)).unwrap_or_default();
+        let view = {
+            let state = self.state.lock();
+            MailboxView {
+                settings: state.settings(cx.tree.setup.ceiling),
+                counts: state.queue.counts(),
+                waiters: state.queue.waiters(),
+                dead_letter,
+                refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
+            }
+        };
+        Ok((file.show)(&view))
+    }
+
+    fn store(&self, index: usize, text: &[u8], caller: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let file = table_file(&MAILBOX, index)?;
+        let store = file.store.ok_or(Error::AccessDenied)?;
+        let text = String::from_utf8_lossy(text);
+        // Found before the mailbox is locked: names come first.
+        let named = if file.names_mailbox() { self.find_dead_letter(&text, caller, cx) } else { Ok(None) };
+        let ceiling = cx.tree.setup.ceiling;
+        self.with(cx, |state, cx| {
+            let old = state.settings(ceiling);
+            let mut new = MailboxSettings { named, ..old.clone() };
+            let result = store(&text, &mut new);
+            if new.limits != old.limits {
+                state.queue.set_limits(new.limits, cx);
+            }
+            if new.rules != old.rules {
+                state.queue.set_rules(new.rules, cx);
+            }
+            refusal_noted(result, &mut state.refusal)
+        })
+    }
+}

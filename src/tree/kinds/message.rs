@@ -1,0 +1,195 @@
+//! A waiting message: a file of `control/mailboxes/<name>/messages/`.
+
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::mailbox::MailboxFile;
+use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of, refuse_page_cache};
+use crate::op::{
+    Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity,
+};
+use crate::tree::names::meta::{FOLDER, Meta, REGULAR};
+
+/// A node that leads to a message.
+#[derive(Debug)]
+pub(crate) struct MessageNode {
+    file: Arc<MailboxFile>,
+    id: u64,
+}
+
+/// A message, open: its body as it was when the file was opened.
+#[derive(Debug)]
+pub(crate) struct OpenMessage(Arc<[u8]>);
+
+/// `st_ino` of messages: their numbers, from here on.
+const MESSAGES: u64 = 1 << 61;
+
+/// LOOKUP in `messages/`.
+pub(super) fn look_up(file: &Arc<MailboxFile>, name: &[u8], cx: &mut Cx<'_>) -> Result<Entry, Error> {
+    let found = MessageNode { file: Arc::clone(file), id: number(name).ok_or(Error::NotFound)? };
+    let attr = found.attr_now()?;
+    let mut names = cx.tree.names.lock();
+    let node = NodeId(names.fresh());
+    names.nodes.look_up_once(node, Inode::Message(Arc::new(found)));
+    Ok(Entry { node, attr, validity: Validity::None })
+}
+
+/// READDIR of `messages/`: those behind the cookie `after`.
+pub(super) fn list(file: &MailboxFile, after: u64, most: usize) -> Vec<Listed> {
+    let list = file.state.lock().queue.list(after, most);
+    let listed = list.into_iter().map(|(place, id)| Listed {
+        ino: Ino(MESSAGES + id),
+        cookie: place,
+        folder: false,
+        name: Arc::from(id.to_string().into_bytes()),
+    });
+    listed.collect()
+}
+
+/// Permissions of `messages/`: whoever may receive lists and looks; to remove or move takes the right to send as well,
+/// which whoever moves a message into a mailbox must have.
+pub(super) fn messages_mode(mailbox: u32) -> u32 {
+    let class = |shift: u32| match ((mailbox >> shift) & 4 != 0, (mailbox >> shift) & 2 != 0) {
+        (true, true) => 7 << shift,
+        (true, false) => 5 << shift,
+        (false, _) => 0,
+    };
+    FOLDER | class(6) | class(3) | class(0)
+}
+
+/// UNLINK in `messages/`.
+pub(super) fn unlink(file: &Arc<MailboxFile>, name: &[u8], cx: &mut Cx<'_>) -> Result<(), Error> {
+    let id = number(name).ok_or(Error::NotFound)?;
+    file.with(cx, |state, cx| state.queue.remove_message(id, cx))
+}
+
+/// RENAME from one `messages/` to another. Both mailboxes are locked, so that the message is in one of them at any time.
+pub(super) fn rename(
+    from: (&Arc<MailboxFile>, &[u8]),
+    to: (&Arc<MailboxFile>, &[u8]),
+    cx: &mut Cx<'_>,
+) -> Result<(), Error> {
+    let (source, target) = (from.0, to.0);
+    let id = number(from.1).ok_or(Error::NotFound)?;
+    // Its number is its name. Not `Invalid`, of which mv(1) says that a folder would move into itself.
+    if from.1 != to.1 {
+        return Err(Error::NotPermitted);
+    }
+    if source.ino == target.ino {
+        return Ok(());
+    }
+    let (mut here, mut there);
+    if source.ino < target.ino {
+        here = source.state.lock();
+        there = target.state.lock();
+    } else {
+        there = target.state.lock();
+        here = source.state.lock();
+    }
+    let message = here.queue.message(id).ok_or(Error::NotFound)?;
+    there.queue.check_insert(message)?;
+    here.note_use(source, cx.tree);
+    there.note_use(target, cx.tree);
+    let message = here.queue.extract_message(id, &mut cx.domain()).ok_or(Error::NotFound)?;
+    there.queue.insert_message(message, true, &mut cx.domain());
+    let letters = here.queue.take_outbox();
+    here.attr_changed(cx.fx);
+    there.attr_changed(cx.fx);
+    here.note_changed(source, cx);
+    there.note_changed(target, cx);
+    drop((here, there));
+    source.send_dead_letters(letters, cx);
+    Ok(())
+}
+
+impl MessageNode {
+    fn attr_now(&self) -> Result<Attr, Error> {
+        let mut state = self.file.state.lock();
+        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
+        // Who may look is a matter of the folder: the owner shown is the sender.
+        let meta = Meta::new(0o444, message.sender.uid, message.sender.gid, message.sent);
+        let size = message.body.len() as u64;
+        Ok(Attr { size, blocks: size.div_ceil(512), ..meta.attr(self.ino(), REGULAR) })
+    }
+
+    fn ino(&self) -> Ino {
+        Ino(MESSAGES + self.id)
+    }
+
+    /// What the message has as extended attributes.
+    fn meta(&self) -> Result<Meta, Error> {
+        let mut state = self.file.state.lock();
+        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
+        let sender = message.sender;
+        let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
+        let mut set = |name: &str, value: &[u8]| {
+            // Far below the bound of one file.
+            let name = format!("user.ipcfs.{name}");
+            let _ = meta.set_xattr(name.as_bytes(), value, false, false, message.sent);
+        };
+        set("pid", sender.pid.to_string().as_bytes());
+        set("priority", message.priority.to_string().as_bytes());
+        set("deliveries", message.deliveries().to_string().as_bytes());
+        if let Some(tag) = message.tag() {
+            set("tag", tag);
+        }
+        if let Some(expires) = message.expires() {
+            let (seconds, nanos) = expires.split();
+            set("expires", format!("{seconds}.{:03}", nanos / 1_000_000).as_bytes());
+        }
+        Ok(meta)
+    }
+}
+
+impl InodeOps for Arc<MessageNode> {
+    fn ino(&self) -> Ino {
+        MessageNode::ino(self)
+    }
+
+    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr_now()?, Validity::None))
+    }
+
+    fn set_attr(&self, _: Header, _: &SetAttr, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Err(Error::NotPermitted)
+    }
+
+    fn read_meta(&self, look: &mut dyn FnMut(&Meta), _: &mut Cx<'_>) -> Result<(), Error> {
+        look(&self.meta()?);
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        _: Header,
+        flags: OpenFlags,
+        names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        drop(names);
+        if flags.write {
+            return Err(Error::AccessDenied);
+        }
+        let body = {
+            let mut state = self.file.state.lock();
+            let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
+            Arc::clone(&message.body)
+        };
+        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Message(OpenMessage(body))), how: OpenAs::Text })
+    }
+}
+
+impl FileOps for OpenMessage {
+    fn read(&self, _: Header, call: Read, _: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        refuse_page_cache(call)?;
+        Ok(Some(part_of(&self.0, call)))
+    }
+}
+
+/// A message's number, written in one way only.
+fn number(name: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(name).ok()?;
+    let number: u64 = text.parse().ok()?;
+    (number.to_string() == text).then_some(number)
+}

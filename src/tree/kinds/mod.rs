@@ -1,0 +1,441 @@
+//! The kinds of files, one file a kind.
+//!
+//! A request reaches a kind through [`Inode`] (by node) or [`OpenFile`] (by open file), each of which has one `match`. The
+//! verbs of a kind are those of [`InodeOps`] and [`FileOps`], in the order given there, as the kernel's own
+//! `inode_operations` and `file_operations` have them. A verb that a kind does not have fails as the default says.
+
+mod control;
+mod control_file;
+mod control_folder;
+mod door;
+mod doorbell;
+mod folder;
+mod folder_control;
+mod mailbox;
+mod mailbox_control;
+mod message;
+mod segment;
+mod segment_control;
+mod topic;
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use parking_lot::MutexGuard;
+
+use super::Tree;
+use super::names::meta::Meta;
+use super::names::{self, Named, Namespace};
+use crate::mailbox::{Context, Mode, WaitId};
+use crate::op::{
+    Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
+    RenameHow, Reply, RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
+};
+
+use control_file::ControlFile;
+use control_folder::ControlFolder;
+
+pub(crate) use control::ControlNode;
+pub(crate) use folder::FolderInode;
+pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
+pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
+pub(crate) use topic::TopicTotals;
+
+/// All names of a mount.
+pub(crate) type Names = names::Names<Inode>;
+
+/// What a node of the kernel's stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Inode {
+    Folder(FolderInode),
+    Mailbox(Arc<MailboxFile>),
+    Topic(Arc<topic::TopicFile>),
+    Segment(Arc<SegmentFile>),
+    Door(Arc<door::DoorNode>),
+    Message(Arc<message::MessageNode>),
+    Doorbell(Box<doorbell::Doorbell>),
+    ControlFolder(Box<ControlFolder>),
+    ControlFile(Box<ControlFile>),
+}
+
+/// An open file: what it is open on, so that its reads and writes look up no name and no node.
+#[derive(Debug)]
+pub(crate) enum OpenFile {
+    Mailbox(mailbox::OpenMailbox),
+    Topic(topic::OpenTopic),
+    Segment(segment::OpenSegment),
+    Message(message::OpenMessage),
+    Doorbell(doorbell::OpenDoorbell),
+    Control(control_file::OpenControl),
+}
+
+/// What every verb works with.
+pub(crate) struct Cx<'a> {
+    pub(crate) tree: &'a Tree,
+    pub(crate) now: Timestamp,
+    pub(crate) fx: &'a mut Effects,
+}
+
+/// The header of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Header {
+    pub(crate) request_id: RequestId,
+    pub(crate) node: NodeId,
+    pub(crate) caller: Caller,
+}
+
+/// READ's arguments.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Read {
+    pub(crate) offset: u64,
+    /// In bytes.
+    pub(crate) size: u32,
+    pub(crate) nonblock: bool,
+    /// False when the page cache asks, on behalf of splice(2), sendfile(2) or a private mapping.
+    pub(crate) direct: bool,
+}
+
+/// WRITE's arguments.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::struct_excessive_bools)]
+pub(crate) struct Write<'a> {
+    pub(crate) offset: u64,
+    pub(crate) data: &'a [u8],
+    pub(crate) nonblock: bool,
+    /// The descriptor is `O_APPEND`, so that the offset means nothing.
+    pub(crate) append: bool,
+    /// Dirty pages come back.
+    pub(crate) page_cache: bool,
+    pub(crate) kill_suid: bool,
+}
+
+/// What may be done to a file by its node.
+pub(crate) trait InodeOps {
+    /// `st_ino`, the same for all nodes of a file.
+    fn ino(&self) -> Ino;
+
+    /// GETATTR by `node`.
+    fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error>;
+
+    /// LOOKUP has found it: the node to answer with, and its attributes. The default is for kinds with one node, which has
+    /// the number of the inode and is not kept.
+    fn entry(&self, _names: &mut Names, _caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        let node = NodeId(self.ino().0);
+        let (attr, validity) = self.attr(node, cx)?;
+        Ok(Entry { node, attr, validity })
+    }
+
+    /// SETATTR. The kernel has checked who may.
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error>;
+
+    /// Works on owner, mode and extended attributes.
+    fn with_meta(&self, _work: &mut dyn FnMut(&mut Meta), _cx: &mut Cx<'_>) -> Result<(), Error> {
+        Err(Error::NotSupported)
+    }
+
+    /// As [`InodeOps::with_meta`], for a look.
+    fn read_meta(&self, look: &mut dyn FnMut(&Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        self.with_meta(&mut |meta| look(meta), cx)
+    }
+
+    /// LOOKUP of a name in it.
+    fn look_up(&self, _header: Header, _name: &[u8], _cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        Err(Error::NotFolder)
+    }
+
+    /// OPENDIR.
+    fn open_folder(&self) -> Result<(), Error> {
+        Err(Error::NotFolder)
+    }
+
+    /// READDIR: the names after the one with the cookie `after`, `most` or a few more.
+    fn list(&self, _after: u64, _most: usize, _cx: &mut Cx<'_>) -> Result<Vec<Listed>, Error> {
+        Err(Error::NotFolder)
+    }
+
+    /// MKNOD of a plain file in it; and CREATE, which opens it as well.
+    fn make_file(
+        &self,
+        _header: Header,
+        _name: &[u8],
+        _mode: u32,
+        _open: Option<OpenFlags>,
+        _cx: &mut Cx<'_>,
+    ) -> Result<(Entry, Option<Opened>), Error> {
+        Err(Error::NotPermitted)
+    }
+
+    /// MKDIR in it.
+    fn make_folder(&self, _: Header, _name: &[u8], _mode: u32, _: &mut Cx<'_>) -> Result<Entry, Error> {
+        Err(Error::NotPermitted)
+    }
+
+    /// UNLINK in it, or RMDIR.
+    fn unlink(&self, _header: Header, _name: &[u8], _folder: bool, _cx: &mut Cx<'_>) -> Result<(), Error> {
+        Err(Error::NotPermitted)
+    }
+
+    /// OPEN. The names are locked, for kinds that claim the node.
+    fn open(
+        &self,
+        header: Header,
+        flags: OpenFlags,
+        names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error>;
+
+    /// Its name has changed.
+    fn renamed(&self, _cx: &mut Cx<'_>) {}
+
+    /// Its name is gone.
+    fn unlinked(&self, _cx: &mut Cx<'_>) {}
+
+    /// The kernel has forgotten its last node.
+    fn forgotten(&self, _names: &mut Names, _cx: &mut Cx<'_>) {}
+
+    /// Ends one wait, if it is not over.
+    fn cancel(&self, _wait: WaitId, _error: Error, _cx: &mut Cx<'_>) {}
+
+    /// What `control/` shows of it.
+    fn control(&self) -> Option<&dyn ControlOps> {
+        None
+    }
+}
+
+/// What may be done to an open file.
+pub(crate) trait FileOps {
+    /// READ. `None`: answered among the effects, or waiting.
+    fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error>;
+
+    /// WRITE. `None`: answered among the effects, or waiting.
+    fn write(&self, _header: Header, _call: Write<'_>, _cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        Err(Error::BadDescriptor)
+    }
+
+    /// POLL. With a handle, the next change wakes its poller.
+    fn poll(&self, _arm: Option<PollHandle>, _cx: &mut Cx<'_>) -> Ready {
+        Ready { readable: true, writable: true, hangup: false }
+    }
+
+    /// FALLOCATE.
+    fn allocate(&self, _offset: u64, _length: u64, _mode: u32, _cx: &mut Cx<'_>) -> Result<(), Error> {
+        Err(Error::NotSupported)
+    }
+
+    /// LSEEK for data or a hole.
+    fn seek(&self, _offset: u64, _whence: Whence, _cx: &mut Cx<'_>) -> Result<u64, Error> {
+        Err(Error::Invalid)
+    }
+
+    /// RELEASE.
+    fn close(&self, _cx: &mut Cx<'_>) {}
+}
+
+/// What `control/` shows of a file that has a name.
+pub(crate) trait ControlOps {
+    /// Owner, mode and times, with the number of the file.
+    fn owner(&self, names: &Names) -> Result<Attr, Error>;
+
+    /// Permissions of one of its folders there, by those of the file. `None`: it has no such folder.
+    fn folder_mode(&self, slot: control::Slot, file: u32) -> Option<u32>;
+
+    /// Its files of text: `config/` and those beside it. The index of each is its slot.
+    fn files(&self) -> Vec<control::TextFile>;
+
+    /// Folders and doors beside those.
+    fn others(&self) -> Vec<control::Other> {
+        Vec::new()
+    }
+
+    /// One of [`ControlOps::others`] that is neither a folder of `control/` nor has a node for each look-up.
+    fn node(&self, _place: ControlNode) -> Result<Inode, Error> {
+        Err(Error::NotFound)
+    }
+
+    /// LOOKUP of a name that has a node for each look-up. `None`: there is no such name.
+    fn look_up(&self, _: ControlNode, _name: &[u8], _: &mut Cx<'_>) -> Result<Option<Entry>, Error> {
+        Ok(None)
+    }
+
+    /// READDIR of a folder that is neither the first nor `config/`.
+    fn list(&self, _slot: control::Slot, _after: u64, _most: usize) -> Vec<Listed> {
+        Vec::new()
+    }
+
+    /// How many lines `status` has for callers and open files, at most.
+    fn status_lines(&self) -> u64 {
+        0
+    }
+
+    /// The text of a file.
+    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error>;
+
+    /// A value was written to a file.
+    fn store(&self, _index: usize, _: &[u8], _: Caller, _: &mut Cx<'_>) -> Result<(), Error> {
+        Err(Error::AccessDenied)
+    }
+}
+
+/// Where a request waits.
+#[derive(Debug, Clone)]
+pub(crate) enum Wait {
+    /// For a message, or for room, at a file.
+    File(Inode, WaitId),
+    /// For a lock.
+    Lock(crate::locks::WaitId),
+}
+
+impl Inode {
+    /// What `node` stands for.
+    pub(crate) fn of_node(node: NodeId, names: &Names) -> Result<Inode, Error> {
+        match ControlNode::of(node) {
+            Some(place) => Inode::at(place, names),
+            None => names.nodes.object(node).cloned().ok_or(Error::Stale),
+        }
+    }
+
+    /// What is at a place of `control/`, found anew each time.
+    fn at(place: ControlNode, names: &Names) -> Result<Inode, Error> {
+        let object = match names.folder(place.object) {
+            Some(folder) => Inode::of_folder(place.object, folder.namespace),
+            None => names.link_of(place.object).ok_or(Error::NotFound)?.object.clone(),
+        };
+        let control = object.ops().control().ok_or(Error::NotFound)?;
+        let owner = control.owner(names)?;
+        if let control::Slot::File(index) = place.slot {
+            let file = *control.files().get(index).ok_or(Error::NotFound)?;
+            return Ok(Inode::ControlFile(Box::new(ControlFile::new(place, object, file, owner))));
+        }
+        match control.folder_mode(place.slot, owner.mode) {
+            Some(mode) => Ok(Inode::ControlFolder(Box::new(ControlFolder::new(place, object, mode, owner)))),
+            None => control.node(place),
+        }
+    }
+
+    /// The one dispatch of what is done by node.
+    pub(crate) fn ops(&self) -> &dyn InodeOps {
+        match self {
+            Inode::Folder(folder) => folder,
+            Inode::Mailbox(file) => file,
+            Inode::Topic(file) => file,
+            Inode::Segment(file) => file,
+            Inode::Door(node) => node,
+            Inode::Message(node) => node,
+            Inode::Doorbell(node) => &**node,
+            Inode::ControlFolder(folder) => &**folder,
+            Inode::ControlFile(file) => &**file,
+        }
+    }
+}
+
+impl Named for Inode {
+    fn of_folder(ino: Ino, namespace: Namespace) -> Inode {
+        Inode::Folder(FolderInode { ino, namespace })
+    }
+
+    fn ino(&self) -> Ino {
+        self.ops().ino()
+    }
+
+    fn folder(&self) -> Option<Ino> {
+        if let Inode::Folder(folder) = self { Some(folder.ino) } else { None }
+    }
+}
+
+impl OpenFile {
+    /// The one dispatch of what is done by open file.
+    pub(crate) fn ops(&self) -> &dyn FileOps {
+        match self {
+            OpenFile::Mailbox(open) => open,
+            OpenFile::Topic(open) => open,
+            OpenFile::Segment(open) => open,
+            OpenFile::Message(open) => open,
+            OpenFile::Doorbell(open) => open,
+            OpenFile::Control(open) => open,
+        }
+    }
+}
+
+impl Cx<'_> {
+    /// As the domain knows it.
+    pub(crate) fn domain(&mut self) -> Context<'_> {
+        Context { now: self.now, memory: &self.tree.memory, fx: self.fx }
+    }
+
+    /// The file numbered `ino`, as long as it has a name.
+    pub(crate) fn named(&self, ino: Ino) -> Option<Inode> {
+        self.tree.names.lock().link_of(ino).map(|link| link.object.clone())
+    }
+}
+
+impl Header {
+    /// The request's number.
+    pub(crate) fn unique(&self) -> u64 {
+        self.request_id.unique
+    }
+}
+
+/// LOOKUP has found a place of `control/`.
+fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
+    let mut names = cx.tree.names.lock();
+    Inode::at(place, &names)?.ops().entry(&mut names, caller, cx)
+}
+
+/// RENAME, which concerns two folders.
+pub(crate) fn rename(
+    from: (NodeId, &[u8]),
+    to: (NodeId, &[u8]),
+    how: RenameHow,
+    cx: &mut Cx<'_>,
+) -> Result<(), Error> {
+    let names = cx.tree.names.lock();
+    match (Inode::of_node(from.0, &names)?, Inode::of_node(to.0, &names)?) {
+        (Inode::Folder(source), Inode::Folder(target)) => {
+            folder::rename((source.ino, from.1), (target.ino, to.1), how, names, cx)
+        }
+        (Inode::ControlFolder(_), Inode::ControlFolder(_)) if how == RenameHow::Exchange => {
+            Err(Error::Invalid)
+        }
+        (Inode::ControlFolder(source), Inode::ControlFolder(target)) => {
+            drop(names);
+            message::rename((source.messages_of()?, from.1), (target.messages_of()?, to.1), cx)
+        }
+        _ => Err(Error::NotPermitted),
+    }
+}
+
+/// "." and "..", which a listing from the beginning starts with.
+pub(super) fn dots(own: Ino, parent: Ino, after: u64) -> Vec<Listed> {
+    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, folder: true, name: Arc::from(name) };
+    [dot(own, 1, b"."), dot(parent, 2, b"..")].into_iter().filter(|dot| dot.cookie > after).collect()
+}
+
+/// Part of a text that is shown as it was when reading began.
+fn part_of(bytes: &Arc<[u8]>, call: Read) -> Reply {
+    let from = usize::try_from(call.offset).unwrap_or(usize::MAX).min(bytes.len());
+    let to = from.saturating_add(call.size as usize).min(bytes.len());
+    Reply::Message(Slice { bytes: Arc::clone(bytes), from, to })
+}
+
+/// Only read(2) takes messages and texts. The page cache asks for whole pages on behalf of others, and would keep what
+/// it gets. Refused, a program that used splice(2) or sendfile(2) falls back to read(2).
+fn refuse_page_cache(call: Read) -> Result<(), Error> {
+    if call.direct { Ok(()) } else { Err(Error::Invalid) }
+}
+
+fn mode_of(flags: OpenFlags) -> Mode {
+    match (flags.read, flags.write) {
+        (true, true) => Mode::Both,
+        (false, true) => Mode::Send,
+        _ => Mode::Receive,
+    }
+}
+
+/// SETATTR of a file that has no attributes of its own. A size is accepted and means nothing, as `echo >` sets one; the
+/// rest belongs to the file that it is a view of.
+fn set_size_only(set: &SetAttr) -> Result<(), Error> {
+    if set.mode.is_some() || set.uid.is_some() || set.gid.is_some() {
+        return Err(Error::NotPermitted);
+    }
+    Ok(())
+}

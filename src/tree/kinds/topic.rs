@@ -1,0 +1,236 @@
+//! A topic: the file whose readers each get a copy of what is sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::control::{Slot, TextFile, refusal_noted, table_file};
+use super::mailbox::{receive, send};
+use super::{
+    ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
+    refuse_page_cache,
+};
+use crate::config::BACKLOG;
+use crate::control::{TOPIC, TopicSettings, TopicView};
+use crate::mailbox::{Context, HandleId, WaitId};
+use crate::op::{
+    Attr, Caller, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr,
+    Timestamp, Validity,
+};
+use crate::topic::{Limits, Topic};
+use crate::tree::Tree;
+use crate::tree::names::meta::{Meta, REGULAR};
+
+/// A topic and what stat shows of it.
+#[derive(Debug)]
+pub(crate) struct TopicFile {
+    ino: Ino,
+    state: Mutex<TopicState>,
+}
+
+/// Guarded by [`TopicFile::state`].
+#[derive(Debug)]
+struct TopicState {
+    meta: Meta,
+    topic: Topic,
+    /// Why the last value written to `config/` was refused.
+    refusal: Option<Box<str>>,
+}
+
+/// An open topic.
+#[derive(Debug)]
+pub(crate) struct OpenTopic {
+    file: Arc<TopicFile>,
+    id: HandleId,
+}
+
+/// The figures of all topics together.
+#[derive(Debug, Default)]
+pub(crate) struct TopicTotals {
+    readers: AtomicU64,
+    backlog: AtomicU64,
+}
+
+impl TopicTotals {
+    /// Readers, and copies that wait for them.
+    pub(crate) fn read(&self) -> (u64, u64) {
+        (self.readers.load(Ordering::Relaxed), self.backlog.load(Ordering::Relaxed))
+    }
+}
+
+impl TopicFile {
+    pub(super) fn new(ino: Ino, meta: Meta, tree: &Tree, now: Timestamp) -> Arc<TopicFile> {
+        let msgsize = tree.setup.limits.mailbox.msgsize.min(tree.setup.ceiling);
+        let topic = Topic::new(Limits { msgsize, backlog: BACKLOG }, now);
+        Arc::new(TopicFile { ino, state: Mutex::new(TopicState { meta, topic, refusal: None }) })
+    }
+
+    /// Works on the topic under its lock, and keeps the totals.
+    fn with<T>(&self, cx: &mut Cx<'_>, work: impl FnOnce(&mut TopicState, &mut Context<'_>) -> T) -> T {
+        let totals = &cx.tree.topic_totals;
+        let mut state = self.state.lock();
+        let before = state.topic.counts();
+        let result = work(&mut state, &mut cx.domain());
+        let after = state.topic.counts();
+        // Wrapping, so that a difference below zero is added as well.
+        totals.readers.fetch_add(after.readers.wrapping_sub(before.readers), Ordering::Relaxed);
+        totals.backlog.fetch_add(after.backlog.wrapping_sub(before.backlog), Ordering::Relaxed);
+        result
+    }
+}
+
+impl TopicState {
+    fn attr(&self, ino: Ino) -> Attr {
+        let msgsize = self.topic.limits().msgsize;
+        Attr {
+            // As a mailbox's.
+            size: u64::from(msgsize),
+            atime: self.topic.last_received,
+            mtime: self.topic.last_sent,
+            nlink: u32::from(!self.topic.is_removed()),
+            blksize: (msgsize + 1).next_power_of_two(),
+            ..self.meta.attr(ino, REGULAR)
+        }
+    }
+
+    fn settings(&self, ceiling: u32) -> TopicSettings {
+        TopicSettings { limits: self.topic.limits(), ceiling }
+    }
+}
+
+impl InodeOps for Arc<TopicFile> {
+    fn ino(&self) -> Ino {
+        self.ino
+    }
+
+    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.state.lock().attr(self.ino), Validity::None))
+    }
+
+    fn entry(&self, names: &mut Names, _: Caller, _: &mut Cx<'_>) -> Result<Entry, Error> {
+        // Nobody who uses a topic holds its node locked while waiting, so one serves all.
+        let node = names.nodes.look_up(&Inode::Topic(Arc::clone(self)));
+        Ok(Entry { node, attr: self.state.lock().attr(self.ino), validity: Validity::None })
+    }
+
+    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        let mut state = self.state.lock();
+        let TopicState { meta, topic, .. } = &mut *state;
+        (meta.atime, meta.mtime) = (topic.last_received, topic.last_sent);
+        meta.set(set, false, cx.now);
+        (topic.last_received, topic.last_sent) = (meta.atime, meta.mtime);
+        Ok((state.attr(self.ino), Validity::None))
+    }
+
+    fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), _: &mut Cx<'_>) -> Result<(), Error> {
+        work(&mut self.state.lock().meta);
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        header: Header,
+        flags: OpenFlags,
+        mut names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        names.nodes.came_back(header.caller.pid);
+        drop(names);
+        let (id, seekable) = self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller));
+        let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
+        let open = OpenTopic { file: Arc::clone(self), id };
+        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Topic(open)), how })
+    }
+
+    fn renamed(&self, cx: &mut Cx<'_>) {
+        self.state.lock().meta.ctime = cx.now;
+    }
+
+    fn unlinked(&self, cx: &mut Cx<'_>) {
+        self.with(cx, |state, cx| {
+            state.meta.ctime = cx.now;
+            state.topic.remove(cx);
+        });
+    }
+
+    fn cancel(&self, wait: WaitId, error: Error, cx: &mut Cx<'_>) {
+        self.with(cx, |state, cx| state.topic.cancel(wait, error, cx));
+    }
+
+    fn control(&self) -> Option<&dyn ControlOps> {
+        Some(self)
+    }
+}
+
+impl FileOps for OpenTopic {
+    fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        refuse_page_cache(call)?;
+        let waits = &cx.tree.waits;
+        self.file.with(cx, |state, cx| {
+            let Some(id) = state.topic.receive(receive(header, self.id, call), cx) else { return };
+            cx.fx.note_waiting();
+            let wait = Wait::File(Inode::Topic(Arc::clone(&self.file)), id);
+            if !waits.insert(header.unique(), wait, cx.now) {
+                state.topic.cancel(id, Error::Ending, cx);
+            }
+        });
+        Ok(None)
+    }
+
+    fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        self.file.with(cx, |state, cx| state.topic.send(send(header, self.id, call), cx));
+        Ok(None)
+    }
+
+    fn poll(&self, arm: Option<PollHandle>, _: &mut Cx<'_>) -> Ready {
+        self.file.state.lock().topic.poll(self.id, arm)
+    }
+
+    fn close(&self, cx: &mut Cx<'_>) {
+        self.file.with(cx, |state, cx| state.topic.close(self.id, cx));
+    }
+}
+
+impl ControlOps for Arc<TopicFile> {
+    fn owner(&self, _: &Names) -> Result<Attr, Error> {
+        Ok(self.state.lock().meta.attr(self.ino, 0))
+    }
+
+    fn folder_mode(&self, slot: Slot, _: u32) -> Option<u32> {
+        matches!(slot, Slot::Top | Slot::Config).then_some(0o555)
+    }
+
+    fn files(&self) -> Vec<TextFile> {
+        TOPIC.iter().map(TextFile::of).collect()
+    }
+
+    fn status_lines(&self) -> u64 {
+        let state = self.state.lock();
+        state.topic.counts().readers + state.topic.waiters().len() as u64
+    }
+
+    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+        let file = table_file(&TOPIC, index)?;
+        let view = {
+            let state = self.state.lock();
+            TopicView {
+                settings: state.settings(cx.tree.setup.ceiling),
+                counts: state.topic.counts(),
+                readers: state.topic.readers(),
+                waiters: state.topic.waiters(),
+                refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
+            }
+        };
+        Ok((file.show)(&view))
+    }
+
+    fn store(&self, index: usize, text: &[u8], _: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let store = table_file(&TOPIC, index)?.store.ok_or(Error::AccessDenied)?;
+        let mut state = self.state.lock();
+        let mut settings = state.settings(cx.tree.setup.ceiling);
+        let result = store(&String::from_utf8_lossy(text), &mut settings);
+        state.topic.set_limits(settings.limits);
+        refusal_noted(result, &mut state.refusal)
+    }
+}

@@ -1,0 +1,105 @@
+//! A folder: its entries by name and by cookie.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::meta::{FOLDER, Meta};
+use super::{CONFIG, Named};
+use crate::config::MailboxLimits;
+use crate::mailbox::Rules;
+use crate::op::{Attr, Ino, Timestamp};
+
+/// What may be created in a folder. Everything below `mailboxes/` is of that namespace, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Namespace {
+    Root,
+    Mailboxes,
+    Segments,
+    Topics,
+}
+
+impl Namespace {
+    /// As an index.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// What a mailbox or folder made in a folder of mailboxes begins with.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Defaults {
+    pub(crate) limits: MailboxLimits,
+    pub(crate) rules: Rules,
+}
+
+/// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings. So a
+/// listing shows every entry that was there all along exactly once, whatever comes and goes meanwhile.
+#[derive(Debug)]
+pub(crate) struct Folder<O> {
+    pub(crate) meta: Meta,
+    pub(crate) namespace: Namespace,
+    pub(crate) parent: Ino,
+    /// Shared with the parent's until one of them changes.
+    pub(crate) defaults: Arc<Defaults>,
+    /// Why the last value written to `config/` was refused.
+    pub(crate) refusal: Option<Box<str>>,
+    names: HashMap<Arc<[u8]>, u64>,
+    entries: BTreeMap<u64, (Arc<[u8]>, O)>,
+    next_cookie: u64,
+    folders: u32,
+    /// Its name is gone. It stays while the kernel knows its node.
+    pub(super) removed: bool,
+}
+
+impl<O: Named> Folder<O> {
+    pub(super) fn new(meta: Meta, namespace: Namespace, parent: Ino, defaults: Arc<Defaults>) -> Folder<O> {
+        let (names, entries) = (HashMap::new(), BTreeMap::new());
+        // 0 means "from the beginning"; 1 and 2 are "." and "..".
+        let (next_cookie, folders, removed, refusal) = (3, 0, false, None);
+        Folder { meta, namespace, parent, defaults, refusal, names, entries, next_cookie, folders, removed }
+    }
+
+    pub(crate) fn get(&self, name: &[u8]) -> Option<&O> {
+        self.names.get(name).and_then(|cookie| self.entries.get(cookie)).map(|(_, object)| object)
+    }
+
+    /// Entries after the one with `cookie`, in the order of their creation.
+    pub(crate) fn list(&self, cookie: u64) -> impl Iterator<Item = (u64, &Arc<[u8]>, &O)> {
+        let from = cookie.saturating_add(1);
+        self.entries.range(from..).map(|(cookie, (name, object))| (*cookie, name, object))
+    }
+
+    /// No file here may have this name: in `control/` it is that of the folder's settings.
+    pub(super) fn reserves(&self, name: &[u8]) -> bool {
+        self.namespace == Namespace::Mailboxes && name == CONFIG
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn attr(&self, ino: Ino) -> Attr {
+        let nlink = if self.removed { 0 } else { 2 + self.folders };
+        Attr { nlink, ..self.meta.attr(ino, FOLDER) }
+    }
+
+    pub(super) fn insert(&mut self, name: &Arc<[u8]>, object: O, now: Timestamp) {
+        self.folders += u32::from(object.folder().is_some());
+        self.names.insert(Arc::clone(name), self.next_cookie);
+        self.entries.insert(self.next_cookie, (Arc::clone(name), object));
+        self.next_cookie += 1;
+        self.touch(now);
+    }
+
+    pub(super) fn remove(&mut self, name: &[u8], now: Timestamp) -> Option<O> {
+        let cookie = self.names.remove(name)?;
+        let (_, object) = self.entries.remove(&cookie)?;
+        self.folders -= u32::from(object.folder().is_some());
+        self.touch(now);
+        Some(object)
+    }
+
+    fn touch(&mut self, now: Timestamp) {
+        (self.meta.mtime, self.meta.ctime) = (now, now);
+    }
+}

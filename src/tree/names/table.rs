@@ -1,0 +1,340 @@
+//! All names of a mount: which folder has them, and what they lead to.
+
+use std::sync::Arc;
+
+use super::folder::{Defaults, Folder, Namespace};
+use super::meta::Meta;
+use super::nodes::Nodes;
+use super::numbers::ByNumber;
+use super::{MAILBOXES, Named, ROOT, SEGMENTS, TOPICS};
+use crate::config::NAME_MAX;
+use crate::op::{Caller, Error, Ino, NodeId, Timestamp};
+
+const FIRST_FREE: u64 = 16;
+
+/// Where a file's name is.
+#[derive(Debug, Clone)]
+pub(crate) struct Link<O> {
+    pub(crate) object: O,
+    pub(crate) folder: Ino,
+    pub(crate) name: Arc<[u8]>,
+}
+
+/// All names and nodes of a mount.
+#[derive(Debug)]
+pub(crate) struct Names<O> {
+    pub(crate) nodes: Nodes<O>,
+    folders: ByNumber<Ino, Folder<O>>,
+    /// Every file and folder that has a name, except those made at start.
+    links: ByNumber<Ino, Link<O>>,
+    count: Count,
+    next: u64,
+    max_files: u64,
+}
+
+/// How many names there are, except those made at start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Count {
+    pub(crate) folders: u64,
+    files: [u64; 4],
+}
+
+impl Count {
+    /// Files below `mailboxes/`, or another of the folders made at start.
+    pub(crate) fn files_in(&self, namespace: Namespace) -> u64 {
+        self.files.get(namespace.index()).copied().unwrap_or_default()
+    }
+
+    fn of<O: Named>(&mut self, object: &O, namespace: Namespace) -> &mut u64 {
+        match object.folder() {
+            Some(_) => &mut self.folders,
+            None => &mut self.files[namespace.index()],
+        }
+    }
+}
+
+impl<O: Named> Names<O> {
+    /// `mailboxes/`, `segments/` and `topics/` with the given mode, the rest read-only; all of `meta`'s owner.
+    pub(crate) fn new(meta: &Meta, shared_mode: u32, max_files: u64, defaults: Defaults) -> Names<O> {
+        let defaults = Arc::new(defaults);
+        let mut shared = meta.clone();
+        shared.mode = shared_mode;
+        let mut root = Folder::new(meta.clone(), Namespace::Root, ROOT, Arc::clone(&defaults));
+        let now = meta.mtime;
+        root.insert(&Arc::from(*b"mailboxes"), O::of_folder(MAILBOXES, Namespace::Mailboxes), now);
+        root.insert(&Arc::from(*b"segments"), O::of_folder(SEGMENTS, Namespace::Segments), now);
+        root.insert(&Arc::from(*b"topics"), O::of_folder(TOPICS, Namespace::Topics), now);
+        let folder = |namespace| Folder::new(shared.clone(), namespace, ROOT, Arc::clone(&defaults));
+        let folders = ByNumber::from_iter([
+            (ROOT, root),
+            (MAILBOXES, folder(Namespace::Mailboxes)),
+            (SEGMENTS, folder(Namespace::Segments)),
+            (TOPICS, folder(Namespace::Topics)),
+        ]);
+        let mut nodes = Nodes::default();
+        // The kernel holds the root without ever looking it up.
+        nodes.look_up(&O::of_folder(ROOT, Namespace::Root));
+        let (links, count) = (ByNumber::default(), Count::default());
+        Names { nodes, folders, links, count, next: FIRST_FREE, max_files }
+    }
+
+    pub(crate) fn folder(&self, ino: Ino) -> Option<&Folder<O>> {
+        self.folders.get(&ino)
+    }
+
+    pub(crate) fn folder_mut(&mut self, ino: Ino) -> Option<&mut Folder<O>> {
+        self.folders.get_mut(&ino)
+    }
+
+    /// The file or folder numbered `ino`, as long as it has a name.
+    pub(crate) fn link_of(&self, ino: Ino) -> Option<&Link<O>> {
+        self.links.get(&ino)
+    }
+
+    /// The mailbox at a path below `mailboxes/`, if `caller` may go there.
+    pub(crate) fn find_mailbox(&self, path: &[u8], caller: Caller) -> Result<O, Error> {
+        let mut object = O::of_folder(MAILBOXES, Namespace::Mailboxes);
+        for name in path.split(|byte| *byte == b'/') {
+            let ino = object.folder().ok_or(Error::NotFolder)?;
+            let folder = self.folders.get(&ino).ok_or(Error::NotFound)?;
+            if !folder.meta.permits(caller, 1) {
+                return Err(Error::AccessDenied);
+            }
+            object = folder.get(name).cloned().ok_or(Error::NotFound)?;
+        }
+        Ok(object)
+    }
+
+    /// The path of a file, below `mailboxes/` or `segments/`; empty if it has no name any more.
+    pub(crate) fn path_of(&self, ino: Ino) -> String {
+        let mut names = Vec::new();
+        let mut at = ino;
+        while let Some(located) = self.links.get(&at) {
+            names.push(String::from_utf8_lossy(&located.name));
+            at = located.folder;
+        }
+        names.reverse();
+        names.join("/")
+    }
+
+    /// Files and folders that users made.
+    pub(crate) fn count(&self) -> u64 {
+        self.links.len() as u64
+    }
+
+    /// How many of each kind those are.
+    pub(crate) fn counted(&self) -> Count {
+        self.count
+    }
+
+    /// A number that was never an inode's or a node's before.
+    pub(crate) fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    /// Checks that `name` can be created in `folder`, and that there may be one more file.
+    pub(crate) fn check_new(&self, folder: Ino, name: &[u8]) -> Result<&Folder<O>, Error> {
+        check_name(name)?;
+        let folder = self.folders.get(&folder).ok_or(Error::NotFolder)?;
+        if folder.removed {
+            return Err(Error::NotFound);
+        }
+        if folder.get(name).is_some() {
+            return Err(Error::Exists);
+        }
+        if folder.reserves(name) {
+            return Err(Error::BadName);
+        }
+        if folder.namespace == Namespace::Root {
+            return Err(Error::KindRefused);
+        }
+        if self.links.len() as u64 >= self.max_files {
+            return Err(Error::NoSpace);
+        }
+        Ok(folder)
+    }
+
+    /// Gives `object` a name that [`Names::check_new`] has found free.
+    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: &O, now: Timestamp) {
+        let name: Arc<[u8]> = Arc::from(name);
+        self.place(folder, &name, object, now);
+    }
+
+    /// A new folder; `check_new` comes first.
+    pub(crate) fn make_folder(&mut self, folder: Ino, name: &[u8], meta: Meta, now: Timestamp) -> O {
+        let parent = self.folders.get(&folder);
+        let namespace = parent.map_or(Namespace::Mailboxes, |parent| parent.namespace);
+        let defaults = parent.map(|parent| Arc::clone(&parent.defaults)).unwrap_or_default();
+        let ino = Ino(self.fresh());
+        self.folders.insert(ino, Folder::new(meta, namespace, folder, defaults));
+        let object = O::of_folder(ino, namespace);
+        self.link(folder, name, &object, now);
+        object
+    }
+
+    /// Takes a name away. A folder must be empty.
+    pub(crate) fn unlink(
+        &mut self,
+        folder: Ino,
+        name: &[u8],
+        as_folder: bool,
+        now: Timestamp,
+    ) -> Result<O, Error> {
+        check_name(name)?;
+        let holder = self.folders.get(&folder).ok_or(Error::NotFolder)?;
+        // First of all, because `control` is a name that is not kept here.
+        if holder.namespace == Namespace::Root {
+            return Err(Error::NotPermitted);
+        }
+        let object = holder.get(name).ok_or(Error::NotFound)?;
+        self.check_removable(object, as_folder)?;
+        let object = self
+            .folders
+            .get_mut(&folder)
+            .and_then(|holder| holder.remove(name, now))
+            .ok_or(Error::NotFound)?;
+        self.forget_name(&object, folder);
+        Ok(object)
+    }
+
+    /// Moves a name, over an existing one if `replace`. Returns what was replaced.
+    pub(crate) fn rename(
+        &mut self,
+        from: (Ino, &[u8]),
+        to: (Ino, &[u8]),
+        replace: bool,
+        now: Timestamp,
+    ) -> Result<Option<O>, Error> {
+        let object = self.movable(from, to.0)?;
+        check_name(to.1)?;
+        if self.folders.get(&to.0).is_some_and(|folder| folder.reserves(to.1)) {
+            return Err(Error::BadName);
+        }
+        let target = self.folders.get(&to.0).and_then(|folder| folder.get(to.1)).cloned();
+        if let Some(target) = &target {
+            if !replace {
+                return Err(Error::Exists);
+            }
+            if target.ino() == object.ino() {
+                return Ok(None);
+            }
+            self.check_removable(target, object.folder().is_some())?;
+        }
+        if let (Some(target), Some(folder)) = (&target, self.folders.get_mut(&to.0)) {
+            folder.remove(to.1, now);
+            self.forget_name(target, to.0);
+        }
+        self.take(from, now);
+        self.place(to.0, &Arc::from(to.1), &object, now);
+        Ok(target)
+    }
+
+    /// Swaps two names.
+    pub(crate) fn exchange(
+        &mut self,
+        one: (Ino, &[u8]),
+        two: (Ino, &[u8]),
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let first = self.movable(one, two.0)?;
+        let second = self.movable(two, one.0)?;
+        if first.ino() == second.ino() {
+            return Ok(());
+        }
+        self.take(one, now);
+        self.take(two, now);
+        self.place(two.0, &Arc::from(two.1), &first, now);
+        self.place(one.0, &Arc::from(one.1), &second, now);
+        Ok(())
+    }
+
+    /// The kernel forgot a folder's node. A folder without a name goes with it.
+    pub(crate) fn drop_folder(&mut self, ino: Ino) {
+        if self.folders.get(&ino).is_some_and(|folder| folder.removed) {
+            self.folders.remove(&ino);
+        }
+    }
+
+    fn check_removable(&self, object: &O, as_folder: bool) -> Result<(), Error> {
+        match object.folder() {
+            Some(_) if !as_folder => Err(Error::IsFolder),
+            Some(ino) if !self.folders.get(&ino).is_some_and(Folder::is_empty) => Err(Error::NotEmpty),
+            None if as_folder => Err(Error::NotFolder),
+            _ => Ok(()),
+        }
+    }
+
+    /// What stands at `from`, if it may go to the folder `to`.
+    fn movable(&self, from: (Ino, &[u8]), to: Ino) -> Result<O, Error> {
+        let source = self.folders.get(&from.0).ok_or(Error::NotFolder)?;
+        let target = self.folders.get(&to).ok_or(Error::NotFolder)?;
+        if source.namespace == Namespace::Root {
+            return Err(Error::NotPermitted);
+        }
+        let object = source.get(from.1).ok_or(Error::NotFound)?;
+        if source.namespace != target.namespace {
+            return Err(Error::OtherKind);
+        }
+        if target.removed {
+            return Err(Error::NotFound);
+        }
+        // The kernel checks this too; a loop would cut the folders in it off for ever.
+        let mut above = to;
+        while above != ROOT {
+            if above == object.ino() {
+                return Err(Error::Invalid);
+            }
+            above = self.folders.get(&above).map_or(ROOT, |folder| folder.parent);
+        }
+        Ok(object.clone())
+    }
+
+    fn take(&mut self, (folder, name): (Ino, &[u8]), now: Timestamp) {
+        if let Some(folder) = self.folders.get_mut(&folder) {
+            folder.remove(name, now);
+        }
+    }
+
+    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, now: Timestamp) {
+        if let Some(moved) = object.folder().and_then(|ino| self.folders.get_mut(&ino)) {
+            moved.parent = folder;
+            moved.meta.ctime = now;
+        }
+        let Some(holder) = self.folders.get_mut(&folder) else { return };
+        let namespace = holder.namespace;
+        holder.insert(name, object.clone(), now);
+        let link = Link { object: object.clone(), folder, name: Arc::clone(name) };
+        // A file that moves has a link already.
+        if self.links.insert(object.ino(), link).is_none() {
+            *self.count.of(object, namespace) += 1;
+        }
+    }
+
+    /// The name that `object` had in `folder` is gone.
+    fn forget_name(&mut self, object: &O, folder: Ino) {
+        let namespace = self.folders.get(&folder).map_or(Namespace::Root, |folder| folder.namespace);
+        if self.links.remove(&object.ino()).is_some() {
+            *self.count.of(object, namespace) -= 1;
+        }
+        if let Some(ino) = object.folder() {
+            // It may be a working directory: it stays while the kernel knows its node.
+            let known = self.nodes.object(NodeId(ino.0)).is_some();
+            match self.folders.get_mut(&ino) {
+                Some(folder) if known => folder.removed = true,
+                _ => drop(self.folders.remove(&ino)),
+            }
+        }
+    }
+}
+
+/// Names are any bytes but `/` and NUL, up to 255.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), Error> {
+    if name.len() > NAME_MAX {
+        return Err(Error::NameTooLong);
+    }
+    if name.is_empty() || name == b"." || name == b".." || name.iter().any(|byte| matches!(byte, b'/' | 0)) {
+        return Err(Error::BadName);
+    }
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! `control/status`: the figures of the whole mount.
+
+use std::sync::atomic::Ordering;
+
+use super::Tree;
+use super::names::Namespace;
+use crate::control::{MountView, mount_status};
+use crate::op::Timestamp;
+
+impl Tree {
+    /// The text of `control/status`.
+    pub(crate) fn status(&self, now: Timestamp) -> String {
+        mount_status(&self.mount_view(now))
+    }
+
+    /// Which of the two data paths segments take.
+    pub(crate) fn segment_path(&self) -> &'static str {
+        if self.setup.backing.is_some() { "passthrough" } else { "cached" }
+    }
+
+    fn mount_view(&self, now: Timestamp) -> MountView {
+        let (count, nodes) = {
+            let names = self.names.lock();
+            (names.counted(), names.nodes.len() as u64)
+        };
+        let (topic_readers, topic_backlog) = self.topic_totals.read();
+        let (locks, waiting_locks) = {
+            let locks = self.locks.lock();
+            (locks.held() as u64, locks.waiting() as u64)
+        };
+        MountView {
+            pid: self.setup.pid,
+            transport: self.setup.transport,
+            segment_path: self.segment_path(),
+            uptime_ns: now.0.saturating_sub(self.started.0),
+            threads: self.setup.threads,
+            folders: count.folders,
+            mailboxes: count.files_in(Namespace::Mailboxes),
+            segments: count.files_in(Namespace::Segments),
+            topics: count.files_in(Namespace::Topics),
+            topic_readers,
+            topic_backlog,
+            counts: self.totals.read(|file, settled| file.settle(settled)),
+            discarded: self.discarded.load(Ordering::Relaxed),
+            memory_used: self.memory.used(),
+            memory_max: self.memory.limit(),
+            segment_used: self.segment_budget.used(),
+            segment_max: self.segment_budget.limit(),
+            locks,
+            waiting_locks,
+            nodes,
+        }
+    }
+}
