@@ -160,16 +160,23 @@ fn create(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
         (Reply::Created(entry, opened), Ok(part)) => {
             world.learn(&entry, kind_of(part));
             world.name(world.nodes[&folder].ino, name, entry.attr.ino, kind_of(part));
-            world.opened(entry.node, &opened, flags);
+            world.opened(entry.node, &opened, flags, false);
         }
         // Looked up again, or opened at once where the owner asks.
-        (Reply::Failed(Error::Stale), Err(Error::Exists)) if !flags.exclusive => {}
+        (Reply::Failed(Error::Stale), Err(Error::Exists)) if !flags.exclusive => {
+            let node = world.look_up(who, folder, name).expect("it exists");
+            if world.nodes[&node].kind == Kind::Folder {
+                world.given_up.insert(who);
+            } else {
+                world.open_again(who, node, flags);
+            }
+        }
         (Reply::Created(entry, opened), Err(Error::Exists)) if !flags.exclusive => {
             let (ino, kind) = world.names[&world.nodes[&folder].ino][name];
             assert_eq!(entry.attr.ino, ino);
             assert_eq!(entry.attr.uid, u32::from(who), "opened for its owner only");
             world.learn(&entry, kind);
-            world.opened(entry.node, &opened, flags);
+            world.opened(entry.node, &opened, flags, false);
         }
         (reply, expected) => assert_eq!(reply, Reply::Failed(expected.unwrap_err()), "create {name:?}"),
     }

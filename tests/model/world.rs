@@ -90,6 +90,9 @@ pub struct World {
     pub listings: Vec<Listing>,
     /// Requests are garbage: nothing is known of what they do.
     pub wild: bool,
+    /// Whose open(2) was refused and did not come back, because the name was gone or a folder's: their next OPEN is not
+    /// refused.
+    pub given_up: BTreeSet<u8>,
     greatest_node: u64,
 }
 
@@ -135,6 +138,7 @@ impl World {
             last_close: BTreeSet::new(),
             listings: Vec::new(),
             wild: false,
+            given_up: BTreeSet::new(),
             greatest_node: 16,
         }
     }
@@ -237,25 +241,39 @@ impl World {
     pub fn open(&mut self, who: u8, node: NodeId, flags: OpenFlags) -> Option<File> {
         let Known { ino, kind, .. } = self.nodes[&node];
         let named = self.find(ino);
+        let may_share = self.given_up.remove(&who);
         let reply = self.get(who, node, Op::Open(flags));
         if let Reply::Opened(opened) = reply {
-            return Some(self.opened(node, &opened, flags));
+            return Some(self.opened(node, &opened, flags, may_share));
+        }
+        if may_share && named.is_none() && reply == Reply::Failed(Error::NotFound) {
+            return None;
         }
         assert_eq!(reply, Reply::Failed(Error::Stale), "{kind:?}");
-        let (folder, name) = named?;
-        assert_eq!(kind, Kind::Mailbox, "a segment that has a name can be opened");
-        let folder = self.reach(who, folder)?;
-        let node = self.look_up(who, folder, &name).expect("it has a name");
+        let found = named.and_then(|(folder, name)| {
+            assert_eq!(kind, Kind::Mailbox, "a segment that has a name can be opened");
+            let folder = self.reach(who, folder)?;
+            Some(self.look_up(who, folder, &name).expect("it has a name"))
+        });
+        let Some(node) = found else {
+            self.given_up.insert(who);
+            return None;
+        };
+        Some(self.open_again(who, node, flags))
+    }
+
+    /// The second OPEN of a caller that was refused.
+    pub fn open_again(&mut self, who: u8, node: NodeId, flags: OpenFlags) -> File {
         match self.get(who, node, Op::Open(flags)) {
-            Reply::Opened(opened) => Some(self.opened(node, &opened, flags)),
+            Reply::Opened(opened) => self.opened(node, &opened, flags, false),
             reply => panic!("refused twice: {reply:?}"),
         }
     }
 
-    pub fn opened(&mut self, node: NodeId, opened: &Opened, flags: OpenFlags) -> File {
+    pub fn opened(&mut self, node: NodeId, opened: &Opened, flags: OpenFlags, may_share: bool) -> File {
         let Known { ino, kind, .. } = self.nodes[&node];
         assert!(self.files.iter().all(|file| file.fh != opened.fh), "a handle is given once");
-        if kind == Kind::Mailbox && self.find(ino).is_some() {
+        if kind == Kind::Mailbox && !may_share && self.find(ino).is_some() {
             let sharing =
                 self.files.iter().any(|file| file.node == node && (file.flags.write || flags.write));
             assert!(!sharing, "a writer shares a node");

@@ -64,9 +64,8 @@ pub fn folders_hold_mailboxes_and_control_mirrors_them(desk: &mut dyn Desk) {
     desk.create("mailboxes/team/a").unwrap();
     desk.create("mailboxes/team/b").unwrap();
     desk.create("segments/s").unwrap();
-    for folder in ["mailboxes/team", "control/mailboxes/team"] {
-        assert_eq!(desk.list(folder), ["a", "b"]);
-    }
+    assert_eq!(desk.list("mailboxes/team"), ["a", "b"]);
+    assert_eq!(desk.list("control/mailboxes/team"), ["a", "b", "config"]);
     assert_eq!(desk.list(""), ["control", "mailboxes", "segments", "topics"]);
     assert!(desk.list("control/mailboxes/team/a/config").contains(&String::from("maxmsg")));
     assert_eq!(desk.remove_folder("mailboxes/team"), Err(Error::NotEmpty));
@@ -75,7 +74,7 @@ pub fn folders_hold_mailboxes_and_control_mirrors_them(desk: &mut dyn Desk) {
     desk.remove("mailboxes/team/a").unwrap();
     desk.remove("mailboxes/team/b").unwrap();
     desk.remove_folder("mailboxes/team").unwrap();
-    assert_eq!(desk.list("control/mailboxes"), [""; 0]);
+    assert_eq!(desk.list("control/mailboxes"), ["config"]);
     assert_eq!(desk.make_folder("other").unwrap_err(), Error::NotPermitted);
 }
 
