@@ -22,6 +22,15 @@ use crate::sys::memfd::Memfd;
 use crate::sys::write_back;
 use crate::tree::{Setup, Tree};
 
+/// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
+const ROOM_BESIDE_RINGS: usize = 32 << 20;
+
+/// Bytes of memory for the ring of one CPU: its entries, and the stack of its thread.
+const ROOM_OF_RING: usize = 40 << 20;
+
+/// Most bytes for messages that are looked for: a request for all memory of the machine could fail without need.
+const MOST_ROOM_FOR_MESSAGES: u64 = 512 << 20;
+
 /// Why mounting or serving failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,12 +58,12 @@ enum End {
 /// Mounts and serves until the mount ends. `ready` is called once, when the tree answers.
 pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     limits::set();
-    heap::set_reserve();
+    heap::fill_reserves();
     let (ends, end) = mpsc::channel();
     // Before mounting, so that every signal from then on unmounts.
     watch_signals(ends.clone()).map_err(Error::Start)?;
     // Before the handshake, which tells the kernel that there are rings.
-    let rings = make_rings(config.transport)?;
+    let rings = make_rings(config)?;
     let mounted = session::mount(config, rings.is_some())?;
     let rings = start_rings(config.transport, &mounted, rings)?;
     // INTERRUPT and FORGET always come over the device.
@@ -122,13 +131,25 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
 }
 
 /// Rings, if they are wanted and available.
-fn make_rings(wanted: TransportKind) -> Result<Option<Rings>, MountError> {
+fn make_rings(config: &Config) -> Result<Option<Rings>, MountError> {
+    let wanted = config.transport;
     if wanted == TransportKind::Dev {
         return Ok(None);
     }
-    match Rings::make() {
+    // Checked first, because the memory of rings is never unmapped.
+    let cpus = thread::available_parallelism().map_or(1, usize::from);
+    let messages = config.limits.memory.min(MOST_ROOM_FOR_MESSAGES) as usize;
+    let room = ROOM_BESIDE_RINGS + ROOM_OF_RING * cpus + 2 * messages;
+    let made = if heap::has_room(room) {
+        Rings::make().map_err(|why| why.to_string())
+    } else {
+        Err(String::from(
+            "io_uring cannot be set up: the limits of this process leave too little memory for it",
+        ))
+    };
+    match made {
         Ok(rings) => Ok(Some(rings)),
-        Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why.to_string())),
+        Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why)),
         Err(why) => {
             info!("requests come over /dev/fuse: {why}");
             Ok(None)

@@ -5,6 +5,8 @@ mod common;
 
 #[path = "bad_mounts/bounds.rs"]
 mod bounds;
+#[path = "bad_mounts/claim.rs"]
+mod claim;
 #[path = "bad_mounts/directory.rs"]
 mod directory;
 #[path = "bad_mounts/machine.rs"]

@@ -27,10 +27,13 @@ pub(super) struct Claim {
 impl Claim {
     /// Claims a directory, or says why not: another process of this user mounts there.
     pub(super) fn take(dir: &Path) -> Result<Claim, String> {
-        let name = name(dir);
-        match SocketAddr::from_abstract_name(&name).and_then(|name| UnixListener::bind_addr(&name)) {
+        Claim::bind(&name(dir), dir)
+    }
+
+    fn bind(name: &str, dir: &Path) -> Result<Claim, String> {
+        match SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name)) {
             Ok(socket) => Ok(Claim { _socket: Some(socket) }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(name) {
                 Some(uid) if uid == rustix::process::geteuid().as_raw() => Err(format!(
                     "cannot mount on {}: another ipcfs mount is in progress there\n  \
                      see the result: ipcfs status",
@@ -75,24 +78,26 @@ fn holder(name: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
+    fn claim(name: &str) -> Result<Claim, String> {
+        Claim::bind(&format!("ipcfs-test-{}-{name}", std::process::id()), Path::new("/mnt"))
+    }
+
     #[test]
     fn a_claim_keeps_out_its_own_user_until_it_is_dropped() {
-        let dir = Path::new("/nonexistent/claimed");
-        let claim = Claim::take(dir).unwrap();
-        let refused = Claim::take(dir).unwrap_err();
+        let first = claim("first").unwrap();
+        let refused = claim("first").unwrap_err();
         assert!(refused.contains("in progress there\n  see the result: ipcfs status"), "{refused}");
-        assert!(Claim::take(Path::new("/nonexistent/other")).unwrap()._socket.is_some());
-        drop(claim);
-        assert!(Claim::take(dir).unwrap()._socket.is_some());
+        assert!(claim("second").unwrap()._socket.is_some());
+        drop(first);
+        assert!(claim("first").unwrap()._socket.is_some());
     }
 
     #[test]
     fn a_name_that_nobody_listens_on_is_no_claim() {
-        let dir = Path::new("/nonexistent/bound");
+        let name = format!("ipcfs-test-{}-bound", std::process::id());
         let socket =
             socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
-        let address = SocketAddrUnix::new_abstract_name(name(dir).as_bytes()).unwrap();
-        rustix::net::bind(&socket, &address).unwrap();
-        assert!(Claim::take(dir).unwrap()._socket.is_none());
+        rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes()).unwrap()).unwrap();
+        assert!(claim("bound").unwrap()._socket.is_none());
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, getrlimit};
 
 use super::size;
-use crate::config::{Limits, MAX_WRITE, MIN_MEMORY, MailboxLimits, PAGE};
+use crate::config::{Limits, MAX_FILES, MAX_WRITE, MIN_MEMORY, MailboxLimits, PAGE};
 use crate::kernel::mount_table;
 use crate::sys::heap;
 
@@ -21,6 +21,9 @@ const OWN: u64 = 16 << 20;
 /// Bytes of address space of a thread: its stack, and room for one request.
 const THREAD: u64 = (2 << 20) + MAX_WRITE as u64 + (1 << 16);
 
+/// Bytes of the buffer into which fuser reads the kernel's first request. It is freed again before the tree answers.
+const HANDSHAKE: u64 = (16 << 20) + 4096;
+
 /// Threads beside those that serve.
 const OTHER_THREADS: u64 = 4;
 
@@ -29,6 +32,13 @@ const RESIDENT: u64 = 2;
 
 /// In address space a text that grows has up to twice its size, and is copied once more when it is sent.
 const ADDRESSED: u64 = 4;
+
+/// Bytes that a file or folder needs at most, and the part of the memory that all of them may use.
+const FILE: u64 = 2 << 10;
+const PART_FOR_FILES: u64 = 4;
+
+/// Files and folders that any daemon has room for.
+const MIN_FILES: u64 = 1000;
 
 /// Values of version 1 that mean "no limit".
 const UNLIMITED: u64 = 1 << 60;
@@ -98,6 +108,7 @@ impl Memory {
         }
         let mut for_messages = self.machine / 4;
         let mut for_segments = self.machine / 2;
+        let mut files = MAX_FILES;
         for bound in &self.bounds {
             let most = bound.left() / bound.factor();
             if most < MIN_MEMORY {
@@ -113,6 +124,7 @@ impl Memory {
             if let Some(memory) = memory.filter(|memory| *memory > most) {
                 return Err(bound.too_small("--memory", memory, most));
             }
+            files = files.min(bound.left() / PART_FOR_FILES / FILE).max(MIN_FILES);
             if bound.kind == Kind::Address {
                 for_messages = for_messages.min(most);
                 continue;
@@ -131,7 +143,7 @@ impl Memory {
             mailbox: MailboxLimits::default(),
             memory: memory.unwrap_or(for_messages.max(MIN_MEMORY)),
             segment_memory: segments.unwrap_or(for_segments.max(PAGE)),
-            ..Limits::for_machine(self.machine)
+            max_files: files,
         })
     }
 }
@@ -170,7 +182,7 @@ fn addresses(threads: usize) -> Vec<Bound> {
         let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
         kib.unwrap_or(0).saturating_mul(1024)
     };
-    let own = OWN + heap::RESERVE as u64 + (threads as u64 + OTHER_THREADS) * THREAD;
+    let own = OWN + HANDSHAKE + heap::RESERVED as u64 + (threads as u64 + OTHER_THREADS) * THREAD;
     [
         (Resource::As, "VmSize:", "the limit of address space", "ulimit -v"),
         (Resource::Data, "VmData:", "the limit of data memory", "ulimit -d"),
@@ -283,6 +295,7 @@ mod tests {
             assert!(refused.contains("does not fit: the test's limit is 416M"), "{refused}");
             assert!(refused.ends_with(advice), "{refused}");
         }
+        assert_eq!(group.limits(None, None).unwrap().max_files, 51_200, "a quarter of what is left");
         assert_eq!((group.total(), group.least()), (416 * MIB, Some("the test's limit")));
     }
 

@@ -15,9 +15,7 @@ use super::memory::Memory;
 use super::mountpoint;
 use super::size;
 use super::text::{escaped, quoted, reason, report};
-use crate::config::{
-    Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind,
-};
+use crate::config::{Config, Limits, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind};
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 use crate::limits;
@@ -81,9 +79,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = segment_memory)]
     segment_memory: Option<u64>,
 
-    /// Most files and folders in the mount, 1 or more; each needs up to 2K of memory
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
-    max_files: u64,
+    /// Most files and folders in the mount, 1 or more; each needs up to 2K of memory [default: 1000000, or what fits into a
+    /// quarter of the memory limits of the daemon]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files)]
+    max_files: Option<u64>,
 
     /// Threads that serve requests over /dev/fuse, 1 to 64 [default: one per CPU, 2 to 8]; `io_uring` has one per CPU
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
@@ -142,7 +141,7 @@ impl Args {
             .limits(self.memory, self.segment_memory)
             .map_err(|why| format!("cannot mount on {}: {why}", quoted(&dir)))?;
         let mailbox = MailboxLimits { msgsize: self.msgsize, maxmsg: self.maxmsg, maxbytes: self.maxbytes };
-        let limits = Limits { mailbox, max_files: self.max_files, ..limits };
+        let limits = Limits { mailbox, max_files: self.max_files.unwrap_or(limits.max_files), ..limits };
         let segments = match self.segments {
             Segments::Auto => SegmentPath::Auto,
             Segments::Passthrough => SegmentPath::Passthrough,
@@ -247,7 +246,10 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let config = config(&[]);
         assert_eq!(config.limits.mailbox, MailboxLimits::default());
-        assert_eq!(config.limits.max_files, MAX_FILES);
+        assert_eq!(
+            config.limits.max_files,
+            Memory::here(config.threads).limits(None, None).unwrap().max_files
+        );
         assert_eq!((config.segments, config.transport), (SegmentPath::Auto, TransportKind::Auto));
         assert_eq!(config.limits, Memory::here(config.threads).limits(None, None).unwrap());
         assert!((2..=8).contains(&config.threads) && !config.allow_other);

@@ -67,8 +67,7 @@ impl Transport {
         match request {
             Ok(request) => {
                 debug!("{:?}", Summary(&request));
-                // Until the heap's reserve is whole again, nothing more is taken on.
-                if heap::is_low() && takes_memory(&request.op) && !heap::set_reserve() {
+                if heap::missing() > 0 && heap::fill_reserves() > may_be_missing(&request.op) {
                     return fx.fail(request.request_id, Error::NoMemory);
                 }
                 self.tree.handle(&request, now(), fx);
@@ -203,24 +202,21 @@ pub fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }
 
-/// Whether an operation keeps something, or builds an answer of any length. Those that free, and those that cannot be
-/// refused, go on.
-fn takes_memory(op: &Op<'_>) -> bool {
-    matches!(
-        op,
-        Op::Lookup { .. }
-            | Op::Mknod { .. }
-            | Op::Mkdir { .. }
-            | Op::Rename { .. }
-            | Op::Open(_)
-            | Op::Create { .. }
-            | Op::Write { .. }
-            | Op::Opendir
-            | Op::Readdir { .. }
-            | Op::Setxattr { .. }
-            | Op::Setlk { .. }
-            | Op::CopyFileRange(_)
-    )
+/// How many of the heap's reserves may be missing for an operation. Those that keep memory need all; those that look for
+/// files need half, so that files can be removed; those that free memory or cannot be refused need none.
+fn may_be_missing(op: &Op<'_>) -> usize {
+    match op {
+        Op::Mknod { .. }
+        | Op::Mkdir { .. }
+        | Op::Rename { .. }
+        | Op::Create { .. }
+        | Op::Write { .. }
+        | Op::Setxattr { .. }
+        | Op::Setlk { .. }
+        | Op::CopyFileRange(_) => 0,
+        Op::Lookup { .. } | Op::Open(_) | Op::Opendir | Op::Readdir { .. } => heap::RESERVES / 2,
+        _ => usize::MAX,
+    }
 }
 
 /// A request as it is logged: without message bodies and values.

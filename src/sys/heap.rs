@@ -1,17 +1,15 @@
-//! The process's heap: glibc's, with its settings, and with a reserve for the moment in which the system has no more
-//! memory for it.
+//! The process's heap: glibc's, with its settings, and with a reserve for when the system has no more memory.
 //!
 //! Rust aborts the process if an allocation fails that has no way to report it, and most have none. Here a failed
-//! allocation takes its memory from a reserve first. From then on [`is_low`] is true, and requests that need memory are
-//! refused with `ENOMEM` until the reserve could be made whole. What remains: an allocation that is greater than the
-//! reserve itself (a table of more than some 100,000 entries that grows) still aborts if it fails, and so does one that
-//! comes while the reserve is used up by requests that were under way.
+//! allocation takes its memory from a reserve. While a reserve is [`missing`], requests that would keep memory are refused
+//! with `ENOMEM`. Two cases remain in which a failed allocation aborts: one that is larger than all reserves (a
+//! table that grows beyond some 100,000 entries), and one that comes when all reserves are used.
 
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 #[global_allocator]
 static HEAP: Heap = Heap;
@@ -26,24 +24,25 @@ const MMAP_THRESHOLD: libc::c_int = 1 << 20;
 #[cfg(target_env = "gnu")]
 const TRIM_THRESHOLD: libc::c_int = 8 << 20;
 
-/// Bytes of the reserve: several of the longest messages. It is never touched, so it takes address space alone.
-pub const RESERVE: usize = 8 << 20;
+/// Bytes of one reserve: the longest message that one write sends, and a little. It is never touched, so it takes address
+/// space alone. Many small ones, because the memory of removed files is free in pieces.
+const RESERVE: usize = (1 << 20) + (1 << 16);
 
-const RESERVE_LAYOUT: Layout = match Layout::from_size_align(RESERVE, 16) {
+/// How many reserves there are.
+pub const RESERVES: usize = 16;
+
+/// Bytes of address space of all reserves.
+pub const RESERVED: usize = RESERVE * RESERVES;
+
+const LAYOUT: Layout = match Layout::from_size_align(RESERVE, 16) {
     Ok(layout) => layout,
     Err(_) => Layout::new::<u8>(),
 };
 
-/// The reserve, or null.
-static RESERVED: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
+/// The reserves; null where one is missing.
+static RESERVE_AT: [AtomicPtr<u8>; RESERVES] = [const { AtomicPtr::new(ptr::null_mut()) }; RESERVES];
 
-/// The reserve was used.
-static LOW: AtomicBool = AtomicBool::new(false);
-
-/// How often it was.
-static USED: AtomicUsize = AtomicUsize::new(0);
-
-/// The system's allocator, and the reserve.
+/// The system's allocator, and the reserves.
 struct Heap;
 
 // SAFETY: every block comes from `System` with the layout that was asked for, and goes back to it with that layout. A
@@ -73,46 +72,50 @@ unsafe impl GlobalAlloc for Heap {
 
 fn or_from_reserve(size: usize, allocate: impl Fn() -> *mut u8) -> *mut u8 {
     let block = allocate();
-    if !block.is_null() || size > RESERVE {
+    if !block.is_null() || size > RESERVED {
         return block;
     }
-    LOW.store(true, Ordering::Relaxed);
-    let reserve = RESERVED.swap(ptr::null_mut(), Ordering::AcqRel);
-    if !reserve.is_null() {
-        USED.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: it came from `System` with this layout, and nobody else has taken it from where it was.
-        unsafe { System.dealloc(reserve, RESERVE_LAYOUT) };
+    for reserve in &RESERVE_AT {
+        let reserve = reserve.swap(ptr::null_mut(), Ordering::AcqRel);
+        if reserve.is_null() {
+            continue;
+        }
+        // SAFETY: it came from `System` with this layout, and the swap made this thread its only owner.
+        unsafe { System.dealloc(reserve, LAYOUT) };
+        let block = allocate();
+        if !block.is_null() {
+            return block;
+        }
     }
-    // Even without a reserve: another thread may have freed something, or the reserve.
+    // Another thread may have freed something, or a reserve.
     allocate()
 }
 
-/// Sets memory aside for allocations that fail. False if there is none.
-pub fn set_reserve() -> bool {
-    if RESERVED.load(Ordering::Acquire).is_null() {
+/// Allocates the reserves that are missing, the last one first. Returns how many are still missing.
+pub fn fill_reserves() -> usize {
+    for reserve in RESERVE_AT.iter().rev().filter(|reserve| reserve.load(Ordering::Acquire).is_null()) {
         // SAFETY: the layout has a size other than 0.
-        let reserve = unsafe { System.alloc(RESERVE_LAYOUT) };
-        if reserve.is_null() {
-            return false;
+        let block = unsafe { System.alloc(LAYOUT) };
+        if block.is_null() {
+            break;
         }
-        let kept = RESERVED.compare_exchange(ptr::null_mut(), reserve, Ordering::AcqRel, Ordering::Acquire);
+        let kept = reserve.compare_exchange(ptr::null_mut(), block, Ordering::AcqRel, Ordering::Acquire);
         if kept.is_err() {
-            // SAFETY: another thread was faster, and this block is nobody's yet.
-            unsafe { System.dealloc(reserve, RESERVE_LAYOUT) };
+            // SAFETY: another thread was faster, and this block was given to nobody.
+            unsafe { System.dealloc(block, LAYOUT) };
         }
     }
-    LOW.store(false, Ordering::Relaxed);
-    true
+    missing()
 }
 
-/// Whether the reserve was used and could not be made whole since.
-pub fn is_low() -> bool {
-    LOW.load(Ordering::Relaxed)
+/// How many reserves are missing.
+pub fn missing() -> usize {
+    RESERVE_AT.iter().filter(|reserve| reserve.load(Ordering::Relaxed).is_null()).count()
 }
 
-/// How often the reserve was used.
-pub fn times_low() -> usize {
-    USED.load(Ordering::Relaxed)
+/// Whether that many bytes, more than the reserve has, could be allocated at this moment.
+pub fn has_room(bytes: usize) -> bool {
+    Vec::<u8>::new().try_reserve_exact(bytes).is_ok()
 }
 
 /// Makes all threads use one arena. Must be called before other threads start. glibc would give each thread its own arena,
@@ -158,16 +161,20 @@ mod tests {
     }
 
     #[test]
-    fn the_reserve_is_used_once_and_made_whole_again() {
-        assert!(set_reserve() && !is_low());
-        assert!(!or_from_reserve(100, failing(0)).is_null() && !is_low(), "nothing failed");
-        assert!(or_from_reserve(RESERVE + 1, failing(1)).is_null(), "more than the reserve could give");
-        assert!(!RESERVED.load(Ordering::Acquire).is_null() && !is_low());
+    fn failed_allocations_use_one_reserve_after_the_other() {
+        assert_eq!(fill_reserves(), 0);
+        assert!(!or_from_reserve(100, failing(0)).is_null());
+        assert_eq!(missing(), 0, "nothing failed");
+        assert!(or_from_reserve(RESERVED + 1, failing(1)).is_null(), "more than the reserves can give");
+        assert_eq!(missing(), 0);
 
-        assert!(!or_from_reserve(100, failing(1)).is_null());
-        assert!(is_low() && RESERVED.load(Ordering::Acquire).is_null());
+        for used in 1..=RESERVES {
+            assert!(!or_from_reserve(100, failing(1)).is_null());
+            assert_eq!(missing(), used);
+        }
         assert!(or_from_reserve(100, failing(2)).is_null(), "there is nothing left");
-        assert!(set_reserve() && !is_low());
-        assert!(times_low() >= 1);
+        assert_eq!(fill_reserves(), 0);
+        assert!(has_room(RESERVED + 1) && !has_room(isize::MAX as usize));
+        assert_eq!(missing(), 0);
     }
 }
