@@ -39,6 +39,15 @@ pub const MAX_FILES: u64 = 1_000_000;
 /// Most bytes of extended attributes, names and values, of one file.
 pub const XATTR_SPACE: usize = 64 * 1024;
 
+/// Most files open at a time in one mount.
+pub const MAX_OPEN: u64 = 1_000_000;
+
+/// Most bytes that open files of `control/` show, in one mount.
+pub const MAX_TEXTS: u64 = 64 * 1024 * 1024;
+
+/// Default of `--user-share`: part of each of the mount's limits that one user may take, in percent.
+pub const USER_SHARE: u8 = 50;
+
 /// Most byte-range locks and flocks held or awaited in one mount.
 pub const MAX_LOCKS: usize = 65_536;
 
@@ -100,6 +109,8 @@ pub struct Limits {
     pub segment_memory: u64,
     /// Files and folders.
     pub max_files: u64,
+    /// Part of each of these that one user may take, in percent, 1 to 100. Root and the mounting user may take all.
+    pub user_share: u8,
 }
 
 impl Limits {
@@ -110,6 +121,7 @@ impl Limits {
             memory: (total / 4).max(MIN_MEMORY),
             segment_memory: total / 2,
             max_files: MAX_FILES,
+            user_share: USER_SHARE,
         }
     }
 }

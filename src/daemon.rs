@@ -77,6 +77,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         backing: mounted.backing(),
         transport: if rings.is_some() { "uring" } else { "dev" },
         threads: rings.as_ref().map_or(0, Started::count) + readers,
+        descriptors: limits::descriptors_for_segments(),
         pid: getpid().as_raw_nonzero().get() as u32,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);

@@ -82,6 +82,23 @@ impl Framing {
         }
     }
 
+    /// Drops a message that was read to its end, because its reader waits for the next.
+    pub(crate) fn release(&mut self) {
+        if let Framing::File(Some(held)) = self {
+            held.base = held.base.saturating_add((held.message.to - held.message.from) as u64);
+            held.message = empty();
+        }
+    }
+
+    /// True if it keeps bytes of the current message.
+    pub(crate) fn keeps_bytes(&self) -> bool {
+        match self {
+            Framing::File(held) => held.as_ref().is_some_and(|held| held.message.from < held.message.to),
+            Framing::Stream(rest) => rest.is_some(),
+            Framing::Single(single) => matches!(single, Single::Rest(_)),
+        }
+    }
+
     /// A read of up to `size` bytes at `offset`.
     fn resume(&mut self, offset: u64, size: usize) -> Resumed {
         match self {

@@ -13,6 +13,7 @@
 //! The domain (`tree` and below) never blocks, does no I/O and never reads the clock. A caller that has to wait is an
 //! entry in a queue; the request that ends the wait answers it. `docs/ARCHITECTURE.md` has the details.
 
+pub mod accounts;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -13,6 +13,10 @@ use signal_hook::iterator::Signals;
 /// Fewest open files that a daemon starts with: it needs about a dozen itself, and each segment needs one.
 pub const MIN_OPEN_FILES: u64 = 32;
 
+/// Descriptors that the daemon keeps for itself, or a quarter of all if that is less: each thread may look at `/proc` or at a
+/// segment's use.
+const RESERVED_DESCRIPTORS: u64 = 80;
+
 /// Signals that unmount. SIGXCPU comes a little before the kernel kills a process that has used up its CPU time.
 const UNMOUNTING: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU];
 
@@ -31,6 +35,13 @@ pub fn open_files() -> Option<u64> {
 /// How many descriptors of `/dev/fuse` there may be, so that segments have most of those that are left.
 pub fn spare_open_files() -> usize {
     open_files().map_or(usize::MAX, |limit| (limit / 4) as usize).max(1)
+}
+
+/// How many descriptors segments may have: all but those that are open already and some that the daemon needs now and then.
+pub fn descriptors_for_segments() -> u64 {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
+    limit.saturating_sub(open).saturating_sub(RESERVED_DESCRIPTORS.min(limit / 4))
 }
 
 /// Sets the limits that a daemon needs.

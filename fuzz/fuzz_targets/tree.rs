@@ -24,6 +24,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         backing: None,
         transport: "none",
         threads: 1,
+        descriptors: 1000,
         pid: 1,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn ipcfs::segment::Memory>);

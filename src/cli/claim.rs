@@ -75,6 +75,7 @@ fn holder(name: &str) -> Option<u32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::used_underscore_binding)] // outside of tests, the socket is kept only to be dropped
 mod tests {
     use super::*;
 

@@ -144,6 +144,7 @@ impl Memory {
             memory: memory.unwrap_or(for_messages.max(MIN_MEMORY)),
             segment_memory: segments.unwrap_or(for_segments.max(PAGE)),
             max_files: files,
+            ..Limits::for_machine(self.machine)
         })
     }
 }

@@ -15,7 +15,9 @@ use super::memory::Memory;
 use super::mountpoint;
 use super::size;
 use super::text::{escaped, quoted, reason, report};
-use crate::config::{Config, Limits, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind};
+use crate::config::{
+    Config, Limits, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind, USER_SHARE,
+};
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 use crate::limits;
@@ -84,6 +86,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files)]
     max_files: Option<u64>,
 
+    /// Part of each of these limits that one user may take, in percent, 1 to 100; root and who mounts may take all
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = user_share, default_value_t = USER_SHARE)]
+    user_share: u8,
+
     /// Threads that serve requests over /dev/fuse, 1 to 64 [default: one per CPU, 2 to 8]; `io_uring` has one per CPU
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<u64>,
@@ -141,7 +147,8 @@ impl Args {
             .limits(self.memory, self.segment_memory)
             .map_err(|why| format!("cannot mount on {}: {why}", quoted(&dir)))?;
         let mailbox = MailboxLimits { msgsize: self.msgsize, maxmsg: self.maxmsg, maxbytes: self.maxbytes };
-        let limits = Limits { mailbox, max_files: self.max_files.unwrap_or(limits.max_files), ..limits };
+        let max_files = self.max_files.unwrap_or(limits.max_files);
+        let limits = Limits { mailbox, max_files, user_share: self.user_share, ..limits };
         let segments = match self.segments {
             Segments::Auto => SegmentPath::Auto,
             Segments::Passthrough => SegmentPath::Passthrough,
@@ -217,6 +224,10 @@ fn max_files(text: &str) -> Result<u64, String> {
     size::count(text, 1..=FILES_CEILING)
 }
 
+fn user_share(text: &str) -> Result<u8, String> {
+    size::count(text, 1..=100).map(|percent| percent as u8)
+}
+
 fn threads(text: &str) -> Result<u64, String> {
     size::count(text, 1..=MAX_THREADS)
 }
@@ -246,10 +257,6 @@ mod tests {
     fn defaults_are_the_documented_ones() {
         let config = config(&[]);
         assert_eq!(config.limits.mailbox, MailboxLimits::default());
-        assert_eq!(
-            config.limits.max_files,
-            Memory::here(config.threads).limits(None, None).unwrap().max_files
-        );
         assert_eq!((config.segments, config.transport), (SegmentPath::Auto, TransportKind::Auto));
         assert_eq!(config.limits, Memory::here(config.threads).limits(None, None).unwrap());
         assert!((2..=8).contains(&config.threads) && !config.allow_other);
@@ -265,12 +272,14 @@ mod tests {
             "--segment-memory=4K",
             "--max-files=10",
             "--threads=64",
+            "--user-share=100",
             "--segments=cached",
             "--transport=dev",
             "--allow-other",
         ]);
         let mailbox = MailboxLimits { msgsize: 65_536, maxmsg: NO_LIMIT, maxbytes: 1 << 30 };
-        let limits = Limits { mailbox, memory: MIN_MEMORY, segment_memory: PAGE, max_files: 10 };
+        let limits =
+            Limits { mailbox, memory: MIN_MEMORY, segment_memory: PAGE, max_files: 10, user_share: 100 };
         let expected = Config {
             dir: "/mnt".into(),
             limits,

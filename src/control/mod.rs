@@ -7,6 +7,7 @@ mod doors;
 mod status;
 mod value;
 
+use crate::accounts::{COUNT, Usage};
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
 use crate::mailbox::{Counts, Order, Rules, Waiter, WhenFull};
 use crate::op::{Caller, Error, Ino};
@@ -14,7 +15,7 @@ use crate::segment::{Lifetime, Seals};
 use crate::topic;
 
 pub use doors::{DOORBELL, DOORS, DoorFile, DoorKind};
-pub use status::mount_status;
+pub use status::{mount_status, user_status};
 
 /// Why a value was refused: the error of the write, and a sentence for the file `error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +50,13 @@ impl<View, Settings> File<View, Settings> {
 
 /// Parses a value into the settings, or refuses it.
 pub type Store<Settings> = fn(&str, &mut Settings) -> Result<(), Refusal>;
+
+/// What one user holds, for `control/users/<uid>`.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)]
+pub struct UserView {
+    pub usage: [Usage; COUNT],
+}
 
 /// Figures of the whole mount, for `control/status`. Memory is in bytes.
 #[derive(Debug, Clone)]
@@ -363,8 +371,14 @@ pub fn reference() -> Vec<Described> {
         table.iter().map(|file| Described { folder, path: path(file), help: file.help }).collect()
     }
     let one = |folder, path: String, help| Described { folder, path, help };
-    let mut all =
-        vec![one("", String::from("status"), "the whole mount: version, transport, counters, memory")];
+    let mut all = vec![
+        one("", String::from("status"), "the whole mount: version, transport, counters, memory"),
+        one(
+            "",
+            String::from("users/<uid>"),
+            "what the mount holds for a user, and the user's share; only that user and root can read it",
+        ),
+    ];
     all.extend(files("mailboxes/<name>/", &MAILBOX));
     let message = "a queued message: cat shows it, rm removes it, mv moves it to another mailbox";
     all.push(one("mailboxes/<name>/", String::from("messages/<id>"), message));

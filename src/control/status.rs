@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::{MailboxView, MountView, SegmentView, TopicView};
+use super::{MailboxView, MountView, SegmentView, TopicView, UserView};
+use crate::accounts::Usage;
+use crate::config::NO_LIMIT;
 use crate::mailbox::Waiter;
 use crate::op::{Caller, Timestamp};
 
@@ -68,6 +70,17 @@ pub(super) fn mailbox(view: &MailboxView) -> String {
         ("replied", &counts.replied),
     ]);
     add_waiters(&mut text, &view.waiters);
+    text
+}
+
+/// The text of `control/users/<uid>`.
+pub fn user_status(view: &UserView) -> String {
+    let mut text = String::new();
+    for Usage { resource, used, share, refused } in &view.usage {
+        let name = resource.name();
+        let share = if *share == NO_LIMIT { String::from("max") } else { share.to_string() };
+        let _ = writeln!(text, "{name}_used {used}\n{name}_share {share}\n{name}_refused {refused}");
+    }
     text
 }
 

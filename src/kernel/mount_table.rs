@@ -95,9 +95,9 @@ impl OwnMount {
         let opened = open(point)?;
         let number = mount_number(opened.as_fd())?;
         let mount = read().ok()?.into_iter().find(|mount| mount.id == number && mount.is_ipcfs())?;
-        // From Linux 6.11, so that nothing else has to be believed.
+        // Linux 6.11 and later tell which mount a descriptor of the device belongs to.
         let told = fdinfo(device, "fuse_connection:");
-        (told.is_none() || told == device_number(mount.device))
+        told.is_none_or(|told| told == device_number(mount.device))
             .then(|| OwnMount { device: mount.device, id: MountId::of(opened.as_fd()) })
     }
 
@@ -222,8 +222,8 @@ fn fdinfo(fd: BorrowedFd<'_>, key: &str) -> Option<u64> {
 }
 
 /// A device number as the kernel itself writes it: 12 bits major, 20 bits minor.
-fn device_number((major, minor): (u32, u32)) -> Option<u64> {
-    Some(u64::from(major) << 20 | u64::from(minor))
+fn device_number((major, minor): (u32, u32)) -> u64 {
+    u64::from(major) << 20 | u64::from(minor)
 }
 
 fn parse(mountinfo: &[u8]) -> Vec<Mount> {
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_kernels_device_numbers() {
-        assert_eq!(device_number((0, 45)), Some(45));
-        assert_eq!(device_number((254, 1)), Some(0x0fe0_0001));
+        assert_eq!(device_number((0, 45)), 45);
+        assert_eq!(device_number((254, 1)), 0x0fe0_0001);
     }
 }

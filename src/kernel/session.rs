@@ -93,7 +93,7 @@ pub fn mount(config: &Config, wants_rings: bool) -> Result<Mounted, MountError> 
         }
         Some(_) => {}
         None => {
-            warn!("{} is not in the mount table: it cannot be unmounted at the end", config.dir.display())
+            warn!("{} is not in the mount table: it cannot be unmounted at the end", config.dir.display());
         }
     }
     if wants_passthrough {

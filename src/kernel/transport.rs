@@ -136,6 +136,10 @@ impl Transport {
                 Effect::InterruptAgain { unique } => self.request_interrupt_again(unique),
                 // Fails only if the timer has ended with the mount.
                 Effect::Alarm(time) => drop(self.alarms.send(time)),
+                Effect::ShareReached { uid, resource } => {
+                    let name = resource.name();
+                    warn!("user {uid} has used up the share of {name}: see control/users/{uid}");
+                }
                 Effect::TrimHeap => heap::trim(),
             }
         }

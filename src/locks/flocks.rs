@@ -9,6 +9,8 @@ use crate::op::{Fh, LockKind};
 #[derive(Debug, Default)]
 pub(super) struct Flocks {
     holders: BTreeMap<Fh, Flock>,
+    /// As for ranges.
+    changes: Vec<(Fh, bool)>,
 }
 
 /// The lock of an open file. `kind` is never `Unlock`.
@@ -37,11 +39,22 @@ impl Flocks {
 
     /// Gives `fh` the lock. The caller has checked that nothing is [conflicting](Flocks::conflicting).
     pub(super) fn insert(&mut self, fh: Fh, flock: Flock) {
-        self.holders.insert(fh, flock);
+        if self.holders.insert(fh, flock).is_none() {
+            self.changes.push((fh, true));
+        }
     }
 
     /// Removes the lock of `fh`. True if there was one.
     pub(super) fn remove(&mut self, fh: Fh) -> bool {
-        self.holders.remove(&fh).is_some()
+        let removed = self.holders.remove(&fh).is_some();
+        if removed {
+            self.changes.push((fh, false));
+        }
+        removed
+    }
+
+    /// What was added and removed since the last call.
+    pub(super) fn take_changes(&mut self) -> Vec<(Fh, bool)> {
+        std::mem::take(&mut self.changes)
     }
 }

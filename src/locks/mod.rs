@@ -30,12 +30,15 @@ mod waits;
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use self::flocks::{Flock, Flocks};
 use self::ranges::Ranges;
 use self::request::{END, LockRequest, Target};
 use self::waits::{Waiting, Waits};
+use crate::accounts::{Account, Charge, Resource};
 use crate::op::{Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 
 /// Edges of the wait-for graph that one call examines at most. A cycle that takes more edges to find is not detected:
@@ -47,9 +50,8 @@ const DEADLOCK_SEARCH: usize = 10_000;
 pub struct WaitId(pub u64);
 
 /// The locks of all files of a mount, and the calls that wait for them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Locks {
-    limit: usize,
     /// Ranges and flocks in `files`.
     held: usize,
     /// The files that have locks.
@@ -57,14 +59,12 @@ pub struct Locks {
     waits: Waits,
     /// Open files through which a lock was set or awaited, with their file. Kept until they are closed.
     used: BTreeSet<(Fh, Ino)>,
+    /// What is held and awaited through each open file, charged to the user who used it first. An entry stays until the
+    /// open file is closed.
+    charges: HashMap<Fh, Charge>,
 }
 
 impl Locks {
-    /// An empty table. Locks held and calls waiting together are at most `limit`.
-    pub fn new(limit: usize) -> Locks {
-        Locks { limit, held: 0, files: HashMap::new(), waits: Waits::default(), used: BTreeSet::new() }
-    }
-
     /// `F_GETLK`: the first lock in the file that conflicts with this one, `None` if [`set`](Locks::set) would
     /// succeed. A range to the end of the file is reported to end at `i64::MAX`.
     ///
@@ -122,14 +122,20 @@ impl Locks {
         &mut self,
         file: Ino,
         call: &LockCall,
-        request_id: RequestId,
-        wait: bool,
+        account: &Arc<Account>,
+        (request_id, wait): (RequestId, bool),
         fx: &mut Effects,
     ) -> Option<WaitId> {
         let Some(request) = LockRequest::parse(call) else {
             fx.fail(request_id, Error::Invalid);
             return None;
         };
+        // Nothing is charged yet, which always succeeds.
+        if let Entry::Vacant(entry) = self.charges.entry(call.fh)
+            && let Ok(charge) = account.charge(Resource::Locks, 0)
+        {
+            entry.insert(charge);
+        }
         let mut downgraded = self.release_to_convert(file, &request);
         let mut id = None;
         if !self.is_blocked(file, &request) {
@@ -144,10 +150,11 @@ impl Locks {
             fx.fail(request_id, Error::WouldWait);
         } else if self.would_deadlock(file, &request) {
             fx.fail(request_id, Error::Deadlock);
-        } else if self.remaining() == 0 {
-            fx.fail(request_id, Error::NoLocks);
+        } else if self.remaining(call.fh) == 0 {
+            fx.fail(request_id, self.no_locks(call.fh));
         } else {
             self.used.insert((request.holder.fh, file));
+            self.count(call.fh, true);
             id = Some(self.waits.add(file, Waiting { request, request_id }));
         }
         if downgraded {
@@ -161,6 +168,7 @@ impl Locks {
     pub fn cancel(&mut self, id: WaitId, error: Error, fx: &mut Effects) -> bool {
         let waiting = self.waits.remove(id);
         if let Some(waiting) = waiting {
+            self.count(waiting.request.holder.fh, false);
             fx.fail(waiting.request_id, error);
         }
         waiting.is_some()
@@ -195,6 +203,7 @@ impl Locks {
                 self.grant(file, Target::Range(span), fx);
             }
         }
+        self.charges.remove(&fh);
     }
 
     /// Calls waiting now.
@@ -228,7 +237,7 @@ impl Locks {
     /// Carries out a request without conflicts. True if another call's request may have no conflict any more.
     fn take(&mut self, file: Ino, request: &LockRequest) -> Result<bool, Error> {
         let LockRequest { holder, kind, target } = *request;
-        let room = self.remaining();
+        let room = self.remaining(holder.fh);
         let downgraded = self.edit(file, |held| match target {
             Target::Range(span) => held.ranges.change(holder, kind, span, room),
             Target::Flock if kind == LockKind::Unlock => Ok(held.flocks.remove(holder.fh)),
@@ -239,7 +248,8 @@ impl Locks {
                     Ok(before == Some(LockKind::Exclusive) && kind == LockKind::Shared)
                 }
             },
-        })?;
+        });
+        let downgraded = downgraded.map_err(|_| self.no_locks(holder.fh))?;
         if kind != LockKind::Unlock {
             self.used.insert((holder.fh, file));
         }
@@ -267,6 +277,7 @@ impl Locks {
             }
             // Removed before it is granted, so that its own entry does not count against the limit.
             let Some(Waiting { request_id, .. }) = self.waits.remove(id) else { continue };
+            self.count(request.holder.fh, false);
             match self.take(file, &request) {
                 Ok(downgraded) => {
                     fx.reply(request_id, Reply::Done);
@@ -309,9 +320,26 @@ impl Locks {
         false
     }
 
-    /// Locks and waiting calls that may still be added.
-    fn remaining(&self) -> usize {
-        self.limit.saturating_sub(self.held + self.waits.len())
+    /// Locks and waiting calls that may still be added through an open file.
+    fn remaining(&self, fh: Fh) -> usize {
+        let left = self.charges.get(&fh).map_or(0, |charge| charge.account().left(Resource::Locks));
+        usize::try_from(left).unwrap_or(usize::MAX)
+    }
+
+    /// `NoLocks`, noted if it is the user's share that is used up.
+    fn no_locks(&self, fh: Fh) -> Error {
+        if let Some(charge) = self.charges.get(&fh) {
+            charge.account().note_exceeded(Resource::Locks);
+        }
+        Error::NoLocks
+    }
+
+    /// One more lock or call through an open file, or one less. Room for it has been found.
+    fn count(&mut self, fh: Fh, added: bool) {
+        if let Some(charge) = self.charges.get_mut(&fh) {
+            let amount = charge.amount();
+            charge.force(if added { amount + 1 } else { amount.saturating_sub(1) });
+        }
     }
 
     /// The only place where the locks of a file change. Updates the count, and drops files without locks.
@@ -320,7 +348,12 @@ impl Locks {
         let before = held.len();
         let result = change(held);
         let after = held.len();
+        let changes = held.ranges.take_changes().into_iter().chain(held.flocks.take_changes());
+        let changes: Vec<(Fh, bool)> = changes.collect();
         self.held = self.held - before + after;
+        for (fh, added) in changes {
+            self.count(fh, added);
+        }
         if after == 0 {
             self.files.remove(&file);
         }

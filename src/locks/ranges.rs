@@ -27,6 +27,8 @@ pub(super) struct Ranges {
     exclusive: SpanIndex,
     shared: SpanIndex,
     by_handle: BTreeSet<(Fh, LockOwner, u64)>,
+    /// Ranges added and removed since this was last taken: the open file, and whether it was added.
+    changes: Vec<(Fh, bool)>,
 }
 
 impl Ranges {
@@ -149,6 +151,7 @@ impl Ranges {
         self.by_owner.insert((owner, start), range);
         self.span_index(range.kind).insert(owner, range.span);
         self.by_handle.insert((fh, owner, start));
+        self.changes.push((fh, true));
     }
 
     fn remove(&mut self, range: Range) {
@@ -157,5 +160,11 @@ impl Ranges {
         self.by_owner.remove(&(owner, start));
         self.span_index(range.kind).remove(owner, range.span);
         self.by_handle.remove(&(fh, owner, start));
+        self.changes.push((fh, false));
+    }
+
+    /// What was added and removed since the last call.
+    pub(super) fn take_changes(&mut self) -> Vec<(Fh, bool)> {
+        std::mem::take(&mut self.changes)
     }
 }

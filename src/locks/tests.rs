@@ -2,8 +2,11 @@
 
 mod model;
 
+use std::sync::Arc;
+
 use super::request::{END, Span};
 use super::{Locks, WaitId};
+use crate::accounts::{Account, Accounts};
 use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
 
@@ -13,6 +16,7 @@ const EOF: u64 = u64::MAX;
 
 /// A table of locks and the replies that its calls have caused.
 struct Table {
+    account: Arc<Account>,
     locks: Locks,
     fx: Effects,
     request_ids: u64,
@@ -41,19 +45,24 @@ fn flock(n: u32, kind: LockKind) -> LockCall {
     LockCall { flock: true, ..range(n, kind, 0, END) }
 }
 
+/// Of a mount with this many locks.
+fn account(limit: usize) -> Arc<Account> {
+    Accounts::unshared(limit as u64).of(1000)
+}
+
 impl Table {
     fn new() -> Table {
         Table::with_limit(1000)
     }
 
     fn with_limit(limit: usize) -> Table {
-        Table { locks: Locks::new(limit), fx: Effects::new(), request_ids: 0 }
+        Table { account: account(limit), locks: Locks::default(), fx: Effects::new(), request_ids: 0 }
     }
 
     fn call(&mut self, file: Ino, call: &LockCall, wait: bool) -> Outcome {
         self.request_ids += 1;
         let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
-        let waits = self.locks.set(file, call, request_id, wait, &mut self.fx);
+        let waits = self.locks.set(file, call, &self.account, (request_id, wait), &mut self.fx);
         // The call's own reply comes before those of the calls that it unblocks.
         match waits {
             Some(id) => Outcome::Waits(request_id, id),
@@ -72,7 +81,7 @@ impl Table {
     fn set_for_others(&mut self, call: &LockCall) -> Vec<(RequestId, Reply)> {
         self.request_ids += 1;
         let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
-        assert_eq!(self.locks.set(FILE, call, request_id, false, &mut self.fx), None);
+        assert_eq!(self.locks.set(FILE, call, &self.account, (request_id, false), &mut self.fx), None);
         let mut replies = self.replies();
         assert_eq!(replies.remove(0), (request_id, Reply::Done));
         replies

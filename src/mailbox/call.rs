@@ -112,7 +112,7 @@ impl Default for Rules {
 pub struct Context<'a> {
     /// The time of the call.
     pub now: Timestamp,
-    /// Shared by all mailboxes of the mount.
+    /// Shared by all mailboxes and topics of the mount.
     pub memory: &'a Memory,
     /// Receives replies and wake-ups.
     pub fx: &'a mut Effects,

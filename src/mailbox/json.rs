@@ -28,7 +28,10 @@ struct Shown<'a> {
 
 /// Appends the line of a message.
 pub(super) fn write(message: &Message, line: &mut Vec<u8>) {
-    let slice = message.slice();
+    write_with_body(message, &message.slice(), line);
+}
+
+fn write_with_body(message: &Message, slice: &Slice, line: &mut Vec<u8>) {
     let body = std::str::from_utf8(slice.as_bytes()).ok();
     let shown = Shown {
         id: message.id,
@@ -59,9 +62,6 @@ pub(super) fn line(message: &Message) -> Slice {
 /// The line of a message, or of the first message of a run.
 pub(super) fn first_line(message: &Message) -> Vec<u8> {
     let mut line = Vec::new();
-    match message.clone().split_first() {
-        Some(first) => write(&first, &mut line),
-        None => write(message, &mut line),
-    }
+    write_with_body(message, &message.first_slice(), &mut line);
     line
 }

@@ -18,7 +18,6 @@ use crate::op::{Error, Reply, Timestamp};
 /// A message that an open file has leased.
 #[derive(Debug)]
 pub(super) struct Lease {
-    /// Its memory stays charged.
     pub(super) message: Message,
     pub(super) deadline: Option<Timestamp>,
 }
@@ -53,14 +52,14 @@ impl Mailbox {
                 self.end_lease(call.handle, &lease);
                 self.counters.received += 1;
                 self.last_received = cx.now;
-                cx.memory.uncharge(lease.message.cost());
+                drop(lease);
             }
             b"nack" => self.return_lease(call.handle, *lease, cx),
             _ => {
                 self.end_lease(call.handle, &lease);
                 let mut message = lease.message;
                 count_delivery(&mut message);
-                self.dead_letter_or_drop(message, cx);
+                self.dead_letter_or_drop(message);
             }
         }
         cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
@@ -75,22 +74,22 @@ impl Mailbox {
         let mut message = lease.message;
         count_delivery(&mut message);
         if self.removed {
-            cx.memory.uncharge(message.cost());
-        } else if u64::from(message.deliveries()) >= self.rules.max_deliver {
-            self.dead_letter_or_drop(message, cx);
+            return;
+        }
+        if u64::from(message.deliveries()) >= self.rules.max_deliver {
+            self.dead_letter_or_drop(message);
         } else if message.expires().is_some_and(|end| end <= cx.now) {
-            self.expire(message, cx);
+            self.expire(message);
         } else {
             self.counters.redelivered += 1;
             self.requeue(message, cx);
         }
     }
 
-    /// Gives a message, which is charged to the memory, to a waiting reader, or puts it at the head of the queue.
+    /// Gives a message to a waiting reader, or puts it at the head of the queue.
     fn requeue(&mut self, message: Message, cx: &mut Context<'_>) {
         self.reply_to_peekers(&message, cx);
         if let Some(reader) = self.readers.pop_for(&message) {
-            cx.memory.uncharge(message.cost());
             self.deliver_to_waiting(&reader, message, cx);
             return;
         }
@@ -106,19 +105,18 @@ impl Mailbox {
     }
 
     /// Sends a message to the dead-letter mailbox. Drops it if there is none.
-    fn dead_letter_or_drop(&mut self, mut message: Message, cx: &mut Context<'_>) {
+    fn dead_letter_or_drop(&mut self, mut message: Message) {
         if self.rules.dead_letter.is_some() {
             // A message in the outbox that still has a time limit is one that has expired (`drop_dead_letters`).
-            let cost = message.cost();
             if message.expires().is_some() {
                 message.edit_extra(|extra| extra.expires = None);
+                let cost = message.cost();
+                message.charge.iter_mut().for_each(|charge| charge.lower_to(cost));
             }
-            cx.memory.uncharge(cost - message.cost());
             self.counters.dead_lettered += 1;
             self.outbox.push(message);
         } else {
             self.counters.dropped += 1;
-            cx.memory.uncharge(message.cost());
         }
     }
 
@@ -158,18 +156,16 @@ impl Mailbox {
     pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while let Some(message) = self.queue.pop_expired(cx.now) {
-            self.expire(message, cx);
+            self.expire(message);
             any = true;
         }
         any
     }
 
-    fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
+    fn expire(&mut self, message: Message) {
         self.counters.expired += 1;
         if self.rules.dead_letter.is_some() {
             self.outbox.push(message);
-        } else {
-            cx.memory.uncharge(message.cost());
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::call::{Context, Door, HandleId, Send, WaitId, WhenFull};
-use super::memory::Memory;
+use super::memory::{Memory, charge_in_hand};
 use super::message::{Message, Run};
-use super::writers::{LineBatch, PartialMessage, Payload, WaitingWriter};
+use super::readers::WaitingReader;
+use super::writers::{LineBatch, PartialMessage, Payload, Tail, WaitingWriter};
 use super::{Mailbox, State};
+use crate::accounts::{Account, Charge, Resource};
 use crate::op::{Error, Reply, RequestId};
 
 impl Mailbox {
@@ -29,14 +31,14 @@ impl Mailbox {
             None => Arc::from(call.body),
         };
         let end = prefix + end + 1;
-        let tail_charge = match data.len() - end {
-            0 => Some(0),
-            tail => {
-                let cost = Memory::cost(tail);
-                (tail as u64 <= self.longest() && cx.memory.try_charge_waiting(cost)).then_some(cost)
-            }
+        let account = &self.handles.get(call.handle.0)?.account;
+        let tail = match data.len() - end {
+            0 => Tail::Empty,
+            tail if tail as u64 > self.longest() => Tail::Refused,
+            tail => account.charge(Resource::Waiting, Memory::cost(tail)).map_or(Tail::Refused, Tail::Kept),
         };
-        let lines = LineBatch { data, caller: call.caller, partial, prefix, sent: 0, end, tail_charge };
+        let charge = None;
+        let lines = LineBatch { data, caller: call.caller, partial, prefix, sent: 0, end, tail, charge };
         self.admit_or_wait(call, Payload::Lines(lines), cx)
     }
 
@@ -45,19 +47,20 @@ impl Mailbox {
         &mut self,
         mut lines: LineBatch,
         handle: HandleId,
+        account: &Arc<Account>,
         room: bool,
         cx: &mut Context<'_>,
     ) -> Result<(), Payload> {
-        self.send_some(&mut lines, room, cx);
+        self.send_some(&mut lines, account, room, cx);
         if lines.sent < lines.end {
             return Err(Payload::Lines(lines));
         }
-        self.keep_tail(&lines, handle, cx);
+        self.keep_tail(lines, handle);
         Ok(())
     }
 
     /// Sends as many lines as readers wait for and, with `room`, as the mailbox has room for.
-    fn send_some(&mut self, lines: &mut LineBatch, room: bool, cx: &mut Context<'_>) {
+    fn send_some(&mut self, lines: &mut LineBatch, account: &Arc<Account>, room: bool, cx: &mut Context<'_>) {
         // If the mailbox is full, a long write is not scanned again for each line that is received.
         let readers_wait = self.readers.any_waits() || self.readers.any_selective();
         let most = match self.rules.full {
@@ -71,8 +74,13 @@ impl Mailbox {
         let mut run = self.new_message(Arc::clone(&lines.data), lines.caller, 0, None, cx.now);
         run.edit_extra(|extra| extra.run = Some(Run { lines: count, from: lines.sent, to: stop }));
         loop {
-            let mut reader = None;
+            let (mut reader, mut charge) = (None, None);
             if self.readers.wants(&run) {
+                // A reader that gets several lines keeps none of them, so that the first decides.
+                let Ok(charged) = charge_in_hand(account, Memory::cost(run.first_len() as usize)) else {
+                    return;
+                };
+                charge = Some(charged);
                 self.reply_to_peekers(&run, cx);
                 reader = self.readers.pop_for(&run);
             }
@@ -83,47 +91,66 @@ impl Mailbox {
                     if takes_many { run.split_fitting(reader.call.size) } else { run.split_first() }
                 }
                 None if !room => return,
-                None => match self.fitting(&run, cx.memory) {
+                None => match self.fitting(&run, account) {
                     0 if self.rules.full == WhenFull::DropOldest => {
-                        let first = run.clone().split_first().unwrap_or_else(|| run.clone());
-                        if !self.try_charge(&first, cx) {
+                        let mut first = run.split_first();
+                        let next = first.as_mut().unwrap_or(&mut run);
+                        if !self.try_charge(next, account, cx) {
                             return;
                         }
-                        cx.memory.uncharge(first.cost());
-                        run.split_first()
+                        charge = next.charge.take();
+                        first
                     }
                     0 => return,
                     count => run.split_lines(count),
                 },
             };
-            let last = part.is_none();
-            let mut part = part.unwrap_or_else(|| run.clone());
-            part.id = cx.memory.allocate_ids(part.count());
-            if reader.is_none() && !cx.memory.try_charge(part.cost()) {
+            let Some(part) = part else {
+                lines.sent += self.send_part(run, charge, reader, account, cx);
+                return;
+            };
+            let sent = self.send_part(part, charge, reader, account, cx);
+            if sent == 0 {
                 return;
             }
-            lines.sent += part.len() as usize;
-            self.counters.sent += part.count();
-            self.last_sent = cx.now;
-            if let Some(reader) = reader {
-                self.deliver_to_waiting(&reader, part, cx);
-            } else {
-                self.reply_to_peekers(&part, cx);
-                let number = part.id;
-                self.queue.push(part, number);
-                self.wake_readers(cx);
-            }
-            if last {
-                return;
-            }
+            lines.sent += sent;
         }
     }
 
+    /// Gives a line or several to `reader`, or queues them. Returns their length in bytes: 0 if there is no memory for them.
+    fn send_part(
+        &mut self,
+        mut part: Message,
+        charge: Option<Charge>,
+        reader: Option<WaitingReader>,
+        account: &Arc<Account>,
+        cx: &mut Context<'_>,
+    ) -> usize {
+        part.compact();
+        part.charge = charge.or_else(|| account.charge(Resource::Memory, part.cost()).ok());
+        if part.charge.is_none() {
+            return 0;
+        }
+        let length = part.len() as usize;
+        part.id = cx.memory.allocate_ids(part.count());
+        self.counters.sent += part.count();
+        self.last_sent = cx.now;
+        if let Some(reader) = reader {
+            self.deliver_to_waiting(&reader, part, cx);
+        } else {
+            self.reply_to_peekers(&part, cx);
+            let number = part.id;
+            self.queue.push(part, number);
+            self.wake_readers(cx);
+        }
+        length
+    }
+
     /// How many lines of a run there is room for.
-    fn fitting(&self, run: &Message, memory: &Memory) -> u64 {
+    fn fitting(&self, run: &Message, account: &Account) -> u64 {
         let messages = self.free_slots();
         let bytes = self.limits.maxbytes.saturating_sub(self.queue.bytes() + self.request_bytes);
-        if run.count() <= messages && run.len() <= bytes && memory.has_room(run.cost()) {
+        if run.count() <= messages && run.len() <= bytes && account.has_room(Resource::Memory, run.cost()) {
             return run.count();
         }
         let overhead = (run.cost() - run.len()) / run.count();
@@ -131,7 +158,8 @@ impl Mailbox {
         let mut count = 0;
         for at in memchr::memchr_iter(b'\n', slice.as_bytes()) {
             let length = at as u64 + 1;
-            if count == messages || length > bytes || !memory.has_room(length + overhead * (count + 1)) {
+            let cost = length + overhead * (count + 1);
+            if count == messages || length > bytes || !account.has_room(Resource::Memory, cost) {
                 break;
             }
             count += 1;
@@ -145,35 +173,31 @@ impl Mailbox {
     }
 
     /// All complete lines are sent: what follows them is kept as the beginning of the next line.
-    fn keep_tail(&mut self, lines: &LineBatch, handle: HandleId, cx: &mut Context<'_>) {
-        if let Some(partial) = &lines.partial {
-            cx.memory.uncharge_waiting(partial.charge);
-        }
-        if let Some(charge) = lines.tail_charge.filter(|charge| *charge > 0) {
+    fn keep_tail(&mut self, lines: LineBatch, handle: HandleId) {
+        if let Tail::Kept(charge) = lines.tail {
             let bytes = lines.data.get(lines.end..).unwrap_or_default().to_vec();
-            self.keep_partial(
-                PartialMessage { bytes, charge, ..PartialMessage::new(lines.caller) },
-                handle,
-                cx,
-            );
+            let partial = PartialMessage { bytes, charge: Some(charge), ..PartialMessage::new(lines.caller) };
+            self.keep_partial(partial, handle);
         }
     }
 
     /// Keeps the beginning of a line. It precedes whatever another write has left there while this one waited.
-    fn keep_partial(&mut self, mut partial: PartialMessage, handle: HandleId, cx: &mut Context<'_>) {
+    fn keep_partial(&mut self, mut partial: PartialMessage, handle: HandleId) {
         let longest = self.longest();
-        let Some(open) = self.handles.get_mut(handle.0) else {
-            cx.memory.uncharge_waiting(partial.charge);
-            return;
-        };
+        let Some(open) = self.handles.get_mut(handle.0) else { return };
         if let State::Partial(later) = std::mem::take(&mut open.state) {
-            partial.charge += later.charge;
+            partial.charge = match (partial.charge.take(), later.charge) {
+                (Some(mut own), Some(more)) => {
+                    own.merge(more);
+                    Some(own)
+                }
+                (own, more) => own.or(more),
+            };
             partial.too_long |= later.too_long;
             partial.incomplete |= later.incomplete;
             partial.bytes.extend_from_slice(&later.bytes);
         }
         if partial.too_long || partial.bytes.len() as u64 > longest {
-            cx.memory.uncharge_waiting(partial.charge);
             partial = PartialMessage { too_long: true, ..PartialMessage::new(partial.caller) };
         }
         open.state = State::Partial(Box::new(partial));
@@ -189,32 +213,28 @@ impl Mailbox {
         error: Error,
         cx: &mut Context<'_>,
     ) {
-        cx.memory.uncharge_waiting(lines.tail_charge.unwrap_or(0));
         let partial = lines.partial.take();
         if lines.sent > 0 {
-            if let Some(partial) = partial {
-                cx.memory.uncharge_waiting(partial.charge);
-            }
             cx.fx.reply(request_id, Reply::Written(lines.sent.saturating_sub(lines.prefix) as u32));
             return;
         }
         if let Some(mut partial) = partial {
             partial.too_long |= error == Error::TooLong;
-            self.keep_partial(*partial, handle, cx);
+            self.keep_partial(*partial, handle);
         }
         cx.fx.fail(request_id, error);
     }
 
     /// A write through `whole`, or a write through `stream` that ends no line. Never waits.
     pub(super) fn append(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
-        match self.try_append(call, cx) {
+        match self.try_append(call) {
             Ok(()) => cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32)),
             Err(error) => cx.fx.fail(call.request_id, error),
         }
         None
     }
 
-    fn try_append(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
+    fn try_append(&mut self, call: Send<'_>) -> Result<(), Error> {
         self.check_writable(call.handle)?;
         let longest = self.longest();
         let whole = self.rules.wholesize.min(self.limits.maxbytes);
@@ -227,13 +247,15 @@ impl Mailbox {
             State::Partial(partial) => partial,
             _ => Box::new(PartialMessage::new(call.caller)),
         };
-        let cost = call.body.len() as u64 + if partial.bytes.is_empty() { Memory::cost(0) } else { 0 };
+        let cost = Memory::cost(partial.bytes.len() + call.body.len());
+        let charged = match &mut partial.charge {
+            Some(charge) => charge.resize(cost),
+            none => open.account.charge(Resource::Waiting, cost).map(|charge| *none = Some(charge)),
+        };
         let result = if partial.bytes.len() as u64 + call.body.len() as u64 > most {
-            cx.memory.uncharge_waiting(partial.charge);
             *partial = PartialMessage { too_long: true, ..PartialMessage::new(call.caller) };
             Err(Error::TooLong)
-        } else if cx.memory.try_charge_waiting(cost) {
-            partial.charge += cost;
+        } else if charged.is_ok() {
             partial.bytes.extend_from_slice(call.body);
             partial.incomplete = false;
             Ok(())
@@ -257,23 +279,25 @@ impl Mailbox {
     }
 
     /// The last close: what was written is sent. If there is no room, it waits as a writer without a caller.
-    pub(super) fn send_partial(&mut self, partial: PartialMessage, handle: HandleId, cx: &mut Context<'_>) {
+    pub(super) fn send_partial(
+        &mut self,
+        partial: PartialMessage,
+        handle: HandleId,
+        account: Arc<Account>,
+        cx: &mut Context<'_>,
+    ) {
         let PartialMessage { bytes, caller, charge, incomplete, .. } = partial;
         if bytes.is_empty() || incomplete || self.removed {
-            cx.memory.uncharge_waiting(charge);
             return;
         }
-        let message = self.new_message(Arc::from(bytes), caller, 0, None, cx.now);
-        let payload = match self.try_admit(Payload::Message(message), handle, false, cx) {
-            Ok(()) => {
-                cx.memory.uncharge_waiting(charge);
-                return;
-            }
-            Err(payload) => payload,
+        let mut message = self.new_message(Arc::from(bytes), caller, 0, None, cx.now);
+        message.charge = charge;
+        let Err(payload) = self.try_admit(Payload::Message(message), handle, &account, false, cx) else {
+            return;
         };
         let (id, since) = (self.next_wait(), cx.now);
         self.writers
-            .push_back(id, WaitingWriter { id, request_id: None, handle, caller, since, charge, payload });
+            .push_back(id, WaitingWriter { id, request_id: None, handle, caller, since, account, payload });
         self.admit_writers(cx);
         if !self.writers.is_empty() {
             self.wake_readers(cx);

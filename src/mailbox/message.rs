@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::memory::{EXTRA_COST, MESSAGE_COST};
+use crate::accounts::Charge;
 use crate::op::{Caller, Slice, Timestamp};
 
 /// A label that a receiver can select messages by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
@@ -26,7 +27,7 @@ impl Rank {
 }
 
 /// A message, queued or leased.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Message {
     /// Never reused within the mount.
     pub id: u64,
@@ -40,6 +41,8 @@ pub struct Message {
     pub body: Arc<[u8]>,
     /// Attributes that few messages have.
     pub(super) extra: Option<Box<Extra>>,
+    /// Its memory, charged to the sender, from the time when it is accepted.
+    pub(super) charge: Option<Charge>,
 }
 
 /// Attributes that few messages have.
@@ -117,9 +120,8 @@ impl Message {
         let run = self.run().filter(|run| run.lines > 1)?;
         let rest = self.body.get(run.from..run.to).unwrap_or_default();
         let line = rest.get(..end_of_line(rest)).unwrap_or_default();
-        let (from, mut first) = (run.from + line.len(), self.clone());
-        first.body = Arc::from(line);
-        first.edit_extra(|extra| extra.run = None);
+        let (from, body) = (run.from + line.len(), Arc::from(line));
+        let first = self.split_off(body, None);
         self.skip_lines(1, from);
         Some(first)
     }
@@ -146,10 +148,27 @@ impl Message {
     fn split_at(&mut self, lines: u64, length: usize) -> Option<Message> {
         let run = self.run().filter(|run| lines < run.lines)?;
         let middle = run.from + length;
-        let mut first = self.clone();
-        first.edit_extra(|extra| extra.run = Some(Run { lines, to: middle, ..run }));
+        let first = self.split_off(Arc::clone(&self.body), Some(Run { lines, to: middle, ..run }));
         self.skip_lines(lines, middle);
         Some(first)
+    }
+
+    /// The first message of a run, or several, with its part of the charge.
+    fn split_off(&mut self, body: Arc<[u8]>, run: Option<Run>) -> Message {
+        let Message { id, sent, sender, priority, .. } = *self;
+        let mut first = Message { id, sent, sender, priority, body, extra: self.extra.clone(), charge: None };
+        first.edit_extra(|extra| extra.run = run);
+        first.compact();
+        let cost = first.cost();
+        first.charge = self.charge.as_mut().map(|charge| charge.split(cost));
+        first
+    }
+
+    /// Copies the bytes of a run, if otherwise it would keep more than twice as many in memory.
+    pub(super) fn compact(&mut self) {
+        let Some(run) = self.run().filter(|run| (run.to - run.from) * 2 < self.body.len()) else { return };
+        self.body = Arc::from(self.slice().as_bytes());
+        self.edit_extra(|extra| extra.run = Some(Run { from: 0, to: run.to - run.from, ..run }));
     }
 
     /// This run begins `lines` lines later, at position `from` of its body.
@@ -158,6 +177,7 @@ impl Message {
             self.id += lines;
             *run = Run { lines: run.lines - lines, from, ..*run };
         }
+        self.compact();
     }
 
     /// Turns a run of one line into a plain message with a copy of its bytes.

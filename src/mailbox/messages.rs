@@ -20,9 +20,8 @@ impl Mailbox {
 
     /// Removes a queued message. `NotFound` if there is none with this id.
     pub fn remove_message(&mut self, id: u64, cx: &mut Context<'_>) -> Result<(), Error> {
-        let message = self.queue.remove(id).ok_or(Error::NotFound)?;
+        self.queue.remove(id).ok_or(Error::NotFound)?;
         self.counters.removed += 1;
-        cx.memory.uncharge(message.cost());
         self.admit_writers(cx);
         Ok(())
     }
@@ -39,7 +38,7 @@ impl Mailbox {
         if self.readers.wants(message) || self.fits(message.len()) { Ok(()) } else { Err(Error::NoSpace) }
     }
 
-    /// Takes a message out, to be inserted into another mailbox. Its memory stays charged.
+    /// Takes a message out, to be inserted into another mailbox.
     pub fn extract_message(&mut self, id: u64, cx: &mut Context<'_>) -> Option<Message> {
         let message = self.queue.remove(id)?;
         self.counters.moved_out += 1;
@@ -50,7 +49,6 @@ impl Mailbox {
     /// Inserts a message of another mailbox behind all others of its priority. It keeps its id, sender, priority, tag and
     /// time of sending. Its time to live begins anew and, with `reset_deliveries`, its count of deliveries too.
     pub fn insert_message(&mut self, mut message: Message, reset_deliveries: bool, cx: &mut Context<'_>) {
-        cx.memory.uncharge(message.cost());
         if self.removed {
             // The mailbox was removed while the message was on its way.
             self.counters.dropped += 1;
@@ -65,7 +63,6 @@ impl Mailbox {
         }
         self.counters.moved_in += 1;
         if let Some(message) = self.offer(message, cx) {
-            cx.memory.force_charge(message.cost());
             let number = cx.memory.allocate_ids(1);
             self.queue.push(message, number);
             self.wake_readers(cx);
@@ -74,7 +71,7 @@ impl Mailbox {
         }
     }
 
-    /// Takes the dead letters, to be inserted into the dead-letter mailbox. Their memory stays charged.
+    /// Takes the dead letters, to be inserted into the dead-letter mailbox.
     pub fn take_outbox(&mut self) -> Vec<Message> {
         std::mem::take(&mut self.outbox)
     }
@@ -86,7 +83,6 @@ impl Mailbox {
                 self.counters.dead_lettered -= 1;
                 self.counters.dropped += 1;
             }
-            cx.memory.uncharge(message.cost());
         }
         self.admit_writers(cx);
     }

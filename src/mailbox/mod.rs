@@ -37,9 +37,11 @@ mod tests;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use slab::Slab;
 
+use crate::accounts::{Account, Charge};
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
 use crate::op::{Error, PollHandle, Ready, Timestamp};
@@ -52,6 +54,7 @@ use rpc::{Outstanding, Request};
 use writers::{PartialMessage, WaitingWriter};
 
 pub use call::{Context, Counts, Door, HandleId, Mode, Receive, Rules, Send, WaitId, Waiter, WhenFull};
+pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
 pub use queue::Order;
@@ -91,7 +94,11 @@ pub struct Mailbox {
 struct Open {
     door: Door,
     mode: Mode,
+    /// Of the user who opened it, on whose behalf it holds what it holds.
+    account: Arc<Account>,
     framing: Framing,
+    /// What the bytes that `framing` keeps are charged.
+    in_hand: Option<Charge>,
     /// Reads through this open file that wait.
     waiting: u32,
     /// The kernel had split a write. Its first part became a message and a later part was refused. The next write is
@@ -111,7 +118,7 @@ enum State {
     Leasing(Box<Lease>),
     /// An rpc client's request that has no reply yet.
     Requesting(Outstanding),
-    /// The request that an rpc server has taken and not replied to. Its memory stays charged.
+    /// The request that an rpc server has taken and not replied to.
     Serving(Box<Request>),
 }
 
@@ -148,15 +155,16 @@ impl Mailbox {
         self
     }
 
-    /// Opens it through `door`. Returns true if the reader may seek within a message.
-    pub fn open(&mut self, door: Door, mode: Mode) -> (HandleId, bool) {
+    /// Opens it through `door`, for the user whose `account` it is. Returns true if the reader may seek within a message.
+    pub fn open(&mut self, door: Door, mode: Mode, account: Arc<Account>) -> (HandleId, bool) {
         let framing = match (&door, mode) {
             (Door::Lease | Door::Rpc | Door::Serve, _) => Framing::Single(Single::Idle),
             (Door::Stream | Door::Json, _) | (_, Mode::Both | Mode::Send) => Framing::Stream(None),
             _ => Framing::File(None),
         };
         let seekable = matches!(framing, Framing::File(_));
-        let open = Open { door, mode, framing, waiting: 0, split_refused: false, state: State::Idle };
+        let (in_hand, state) = (None, State::Idle);
+        let open = Open { door, mode, account, framing, in_hand, waiting: 0, split_refused: false, state };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
@@ -173,13 +181,14 @@ impl Mailbox {
         }
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
-        if let Some(open) = self.handles.try_remove(handle.0) {
-            let idle = matches!(open.state, State::Idle);
-            match open.state {
+        if let Some(Open { state, in_hand, account, .. }) = self.handles.try_remove(handle.0) {
+            let idle = matches!(state, State::Idle) && in_hand.is_none();
+            drop(in_hand);
+            match state {
                 State::Idle => {}
-                State::Partial(partial) => self.send_partial(*partial, handle, cx),
+                State::Partial(partial) => self.send_partial(*partial, handle, account, cx),
                 State::Leasing(lease) => self.return_lease(handle, *lease, cx),
-                State::Requesting(outstanding) => self.cancel_request(&outstanding, cx),
+                State::Requesting(outstanding) => self.cancel_request(&outstanding),
                 State::Serving(request) => self.return_request(*request, cx),
             }
             // An idle file changes nothing, and edge-triggered pollers must not be woken for nothing.
@@ -198,9 +207,14 @@ impl Mailbox {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
         };
-        if open.framing.answer(call.request_id, call.offset, call.size, cx.fx) {
+        let (held, answered) = (open.in_hand.is_some(), open.answer(&call, cx));
+        if held && open.in_hand.is_none() {
+            self.admit_writers(cx);
+        }
+        if answered {
             return None;
         }
+        let open = self.handles.get(call.handle.0)?;
         if self.removed {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
@@ -223,6 +237,8 @@ impl Mailbox {
         }
         let open = self.handles.get_mut(call.handle.0)?;
         open.waiting += 1;
+        open.framing.release();
+        open.in_hand = None;
         let selector = open.door.selector(call.handle);
         let id = self.next_wait();
         self.readers.push_back(id, selector.clone(), WaitingReader { call, since: cx.now });
@@ -242,7 +258,7 @@ impl Mailbox {
     }
 
     /// What poll(2) reports. With `arm`, the next change wakes the poller of `handle`.
-    pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>, memory: &Memory) -> Ready {
+    pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
         let Some(open) = self.handles.get(handle.0) else {
             return Ready { hangup: true, ..Ready::default() };
         };
@@ -261,7 +277,8 @@ impl Mailbox {
                             Selector::Request => !self.requests.is_empty(),
                             Selector::Reply(_) => false,
                         }));
-        let room = never_waits || self.writable(memory) || self.reader_waits_for(open);
+        let room = never_waits || self.writable(&open.account) || self.reader_waits_for(open);
+        let has_capacity = self.has_capacity(&open.account);
         let writable = writes && room && !self.removed && !(requesting && matches!(open.door, Door::Rpc));
         let ready = Ready { readable, writable, hangup: self.removed };
         if let Some(poll) = arm {
@@ -270,7 +287,7 @@ impl Mailbox {
             }
             if writes {
                 self.polls_blocked_by_memory &= !self.polls_out.is_empty();
-                self.polls_blocked_by_memory |= !room && self.has_capacity();
+                self.polls_blocked_by_memory |= !room && has_capacity;
                 self.polls_out.insert(handle, poll);
             }
         }
@@ -300,9 +317,9 @@ impl Mailbox {
         let mut lost = 0;
         for message in self.queue.clear() {
             lost += message.count();
-            cx.memory.uncharge(message.cost());
         }
-        self.drop_requests(cx);
+        self.requests.clear();
+        self.request_bytes = 0;
         self.wake_readers(cx);
         for handle in std::mem::take(&mut self.polls_out).into_values() {
             cx.fx.wake(handle);
@@ -405,5 +422,16 @@ impl Mailbox {
         if let Some(poll) = self.polls_in.remove(&handle) {
             cx.fx.wake(poll);
         }
+    }
+}
+
+impl Open {
+    /// Answers a read if that takes no new message. Otherwise returns false.
+    fn answer(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
+        let answered = self.framing.answer(call.request_id, call.offset, call.size, cx.fx);
+        if !self.framing.keeps_bytes() {
+            self.in_hand = None;
+        }
+        answered
     }
 }

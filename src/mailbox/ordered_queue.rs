@@ -101,6 +101,12 @@ impl<K: Ord + Copy, V> OrderedQueue<K, V> {
         self.len += 1;
     }
 
+    /// The first entry whose key is greater than `key`, or the first of all.
+    pub(super) fn first_after(&self, key: Option<K>) -> Option<(K, &V)> {
+        let from = key.map_or(0, |key| self.slots.partition_point(|slot| slot.0 <= key));
+        self.slots.range(from..).find_map(|(key, value)| value.as_ref().map(|value| (*key, value)))
+    }
+
     /// The last entry whose key is `key` or less.
     pub(super) fn last_at_or_before(&self, key: K) -> Option<(K, &V)> {
         let end = self.slots.partition_point(|slot| slot.0 <= key);

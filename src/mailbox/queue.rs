@@ -9,6 +9,7 @@ use std::mem;
 
 use super::message::{Message, Rank, Tag};
 use super::ordered_queue::OrderedQueue;
+use crate::accounts::Account;
 use crate::op::Timestamp;
 
 /// Which messages a receiver takes.
@@ -181,6 +182,15 @@ impl Queue {
         let lowest =
             lowest.and_then(|(level, line)| Some(Rank { level: *level, position: line.front_key()? }));
         self.take(plain.or(lowest)?)
+    }
+
+    /// True if the message that [`Queue::pop_oldest`] would remove is charged to `account`.
+    pub(super) fn oldest_is_charged_to(&self, account: &Account) -> bool {
+        let oldest = self.plain.front();
+        let oldest =
+            oldest.or_else(|| self.prioritized.last_key_value().and_then(|(_, level)| level.front()));
+        let charge = oldest.and_then(|message| message.charge.as_ref());
+        charge.is_some_and(|charge| charge.account().uid() == account.uid())
     }
 
     /// True if there is a message that `filter` wants.

@@ -2,9 +2,11 @@
 
 use super::call::{Context, Door, Receive, Selector};
 use super::lease::{Lease, deadline};
+use super::memory::Memory;
 use super::message::Message;
 use super::readers::WaitingReader;
 use super::{Mailbox, State, json};
+use crate::accounts::{Charge, Resource};
 use crate::op::{Error, Reply, Slice, Timestamp};
 
 impl Mailbox {
@@ -17,23 +19,19 @@ impl Mailbox {
             Selector::Request => return self.receive_request(call, cx),
             Selector::Reply(_) => return false,
         };
-        let (many, keep) = (open.door.takes_many(), open.door == Door::Lease);
-        let json = open.door == Door::Json;
+        let (many, json) = (open.door.takes_many(), open.door == Door::Json);
         let first =
             if many && !json { self.queue.pop_run(call.size) } else { self.queue.pop_matching(&filter) };
         let Some(message) = first else { return false };
-        if !keep {
-            cx.memory.uncharge(message.cost());
-        }
         if many && (json || (message.len() < call.size as u64 && !self.queue.is_empty())) {
-            self.deliver_many(call, &message, json, cx);
+            self.deliver_many(call, message, json, cx);
         } else {
             self.deliver(call, message, cx);
         }
         true
     }
 
-    /// Accepts a message for which there is room: gives it to the first reader that waits for it, or queues it.
+    /// Accepts a message that is charged to its sender: gives it to the first reader that waits for it, or queues it.
     pub(super) fn accept(&mut self, mut message: Message, cx: &mut Context<'_>) {
         message.id = cx.memory.allocate_ids(1);
         // Its time to live begins now, however long its writer waited for room.
@@ -52,7 +50,7 @@ impl Mailbox {
         }
     }
 
-    /// Gives a message that is not charged to the memory to the first reader that waits for it. Returns it if none does.
+    /// Gives a message to the first reader that waits for it. Returns it if none does.
     pub(super) fn offer(&mut self, message: Message, cx: &mut Context<'_>) -> Option<Message> {
         self.reply_to_peekers(&message, cx);
         match self.readers.pop_for(&message) {
@@ -62,23 +60,19 @@ impl Mailbox {
         None
     }
 
-    /// Gives a message that is not charged to the memory to a reader that waited for it.
+    /// Gives a message to a reader that waited for it.
     pub(super) fn deliver_to_waiting(
         &mut self,
         reader: &WaitingReader,
         message: Message,
         cx: &mut Context<'_>,
     ) {
-        let handle = reader.call.handle;
-        self.wait_ended(handle);
-        if self.handles.get(handle.0).is_some_and(|open| open.door == Door::Lease) {
-            cx.memory.force_charge(message.cost());
-        }
+        self.wait_ended(reader.call.handle);
         self.deliver(&reader.call, message, cx);
     }
 
     /// Answers a read with the message, or the run, that was taken for it.
-    fn deliver(&mut self, call: &Receive, message: Message, cx: &mut Context<'_>) {
+    fn deliver(&mut self, call: &Receive, mut message: Message, cx: &mut Context<'_>) {
         self.last_received = cx.now;
         let count = message.count();
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
@@ -86,6 +80,7 @@ impl Mailbox {
             Door::Json => json::line(&message),
             _ => message.slice(),
         };
+        let mut charge = None;
         if open.door == Door::Lease {
             let deadline = deadline(self.rules.lease_time, cx.now);
             if let Some(deadline) = deadline {
@@ -95,22 +90,30 @@ impl Mailbox {
             self.counters.leased += 1;
         } else {
             self.counters.received += count;
+            charge = message.charge.take();
         }
-        self.begin(call, bytes, cx);
+        self.begin(call, bytes, charge, cx);
     }
 
-    /// Answers a read with the first part of `bytes`, and waiting reads through the same open file with the rest.
-    pub(super) fn begin(&mut self, call: &Receive, bytes: Slice, cx: &mut Context<'_>) {
+    /// Answers a read with the first part of `bytes`, and waiting reads through the same open file with the rest. What the
+    /// open file keeps stays charged.
+    pub(super) fn begin(
+        &mut self,
+        call: &Receive,
+        bytes: Slice,
+        charge: Option<Charge>,
+        cx: &mut Context<'_>,
+    ) {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let slice = open.framing.begin(bytes, call.offset, call.size);
+        open.in_hand = charge.filter(|_| open.framing.keeps_bytes());
         cx.fx.reply(call.request_id, Reply::Message(slice));
         while open.waiting > 0 && !open.framing.needs_next() {
             let selector = open.door.selector(call.handle);
             let Some(next) = self.readers.remove_by_handle(call.handle, &selector) else { break };
             open.waiting -= 1;
-            let Receive { request_id, offset, size, .. } = next.call;
-            if !open.framing.answer(request_id, offset, size, cx.fx) {
-                cx.fx.fail(request_id, Error::Io);
+            if !open.answer(&next.call, cx) {
+                cx.fx.fail(next.call.request_id, Error::Io);
             }
         }
         // The rest of the message, or its end of file, is ready for pollers of this open file.
@@ -121,11 +124,11 @@ impl Mailbox {
 
     /// Fills a reader's buffer with messages; the first was taken already. If that one is too long for the buffer, the
     /// read begins it. Other messages are taken only if all of their bytes fit.
-    fn deliver_many(&mut self, call: &Receive, first: &Message, json: bool, cx: &mut Context<'_>) {
+    fn deliver_many(&mut self, call: &Receive, mut first: Message, json: bool, cx: &mut Context<'_>) {
         let mut bytes = Vec::new();
         self.counters.received += first.count();
         if json {
-            json::write(first, &mut bytes);
+            json::write(&first, &mut bytes);
         } else {
             bytes.extend_from_slice(first.slice().as_bytes());
         }
@@ -148,13 +151,15 @@ impl Mailbox {
             };
             let Some(taken) = taken else { break };
             self.counters.received += taken.count();
-            cx.memory.uncharge(taken.cost());
         }
         self.last_received = cx.now;
         if bytes.len() <= call.size {
             cx.fx.reply(call.request_id, Reply::Data(bytes));
         } else {
-            self.begin(call, Slice::whole(bytes), cx);
+            let mut charge = first.charge.take();
+            // A JSON object is longer than its message. Where there is no memory for that, the message's must do.
+            let _ = charge.as_mut().map(|charge| charge.resize(Memory::cost(bytes.len())));
+            self.begin(call, Slice::whole(bytes), charge, cx);
         }
     }
 
@@ -162,15 +167,24 @@ impl Mailbox {
     fn peek(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
         let Some(message) = self.queue.first() else { return false };
         let slice = message.first_slice();
-        self.begin(call, slice, cx);
+        self.show(call, slice, cx);
         true
+    }
+
+    /// Answers a read through `peek`. Somebody may receive the message while its bytes are still kept for this one.
+    fn show(&mut self, call: &Receive, slice: Slice, cx: &mut Context<'_>) {
+        let Some(open) = self.handles.get(call.handle.0) else { return };
+        match open.account.charge(Resource::Memory, Memory::cost(slice.as_bytes().len())) {
+            Ok(charge) => self.begin(call, slice.compact(), Some(charge), cx),
+            Err(_) => cx.fx.fail(call.request_id, Error::NoMemory),
+        }
     }
 
     /// Answers all waiting peeks with a message that arrives, whoever receives it.
     pub(super) fn reply_to_peekers(&mut self, message: &Message, cx: &mut Context<'_>) {
         while let Some(reader) = self.readers.pop(&Selector::Peek) {
             self.wait_ended(reader.call.handle);
-            self.begin(&reader.call, message.first_slice(), cx);
+            self.show(&reader.call, message.first_slice(), cx);
         }
     }
 }

@@ -5,6 +5,7 @@
 //! request with this id and still waits for its reply.
 
 use super::call::{Context, HandleId, Receive, Selector, Send, WaitId};
+use super::memory::{Memory, charge_in_hand};
 use super::message::Message;
 use super::{Mailbox, State};
 use crate::framing::{Framing, Single};
@@ -27,7 +28,7 @@ pub(super) enum Outstanding {
 }
 
 impl Mailbox {
-    /// Accepts a request for which there is room or a waiting server.
+    /// Accepts a request that is charged to its sender.
     pub(super) fn accept_request(&mut self, mut message: Message, client: HandleId, cx: &mut Context<'_>) {
         message.id = cx.memory.allocate_ids(1);
         if let Some(open) = self.handles.get_mut(client.0) {
@@ -35,13 +36,10 @@ impl Mailbox {
             open.framing.clear();
         }
         self.last_sent = cx.now;
-        if self.readers.has(&Selector::Request) {
-            cx.memory.force_charge(message.cost());
-        }
         self.dispatch(Request { message, client }, cx);
     }
 
-    /// Gives a request, which is charged to the memory, to a waiting server, or queues it.
+    /// Gives a request to a waiting server, or queues it.
     fn dispatch(&mut self, request: Request, cx: &mut Context<'_>) {
         if let Some(server) = self.readers.pop(&Selector::Request) {
             self.wait_ended(server.call.handle);
@@ -68,13 +66,25 @@ impl Mailbox {
         if let Some(open) = self.handles.get_mut(call.handle.0) {
             open.state = State::Serving(Box::new(request));
         }
-        self.begin(call, slice, cx);
+        self.begin(call, slice, None, cx);
     }
 
     /// A server's write: the reply to the request that it has taken. Never waits.
     pub(super) fn send_reply(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         if !self.check_length(&call, cx) {
             return None;
+        }
+        // What the client has not read yet is held on the client's behalf. If that is too much, the server keeps the request.
+        let mut charge = None;
+        if let Some(State::Serving(request)) = self.handles.get(call.handle.0).map(|open| &open.state)
+            && self.awaits_reply(request)
+            && let Some(client) = self.handles.get(request.client.0)
+        {
+            let Ok(charged) = charge_in_hand(&client.account, Memory::cost(call.body.len())) else {
+                cx.fx.fail(call.request_id, Error::NoMemory);
+                return None;
+            };
+            charge = Some(charged);
         }
         let mut served = None;
         if let Some(open) = self.handles.get_mut(call.handle.0) {
@@ -92,28 +102,30 @@ impl Mailbox {
         };
         self.counters.serving -= 1;
         self.wake_reader(call.handle, cx);
-        cx.memory.uncharge(request.message.cost());
+        let (client, awaited) = (request.client, self.awaits_reply(&request));
+        drop(request);
         self.admit_writers(cx);
         if self.removed {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
         }
-        if !self.awaits_reply(&request) {
+        if !awaited {
             cx.fx.fail(call.request_id, Error::Cancelled);
             return None;
         }
         self.counters.replied += 1;
-        let (client, reply) = (request.client, Slice::whole(call.body));
+        let reply = Slice::whole(call.body);
         let reader = self.readers.pop(&Selector::Reply(client));
         if let Some(open) = self.handles.get_mut(client.0) {
             open.state = State::Idle;
             if reader.is_none() {
                 open.framing = Framing::Single(Single::Rest(reply.clone()));
+                open.in_hand = charge.take();
             }
         }
         if let Some(reader) = reader {
             self.wait_ended(client);
-            self.begin(&reader.call, reply, cx);
+            self.begin(&reader.call, reply, charge, cx);
         }
         for poll in [self.polls_in.remove(&client), self.polls_out.remove(&client)].into_iter().flatten() {
             cx.fx.wake(poll);
@@ -126,7 +138,6 @@ impl Mailbox {
     pub(super) fn return_request(&mut self, request: Request, cx: &mut Context<'_>) {
         self.counters.serving -= 1;
         if self.removed || !self.awaits_reply(&request) {
-            cx.memory.uncharge(request.message.cost());
             return;
         }
         self.counters.redelivered += 1;
@@ -134,20 +145,12 @@ impl Mailbox {
     }
 
     /// A client has closed its file: its request is dropped if no server has taken it.
-    pub(super) fn cancel_request(&mut self, outstanding: &Outstanding, cx: &mut Context<'_>) {
+    pub(super) fn cancel_request(&mut self, outstanding: &Outstanding) {
         if let Outstanding::Sent(id) = outstanding
             && let Some(request) = self.requests.remove(id)
         {
             self.request_bytes -= request.message.len();
-            cx.memory.uncharge(request.message.cost());
         }
-    }
-
-    pub(super) fn drop_requests(&mut self, cx: &mut Context<'_>) {
-        for request in std::mem::take(&mut self.requests).into_values() {
-            cx.memory.uncharge(request.message.cost());
-        }
-        self.request_bytes = 0;
     }
 
     /// The client that sent `request` still waits for its reply.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use super::call::{Context, Door, HandleId, Selector, Send, WaitId, WhenFull};
 use super::lease::deadline;
-use super::memory::{EXTRA_COST, Memory};
+use super::memory::{EXTRA_COST, Memory, charge_in_hand};
 use super::message::{Message, Tag};
 use super::queue::Filter;
 use super::rpc::Outstanding;
 use super::writers::{Payload, WaitingWriter};
 use super::{Mailbox, Open, State};
+use crate::accounts::{Account, Exceeded, Resource};
 use crate::config::NO_LIMIT;
 use crate::op::{Caller, Error, Reply, RequestId, Timestamp};
 
@@ -76,14 +77,27 @@ impl Mailbox {
         payload: Payload,
         cx: &mut Context<'_>,
     ) -> Option<WaitId> {
-        let (len, first) = (payload.written(), self.writers.is_empty());
-        match self.try_admit(payload, call.handle, first, cx) {
+        let account = Arc::clone(&self.handles.get(call.handle.0)?.account);
+        let (len, first) = (payload.written(), self.no_writer_before(&account));
+        match self.try_admit(payload, call.handle, &account, first, cx) {
             Ok(()) => {
                 cx.fx.reply(call.request_id, Reply::Written(len as u32));
                 None
             }
-            Err(payload) => self.wait_or_fail(call, payload, cx),
+            Err(payload) => self.wait_or_fail(call, payload, account, cx),
         }
+    }
+
+    /// No writer waits that a new one of `account` would have to wait behind: those do not count that wait for memory of
+    /// another user's share.
+    fn no_writer_before(&self, account: &Account) -> bool {
+        self.writers.values().all(|writer| writer.account.uid() != account.uid() && self.over_share(writer))
+    }
+
+    /// A writer waits only for its user's share of the mount's memory.
+    fn over_share(&self, writer: &WaitingWriter) -> bool {
+        self.fits(writer.payload.next_len())
+            && !writer.account.has_share(Resource::Memory, self.next_cost(writer))
     }
 
     /// A new message that has no id yet.
@@ -95,7 +109,7 @@ impl Mailbox {
         tag: Option<Tag>,
         now: Timestamp,
     ) -> Message {
-        let mut message = Message { id: 0, sent: now, sender, priority, body, extra: None };
+        let mut message = Message { id: 0, sent: now, sender, priority, body, extra: None, charge: None };
         let expires = deadline(self.rules.ttl, now);
         if tag.is_some() || expires.is_some() {
             message.edit_extra(|extra| (extra.tag, extra.expires) = (tag, expires));
@@ -104,20 +118,27 @@ impl Mailbox {
     }
 
     /// Admits waiting writers while there is room, and wakes pollers that may write. Must also be called when another
-    /// mailbox has freed memory.
+    /// mailbox has freed memory. Writers that wait for their user's share of the memory hold up no other user's.
     pub fn admit_writers(&mut self, cx: &mut Context<'_>) {
-        while let Some(mut writer) = self.writers.pop_front() {
+        let mut over_share: Vec<u32> = Vec::new();
+        let mut after = None;
+        while let Some((id, writer)) = self.writers.first_after(after) {
+            let uid = writer.account.uid();
+            if over_share.contains(&uid) || self.over_share(writer) {
+                over_share.push(uid);
+                after = Some(id);
+                continue;
+            }
+            let Some(mut writer) = self.writers.remove(id) else { break };
             let len = writer.payload.written();
-            match self.try_admit(writer.payload, writer.handle, true, cx) {
-                Ok(()) => complete_write(writer.request_id, writer.charge, len, cx),
+            match self.try_admit(writer.payload, writer.handle, &writer.account, true, cx) {
+                Ok(()) => complete_write(writer.request_id, len, cx),
                 Err(Payload::Message(message))
                     if writer.request_id.is_none()
                         && self.queue.is_empty()
                         && message.len() > self.limits.maxbytes =>
                 {
                     // `maxbytes` was lowered after it was written, and no caller is left to get the error.
-                    cx.memory.force_charge(message.cost());
-                    cx.memory.uncharge_waiting(writer.charge);
                     self.accept(message, cx);
                 }
                 Err(payload) => {
@@ -127,34 +148,37 @@ impl Mailbox {
                         self.fail_writer(writer, Error::TooLong, cx);
                         continue;
                     }
-                    self.writers.push_front(writer.id, writer);
-                    break;
+                    let over_share = self.over_share(&writer);
+                    self.writers.insert(id, writer);
+                    if !over_share {
+                        break;
+                    }
                 }
             }
         }
+        self.wake_writers(cx);
+    }
+
+    /// Wakes pollers that may write.
+    fn wake_writers(&mut self, cx: &mut Context<'_>) {
         if self.polls_out.is_empty() {
             return;
         }
-        if self.writable(cx.memory) {
-            for handle in std::mem::take(&mut self.polls_out).into_values() {
-                cx.fx.wake(handle);
+        let mut polls = std::mem::take(&mut self.polls_out);
+        polls.retain(|handle, poll| {
+            let writable = self
+                .handles
+                .get(handle.0)
+                .is_none_or(|open| self.writable(&open.account) || self.reader_waits_for(open));
+            if writable {
+                cx.fx.wake(*poll);
             }
-            self.polls_blocked_by_memory = false;
-            return;
-        }
-        self.polls_blocked_by_memory = self.has_capacity();
-        if self.readers.any_selective() {
-            let mut polls = std::mem::take(&mut self.polls_out);
-            polls.retain(|handle, poll| {
-                let open = self.handles.get(handle.0);
-                let wanted = open.is_some_and(|open| self.reader_waits_for(open));
-                if wanted {
-                    cx.fx.wake(*poll);
-                }
-                !wanted
-            });
-            self.polls_out = polls;
-        }
+            !writable
+        });
+        self.polls_blocked_by_memory = polls
+            .keys()
+            .any(|handle| self.handles.get(handle.0).is_some_and(|open| self.has_capacity(&open.account)));
+        self.polls_out = polls;
     }
 
     /// True while a writer waits, or polls, that is blocked only by the mount's memory limit. Then
@@ -167,14 +191,29 @@ impl Mailbox {
         }
     }
 
-    /// True if there is memory now for the first writer or poller that is blocked by the mount's memory limit.
-    pub fn memory_available(&self, memory: &Memory) -> bool {
-        let cost = match self.writers.front().map(|writer| &writer.payload) {
-            Some(Payload::Message(message) | Payload::Request(message)) => message.cost(),
-            Some(lines @ Payload::Lines(_)) => self.cost_of(lines.next_len()),
-            None => self.cost_of(self.longest()),
-        };
-        memory.has_room(cost)
+    /// True if there is memory now for a writer or poller that is blocked by the memory limit, as
+    /// [`Mailbox::admit_writers`] would find.
+    pub fn memory_available(&self) -> bool {
+        let mut over_share: Vec<u32> = Vec::new();
+        for writer in self.writers.values() {
+            let uid = writer.account.uid();
+            if over_share.contains(&uid) || self.over_share(writer) {
+                over_share.push(uid);
+                continue;
+            }
+            return self.fits(writer.payload.next_len())
+                && writer.account.has_room(Resource::Memory, self.next_cost(writer));
+        }
+        let mut polls = self.polls_out.keys().filter_map(|handle| self.handles.get(handle.0));
+        self.polls_blocked_by_memory && polls.any(|open| self.writable(&open.account))
+    }
+
+    /// Memory that a waiting writer needs for its next message, in bytes.
+    fn next_cost(&self, writer: &WaitingWriter) -> u64 {
+        match &writer.payload {
+            Payload::Message(message) | Payload::Request(message) => message.cost(),
+            lines @ Payload::Lines(_) => self.cost_of(lines.next_len()),
+        }
     }
 
     /// Memory that a message of `len` bytes would be charged if it was sent now, in bytes.
@@ -196,16 +235,16 @@ impl Mailbox {
 
     /// The mailbox's own limits have room for a message of any length. So if it is not writable, only the mount's
     /// memory limit is in the way.
-    pub(super) fn has_capacity(&self) -> bool {
-        !self.removed && self.writers.is_empty() && self.fits(self.longest())
+    pub(super) fn has_capacity(&self, account: &Account) -> bool {
+        !self.removed && self.no_writer_before(account) && self.fits(self.longest())
     }
 
     /// A write of any permitted length would not wait.
-    pub(super) fn writable(&self, memory: &Memory) -> bool {
+    pub(super) fn writable(&self, account: &Account) -> bool {
         if self.rules.full != WhenFull::Wait || self.readers.any_waits() {
             return !self.removed;
         }
-        self.has_capacity() && memory.has_room(self.cost_of(self.longest()))
+        self.has_capacity(account) && account.has_room(Resource::Memory, self.cost_of(self.longest()))
     }
 
     /// A write through `open` would not wait, because a reader waits for exactly what comes through its door.
@@ -232,8 +271,8 @@ impl Mailbox {
                 continue;
             }
             let len = writer.payload.written();
-            match self.try_admit(writer.payload, writer.handle, false, cx) {
-                Ok(()) => complete_write(writer.request_id, writer.charge, len, cx),
+            match self.try_admit(writer.payload, writer.handle, &writer.account, false, cx) {
+                Ok(()) => complete_write(writer.request_id, len, cx),
                 Err(payload) => {
                     writer.payload = payload;
                     if self.overlong(&writer.payload) {
@@ -249,18 +288,32 @@ impl Mailbox {
     }
 
     /// Charges the memory for a message if the queue has room for it, after dropping old messages if the rules say so.
-    pub(super) fn try_charge(&mut self, message: &Message, cx: &mut Context<'_>) -> bool {
+    pub(super) fn try_charge(
+        &mut self,
+        message: &mut Message,
+        account: &Arc<Account>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         loop {
-            if self.fits(message.len()) && cx.memory.try_charge(message.cost()) {
-                return true;
+            let mut exceeded = None;
+            if self.fits(message.len()) {
+                match account.charge(Resource::Memory, message.cost()) {
+                    Ok(charge) => {
+                        message.charge = Some(charge);
+                        return true;
+                    }
+                    Err(error) => exceeded = Some(error),
+                }
             }
             // Nothing is dropped unless that makes enough room.
-            if self.rules.full != WhenFull::DropOldest || !self.dropping_helps(message, cx.memory) {
+            let helps = match exceeded {
+                Some(Exceeded::Share) => self.queue.oldest_is_charged_to(account),
+                Some(Exceeded::Limit) | None => self.dropping_helps(message, cx.memory),
+            };
+            if self.rules.full != WhenFull::DropOldest || !helps || self.queue.pop_oldest().is_none() {
                 return false;
             }
-            let Some(oldest) = self.queue.pop_oldest() else { return false };
             self.counters.dropped += 1;
-            cx.memory.uncharge(oldest.cost());
         }
     }
 
@@ -273,33 +326,44 @@ impl Mailbox {
             && others.saturating_add(message.cost()) <= memory.limit()
     }
 
-    /// Admits what a writer has if a reader waits for it or, with `room`, if the queue has room for it. Lines are
-    /// admitted one by one. Returns what was not admitted.
+    /// Admits what a writer of `account` has if a reader waits for it or, with `room`, if the queue has room for it. Lines
+    /// are admitted one by one. Returns what was not admitted.
     pub(super) fn try_admit(
         &mut self,
         payload: Payload,
         handle: HandleId,
+        account: &Arc<Account>,
         room: bool,
         cx: &mut Context<'_>,
     ) -> Result<(), Payload> {
         match payload {
-            Payload::Message(message) => {
-                if self.readers.wants(&message) || (room && self.try_charge(&message, cx)) {
+            Payload::Message(mut message) => {
+                let admitted = if self.readers.wants(&message) {
+                    charge_for_reader(&mut message, account)
+                } else {
+                    room && self.try_charge(&mut message, account, cx)
+                };
+                if admitted {
                     self.accept(message, cx);
                     Ok(())
                 } else {
                     Err(Payload::Message(message))
                 }
             }
-            Payload::Request(message) => {
-                if self.readers.has(&Selector::Request) || (room && self.try_charge(&message, cx)) {
+            Payload::Request(mut message) => {
+                let admitted = if self.readers.has(&Selector::Request) {
+                    charge_for_reader(&mut message, account)
+                } else {
+                    room && self.try_charge(&mut message, account, cx)
+                };
+                if admitted {
                     self.accept_request(message, handle, cx);
                     Ok(())
                 } else {
                     Err(Payload::Request(message))
                 }
             }
-            Payload::Lines(lines) => self.try_admit_lines(lines, handle, room, cx),
+            Payload::Lines(lines) => self.try_admit_lines(lines, handle, account, room, cx),
         }
     }
 
@@ -310,7 +374,6 @@ impl Mailbox {
 
     /// Ends a writer's wait with `error`, or with the bytes of the lines that were sent.
     pub(super) fn fail_writer(&mut self, writer: WaitingWriter, error: Error, cx: &mut Context<'_>) {
-        cx.memory.uncharge_waiting(writer.charge);
         let Some(request_id) = writer.request_id else { return };
         match writer.payload {
             Payload::Lines(lines) => self.fail_lines(lines, writer.handle, request_id, error, cx),
@@ -324,16 +387,21 @@ impl Mailbox {
         }
     }
 
-    fn wait_or_fail(&mut self, call: Send<'_>, payload: Payload, cx: &mut Context<'_>) -> Option<WaitId> {
-        let charge = payload.waiting_cost();
+    fn wait_or_fail(
+        &mut self,
+        call: Send<'_>,
+        mut payload: Payload,
+        account: Arc<Account>,
+        cx: &mut Context<'_>,
+    ) -> Option<WaitId> {
         let error = match self.rules.full {
             _ if self.overlong(&payload) => Error::TooLong,
             WhenFull::Wait if call.nonblock => {
                 // An edge-triggered poller that was told "writable" must learn of room again after this failure.
-                self.polls_blocked_by_memory |= self.has_capacity();
+                self.polls_blocked_by_memory |= self.has_capacity(&account);
                 Error::WouldWait
             }
-            WhenFull::Wait if !cx.memory.try_charge_waiting(charge) => Error::NoMemory,
+            WhenFull::Wait if !charge_waiting(&mut payload, &account) => Error::NoMemory,
             WhenFull::Wait => {
                 if let Payload::Request(_) = payload
                     && let Some(open) = self.handles.get_mut(call.handle.0)
@@ -343,7 +411,8 @@ impl Mailbox {
                 }
                 let id = self.next_wait();
                 let (request_id, handle, caller) = (Some(call.request_id), call.handle, call.caller);
-                let writer = WaitingWriter { id, request_id, handle, caller, since: cx.now, charge, payload };
+                let writer =
+                    WaitingWriter { id, request_id, handle, caller, since: cx.now, account, payload };
                 self.writers.push_back(id, writer);
                 // A read may not have to wait now: it can receive from the waiting writer.
                 self.wake_readers(cx);
@@ -359,9 +428,23 @@ impl Mailbox {
     }
 }
 
-/// All of a waiting write was admitted: returns its memory and answers it.
-fn complete_write(request_id: Option<RequestId>, charge: u64, len: u64, cx: &mut Context<'_>) {
-    cx.memory.uncharge_waiting(charge);
+/// Charges a message that a reader waits for, unless its writer waits and it is charged already.
+fn charge_for_reader(message: &mut Message, account: &Arc<Account>) -> bool {
+    if message.charge.is_none() {
+        message.charge = charge_in_hand(account, message.cost()).ok();
+    }
+    message.charge.is_some()
+}
+
+/// Charges what a writer waits with.
+fn charge_waiting(payload: &mut Payload, account: &Arc<Account>) -> bool {
+    let (charge, cost) = payload.charge();
+    *charge = account.charge(Resource::Waiting, cost).ok();
+    charge.is_some()
+}
+
+/// All of a waiting write was admitted: answers it.
+fn complete_write(request_id: Option<RequestId>, len: u64, cx: &mut Context<'_>) {
     if let Some(request_id) = request_id {
         cx.fx.reply(request_id, Reply::Written(len as u32));
     }

@@ -8,14 +8,18 @@ mod queue;
 mod reading;
 mod rpc;
 mod selecting;
+mod shares;
 mod stream;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use proptest::test_runner::Config;
 
+use super::message::Message;
 use super::{Context, Counts, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull};
+use crate::accounts::{Accounts, Charge, Resource};
 use crate::config::MailboxLimits;
 use crate::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, RequestId, Timestamp};
 
@@ -47,7 +51,10 @@ fn bytes(text: &str) -> Got {
 /// A mailbox, and what a call needs besides.
 struct Rig {
     mailbox: Mailbox,
+    accounts: Arc<Accounts>,
     memory: Memory,
+    /// What another mailbox is charged.
+    others: Option<Charge>,
     fx: Effects,
     now: u64,
     answers: BTreeMap<u64, Got>,
@@ -62,9 +69,16 @@ impl Rig {
     }
 
     fn with(limits: MailboxLimits, memory: u64) -> Rig {
+        Rig::with_accounts(limits, Accounts::unshared(memory))
+    }
+
+    fn with_accounts(limits: MailboxLimits, accounts: Accounts) -> Rig {
+        let accounts = Arc::new(accounts);
         Rig {
             mailbox: Mailbox::new(limits, Timestamp(1)),
-            memory: Memory::new(memory),
+            memory: Memory::new(Arc::clone(&accounts)),
+            accounts,
+            others: None,
             fx: Effects::new(),
             now: 1,
             answers: BTreeMap::new(),
@@ -95,7 +109,8 @@ impl Rig {
                 Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
-                | Effect::TrimHeap => {
+                | Effect::TrimHeap
+                | Effect::ShareReached { .. } => {
                     panic!("{effect:?}")
                 }
             }
@@ -109,7 +124,7 @@ impl Rig {
         let waiting: Vec<HandleId> =
             self.mailbox.readers.in_order().iter().map(|reader| reader.call.handle).collect();
         for handle in waiting {
-            let ready = self.mailbox.poll(handle, None, &self.memory);
+            let ready = self.mailbox.poll(handle, None);
             assert!(!ready.readable, "a reader waits beside a message or a writer: {:?}", self.mailbox);
         }
     }
@@ -119,7 +134,12 @@ impl Rig {
     }
 
     fn enter(&mut self, door: Door, mode: Mode) -> HandleId {
-        self.call(|mailbox, _| mailbox.open(door, mode).0)
+        self.enter_as(1000, door, mode)
+    }
+
+    fn enter_as(&mut self, uid: u32, door: Door, mode: Mode) -> HandleId {
+        let account = self.accounts.of(uid);
+        self.call(|mailbox, _| mailbox.open(door, mode, account).0)
     }
 
     fn close(&mut self, handle: HandleId) {
@@ -244,12 +264,12 @@ impl Rig {
     }
 
     fn ready(&mut self, handle: HandleId) -> Ready {
-        self.mailbox.poll(handle, None, &self.memory)
+        self.mailbox.poll(handle, None)
     }
 
     /// A poll that wants to be woken.
     fn arm(&mut self, handle: HandleId, poll: u64) -> Ready {
-        self.mailbox.poll(handle, Some(PollHandle(poll)), &self.memory)
+        self.mailbox.poll(handle, Some(PollHandle(poll)))
     }
 
     fn woken(&mut self) -> Vec<u64> {
@@ -263,20 +283,38 @@ impl Rig {
     }
 
     /// Another mailbox charges all of the memory, or returns it.
-    fn fill_memory(&self) {
-        assert!(self.memory.try_charge(self.memory.limit()));
+    fn fill_memory(&mut self) {
+        self.others_charge(self.memory.limit());
     }
 
-    fn free_memory(&self) {
-        self.memory.uncharge(self.memory.limit());
+    fn others_charge(&mut self, amount: u64) {
+        self.others = None;
+        self.others = Some(self.accounts.of(1).charge(Resource::Memory, amount).unwrap());
+    }
+
+    fn free_memory(&mut self) {
+        self.others = None;
     }
 
     /// Bytes charged for waiting writers.
     fn held(&self) -> u64 {
-        let largest = self.memory.limit();
-        let held = (0..=largest).find(|held| self.memory.try_charge_waiting(largest - held)).unwrap();
-        self.memory.uncharge_waiting(largest - held);
-        held
+        self.accounts.used(Resource::Waiting)
+    }
+}
+
+impl Clone for Message {
+    fn clone(&self) -> Message {
+        let Message { id, sent, sender, priority, .. } = *self;
+        let (body, extra) = (Arc::clone(&self.body), self.extra.clone());
+        Message { id, sent, sender, priority, body, extra, charge: None }
+    }
+}
+
+impl PartialEq for Message {
+    fn eq(&self, other: &Message) -> bool {
+        (self.id, self.sent, self.sender, self.priority)
+            == (other.id, other.sent, other.sender, other.priority)
+            && (&self.body, &self.extra) == (&other.body, &other.extra)
     }
 }
 

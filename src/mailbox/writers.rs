@@ -6,6 +6,7 @@ use super::call::{HandleId, Selector, WaitId};
 use super::memory::Memory;
 use super::message::Message;
 use super::queue::Filter;
+use crate::accounts::{Account, Charge};
 use crate::op::{Caller, RequestId, Timestamp};
 
 #[derive(Debug)]
@@ -16,8 +17,8 @@ pub(super) struct WaitingWriter {
     pub(super) handle: HandleId,
     pub(super) caller: Caller,
     pub(super) since: Timestamp,
-    /// Bytes charged to the mount's memory for waiting writers.
-    pub(super) charge: u64,
+    /// Of the user who sends.
+    pub(super) account: Arc<Account>,
     pub(super) payload: Payload,
 }
 
@@ -34,8 +35,8 @@ pub(super) enum Payload {
 pub(super) struct PartialMessage {
     pub(super) bytes: Vec<u8>,
     pub(super) caller: Caller,
-    /// Bytes charged to the mount's memory for waiting writers.
-    pub(super) charge: u64,
+    /// As text that waits. `None` while there are no bytes.
+    pub(super) charge: Option<Charge>,
     /// It grew too long. No more bytes are accepted, and nothing is sent, because it would be only a part.
     pub(super) too_long: bool,
     /// There was no memory for the last write. Nothing is sent unless a later write succeeds, for the same reason.
@@ -55,8 +56,21 @@ pub(super) struct LineBatch {
     pub(super) sent: usize,
     /// End of the last complete line.
     pub(super) end: usize,
-    /// Bytes charged for the partial line after `end`. `None` if that line is not accepted.
-    pub(super) tail_charge: Option<u64>,
+    /// What the partial line after `end` is charged.
+    pub(super) tail: Tail,
+    /// What `data` is charged while the writer waits.
+    pub(super) charge: Option<Charge>,
+}
+
+/// The partial line at the end of a batch.
+#[derive(Debug)]
+pub(super) enum Tail {
+    /// There is none.
+    Empty,
+    /// It is kept.
+    Kept(Charge),
+    /// There is no memory for it, or it is too long.
+    Refused,
 }
 
 impl WaitingWriter {
@@ -76,11 +90,17 @@ impl WaitingWriter {
 }
 
 impl Payload {
-    /// Bytes of the mount's memory that it is charged while it waits.
-    pub(super) fn waiting_cost(&self) -> u64 {
+    /// What it is charged, and how much that is while it waits.
+    pub(super) fn charge(&mut self) -> (&mut Option<Charge>, u64) {
         match self {
-            Payload::Message(message) | Payload::Request(message) => message.cost(),
-            Payload::Lines(lines) => Memory::cost(lines.data.len()),
+            Payload::Message(message) | Payload::Request(message) => {
+                let cost = message.cost();
+                (&mut message.charge, cost)
+            }
+            Payload::Lines(lines) => {
+                let cost = Memory::cost(lines.data.len());
+                (&mut lines.charge, cost)
+            }
         }
     }
 
@@ -103,14 +123,14 @@ impl Payload {
 
 impl PartialMessage {
     pub(super) fn new(caller: Caller) -> PartialMessage {
-        PartialMessage { bytes: Vec::new(), caller, charge: 0, too_long: false, incomplete: false }
+        PartialMessage { bytes: Vec::new(), caller, charge: None, too_long: false, incomplete: false }
     }
 }
 
 impl LineBatch {
     /// The byte count that the write returns once all lines are sent.
     pub(super) fn written(&self) -> u64 {
-        let end = if self.tail_charge.is_some() { self.data.len() } else { self.end };
+        let end = if matches!(self.tail, Tail::Refused) { self.end } else { self.data.len() };
         end.saturating_sub(self.prefix) as u64
     }
 

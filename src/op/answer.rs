@@ -109,6 +109,12 @@ impl Slice {
         Slice { from: 0, to: bytes.len(), bytes }
     }
 
+    /// The same bytes in memory of their own, if otherwise more than twice as many would be kept.
+    #[must_use]
+    pub fn compact(self) -> Slice {
+        if (self.to - self.from) * 2 < self.bytes.len() { Slice::whole(self.as_bytes()) } else { self }
+    }
+
     /// The bytes in the range.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.from..self.to).unwrap_or_default()

@@ -3,6 +3,7 @@
 use super::answer::Reply;
 use super::error::Error;
 use super::{NodeId, PollHandle, RequestId, Timestamp};
+use crate::accounts::Resource;
 
 /// An effect that the transport carries out after the domain has handled a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,10 @@ pub enum Effect {
     InvalidateAttr(NodeId),
     /// Call the tree at this time.
     Alarm(Timestamp),
+    /// A request was refused, or waits, because its user has used up a share of the mount's limits; the first of that user
+    /// for that resource.
+    #[allow(missing_docs)]
+    ShareReached { uid: u32, resource: Resource },
     /// Much memory of messages was freed: return it to the system.
     TrimHeap,
 }

@@ -1,7 +1,6 @@
 //! Shared memory regions: files to be mapped. Memory is promised when a segment grows, so a store never finds it
 //! missing.
 
-mod budget;
 mod seals;
 
 #[cfg(test)]
@@ -11,9 +10,8 @@ use std::fmt::Debug;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-pub use self::budget::Budget;
-use self::budget::Promise;
 pub use self::seals::Seals;
+use crate::accounts::{Account, Charge, Resource};
 use crate::config::{NO_LIMIT, PAGE};
 use crate::op::{Error, Whence};
 
@@ -74,7 +72,7 @@ pub enum Lifetime {
 
 /// A segment.
 ///
-/// Its pages are *promised* when it grows: if the budget has not enough, growing fails then, so that no process is
+/// Its pages are *promised* when it grows: if the mount, or the user's share, has not enough, growing fails then, so that no process is
 /// killed for a store into a page that it was told it has. The promise covers the whole size in pages, holes
 /// included, and what fallocate(2) has allocated beyond the end.
 ///
@@ -85,8 +83,10 @@ pub struct Segment {
     memory: Arc<dyn Memory>,
     /// Length of the memory, in bytes.
     size: u64,
-    /// At least `size`, rounded up to whole pages.
-    promise: Promise,
+    /// At least `size`, rounded up to whole pages. `None`: nothing was promised yet.
+    promise: Option<Charge>,
+    /// Of the user who made it.
+    account: Arc<Account>,
     size_max: u64,
     lifetime: Lifetime,
     seals: Seals,
@@ -94,10 +94,9 @@ pub struct Segment {
 
 impl Segment {
     /// An empty segment over `memory`, which must be empty too.
-    pub fn new(memory: Arc<dyn Memory>, budget: Arc<Budget>) -> Segment {
-        let promise = Promise::none(budget);
+    pub fn new(memory: Arc<dyn Memory>, account: Arc<Account>) -> Segment {
         let (lifetime, seals) = (Lifetime::default(), Seals::default());
-        Segment { memory, size: 0, promise, size_max: NO_LIMIT, lifetime, seals }
+        Segment { memory, size: 0, promise: None, account, size_max: NO_LIMIT, lifetime, seals }
     }
 
     /// Length in bytes.
@@ -105,9 +104,24 @@ impl Segment {
         self.size
     }
 
-    /// Bytes of the budget promised to it.
+    /// Bytes promised to it, which its maker's account is charged.
     pub fn promised(&self) -> u64 {
-        self.promise.bytes()
+        self.promise.as_ref().map_or(0, Charge::amount)
+    }
+
+    fn lower_promise(&mut self, bytes: u64) {
+        if let Some(promise) = &mut self.promise {
+            promise.lower_to(bytes);
+        }
+    }
+
+    fn raise_promise(&mut self, bytes: u64) -> Result<(), Error> {
+        let raised = match &mut self.promise {
+            Some(promise) if promise.amount() >= bytes => Ok(()),
+            Some(promise) => promise.resize(bytes),
+            none => self.account.charge(Resource::Segments, bytes).map(|promise| *none = Some(promise)),
+        };
+        raised.map_err(|_| Error::NoSpace)
     }
 
     /// Memory in use, in units of 512 bytes.
@@ -166,7 +180,7 @@ impl Segment {
         }
         self.memory.set_len(size)?;
         self.size = size;
-        self.promise.lower_to(in_pages(size));
+        self.lower_promise(in_pages(size));
         Ok(())
     }
 
@@ -251,12 +265,7 @@ impl Segment {
         // If truncating fails, the memory is freed with the last reference to it.
         let _ = self.memory.set_len(0);
         self.size = 0;
-        self.promise.lower_to(0);
-    }
-
-    /// As [`Segment::free`], if a process may have the bytes mapped: they stay until that ends, and no longer count.
-    pub fn orphan(&mut self) {
-        self.promise.lower_to(0);
+        self.lower_promise(0);
     }
 
     /// Makes a change that needs pages up to `end`, after promising them. After an error, the memory has its former
@@ -275,13 +284,13 @@ impl Segment {
         if end > self.size_max {
             return Err(Error::NoSpace);
         }
-        let before = self.promise.bytes();
-        self.promise.raise_to(in_pages(end))?;
+        let before = self.promised();
+        self.raise_promise(in_pages(end))?;
         let result = change(&*self.memory);
         if result.is_err() {
             // A write may have been done in part. Truncating can fail only if there is nothing to truncate.
             let _ = self.memory.set_len(self.size);
-            self.promise.lower_to(before);
+            self.lower_promise(before);
         }
         result
     }

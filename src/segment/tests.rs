@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use proptest::prelude::*;
 
-use super::{Budget, Lifetime, Memory, Seals, Segment};
+use super::{Lifetime, Memory, Seals, Segment};
+use crate::accounts::{Accounts, Resource};
 use crate::config::{NO_LIMIT, PAGE};
 use crate::op::{Error, Whence};
 
@@ -124,20 +125,9 @@ impl Memory for Plain {
     }
 }
 
-fn segment(limit: u64) -> (Segment, Arc<Plain>, Arc<Budget>) {
-    let (memory, budget) = (Arc::new(Plain::default()), Arc::new(Budget::new(limit)));
-    (Segment::new(Arc::clone(&memory) as Arc<dyn Memory>, Arc::clone(&budget)), memory, budget)
-}
-
-#[test]
-fn a_budget_promises_no_more_than_it_has() {
-    let budget = Budget::new(10);
-    assert_eq!(budget.promise(7), Ok(()));
-    assert_eq!(budget.promise(4), Err(Error::NoSpace));
-    assert_eq!(budget.promise(u64::MAX), Err(Error::NoSpace));
-    assert_eq!(budget.promise(3), Ok(()));
-    budget.give_back(10);
-    assert_eq!((budget.used(), budget.limit()), (0, 10));
+fn segment(limit: u64) -> (Segment, Arc<Plain>, Arc<Accounts>) {
+    let (memory, accounts) = (Arc::new(Plain::default()), Arc::new(Accounts::unshared(limit)));
+    (Segment::new(Arc::clone(&memory) as Arc<dyn Memory>, accounts.of(1000)), memory, accounts)
 }
 
 #[test]
@@ -149,33 +139,36 @@ fn starts_empty_kept_and_unlimited() {
 
 #[test]
 fn growing_promises_whole_pages_and_shrinking_returns_them() {
-    let (mut segment, memory, budget) = segment(3 * PAGE);
+    let (mut segment, memory, accounts) = segment(3 * PAGE);
     segment.resize(PAGE + 1).unwrap();
-    assert_eq!((segment.size(), budget.used(), segment.blocks()), (PAGE + 1, 2 * PAGE, 0));
+    assert_eq!(
+        (segment.size(), accounts.used(Resource::Segments), segment.blocks()),
+        (PAGE + 1, 2 * PAGE, 0)
+    );
     assert_eq!(segment.resize(3 * PAGE + 1), Err(Error::NoSpace));
-    assert_eq!((segment.size(), budget.used()), (PAGE + 1, 2 * PAGE));
+    assert_eq!((segment.size(), accounts.used(Resource::Segments)), (PAGE + 1, 2 * PAGE));
     segment.resize(3 * PAGE).unwrap();
     segment.resize(PAGE).unwrap();
-    assert_eq!((segment.promised(), budget.used()), (PAGE, PAGE));
+    assert_eq!((segment.promised(), accounts.used(Resource::Segments)), (PAGE, PAGE));
     assert_eq!(memory.state.lock().bytes.len() as u64, PAGE);
     drop(segment);
-    assert_eq!(budget.used(), 0);
+    assert_eq!(accounts.used(Resource::Segments), 0);
 }
 
 #[test]
-fn segments_share_one_budget() {
-    let (mut first, _, budget) = segment(3 * PAGE);
-    let mut second = Segment::new(Arc::new(Plain::default()), Arc::clone(&budget));
+fn segments_share_one_limit() {
+    let (mut first, _, accounts) = segment(3 * PAGE);
+    let mut second = Segment::new(Arc::new(Plain::default()), accounts.of(1001));
     first.resize(2 * PAGE).unwrap();
     assert_eq!(second.resize(2 * PAGE), Err(Error::NoSpace));
     drop(first);
     second.resize(2 * PAGE).unwrap();
-    assert_eq!(budget.used(), 2 * PAGE);
+    assert_eq!(accounts.used(Resource::Segments), 2 * PAGE);
 }
 
 #[test]
 fn no_size_exceeds_the_kernels_limit() {
-    let (mut segment, _, budget) = segment(u64::MAX);
+    let (mut segment, _, accounts) = segment(u64::MAX);
     for size in [TOO_LONG, u64::MAX] {
         assert_eq!(segment.resize(size), Err(Error::TooBig));
         assert_eq!(segment.write(size - 1, b"x"), Err(Error::TooBig));
@@ -187,12 +180,12 @@ fn no_size_exceeds_the_kernels_limit() {
     assert_eq!(segment.read(u64::MAX, usize::MAX), Ok(Vec::new()));
     assert_eq!(segment.seek(u64::MAX, Whence::Data), Err(Error::NoSuchOffset));
     assert_eq!(segment.write_back(u64::MAX, b"x"), Ok(1));
-    assert_eq!(budget.used(), 0);
+    assert_eq!(accounts.used(Resource::Segments), 0);
 }
 
 #[test]
 fn size_max_limits_growth_and_nothing_else() {
-    let (mut segment, _, budget) = segment(u64::MAX);
+    let (mut segment, _, accounts) = segment(u64::MAX);
     segment.resize(100).unwrap();
     segment.set_size_max(50);
     assert_eq!(segment.resize(101), Err(Error::NoSpace));
@@ -208,14 +201,14 @@ fn size_max_limits_growth_and_nothing_else() {
     segment.set_size_max(61);
     segment.resize(61).unwrap();
     assert_eq!(segment.resize(62), Err(Error::NoSpace));
-    assert_eq!(budget.used(), PAGE);
+    assert_eq!(accounts.used(Resource::Segments), PAGE);
 }
 
 #[test]
 fn a_write_extends_and_leaves_zeroes_between() {
-    let (mut segment, _, budget) = segment(2 * PAGE);
+    let (mut segment, _, accounts) = segment(2 * PAGE);
     assert_eq!(segment.write(PAGE, b"abc"), Ok(3));
-    assert_eq!((segment.size(), budget.used()), (PAGE + 3, 2 * PAGE));
+    assert_eq!((segment.size(), accounts.used(Resource::Segments)), (PAGE + 3, 2 * PAGE));
     assert_eq!(segment.read(PAGE - 1, 100).unwrap(), b"\0abc");
     assert_eq!(segment.read(PAGE + 3, 100).unwrap(), b"");
     assert_eq!(segment.write(2 * PAGE - 1, b"xy"), Err(Error::NoSpace));
@@ -248,37 +241,40 @@ fn fallocate_has_five_modes() {
 
 #[test]
 fn fallocate_allocates_and_extends() {
-    let (mut segment, _, budget) = segment(4 * PAGE);
+    let (mut segment, _, accounts) = segment(4 * PAGE);
     segment.fallocate(PAGE, PAGE + 1, 0).unwrap();
-    assert_eq!((segment.size(), budget.used(), segment.blocks()), (2 * PAGE + 1, 3 * PAGE, 16));
+    assert_eq!(
+        (segment.size(), accounts.used(Resource::Segments), segment.blocks()),
+        (2 * PAGE + 1, 3 * PAGE, 16)
+    );
     assert_eq!(segment.fallocate(0, 4 * PAGE + 1, 0), Err(Error::NoSpace));
-    assert_eq!((segment.size(), budget.used()), (2 * PAGE + 1, 3 * PAGE));
+    assert_eq!((segment.size(), accounts.used(Resource::Segments)), (2 * PAGE + 1, 3 * PAGE));
 }
 
 #[test]
 fn memory_allocated_beyond_the_end_is_promised_until_a_truncate() {
-    let (mut segment, _, budget) = segment(4 * PAGE);
+    let (mut segment, _, accounts) = segment(4 * PAGE);
     segment.resize(1).unwrap();
     segment.fallocate(0, 3 * PAGE, KEEP_SIZE).unwrap();
-    assert_eq!((segment.size(), budget.used(), segment.blocks()), (1, 3 * PAGE, 24));
+    assert_eq!((segment.size(), accounts.used(Resource::Segments), segment.blocks()), (1, 3 * PAGE, 24));
     assert_eq!(segment.fallocate(4 * PAGE, 1, KEEP_SIZE), Err(Error::NoSpace));
     segment.resize(2 * PAGE).unwrap();
-    assert_eq!(budget.used(), 3 * PAGE);
+    assert_eq!(accounts.used(Resource::Segments), 3 * PAGE);
     segment.resize(2 * PAGE).unwrap();
-    assert_eq!((budget.used(), segment.blocks()), (2 * PAGE, 16));
+    assert_eq!((accounts.used(Resource::Segments), segment.blocks()), (2 * PAGE, 16));
     segment.fallocate(0, 4 * PAGE, ZERO | KEEP_SIZE).unwrap();
-    assert_eq!((segment.size(), budget.used()), (2 * PAGE, 4 * PAGE));
+    assert_eq!((segment.size(), accounts.used(Resource::Segments)), (2 * PAGE, 4 * PAGE));
 }
 
 #[test]
 fn zeroing_zeroes_and_extends() {
-    let (mut segment, _, budget) = segment(4 * PAGE);
+    let (mut segment, _, accounts) = segment(4 * PAGE);
     segment.write(0, b"abcdef").unwrap();
     segment.fallocate(1, 2, ZERO).unwrap();
     segment.fallocate(4, 100, ZERO | KEEP_SIZE).unwrap();
     assert_eq!(segment.read(0, 100).unwrap(), b"a\0\0d\0\0");
     segment.fallocate(5, 2 * PAGE, ZERO).unwrap();
-    assert_eq!((segment.size(), budget.used()), (2 * PAGE + 5, 3 * PAGE));
+    assert_eq!((segment.size(), accounts.used(Resource::Segments)), (2 * PAGE + 5, 3 * PAGE));
 }
 
 #[test]
@@ -294,12 +290,12 @@ fn seeks_within_the_size_only() {
 
 #[test]
 fn failing_memory_leaves_size_and_promise_as_they_were() {
-    let (mut segment, memory, budget) = segment(8 * PAGE);
+    let (mut segment, memory, accounts) = segment(8 * PAGE);
     segment.write(0, b"abc").unwrap();
     let mut failing = |change: &dyn Fn(&mut Segment) -> Result<(), Error>| {
         memory.failing.store(true, Ordering::Relaxed);
         assert_eq!(change(&mut segment), Err(Error::NoMemory));
-        assert_eq!((segment.size(), segment.promised(), budget.used()), (3, PAGE, PAGE));
+        assert_eq!((segment.size(), segment.promised(), accounts.used(Resource::Segments)), (3, PAGE, PAGE));
         assert_eq!(memory.state.lock().bytes, b"abc");
     };
     failing(&|s| s.resize(2 * PAGE));
@@ -313,14 +309,14 @@ fn failing_memory_leaves_size_and_promise_as_they_were() {
 
 #[test]
 fn freeing_returns_all_memory_at_once() {
-    let (mut segment, memory, budget) = segment(8 * PAGE);
+    let (mut segment, memory, accounts) = segment(8 * PAGE);
     segment.write(0, b"abc").unwrap();
     segment.fallocate(0, 5 * PAGE, KEEP_SIZE).unwrap();
     segment.free();
-    assert_eq!((segment.size(), segment.blocks(), budget.used()), (0, 0, 0));
+    assert_eq!((segment.size(), segment.blocks(), accounts.used(Resource::Segments)), (0, 0, 0));
     assert!(memory.state.lock().bytes.is_empty());
     drop(segment);
-    assert_eq!(budget.used(), 0);
+    assert_eq!(accounts.used(Resource::Segments), 0);
 }
 
 #[derive(Debug, Clone)]
@@ -431,7 +427,7 @@ proptest! {
         pages in 0..12u64,
         steps in prop::collection::vec(steps(), 0..60),
     ) {
-        let (mut segment, memory, budget) = segment(pages * PAGE);
+        let (mut segment, memory, accounts) = segment(pages * PAGE);
         let mut model = Model { bytes: Vec::new(), promised: 0, size_max: NO_LIMIT, limit: pages * PAGE };
         for step in steps {
             let broken = memory.failing.load(Ordering::Relaxed);
@@ -461,18 +457,18 @@ proptest! {
                 prop_assert_eq!(result, model.step(&step), "{:?}", step);
             }
             prop_assert_eq!((segment.size(), segment.promised()), (model.size(), model.promised));
-            prop_assert_eq!(budget.used(), model.promised);
+            prop_assert_eq!(accounts.used(Resource::Segments), model.promised);
             prop_assert_eq!(&memory.state.lock().bytes, &model.bytes);
             prop_assert!(segment.blocks() * 512 <= segment.promised(), "a page that was not promised");
         }
         drop(segment);
-        prop_assert_eq!(budget.used(), 0);
+        prop_assert_eq!(accounts.used(Resource::Segments), 0);
     }
 }
 
 #[test]
 fn growth_is_sealed_for_ever_also_beyond_the_end_and_in_the_memory() {
-    let (mut segment, memory, budget) = segment(u64::MAX);
+    let (mut segment, memory, accounts) = segment(u64::MAX);
     let grow = Seals { grow: true, ..Seals::default() };
     segment.resize(PAGE).unwrap();
     memory.failing.store(true, Ordering::Relaxed);
@@ -488,5 +484,5 @@ fn growth_is_sealed_for_ever_also_beyond_the_end_and_in_the_memory() {
     segment.fallocate(0, 2 * PAGE, PUNCH).unwrap();
     segment.resize(1).unwrap();
     assert_eq!(segment.resize(2), Err(Error::NotPermitted));
-    assert_eq!((segment.size(), budget.used()), (1, PAGE));
+    assert_eq!((segment.size(), accounts.used(Resource::Segments)), (1, PAGE));
 }

@@ -14,8 +14,9 @@ use std::sync::Arc;
 
 use slab::Slab;
 
+use crate::accounts::{Account, Charge, Resource};
 use crate::framing::Framing;
-use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter};
+use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, charge_in_hand};
 use crate::op::{Caller, Error, PollHandle, Ready, Reply, Slice, Timestamp};
 
 /// Limits of a topic.
@@ -48,7 +49,12 @@ struct Open {
     mode: Mode,
     caller: Caller,
     framing: Framing,
-    backlog: VecDeque<Arc<[u8]>>,
+    /// Of the user who opened it.
+    account: Arc<Account>,
+    /// Messages, and what they are charged.
+    backlog: VecDeque<(Arc<[u8]>, Charge)>,
+    /// What the bytes that `framing` keeps are charged.
+    in_hand: Option<Charge>,
     dropped: u64,
     waiting: VecDeque<(WaitId, Receive, Timestamp)>,
     poll: Option<PollHandle>,
@@ -97,7 +103,7 @@ impl Topic {
     }
 
     /// Opens it. A reader gets the messages sent from now on. Returns true if the reader may seek within a message.
-    pub fn open(&mut self, mode: Mode, caller: Caller) -> (HandleId, bool) {
+    pub fn open(&mut self, mode: Mode, caller: Caller, account: Arc<Account>) -> (HandleId, bool) {
         let seekable = mode == Mode::Receive;
         let framing = if seekable { Framing::File(None) } else { Framing::Stream(None) };
         self.counts.readers += u64::from(mode.reads());
@@ -105,6 +111,8 @@ impl Topic {
             mode,
             caller,
             framing,
+            account,
+            in_hand: None,
             backlog: VecDeque::new(),
             dropped: 0,
             waiting: VecDeque::new(),
@@ -122,10 +130,7 @@ impl Topic {
             self.waits.remove(&id);
             cx.fx.fail(call.request_id, Error::BadDescriptor);
         }
-        for body in open.backlog {
-            self.counts.backlog -= 1;
-            cx.memory.uncharge(Memory::cost(body.len()));
-        }
+        self.counts.backlog -= open.backlog.len() as u64;
         if self.handles.is_empty() {
             self.handles = Slab::new();
         }
@@ -137,18 +142,17 @@ impl Topic {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
         };
-        if open.framing.answer(call.request_id, call.offset, call.size, cx.fx) {
+        if open.answer(&call, cx) {
             return None;
         }
-        if let Some(body) = open.backlog.pop_front() {
+        if let Some((body, charge)) = open.backlog.pop_front() {
             if open.backlog.is_empty() && open.backlog.capacity() > 64 {
                 open.backlog = VecDeque::new();
             }
             self.counts.backlog -= 1;
-            cx.memory.uncharge(Memory::cost(body.len()));
             self.counts.received += 1;
             self.last_received = cx.now;
-            open.deliver(&call, body, cx);
+            open.deliver(&call, body, charge, cx);
             return None;
         }
         let error = match (self.removed, call.nonblock) {
@@ -157,6 +161,8 @@ impl Topic {
             (false, false) => {
                 self.next_wait += 1;
                 let id = WaitId(self.next_wait);
+                open.framing.release();
+                open.in_hand = None;
                 open.waiting.push_back((id, call, cx.now));
                 self.waits.insert(id, call.handle);
                 return Some(id);
@@ -203,15 +209,21 @@ impl Topic {
         }
         let body: Arc<[u8]> = Arc::from(body);
         for (_, open) in self.handles.iter_mut().filter(|(_, open)| open.mode.reads()) {
-            if let Some((id, reader, _)) = open.waiting.pop_front() {
+            if let Some((id, reader, _)) = open.waiting.front().copied() {
+                let Ok(charge) = charge_in_hand(&open.account, Memory::cost(body.len())) else {
+                    open.dropped += 1;
+                    self.counts.dropped += 1;
+                    continue;
+                };
+                open.waiting.pop_front();
                 self.waits.remove(&id);
                 self.counts.received += 1;
                 self.last_received = cx.now;
-                for id in open.deliver(&reader, Arc::clone(&body), cx) {
+                for id in open.deliver(&reader, Arc::clone(&body), charge, cx) {
                     self.waits.remove(&id);
                 }
             } else {
-                let lost = open.enqueue(Arc::clone(&body), self.limits.backlog, cx.memory);
+                let lost = open.enqueue(Arc::clone(&body), self.limits.backlog);
                 self.counts.backlog = self.counts.backlog + 1 - lost;
                 self.counts.dropped += lost;
             }
@@ -305,16 +317,32 @@ impl Topic {
 }
 
 impl Open {
+    /// Answers a read if that takes no new message. Otherwise returns false.
+    fn answer(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
+        let answered = self.framing.answer(call.request_id, call.offset, call.size, cx.fx);
+        if !self.framing.keeps_bytes() {
+            self.in_hand = None;
+        }
+        answered
+    }
+
     /// Answers a read with a message, and further waiting reads with the rest of it. Returns the waits that end.
-    fn deliver(&mut self, call: &Receive, body: Arc<[u8]>, cx: &mut Context<'_>) -> Vec<WaitId> {
+    fn deliver(
+        &mut self,
+        call: &Receive,
+        body: Arc<[u8]>,
+        charge: Charge,
+        cx: &mut Context<'_>,
+    ) -> Vec<WaitId> {
         let slice = self.framing.begin(Slice::whole(body), call.offset, call.size);
+        self.in_hand = Some(charge).filter(|_| self.framing.keeps_bytes());
         cx.fx.reply(call.request_id, Reply::Message(slice));
         let mut ended = Vec::new();
         while self.framing.ready()
             && let Some((id, next, _)) = self.waiting.pop_front()
         {
             ended.push(id);
-            if !self.framing.answer(next.request_id, next.offset, next.size, cx.fx) {
+            if !self.answer(&next, cx) {
                 cx.fx.fail(next.request_id, Error::Io);
             }
         }
@@ -323,18 +351,21 @@ impl Open {
 
     /// Queues a message, dropping older ones if there is no room. Returns how many were dropped, perhaps this one
     /// too.
-    fn enqueue(&mut self, body: Arc<[u8]>, most: u64, memory: &Memory) -> u64 {
+    fn enqueue(&mut self, body: Arc<[u8]>, most: u64) -> u64 {
         let cost = Memory::cost(body.len());
         let mut lost = 0;
-        while self.backlog.len() as u64 >= most || !memory.try_charge(cost) {
-            let Some(oldest) = self.backlog.pop_front() else {
-                self.dropped += lost + 1;
-                return lost + 1;
-            };
-            memory.uncharge(Memory::cost(oldest.len()));
+        loop {
+            if (self.backlog.len() as u64) < most
+                && let Ok(charge) = self.account.charge(Resource::Memory, cost)
+            {
+                self.backlog.push_back((body, charge));
+                break;
+            }
             lost += 1;
+            if self.backlog.pop_front().is_none() {
+                break;
+            }
         }
-        self.backlog.push_back(body);
         self.dropped += lost;
         lost
     }

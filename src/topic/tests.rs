@@ -1,6 +1,7 @@
 //! A topic's rules, by plain calls.
 
 use super::*;
+use crate::accounts::Accounts;
 use crate::config::NO_LIMIT;
 use crate::op::{Effect, Effects, RequestId};
 
@@ -13,6 +14,7 @@ enum Got {
 
 struct Rig {
     topic: Topic,
+    accounts: Arc<Accounts>,
     memory: Memory,
     next: u64,
     answers: BTreeMap<u64, Got>,
@@ -22,7 +24,9 @@ struct Rig {
 impl Rig {
     fn new(backlog: u64, memory: u64) -> Rig {
         let topic = Topic::new(Limits { msgsize: 64, backlog }, Timestamp(0));
-        Rig { topic, memory: Memory::new(memory), next: 0, answers: BTreeMap::new(), woken: Vec::new() }
+        let accounts = Arc::new(Accounts::unshared(memory));
+        let memory = Memory::new(Arc::clone(&accounts));
+        Rig { topic, accounts, memory, next: 0, answers: BTreeMap::new(), woken: Vec::new() }
     }
 
     fn call<T>(&mut self, work: impl FnOnce(&mut Topic, &mut Context<'_>) -> T) -> T {
@@ -53,7 +57,7 @@ impl Rig {
     }
 
     fn open(&mut self, mode: Mode) -> HandleId {
-        self.topic.open(mode, Caller::default()).0
+        self.topic.open(mode, Caller::default(), self.accounts.of(1000)).0
     }
 
     fn read_at(
@@ -142,10 +146,10 @@ fn where_the_mounts_memory_is_full_the_reader_misses_the_message() {
     rig.send(writer, "one");
     rig.send(writer, "two");
     assert_eq!(rig.read(reader), bytes("two"));
-    assert!(rig.memory.try_charge(1));
+    let others = rig.accounts.of(1).charge(Resource::Memory, 1).unwrap();
     assert_eq!(rig.send(writer, "three"), Got::Written(5));
     assert_eq!(rig.read(reader), Got::Failed(Error::WouldWait));
-    rig.memory.uncharge(1);
+    drop(others);
     rig.send(writer, "4");
     rig.call(|topic, cx| topic.close(reader, cx));
     assert_eq!(rig.memory.used(), 0);

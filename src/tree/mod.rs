@@ -29,7 +29,8 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
 
-use crate::config::{Limits, MAX_LOCKS};
+use crate::accounts::{Accounts, Resource};
+use crate::config::{Limits, MAX_LOCKS, MAX_OPEN, MAX_TEXTS, MIN_MEMORY};
 use crate::locks::Locks;
 use crate::mailbox::Memory;
 use crate::op::{
@@ -77,6 +78,8 @@ pub struct Setup {
     pub transport: &'static str,
     /// Threads that serve, for `control/status`.
     pub threads: usize,
+    /// Descriptors that segments may have.
+    pub descriptors: u64,
     /// Process id of the daemon, for `control/status`.
     pub pid: u32,
 }
@@ -90,7 +93,7 @@ pub struct Tree {
     locks: Mutex<Locks>,
     waits: WaitIndex<Wait>,
     memory: Memory,
-    segment_budget: Arc<segment::Budget>,
+    accounts: Arc<Accounts>,
     make_memory: MakeMemory,
     starved: Starved<MailboxFile>,
     totals: Totals<MailboxFile>,
@@ -116,15 +119,16 @@ impl Tree {
         let meta = Meta::new(0o755, setup.uid, setup.gid, now);
         let mut defaults = Defaults { limits: setup.limits.mailbox, ..Defaults::default() };
         defaults.limits.msgsize = defaults.limits.msgsize.min(setup.ceiling);
+        let accounts = Arc::new(accounts(&setup));
         let shared_mode = if setup.shared { 0o1777 } else { 0o755 };
         Tree {
             started: now,
-            names: Mutex::new(Names::new(&meta, shared_mode, setup.limits.max_files, defaults)),
+            names: Mutex::new(Names::new(&meta, shared_mode, defaults)),
             handles: Handles::default(),
-            locks: Mutex::new(Locks::new(MAX_LOCKS)),
+            locks: Mutex::default(),
             waits: WaitIndex::default(),
-            memory: Memory::new(setup.limits.memory),
-            segment_budget: Arc::new(segment::Budget::new(setup.limits.segment_memory)),
+            memory: Memory::new(Arc::clone(&accounts)),
+            accounts,
             make_memory,
             starved: Starved::default(),
             totals: Totals::default(),
@@ -140,7 +144,7 @@ impl Tree {
     /// none, FORGET and INTERRUPT); so are the answers to those whose wait it ended.
     pub fn handle(&self, request: &Request<'_>, now: Timestamp, fx: &mut Effects) {
         let request_id = request.request_id;
-        match self.answer(request, &mut Cx { tree: self, now, fx }) {
+        match self.answer(request, &mut Cx::new(self, now, fx)) {
             Ok(Some(reply)) => fx.reply(request_id, reply),
             Ok(None) => {}
             Err(error) => fx.fail(request_id, error),
@@ -151,7 +155,7 @@ impl Tree {
     /// Ends the wait of one request, if it waits.
     pub fn cancel_wait(&self, unique: u64, error: Error, now: Timestamp, fx: &mut Effects) {
         if let Some(wait) = self.waits.find(unique) {
-            cancel(&wait, error, &mut Cx { tree: self, now, fx });
+            cancel(&wait, error, &mut Cx::new(self, now, fx));
         }
         self.settle(None, now, fx);
     }
@@ -159,7 +163,7 @@ impl Tree {
     /// Ends the waits that began at `limit` or before, with [`Error::Interrupted`].
     pub fn expire(&self, limit: Timestamp, now: Timestamp, fx: &mut Effects) {
         for wait in self.waits.since(limit) {
-            cancel(&wait, Error::Interrupted, &mut Cx { tree: self, now, fx });
+            cancel(&wait, Error::Interrupted, &mut Cx::new(self, now, fx));
         }
         self.settle(None, now, fx);
     }
@@ -167,7 +171,7 @@ impl Tree {
     /// The mount ends: everyone who waits is told so, and nobody waits any more.
     pub fn end(&self, now: Timestamp, fx: &mut Effects) {
         for wait in self.waits.close() {
-            cancel(&wait, Error::Ending, &mut Cx { tree: self, now, fx });
+            cancel(&wait, Error::Ending, &mut Cx::new(self, now, fx));
         }
         self.settle(None, now, fx);
     }
@@ -175,10 +179,10 @@ impl Tree {
     /// It is `now`: what is due by that is done.
     pub fn tick(&self, now: Timestamp, fx: &mut Effects) {
         self.alarms.called();
-        kinds::tick(&mut Cx { tree: self, now, fx });
+        kinds::tick(&mut Cx::new(self, now, fx));
         self.alarms.tell(fx);
         if self.orphans.due(now, fx) {
-            kinds::sweep_orphans(&mut Cx { tree: self, now, fx });
+            kinds::sweep_orphans(&mut Cx::new(self, now, fx));
         }
         self.settle(None, now, fx);
     }
@@ -221,11 +225,13 @@ impl Tree {
                 done(kinds::rename((node, name), (*new_parent, new_name), *how, cx))?
             }
             Op::Open(flags) => {
+                cx.charge_open(caller)?;
                 let names = self.names.lock();
                 let inode = Inode::of_node(node, &names)?;
                 Reply::Opened(inode.ops().open(header, *flags, names, cx)?)
             }
             Op::Create { name, mode, flags } => {
+                cx.charge_open(caller)?;
                 match self.inode(node)?.ops().make_file(header, name, *mode, Some(*flags), cx)? {
                     (entry, Some(opened)) => Reply::Created(entry, opened),
                     (_, None) => return Err(Error::Io),
@@ -262,9 +268,12 @@ impl Tree {
                 Reply::Listing(self.inode(node)?.ops().list(*offset, most, cx)?, *size)
             }
             Op::Statfs => self.space(),
-            Op::Setxattr { name, value, create, replace } => self.with_meta(node, cx, |meta, now| {
-                meta.set_xattr(name, value, *create, *replace, now).map(|()| Reply::Done)
-            })?,
+            Op::Setxattr { name, value, create, replace } => {
+                let account = self.accounts.of(caller.uid);
+                self.with_meta(node, cx, |meta, now| {
+                    meta.set_xattr(name, value, (*create, *replace), &account, now).map(|()| Reply::Done)
+                })?
+            }
             Op::Getxattr { name, size } => self.read_meta(node, cx, |meta| meta.get_xattr(name, *size))?,
             Op::Listxattr { size } => self.read_meta(node, cx, |meta| meta.list_xattrs(*size))?,
             Op::Removexattr { name } => {
@@ -308,7 +317,7 @@ impl Tree {
         let mut names = self.names.lock();
         for (node, count) in items {
             if let Some(inode) = names.nodes.forget(*node, *count) {
-                inode.ops().forgotten(&mut names, &mut Cx { tree: self, now, fx: &mut fx });
+                inode.ops().forgotten(&mut names, &mut Cx::new(self, now, &mut fx));
             }
         }
     }
@@ -344,13 +353,12 @@ impl Tree {
 
     fn space(&self) -> Reply {
         const BLOCK: u64 = 4096;
-        let limit = self.segment_budget.limit();
-        let free = limit.saturating_sub(self.segment_budget.used());
+        let free = |resource| self.accounts.limit(resource).saturating_sub(self.accounts.used(resource));
         Reply::Space(Space {
-            blocks: limit / BLOCK,
-            free: free / BLOCK,
-            files: self.setup.limits.max_files,
-            files_free: self.setup.limits.max_files.saturating_sub(self.names.lock().count()),
+            blocks: self.accounts.limit(Resource::Segments) / BLOCK,
+            free: free(Resource::Segments) / BLOCK,
+            files: self.accounts.limit(Resource::Files),
+            files_free: free(Resource::Files),
         })
     }
 
@@ -364,8 +372,9 @@ impl Tree {
 
     fn set_lock(&self, header: Header, call: &LockCall, wait: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
         let file = self.lock_target(header.node)?;
+        let account = self.accounts.of(header.caller.uid);
         let mut locks = self.locks.lock();
-        if let Some(id) = locks.set(file, call, header.request_id, wait, cx.fx) {
+        if let Some(id) = locks.set(file, call, &account, (header.request_id, wait), cx.fx) {
             cx.fx.note_waiting();
             if !self.waits.insert(header.unique(), Wait::Lock(id), cx.now) {
                 locks.cancel(id, Error::Ending, cx.fx);
@@ -377,10 +386,13 @@ impl Tree {
     /// What follows from a request's effects: waits that ended leave the index, and memory that came free goes to the
     /// mailboxes that wait for it.
     fn settle(&self, own: Option<RequestId>, now: Timestamp, fx: &mut Effects) {
-        kinds::feed_starved(&mut Cx { tree: self, now, fx });
+        kinds::feed_starved(&mut Cx::new(self, now, fx));
         self.orphans.arm(now, fx);
         if self.memory.should_trim() {
             fx.push(Effect::TrimHeap);
+        }
+        for (uid, resource) in self.accounts.take_refusals() {
+            fx.push(Effect::ShareReached { uid, resource });
         }
         let never_waited = if fx.take_waiting() { None } else { own };
         for effect in fx.iter() {
@@ -413,4 +425,26 @@ fn cancel(wait: &Wait, error: Error, cx: &mut Cx<'_>) {
 
 fn done(result: Result<(), Error>) -> Result<Reply, Error> {
     result.map(|()| Reply::Done)
+}
+
+/// The limits of a mount, and what one user may take of each. Of memory that is no less than one message needs.
+fn accounts(setup: &Setup) -> Accounts {
+    let limits = Resource::ALL.map(|resource| match resource {
+        Resource::Memory | Resource::Waiting => setup.limits.memory,
+        Resource::Texts => MAX_TEXTS,
+        Resource::Segments => setup.limits.segment_memory,
+        Resource::Files => setup.limits.max_files,
+        Resource::Open => MAX_OPEN,
+        Resource::Descriptors => setup.descriptors,
+        Resource::Locks => MAX_LOCKS as u64,
+    });
+    let shares = Resource::ALL.map(|resource| {
+        let limit = limits[resource as usize];
+        let share = (u128::from(limit) * u128::from(setup.limits.user_share) / 100) as u64;
+        match resource {
+            Resource::Memory | Resource::Waiting => share.max(limit.min(MIN_MEMORY / 2)),
+            _ => share.max(1),
+        }
+    });
+    Accounts::new(limits, shares, setup.uid)
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Tree;
 use super::names::Namespace;
+use crate::accounts::Resource;
 use crate::control::{MountView, mount_status};
 use crate::op::Timestamp;
 
@@ -44,8 +45,8 @@ impl Tree {
             discarded: self.discarded.load(Ordering::Relaxed),
             memory_used: self.memory.used(),
             memory_max: self.memory.limit(),
-            segment_used: self.segment_budget.used(),
-            segment_max: self.segment_budget.limit(),
+            segment_used: self.accounts.used(Resource::Segments),
+            segment_max: self.accounts.limit(Resource::Segments),
             locks,
             waiting_locks,
             nodes,

@@ -40,6 +40,7 @@ fn setup(memory: u64) -> Setup {
         memory,
         segment_memory: 1 << 20,
         max_files: 100,
+        user_share: 50,
     };
     Setup {
         limits,
@@ -50,6 +51,7 @@ fn setup(memory: u64) -> Setup {
         backing: None,
         transport: "none",
         threads: 2,
+        descriptors: 1000,
         pid: 1,
     }
 }
@@ -124,7 +126,7 @@ impl Desk {
                     assert!(answer.is_none() && self.late.is_empty(), "answered before the kernel was told");
                     self.renewed.push(node);
                 }
-                Effect::TrimHeap => {}
+                Effect::TrimHeap | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }
         }

@@ -1,7 +1,9 @@
 //! A mailbox and the reference queue get the same operations and must give the same answers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use ipcfs::accounts::{Accounts, Charge, Resource};
 use ipcfs::config::MailboxLimits;
 use ipcfs::mailbox::{
     Context, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull,
@@ -13,7 +15,7 @@ use super::config;
 use super::reference::{Got, Read, Reference, Write};
 
 /// Bytes of memory: some eight messages.
-const MEMORY: u64 = 1300;
+const MEMORY: u64 = 1700;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -84,6 +86,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// The mailbox, the reference, and what the kernel would know.
 struct Pair {
     mailbox: Mailbox,
+    accounts: Arc<Accounts>,
     memory: Memory,
     fx: Effects,
     reference: Reference,
@@ -98,16 +101,18 @@ struct Pair {
     answers: Vec<(u64, Got)>,
     answered: BTreeSet<u64>,
     starving: bool,
-    elsewhere: usize,
+    elsewhere: Vec<Charge>,
     now: u64,
 }
 
 impl Pair {
     fn new() -> Pair {
         let limits = MailboxLimits { msgsize: 10, maxmsg: 3, maxbytes: 24 };
+        let accounts = Arc::new(Accounts::unshared(MEMORY));
         Pair {
             mailbox: Mailbox::new(limits, Timestamp(0)),
-            memory: Memory::new(MEMORY),
+            memory: Memory::new(Arc::clone(&accounts)),
+            accounts,
             fx: Effects::new(),
             reference: Reference::new(limits, MEMORY),
             handles: Vec::new(),
@@ -117,7 +122,7 @@ impl Pair {
             answers: Vec::new(),
             answered: BTreeSet::new(),
             starving: false,
-            elsewhere: 0,
+            elsewhere: Vec::new(),
             now: 0,
         }
     }
@@ -125,7 +130,7 @@ impl Pair {
     fn perform(&mut self, step: &Step) {
         match step {
             Step::Open(mode) => {
-                let id = self.mailbox.open(Door::Plain, *mode).0;
+                let id = self.mailbox.open(Door::Plain, *mode, self.accounts.of(1000)).0;
                 self.reference.open(*mode);
                 self.handles.push(Some((id, *mode, 0)));
             }
@@ -148,14 +153,14 @@ impl Pair {
             Step::Poll(index) => {
                 let Some(number) = self.choose(*index) else { return };
                 let Some((id, ..)) = self.handles[number] else { return };
-                let ready = self.mailbox.poll(id, Some(PollHandle(number as u64)), &self.memory);
+                let ready = self.mailbox.poll(id, Some(PollHandle(number as u64)));
                 self.armed.insert(number, ready);
                 self.note_starving();
             }
             Step::PollAndRead(index) => {
                 let Some(number) = self.choose(*index) else { return };
                 let Some((id, mode, _)) = self.handles[number] else { return };
-                let ready = self.mailbox.poll(id, None, &self.memory);
+                let ready = self.mailbox.poll(id, None);
                 let got = self.read(number, Seek::On, 12, true);
                 if mode != Mode::Send {
                     let waits = got == Some(Got::Failed(Error::WouldWait));
@@ -169,7 +174,7 @@ impl Pair {
             Step::PollAndWrite(index) => {
                 let Some(number) = self.choose(*index) else { return };
                 let Some((id, mode, _)) = self.handles[number] else { return };
-                let ready = self.mailbox.poll(id, None, &self.memory);
+                let ready = self.mailbox.poll(id, None);
                 let got = self.write(number, self.reference.longest() as usize, false, true);
                 if mode != Mode::Receive && got != Some(Got::Failed(Error::TooLong)) {
                     let waits = got == Some(Got::Failed(Error::WouldWait));
@@ -231,7 +236,7 @@ impl Pair {
         }
         // Whoever seeks back makes the descriptor readable himself, and wakes nobody by that.
         if let Some(before) = self.armed.get_mut(&number) {
-            before.readable |= self.mailbox.poll(handle, None, &self.memory).readable;
+            before.readable |= self.mailbox.poll(handle, None).readable;
             before.readable &= got != Some(Got::Failed(Error::WouldWait));
         }
         got
@@ -261,17 +266,16 @@ impl Pair {
 
     /// Other mailboxes have so many messages now. If they have fewer, whoever starves is told, as the tree does.
     fn elsewhere(&mut self, messages: usize) {
-        while self.elsewhere > messages {
-            self.memory.uncharge(Memory::cost(0));
-            self.elsewhere -= 1;
-        }
-        while self.elsewhere < messages && self.memory.try_charge(Memory::cost(0)) {
-            self.elsewhere += 1;
+        self.elsewhere.truncate(messages);
+        while self.elsewhere.len() < messages
+            && let Ok(charge) = self.accounts.of(1).charge(Resource::Memory, Memory::cost(0))
+        {
+            self.elsewhere.push(charge);
         }
         if std::mem::take(&mut self.starving) {
             self.call(Mailbox::admit_writers);
         }
-        self.reference.elsewhere = self.elsewhere as u64 * Memory::cost(0);
+        self.reference.elsewhere = self.elsewhere.len() as u64 * Memory::cost(0);
         self.reference.let_in();
     }
 
@@ -314,7 +318,8 @@ impl Pair {
                 Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
-                | Effect::TrimHeap => {
+                | Effect::TrimHeap
+                | Effect::ShareReached { .. } => {
                     panic!("{effect:?}")
                 }
             }
@@ -351,7 +356,7 @@ impl Pair {
         }
         for (number, told) in &self.armed {
             let Some((id, ..)) = self.handles[*number] else { continue };
-            let ready = self.mailbox.poll(id, None, &self.memory);
+            let ready = self.mailbox.poll(id, None);
             let news = (ready.readable && !told.readable)
                 || (ready.writable && !told.writable)
                 || (ready.hangup && !told.hangup);
@@ -382,7 +387,7 @@ impl Pair {
         assert!(self.waits.is_empty(), "never answered: {:?}", self.waits);
         assert_eq!(self.answered, (1..=self.now).collect(), "every call is answered");
         assert_eq!(self.memory.used(), 0);
-        assert!(self.memory.try_charge_waiting(MEMORY), "memory of waiting writers is left");
+        assert_eq!(self.accounts.used(Resource::Waiting), 0);
     }
 }
 

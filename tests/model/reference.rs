@@ -38,8 +38,17 @@ struct Open {
     /// The message in hand, and where it stands: for a reader the offset at which it begins and whether its end was
     /// told, for a stream what is left of it.
     hand: Option<Hand>,
+    /// What that message costs, and of which memory: it stays charged while any of its bytes are kept.
+    cost: Cost,
     /// A part of a cut write was refused: so is the next write.
     cut: bool,
+}
+
+/// Of the memory of messages, and of what writers may wait with.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cost {
+    queued: u64,
+    waiting: u64,
 }
 
 #[derive(Debug)]
@@ -102,9 +111,18 @@ impl Reference {
         (self.readers.len() as u64, self.writers.len() as u64)
     }
 
-    /// Memory taken by the queue.
+    /// Memory taken by the queue, and by messages in hand.
     pub fn used(&self) -> u64 {
-        self.queue.iter().map(|body| Memory::cost(body.len())).sum()
+        self.queue.iter().map(|body| Memory::cost(body.len())).sum::<u64>() + self.in_hand().queued
+    }
+
+    fn in_hand(&self) -> Cost {
+        let mut sum = Cost::default();
+        for open in self.opens.iter().flatten().filter(|open| open.hand.is_some()) {
+            sum.queued += open.cost.queued;
+            sum.waiting += open.cost.waiting;
+        }
+        sum
     }
 
     /// The longest message that is ever taken.
@@ -113,7 +131,7 @@ impl Reference {
     }
 
     pub fn open(&mut self, mode: Mode) {
-        self.opens.push(Some(Open { mode, hand: None, cut: false }));
+        self.opens.push(Some(Open { mode, hand: None, cost: Cost::default(), cut: false }));
     }
 
     pub fn close(&mut self, handle: usize) {
@@ -121,6 +139,7 @@ impl Reference {
             self.answers.push((reader.request_id, Got::Failed(Error::BadDescriptor)));
         }
         self.opens[handle] = None;
+        self.let_in();
     }
 
     pub fn read(&mut self, read: Read) {
@@ -129,22 +148,31 @@ impl Reference {
             return self.answer(read.request_id, Got::Failed(Error::BadDescriptor));
         }
         if let Some(got) = self.take_in_hand(read) {
-            return self.answer(read.request_id, got);
+            self.answer(read.request_id, got);
+            return self.let_in();
         }
         if self.removed {
             return self.answer(read.request_id, Got::Failed(Error::Removed));
         }
         if !self.queue.is_empty() {
             let body = self.queue.remove(0);
-            self.deliver(read, body);
+            let cost = Cost { queued: Memory::cost(body.len()), waiting: 0 };
+            self.deliver(read, body, cost);
         } else if !self.writers.is_empty() {
             let writer = self.writers.remove(0);
             self.answer(writer.request_id, Got::Written(writer.body.len()));
             self.sent += 1;
-            self.deliver(read, writer.body);
+            let cost = Cost { queued: 0, waiting: Memory::cost(writer.body.len()) };
+            self.deliver(read, writer.body, cost);
         } else if read.nonblock {
             self.answer(read.request_id, Got::Failed(Error::WouldWait));
         } else {
+            // Who waits for the next message is done with this one.
+            let open = self.opens[read.handle].as_mut().unwrap();
+            if let Some(Hand::File { body, base, .. }) = &mut open.hand {
+                *base += std::mem::take(body).len() as u64;
+            }
+            open.cost = Cost::default();
             self.readers.push(read);
         }
         self.let_in();
@@ -224,7 +252,17 @@ impl Reference {
     }
 
     fn held(&self) -> u64 {
-        self.writers.iter().map(|writer| Memory::cost(writer.body.len())).sum()
+        let writers = self.writers.iter().map(|writer| Memory::cost(writer.body.len()));
+        writers.sum::<u64>() + self.in_hand().waiting
+    }
+
+    /// What a message is charged that goes to a reader at once, if there is memory for it.
+    fn for_reader(&self, len: usize) -> Option<Cost> {
+        let cost = Memory::cost(len);
+        if self.elsewhere + self.used() + cost <= self.memory {
+            return Some(Cost { queued: cost, waiting: 0 });
+        }
+        (self.held() + cost <= self.memory).then_some(Cost { queued: 0, waiting: cost })
     }
 
     fn has_room(&self, len: usize) -> bool {
@@ -236,11 +274,11 @@ impl Reference {
 
     fn make_room(&mut self, len: usize) -> bool {
         if !self.readers.is_empty() {
-            return true;
+            return self.for_reader(len).is_some();
         }
         while !self.has_room(len) {
-            let in_vain =
-                len as u64 > self.limits.maxbytes || self.elsewhere + Memory::cost(len) > self.memory;
+            let in_vain = len as u64 > self.limits.maxbytes
+                || self.elsewhere + self.in_hand().queued + Memory::cost(len) > self.memory;
             if self.full != WhenFull::DropOldest || in_vain {
                 return false;
             }
@@ -255,17 +293,19 @@ impl Reference {
         if self.readers.is_empty() {
             self.queue.push(body);
         } else {
+            let cost = self.for_reader(body.len()).unwrap();
             let reader = self.readers.remove(0);
-            self.deliver(reader, body);
+            self.deliver(reader, body, cost);
         }
     }
 
     /// A message for a read, and its rest for those who wait through the same handle.
-    fn deliver(&mut self, read: Read, body: Vec<u8>) {
+    fn deliver(&mut self, read: Read, body: Vec<u8>, cost: Cost) {
         self.received += 1;
         let first = body[..read.size.min(body.len())].to_vec();
         self.answer(read.request_id, Got::Bytes(first.clone()));
         let open = self.opens[read.handle].as_mut().unwrap();
+        open.cost = cost;
         open.hand = match open.mode {
             Mode::Both => Some(body[first.len()..].to_vec()).filter(|rest| !rest.is_empty()).map(Hand::Rest),
             _ => Some(Hand::File { body, base: read.offset, told: false }),

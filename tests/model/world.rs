@@ -14,7 +14,7 @@ use ipcfs::tree::{Setup, Tree};
 use super::plain::Plain;
 
 /// Bytes of all messages: some ten, so that mailboxes compete for them.
-const MEMORY: u64 = 2000;
+const MEMORY: u64 = 2600;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +107,7 @@ impl World {
             memory: MEMORY,
             segment_memory: 16 * 4096,
             max_files: 1000,
+            user_share: 50,
         };
         let setup = Setup {
             limits,
@@ -117,6 +118,7 @@ impl World {
             backing: None,
             transport: "none",
             threads: 1,
+            descriptors: 1000,
             pid: 1,
         };
         let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Plain::default()))), Timestamp(0));
@@ -164,7 +166,11 @@ impl World {
                     assert_eq!(own.replace(reply), None, "answered twice: {request:?}");
                 }
                 Effect::Reply(to, reply) => self.late(to, &reply),
-                Effect::Wake(_) | Effect::InvalidateAttr(_) | Effect::Alarm(_) | Effect::TrimHeap => {}
+                Effect::Wake(_)
+                | Effect::InvalidateAttr(_)
+                | Effect::Alarm(_)
+                | Effect::TrimHeap
+                | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { unique } => again = Some(unique),
             }
         }
@@ -365,7 +371,11 @@ impl World {
                     assert!(fine, "{reply:?}");
                     self.late(to, &reply);
                 }
-                Effect::Wake(_) | Effect::InvalidateAttr(_) | Effect::Alarm(_) | Effect::TrimHeap => {}
+                Effect::Wake(_)
+                | Effect::InvalidateAttr(_)
+                | Effect::Alarm(_)
+                | Effect::TrimHeap
+                | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { .. } => panic!("{effect:?}"),
             }
         }
@@ -477,6 +487,13 @@ impl World {
         reply
     }
 
+    fn remove_attributes(&mut self, node: NodeId) {
+        let Reply::Data(names) = self.get(0, node, Op::Listxattr { size: 65536 }) else { return };
+        for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+            assert_eq!(self.get(0, node, Op::Removexattr { name }), Reply::Done);
+        }
+    }
+
     /// Everything is interrupted or ended, closed, removed and forgotten: nothing may be left.
     pub fn finish(mut self, end: bool) {
         if end || self.wild {
@@ -501,8 +518,10 @@ impl World {
         self.remove_all(MAILBOXES);
         self.remove_all(SEGMENTS);
         for (node, known) in self.nodes.clone() {
+            self.remove_attributes(node);
             self.forget(0, node, known.lookups);
         }
+        self.remove_attributes(NodeId(1));
         let status = self.control(0, &[b"status"]).expect("control/status");
         let status = self.show(0, status);
         let empty = [

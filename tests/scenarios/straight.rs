@@ -44,6 +44,7 @@ impl Straight {
             backing,
             transport: "none",
             threads,
+            descriptors: 1000,
             pid,
         };
         let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Memfd::new()?))), Timestamp(0));

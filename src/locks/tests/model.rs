@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::account;
 use crate::locks::request::END;
 use crate::locks::{Locks, WaitId};
 use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
@@ -285,7 +286,7 @@ fn steps() -> impl Strategy<Value = Step> {
 }
 
 fn run(limit: usize, steps: Vec<Step>) {
-    let mut locks = Locks::new(limit);
+    let (mut locks, account) = (Locks::default(), account(limit));
     let mut model = Model::new(limit);
     let mut fx = Effects::new();
     let mut waited = Vec::new();
@@ -296,7 +297,7 @@ fn run(limit: usize, steps: Vec<Step>) {
             Step::Set { file, call, wait } => {
                 let request_id = RequestId { unique, reply_path: 0 };
                 unanswered.insert(request_id);
-                let id = locks.set(file, &call, request_id, wait, &mut fx);
+                let id = locks.set(file, &call, &account, (request_id, wait), &mut fx);
                 waited.extend(id);
                 model.set(file, &call, request_id, wait, id);
             }
@@ -353,7 +354,7 @@ proptest! {
     fn survives_any_numbers(
         calls in prop::collection::vec((any::<u64>(), any::<u64>(), 0..3u64, 0..3u64, kinds(), any::<bool>()), 0..80)
     ) {
-        let mut locks = Locks::new(20);
+        let (mut locks, account) = (Locks::default(), account(20));
         let mut fx = Effects::new();
         let count = calls.len();
         for ((start, end, owner, fh, kind, wait), unique) in calls.into_iter().zip(0..) {
@@ -361,7 +362,7 @@ proptest! {
             let call =
                 LockCall { fh: Fh(fh), owner: LockOwner(u64::MAX - owner), pid: 0, flock, kind, start, end };
             locks.test(Ino(u64::MAX), &call);
-            locks.set(Ino(u64::MAX), &call, RequestId { unique, reply_path: 0 }, wait, &mut fx);
+            locks.set(Ino(u64::MAX), &call, &account, (RequestId { unique, reply_path: 0 }, wait), &mut fx);
         }
         (0..3).for_each(|fh| locks.close_handle(Fh(fh), &mut fx));
         prop_assert_eq!((locks.held(), locks.waiting(), fx.drain().count()), (0, 0, count));

@@ -130,6 +130,7 @@ struct Opened {
 
 struct World {
     mailbox: Mailbox,
+    accounts: Arc<Accounts>,
     memory: Memory,
     fx: Effects,
     now: u64,
@@ -143,16 +144,18 @@ struct World {
     received: BTreeSet<u64>,
     armed: BTreeMap<usize, Ready>,
     woken: BTreeSet<usize>,
-    elsewhere: u64,
+    elsewhere: Option<Charge>,
     moving: Vec<Message>,
     blocked_by_memory: bool,
 }
 
 impl World {
     fn new() -> World {
+        let accounts = Arc::new(Accounts::unshared(MEMORY));
         World {
             mailbox: Mailbox::new(MailboxLimits { msgsize: 30, maxmsg: 3, maxbytes: 60 }, Timestamp(1)),
-            memory: Memory::new(MEMORY),
+            memory: Memory::new(Arc::clone(&accounts)),
+            accounts,
             fx: Effects::new(),
             now: 1,
             calls: 0,
@@ -163,7 +166,7 @@ impl World {
             received: BTreeSet::new(),
             armed: BTreeMap::new(),
             woken: BTreeSet::new(),
-            elsewhere: 0,
+            elsewhere: None,
             moving: Vec::new(),
             blocked_by_memory: false,
         }
@@ -193,9 +196,7 @@ impl World {
         if self.now.is_multiple_of(2) {
             self.call(|mailbox, cx| mailbox.drop_dead_letters(dead_letters, cx));
         } else {
-            for message in &dead_letters {
-                self.memory.uncharge(message.cost());
-            }
+            drop(dead_letters);
             self.call(Mailbox::admit_writers);
         }
     }
@@ -259,7 +260,8 @@ impl World {
         self.now += 1;
         match step {
             Step::Open(door, mode) => {
-                let id = self.call(|mailbox, _| mailbox.open(door.clone(), *mode).0);
+                let account = self.accounts.of(1000);
+                let id = self.call(|mailbox, _| mailbox.open(door.clone(), *mode, account).0);
                 let (door, mode) = (door.clone(), *mode);
                 let opened = Opened { id, door, mode, offset: 0, begun: Vec::new(), leased: Vec::new() };
                 self.handles.push(Some(opened));
@@ -286,7 +288,7 @@ impl World {
             Step::Poll(choice) => {
                 let Some(handle) = self.pick(*choice) else { return };
                 let id = self.handles[handle].as_ref().unwrap().id;
-                let told = self.mailbox.poll(id, Some(PollHandle(handle as u64)), &self.memory);
+                let told = self.mailbox.poll(id, Some(PollHandle(handle as u64)));
                 self.armed.insert(handle, told);
                 self.blocked_by_memory |= self.mailbox.blocked_by_memory();
             }
@@ -405,7 +407,7 @@ impl World {
     /// A caller that makes a file ready needs no wake-up for it, unless it was told since that it is not ready.
     fn told_by_itself(&mut self, handle: usize, call: u64, reads: bool) {
         let open = self.handles[handle].as_ref().unwrap();
-        let ready = self.mailbox.poll(open.id, None, &self.memory);
+        let ready = self.mailbox.poll(open.id, None);
         let polls_blocked_by_memory = self.answered.get(&call) == Some(&Got::Failed(Error::WouldWait));
         if let Some(told) = self.armed.get_mut(&handle) {
             told.readable |= ready.readable;
@@ -425,8 +427,8 @@ impl World {
     }
 
     fn others_take(&mut self, cost: u64) {
-        self.memory.uncharge(self.elsewhere);
-        self.elsewhere = if self.memory.try_charge(cost) { cost } else { 0 };
+        self.elsewhere = None;
+        self.elsewhere = self.accounts.of(1).charge(Resource::Memory, cost).ok();
         if std::mem::take(&mut self.blocked_by_memory) {
             self.call(Mailbox::admit_writers);
         }
@@ -445,17 +447,17 @@ impl World {
         }
         for (_, handle, reads) in self.waits.values() {
             let open = self.handles[*handle].as_ref().unwrap();
-            let ready = self.mailbox.poll(open.id, None, &self.memory);
+            let ready = self.mailbox.poll(open.id, None);
             assert!(!reads || !ready.readable, "a reader waits in vain: {:?} {:?}", open.door, self.mailbox);
         }
-        let in_vain = self.mailbox.blocked_by_memory() && self.mailbox.memory_available(&self.memory);
+        let in_vain = self.mailbox.blocked_by_memory() && self.mailbox.memory_available();
         assert!(counts.waiting_writers == 0 || !in_vain, "a writer waits in vain: {:?}", self.mailbox);
         for woken in std::mem::take(&mut self.woken) {
             self.armed.remove(&woken);
         }
         for (handle, told) in &self.armed {
             let open = self.handles[*handle].as_ref().unwrap();
-            let ready = self.mailbox.poll(open.id, None, &self.memory);
+            let ready = self.mailbox.poll(open.id, None);
             let news = (ready.readable && !told.readable)
                 || (ready.writable && !told.writable)
                 || (ready.hangup && !told.hangup);
@@ -473,9 +475,7 @@ impl World {
             self.check();
         }
         self.others_take(0);
-        while let Some(message) = self.moving.pop() {
-            self.memory.uncharge(message.cost());
-        }
+        self.moving.clear();
         assert_eq!(self.answered.len() as u64, self.calls, "every call is answered: {:?}", self.waits);
         self.call(|mailbox, cx| mailbox.set_rules(Rules::default(), cx));
         self.call(|mailbox, cx| {
@@ -492,9 +492,10 @@ impl World {
             }
             assert_eq!(self.mailbox.counts().waiting_writers, 0, "who has closed came in at last");
             assert_eq!(self.call(Mailbox::remove), 0);
+            self.close(self.handles.len() - 1);
         }
         assert_eq!(self.memory.used(), 0, "queued");
-        assert!(self.memory.try_charge_waiting(MEMORY), "held for writers");
+        assert_eq!(self.accounts.used(Resource::Waiting), 0, "held for writers");
     }
 }
 

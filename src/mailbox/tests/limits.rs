@@ -91,7 +91,7 @@ fn no_more_messages_are_dropped_than_the_new_one_needs() {
 fn nothing_is_dropped_for_a_message_that_would_not_fit_anyway() {
     let mut rig = Rig::with(LIMITS, Memory::cost(10) + Memory::cost(40));
     let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Both));
-    assert!(rig.memory.try_charge(Memory::cost(40)), "another mailbox's message");
+    rig.others_charge(Memory::cost(40));
     rig.when_full(WhenFull::DropOldest);
     rig.fill(writer, &["kept"]);
     assert_eq!(rig.send(writer, "longer than what the other has left"), Got::Failed(Error::NoSpace));
@@ -161,6 +161,8 @@ fn each_message_is_charged_its_cost() {
     rig.fill(writer, &["0123456789"]);
     assert_eq!(rig.memory.used(), rig.memory.limit());
     assert_eq!(rig.read(reader, 1), bytes("0"));
+    assert_eq!(rig.memory.used(), rig.memory.limit(), "the rest of it is kept");
+    assert_eq!(rig.read(reader, 64), bytes("123456789"));
     assert_eq!(rig.memory.used(), Memory::cost(10), "a message taken is no longer in the queue");
 }
 
@@ -171,10 +173,10 @@ fn a_writer_is_blocked_by_memory_until_some_is_freed() {
     rig.fill_memory();
     let call = rig.await_room(writer, "0123456789");
     assert_eq!(rig.held(), Memory::cost(10));
-    assert!(rig.mailbox.blocked_by_memory() && !rig.mailbox.memory_available(&rig.memory));
+    assert!(rig.mailbox.blocked_by_memory() && !rig.mailbox.memory_available());
     rig.free_memory();
     assert!(rig.mailbox.blocked_by_memory(), "until it is told, whatever the memory has by then");
-    assert!(rig.mailbox.memory_available(&rig.memory));
+    assert!(rig.mailbox.memory_available());
     rig.call(Mailbox::admit_writers);
     assert_eq!((rig.got(call), rig.held()), (Got::Written(10), 0));
     assert!(!rig.mailbox.blocked_by_memory(), "nobody waits");

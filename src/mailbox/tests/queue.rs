@@ -96,6 +96,7 @@ impl Pair {
             priority: kind.priority,
             body: Arc::from(bytes.as_bytes()),
             extra: None,
+            charge: None,
         };
         if let Some(tag) = kind.tag {
             message.edit_extra(|extra| extra.tag = Some(Arc::from([tag])));

@@ -189,6 +189,7 @@ fn a_removed_mailbox_lets_a_reader_finish_what_it_holds_and_nothing_more() {
     assert_eq!(rig.got(call), Got::Failed(Error::Removed));
     let call = rig.write(writer, "x", false);
     assert_eq!(rig.got(call), Got::Failed(Error::Removed));
+    rig.close(file);
     assert_eq!((rig.counts().depth, rig.counts().bytes, rig.memory.used()), (0, 0, 0));
 }
 

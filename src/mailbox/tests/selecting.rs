@@ -105,6 +105,7 @@ fn a_writer_that_waits_with_lines_can_deliver_one_and_keeps_its_place() {
     for body in ["1", "2", "3", "4", "5"] {
         assert_eq!(rig.read(reader, 64), bytes(body));
     }
+    rig.close(from);
     assert_eq!((rig.memory.used(), rig.held()), (0, 0));
 }
 

@@ -190,6 +190,7 @@ fn whole_sends_one_message_however_it_was_written() {
     assert_eq!(rig.got(call), Got::Waits);
     rig.close(writer);
     assert_eq!(rig.got(call), bytes("one\ntwo\nthree"));
+    rig.close(reader);
     assert_eq!((rig.memory.used(), rig.held()), (0, 0));
 }
 
@@ -264,13 +265,14 @@ fn json_shows_the_attributes_of_each_message() {
 
 #[test]
 fn json_shows_a_body_that_is_not_utf_8_in_base64() {
-    let mut message = crate::mailbox::message::Message {
+    let mut message = Message {
         id: 7,
         sent: Timestamp(1_500_000_000),
         sender: caller(1),
         priority: 3,
         body: b"\xff\x00".as_slice().into(),
         extra: None,
+        charge: None,
     };
     message.edit_extra(|extra| extra.deliveries = 2);
     let line = crate::mailbox::json::line(&message);

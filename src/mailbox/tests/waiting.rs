@@ -20,7 +20,8 @@ fn readers_are_served_first_come_first_served() {
 
 #[test]
 fn a_message_for_a_waiting_reader_needs_no_room() {
-    let mut rig = Rig::with(LIMITS, 0);
+    let mut rig = Rig::new();
+    rig.fill_memory();
     let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
     let call = rig.await_message(reader);
     assert_eq!(rig.send(writer, "x"), Got::Written(1));

@@ -84,6 +84,8 @@ pub(crate) struct TextFile {
     /// It stands in `config/`.
     pub(super) config: bool,
     pub(super) writable: bool,
+    /// Only its owner may read it.
+    pub(super) private: bool,
 }
 
 /// A folder or file that an object has beside its files of text.
@@ -96,13 +98,13 @@ pub(crate) struct Other {
 
 impl TextFile {
     pub(super) fn of<V, S>(file: &File<V, S>) -> TextFile {
-        TextFile { name: file.name, config: file.config, writable: file.store.is_some() }
+        TextFile { name: file.name, config: file.config, writable: file.store.is_some(), private: false }
     }
 }
 
 /// `control/status`
 pub(super) fn mount_status_file() -> TextFile {
-    TextFile { name: "status", config: false, writable: false }
+    TextFile { name: "status", config: false, writable: false, private: false }
 }
 
 /// The file at an index of an object's table.

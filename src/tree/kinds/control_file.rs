@@ -9,6 +9,7 @@ use super::{
     Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, part_of, refuse_page_cache,
     set_size_only,
 };
+use crate::accounts::{Account, Charge, Resource};
 use crate::op::{Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
 use crate::tree::names::meta::REGULAR;
 
@@ -30,13 +31,19 @@ pub(crate) struct ControlFile {
 #[derive(Debug)]
 pub(crate) struct OpenControl {
     place: ControlNode,
-    text: Mutex<Arc<[u8]>>,
+    /// Of the user who opened it, for the text.
+    account: Arc<Account>,
+    text: Mutex<(Arc<[u8]>, Option<Charge>)>,
 }
 
 impl ControlFile {
     pub(super) fn new(place: ControlNode, object: Inode, file: TextFile, owner: Attr) -> ControlFile {
         let lines = object.ops().control().map_or(0, super::ControlOps::status_lines);
-        let mode = if file.writable { 0o644 } else { 0o444 };
+        let mode = match (file.private, file.writable) {
+            (true, _) => 0o400,
+            (false, true) => 0o644,
+            (false, false) => 0o444,
+        };
         let attr = Attr {
             ino: place.ino(),
             size: SIZE + STATUS_LINE * lines,
@@ -73,7 +80,7 @@ impl InodeOps for ControlFile {
 
     fn open(
         &self,
-        _: Header,
+        header: Header,
         flags: OpenFlags,
         names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
@@ -82,8 +89,9 @@ impl InodeOps for ControlFile {
         if flags.write && self.attr.mode & 0o200 == 0 {
             return Err(Error::AccessDenied);
         }
-        let open = OpenControl { place: self.place, text: Mutex::new(Arc::from([])) };
-        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Control(open)), how: OpenAs::Text })
+        let account = cx.opener(header.caller);
+        let open = OpenControl { place: self.place, account, text: Mutex::new((Arc::from([]), None)) };
+        Ok(Opened { fh: cx.opened(OpenFile::Control(open)), how: OpenAs::Text })
     }
 }
 
@@ -95,9 +103,11 @@ impl FileOps for OpenControl {
             let (file, index) = ControlFile::at(self.place, cx)?;
             let control = file.object.ops().control().ok_or(Error::NotFound)?;
             let text = control.show(index, cx)?;
-            *self.text.lock() = Arc::from(text.into_bytes());
+            let charge = self.account.charge(Resource::Texts, text.len() as u64);
+            let charge = Some(charge.map_err(|_| Error::NoMemory)?);
+            *self.text.lock() = (Arc::from(text.into_bytes()), charge);
         }
-        Ok(Some(part_of(&self.text.lock(), call)))
+        Ok(Some(part_of(&self.text.lock().0, call)))
     }
 
     fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {

@@ -34,8 +34,9 @@ pub(crate) struct ControlFolder {
 const CONFIG_COOKIE: u64 = 3;
 const OTHERS_COOKIE: u64 = 4;
 const FILES_COOKIE: u64 = 32;
-/// `control/status`, and `config/` of a folder, come last.
-const LAST_COOKIE: u64 = u64::MAX >> 1;
+/// What a folder has beside its names comes last: `config/`, others and files of text, with the same distances. All are
+/// positive as signed numbers, which offsets are.
+const LAST_COOKIES: u64 = (u64::MAX >> 1) - 256;
 
 impl ControlFolder {
     pub(super) fn new(place: ControlNode, object: Inode, mode: u32, owner: Attr) -> ControlFolder {
@@ -60,20 +61,19 @@ impl ControlFolder {
         let control = self.control()?;
         let config = self.place.slot == Slot::Config;
         let mut items = Vec::new();
-        let of_folder = self.object.folder().is_some();
+        let of_folder = self.object.folder().is_some() && !config;
+        let first = if of_folder { LAST_COOKIES } else { 0 };
         if self.place.slot == Slot::Top && control.folder_mode(Slot::Config, 0).is_some() {
-            let cookie = if of_folder { LAST_COOKIE } else { CONFIG_COOKIE };
-            items.push(("config", Slot::Config, true, cookie));
+            items.push(("config", Slot::Config, true, first + CONFIG_COOKIE));
         }
-        if self.place.slot == Slot::Top && !of_folder {
-            let others = (OTHERS_COOKIE..).zip(control.others());
+        if self.place.slot == Slot::Top {
+            let others = (first + OTHERS_COOKIE..).zip(control.others());
             items.extend(others.map(|(cookie, other)| (other.name, other.slot, other.folder, cookie)));
         }
         if let Slot::Top | Slot::Config = self.place.slot {
             let files = control.files().into_iter().enumerate().filter(|(_, file)| file.config == config);
             items.extend(files.map(|(index, file)| {
-                let cookie = if of_folder { LAST_COOKIE } else { FILES_COOKIE };
-                (file.name, Slot::File(index), false, cookie.saturating_add(index as u64))
+                (file.name, Slot::File(index), false, first + FILES_COOKIE + index as u64)
             }));
         }
         Ok(items)

@@ -98,6 +98,6 @@ impl InodeOps for Arc<DoorNode> {
         if (flags.read && !reads) || (flags.write && !writes) {
             return Err(Error::AccessDenied);
         }
-        Ok(self.file.open_door(header.node, self.door.clone(), flags, cx))
+        Ok(self.file.open_door(header, self.door.clone(), flags, cx))
     }
 }

@@ -102,12 +102,12 @@ impl InodeOps for Doorbell {
             DoorbellFile::Wait => {
                 let topic = &mut self.segment.state.lock();
                 let topic = &mut topic.bell(cx.now).topic;
-                let (id, seekable) = topic.open(mode_of(flags), header.caller);
+                let (id, seekable) = topic.open(mode_of(flags), header.caller, cx.opener(header.caller));
                 (Some(id), if seekable { OpenAs::Message } else { OpenAs::Stream })
             }
         };
         let open = OpenDoorbell { segment: Arc::clone(&self.segment), id };
-        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Doorbell(open)), how })
+        Ok(Opened { fh: cx.opened(OpenFile::Doorbell(open)), how })
     }
 }
 

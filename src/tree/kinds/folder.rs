@@ -9,6 +9,7 @@ use super::mailbox::MailboxFile;
 use super::segment::SegmentFile;
 use super::topic::TopicFile;
 use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots};
+use crate::accounts::Resource;
 use crate::op::{
     Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Timestamp,
     Validity,
@@ -64,17 +65,19 @@ impl FolderInode {
             return Err(Error::KindRefused);
         }
         let folder = names.check_new(self.ino, name)?;
+        let account = cx.tree.accounts.of(caller.uid);
+        let charge = account.charge(Resource::Files, 1).map_err(|_| Error::NoSpace)?;
         let meta = Meta::created(mode & !TYPE_MASK, caller, &folder.meta, cx.now);
         let defaults = Arc::clone(&folder.defaults);
         let ino = Ino(names.fresh());
         let inode = match self.namespace {
             Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now)),
-            Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, cx.tree)?),
+            Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, account, cx.tree)?),
             Namespace::Mailboxes | Namespace::Root => {
                 Inode::Mailbox(MailboxFile::new(ino, meta, &defaults, cx.now))
             }
         };
-        names.link(self.ino, name, &inode, cx.now);
+        names.link(self.ino, name, &inode, charge, cx.now);
         Ok(inode)
     }
 
@@ -183,9 +186,11 @@ impl InodeOps for FolderInode {
     fn make_folder(&self, header: Header, name: &[u8], mode: u32, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let mut names = cx.tree.names.lock();
         let parent = names.check_new(self.ino, name)?;
+        let charge = cx.tree.accounts.of(header.caller.uid).charge(Resource::Files, 1);
+        let charge = charge.map_err(|_| Error::NoSpace)?;
         let inherited = parent.meta.mode & SET_GID;
         let meta = Meta::created((mode & !TYPE_MASK) | inherited, header.caller, &parent.meta, cx.now);
-        let inode = names.make_folder(self.ino, name, meta, cx.now);
+        let inode = names.make_folder(self.ino, name, meta, charge, cx.now);
         inode.ops().entry(&mut names, header.caller, cx)
     }
 

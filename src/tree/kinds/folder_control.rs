@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::control::{Slot, TextFile, mount_status_file, refusal_noted};
-use super::{ControlOps, Cx, FolderInode, Names};
+use super::control::{Other, Slot, TextFile, mount_status_file, refusal_noted};
+use super::{ControlOps, Cx, FolderInode, Names, user};
 use crate::control::{FOLDER_SETTINGS, File, MAILBOX, MailboxSettings, MailboxView};
 use crate::mailbox::Counts;
 use crate::op::{Attr, Caller, Error};
@@ -45,6 +45,13 @@ impl ControlOps for FolderInode {
                 settings().map(|file| TextFile { config: true, ..TextFile::of(file) }).collect()
             }
             Namespace::Segments | Namespace::Topics => Vec::new(),
+        }
+    }
+
+    fn others(&self) -> Vec<Other> {
+        match self.namespace {
+            Namespace::Root => vec![Other { name: user::NAME, slot: user::SLOT, folder: true }],
+            _ => Vec::new(),
         }
     }
 

@@ -125,15 +125,16 @@ impl MailboxFile {
     /// Opens it through a door.
     pub(super) fn open_door(
         self: &Arc<Self>,
-        node: NodeId,
+        header: Header,
         door: Door,
         flags: OpenFlags,
         cx: &mut Cx<'_>,
     ) -> Opened {
-        let (id, seekable) = self.state.lock().queue.open(door, mode_of(flags));
+        let account = cx.opener(header.caller);
+        let (id, seekable) = self.state.lock().queue.open(door, mode_of(flags), account);
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
-        let open = OpenMailbox { file: Arc::clone(self), node, id, write: flags.write };
-        Opened { fh: cx.tree.handles.insert(OpenFile::Mailbox(open)), how }
+        let open = OpenMailbox { file: Arc::clone(self), node: header.node, id, write: flags.write };
+        Opened { fh: cx.opened(OpenFile::Mailbox(open)), how }
     }
 
     /// For the mount's totals, see [`crate::tree::waiting::totals::Totals::read`].
@@ -264,7 +265,7 @@ impl InodeOps for Arc<MailboxFile> {
             return Err(Error::Stale);
         }
         drop(names);
-        Ok(self.open_door(header.node, Door::Plain, flags, cx))
+        Ok(self.open_door(header, Door::Plain, flags, cx))
     }
 
     fn renamed(&self, cx: &mut Cx<'_>) {
@@ -306,7 +307,7 @@ impl FileOps for OpenMailbox {
 
     fn poll(&self, arm: Option<PollHandle>, cx: &mut Cx<'_>) -> Ready {
         let mut state = self.file.state.lock();
-        let ready = state.queue.poll(self.id, arm, &cx.tree.memory);
+        let ready = state.queue.poll(self.id, arm);
         state.note_starved(&self.file, cx.tree);
         ready
     }
@@ -343,7 +344,7 @@ pub(crate) fn feed_starved(cx: &mut Cx<'_>) {
             state.queue.admit_writers(&mut cx.domain());
             state.attr_changed(cx.fx);
             state.note_changed(&file, cx);
-            again |= state.starved && state.queue.memory_available(&cx.tree.memory);
+            again |= state.starved && state.queue.memory_available();
         }
         if !again {
             break;

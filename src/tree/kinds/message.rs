@@ -6,6 +6,8 @@ use parking_lot::MutexGuard;
 
 use super::mailbox::MailboxFile;
 use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of, refuse_page_cache};
+use crate::accounts::{Charge, Resource};
+use crate::mailbox::Memory;
 use crate::op::{
     Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity,
 };
@@ -20,7 +22,10 @@ pub(crate) struct MessageNode {
 
 /// A message, open: its body as it was when the file was opened.
 #[derive(Debug)]
-pub(crate) struct OpenMessage(Arc<[u8]>);
+pub(crate) struct OpenMessage {
+    body: Arc<[u8]>,
+    _charge: Charge,
+}
 
 /// `st_ino` of messages: their numbers, from here on.
 const MESSAGES: u64 = 1 << 61;
@@ -124,9 +129,7 @@ impl MessageNode {
         let sender = message.sender;
         let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
         let mut set = |name: &str, value: &[u8]| {
-            // Far below the bound of one file.
-            let name = format!("user.ipcfs.{name}");
-            let _ = meta.set_xattr(name.as_bytes(), value, false, false, message.sent);
+            meta.show_xattr(format!("user.ipcfs.{name}").as_bytes(), value);
         };
         set("pid", sender.pid.to_string().as_bytes());
         set("priority", message.priority.to_string().as_bytes());
@@ -162,7 +165,7 @@ impl InodeOps for Arc<MessageNode> {
 
     fn open(
         &self,
-        _: Header,
+        header: Header,
         flags: OpenFlags,
         names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
@@ -176,14 +179,20 @@ impl InodeOps for Arc<MessageNode> {
             let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
             Arc::clone(&message.body)
         };
-        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Message(OpenMessage(body))), how: OpenAs::Text })
+        // It stays while it is open, even if somebody receives it.
+        let charge = cx.opener(header.caller).charge(Resource::Memory, Memory::cost(body.len()));
+        let charge = charge.map_err(|_| Error::NoMemory)?;
+        Ok(Opened {
+            fh: cx.opened(OpenFile::Message(OpenMessage { body, _charge: charge })),
+            how: OpenAs::Text,
+        })
     }
 }
 
 impl FileOps for OpenMessage {
     fn read(&self, _: Header, call: Read, _: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         refuse_page_cache(call)?;
-        Ok(Some(part_of(&self.0, call)))
+        Ok(Some(part_of(&self.body, call)))
     }
 }
 

@@ -17,6 +17,7 @@ mod message;
 mod segment;
 mod segment_control;
 mod topic;
+mod user;
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -26,9 +27,10 @@ use parking_lot::MutexGuard;
 use super::Tree;
 use super::names::meta::Meta;
 use super::names::{self, Named, Namespace};
+use crate::accounts::{Account, Charge, Resource};
 use crate::mailbox::{Context, Mode, WaitId};
 use crate::op::{
-    Attr, Caller, Effects, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
+    Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
     RenameHow, Reply, RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
 };
 
@@ -56,6 +58,8 @@ pub(crate) enum Inode {
     Doorbell(Box<doorbell::Doorbell>),
     ControlFolder(Box<ControlFolder>),
     ControlFile(Box<ControlFile>),
+    Users(Box<user::UsersFolder>),
+    User(user::User),
 }
 
 /// An open file: what it is open on, so that its reads and writes look up no name and no node.
@@ -74,6 +78,8 @@ pub(crate) struct Cx<'a> {
     pub(crate) tree: &'a Tree,
     pub(crate) now: Timestamp,
     pub(crate) fx: &'a mut Effects,
+    /// For the file that the request opens, until it is open.
+    opening: Option<Charge>,
 }
 
 /// The header of a request.
@@ -296,9 +302,13 @@ impl Inode {
 
     /// What is at a place of `control/`, found anew each time.
     fn at(place: ControlNode, names: &Names) -> Result<Inode, Error> {
-        let object = match names.folder(place.object) {
-            Some(folder) => Inode::of_folder(place.object, folder.namespace),
-            None => names.link_of(place.object).ok_or(Error::NotFound)?.object.clone(),
+        if place == ControlNode::ROOT.with(user::SLOT) {
+            return Ok(Inode::Users(Box::new(user::UsersFolder::new(names)?)));
+        }
+        let object = match (names.folder(place.object), user::User::of(place.object)) {
+            (Some(folder), _) => Inode::of_folder(place.object, folder.namespace),
+            (None, Some(user)) => Inode::User(user),
+            (None, None) => names.link_of(place.object).ok_or(Error::NotFound)?.object.clone(),
         };
         let control = object.ops().control().ok_or(Error::NotFound)?;
         let owner = control.owner(names)?;
@@ -324,6 +334,8 @@ impl Inode {
             Inode::Doorbell(node) => &**node,
             Inode::ControlFolder(folder) => &**folder,
             Inode::ControlFile(file) => &**file,
+            Inode::Users(folder) => &**folder,
+            Inode::User(user) => user,
         }
     }
 }
@@ -356,7 +368,31 @@ impl OpenFile {
     }
 }
 
+impl<'a> Cx<'a> {
+    pub(crate) fn new(tree: &'a Tree, now: Timestamp, fx: &'a mut Effects) -> Cx<'a> {
+        Cx { tree, now, fx, opening: None }
+    }
+}
+
 impl Cx<'_> {
+    /// Charges for a file that `caller` is about to open.
+    pub(crate) fn charge_open(&mut self, caller: Caller) -> Result<(), Error> {
+        let charge = self.tree.accounts.of(caller.uid).charge(Resource::Open, 1);
+        self.opening = Some(charge.map_err(|_| Error::TooManyOpen)?);
+        Ok(())
+    }
+
+    /// The account of the user who opens a file.
+    fn opener(&self, caller: Caller) -> Arc<Account> {
+        let opening = self.opening.as_ref().map(|charge| Arc::clone(charge.account()));
+        opening.unwrap_or_else(|| self.tree.accounts.of(caller.uid))
+    }
+
+    /// A file is open.
+    fn opened(&mut self, file: OpenFile) -> Fh {
+        self.tree.handles.insert(file, self.opening.take())
+    }
+
     /// As the domain knows it.
     pub(crate) fn domain(&mut self) -> Context<'_> {
         Context { now: self.now, memory: &self.tree.memory, fx: self.fx }

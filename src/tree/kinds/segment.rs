@@ -6,6 +6,7 @@ use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
 use super::{ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write};
+use crate::accounts::{Account, Charge, Resource};
 use crate::config::MAX_WRITE;
 use crate::control::SegmentSettings;
 use crate::mailbox::WaitId;
@@ -24,6 +25,8 @@ use crate::tree::names::meta::{Meta, REGULAR};
 pub(crate) struct SegmentFile {
     pub(super) ino: Ino,
     pub(super) state: Mutex<SegmentState>,
+    /// For the descriptor of its memory.
+    _charge: Charge,
 }
 
 /// Guarded by [`SegmentFile::state`].
@@ -76,8 +79,14 @@ pub(crate) struct OpenSegment {
 }
 
 impl SegmentFile {
-    pub(super) fn new(ino: Ino, meta: Meta, tree: &Tree) -> Result<Arc<SegmentFile>, Error> {
-        let segment = Segment::new((tree.make_memory)()?, Arc::clone(&tree.segment_budget));
+    pub(super) fn new(
+        ino: Ino,
+        meta: Meta,
+        account: Arc<Account>,
+        tree: &Tree,
+    ) -> Result<Arc<SegmentFile>, Error> {
+        let charge = account.charge(Resource::Descriptors, 1).map_err(|_| Error::NoSpace)?;
+        let segment = Segment::new((tree.make_memory)()?, account);
         let state = SegmentState {
             meta,
             segment,
@@ -90,7 +99,7 @@ impl SegmentFile {
             backing: None,
             refusal: None,
         };
-        Ok(Arc::new(SegmentFile { ino, state: Mutex::new(state) }))
+        Ok(Arc::new(SegmentFile { ino, state: Mutex::new(state), _charge: charge }))
     }
 
     /// Does what may need memory, and once more if some came free that nobody uses any more.
@@ -122,16 +131,18 @@ impl SegmentFile {
         if !dying && (state.linked || state.kept_until_forget || state.segment.promised() == 0) {
             return false;
         }
-        match (state.segment.memory().usage(), dying) {
-            (Usage::Used | Usage::Written, _) => {
+        // Only passthrough lets others map the memory itself: otherwise a mapping keeps the file open.
+        let passthrough = tree.setup.backing.is_some();
+        let usage = if passthrough { state.segment.memory().usage() } else { Usage::Unused };
+        match (usage, dying) {
+            // What is not known now may be known the next time.
+            (Usage::Used | Usage::Written | Usage::Unknown, _) => {
                 if !std::mem::replace(&mut state.orphaned, true) {
                     tree.orphans.push(self);
                 }
             }
-            (Usage::Unused | Usage::Unknown, true) => return true,
+            (Usage::Unused, true) => return true,
             (Usage::Unused, false) => state.segment.free(),
-            // It goes by itself, after the last mapping.
-            (Usage::Unknown, false) => state.segment.orphan(),
         }
         false
     }
@@ -152,8 +163,9 @@ impl SegmentFile {
         let mut state = self.state.lock();
         if state.openers.is_empty()
             && state.linked
-            && let Some(at) = names.link_of(self.ino).cloned()
-            && names.unlink(at.folder, &at.name, false, cx.now).is_ok()
+            && let Some((folder, name)) =
+                names.link_of(self.ino).map(|link| (link.folder, Arc::clone(&link.name)))
+            && names.unlink(folder, &name, false, cx.now).is_ok()
         {
             self.lose_name(&mut state, cx);
         }
@@ -299,7 +311,7 @@ impl InodeOps for Arc<SegmentFile> {
         let opener = state.openers.insert(opener);
         drop(state);
         let open = OpenSegment { file: Arc::clone(self), write: flags.write, opener };
-        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Segment(open)), how })
+        Ok(Opened { fh: cx.opened(OpenFile::Segment(open)), how })
     }
 
     fn renamed(&self, cx: &mut Cx<'_>) {

@@ -137,10 +137,12 @@ impl InodeOps for Arc<TopicFile> {
     ) -> Result<Opened, Error> {
         names.nodes.came_back(header.caller.pid);
         drop(names);
-        let (id, seekable) = self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller));
+        let account = cx.opener(header.caller);
+        let (id, seekable) =
+            self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller, account));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let open = OpenTopic { file: Arc::clone(self), id };
-        Ok(Opened { fh: cx.tree.handles.insert(OpenFile::Topic(open)), how })
+        Ok(Opened { fh: cx.opened(OpenFile::Topic(open)), how })
     }
 
     fn renamed(&self, cx: &mut Cx<'_>) {

@@ -5,13 +5,21 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use slab::Slab;
 
+use crate::accounts::Charge;
 use crate::op::{Error, Fh};
 
 /// All open files of a mount.
 #[derive(Debug)]
 pub(crate) struct Handles<F> {
     // Held to find, add or drop an entry; never while the entry is worked with.
-    open: RwLock<Slab<Arc<F>>>,
+    open: RwLock<Slab<Entry<F>>>,
+}
+
+#[derive(Debug)]
+struct Entry<F> {
+    file: Arc<F>,
+    /// For one open file, of the user who opened it.
+    _charge: Option<Charge>,
 }
 
 impl<F> Default for Handles<F> {
@@ -21,21 +29,22 @@ impl<F> Default for Handles<F> {
 }
 
 impl<F> Handles<F> {
-    pub(crate) fn insert(&self, file: F) -> Fh {
-        Fh(self.open.write().insert(Arc::new(file)) as u64)
+    pub(crate) fn insert(&self, file: F, charge: Option<Charge>) -> Fh {
+        Fh(self.open.write().insert(Entry { file: Arc::new(file), _charge: charge }) as u64)
     }
 
     pub(crate) fn get(&self, fh: Fh) -> Result<Arc<F>, Error> {
         let open = self.open.read();
-        usize::try_from(fh.0).ok().and_then(|key| open.get(key)).cloned().ok_or(Error::BadDescriptor)
+        let entry = usize::try_from(fh.0).ok().and_then(|key| open.get(key));
+        entry.map(|entry| Arc::clone(&entry.file)).ok_or(Error::BadDescriptor)
     }
 
     pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<F>> {
         let mut open = self.open.write();
-        let file = usize::try_from(fh.0).ok().and_then(|key| open.try_remove(key));
+        let entry = usize::try_from(fh.0).ok().and_then(|key| open.try_remove(key));
         if open.is_empty() && open.capacity() > 1024 {
             *open = Slab::new();
         }
-        file
+        entry.map(|entry| entry.file)
     }
 }

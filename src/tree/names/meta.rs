@@ -1,7 +1,9 @@
 //! What every file has besides its contents: owner, mode, times and extended attributes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::accounts::{Account, Charge, Resource};
 use crate::config::XATTR_SPACE;
 use crate::op::{Attr, Caller, Error, Ino, Reply, SetAttr, SetTime, Timestamp};
 
@@ -18,7 +20,7 @@ const GROUP_EXECUTE: u32 = 0o0010;
 const PERMISSIONS: u32 = 0o7777;
 
 /// Owner, mode and times of a file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Meta {
     /// Permission bits, without the type.
     pub(crate) mode: u32,
@@ -103,7 +105,7 @@ impl Meta {
                 .0
                 .as_ref()
                 .and_then(|all| all.get(name))
-                .map(|value| value.to_vec())
+                .map(|value| value.bytes.to_vec())
                 .ok_or(Error::NoAttribute)
         });
         sized(value, size)
@@ -115,30 +117,38 @@ impl Meta {
         sized(Ok(names.flat_map(|name| name.iter().copied().chain([0])).collect()), size)
     }
 
-    /// SETXATTR.
+    /// Sets an extended attribute of a view that lasts no longer than a request.
+    pub(crate) fn show_xattr(&mut self, name: &[u8], value: &[u8]) {
+        let value = Value { bytes: value.into(), _charge: None };
+        self.xattrs.0.get_or_insert_default().insert(name.into(), value);
+    }
+
+    /// SETXATTR by the user whose `account` it is.
     pub(crate) fn set_xattr(
         &mut self,
         name: &[u8],
         value: &[u8],
-        create: bool,
-        replace: bool,
+        (create, replace): (bool, bool),
+        account: &Arc<Account>,
         now: Timestamp,
     ) -> Result<(), Error> {
         user_name(name)?;
         let all = self.xattrs.0.get_or_insert_default();
-        let old = all.get(name).map(|value| value.len());
+        let old = all.get(name).map(|value| value.bytes.len());
         if create && old.is_some() {
             return Err(Error::Exists);
         }
         if replace && old.is_none() {
             return Err(Error::NoAttribute);
         }
-        let used: usize = all.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let used: usize = all.iter().map(|(name, value)| name.len() + value.bytes.len()).sum();
         let without = used - old.map_or(0, |len| name.len() + len);
         if without.saturating_add(name.len()).saturating_add(value.len()) > XATTR_SPACE {
             return Err(Error::NoSpace);
         }
-        all.insert(name.into(), value.into());
+        let charge = account.charge(Resource::Memory, (name.len() + value.len() + XATTR_COST) as u64);
+        let charge = Some(charge.map_err(|_| Error::NoSpace)?);
+        all.insert(name.into(), Value { bytes: value.into(), _charge: charge });
         self.ctime = now;
         Ok(())
     }
@@ -153,10 +163,20 @@ impl Meta {
 }
 
 /// None until the first is set: a mailbox has none as a rule.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct Xattrs(Option<Box<Attributes>>);
 
-type Attributes = BTreeMap<Box<[u8]>, Box<[u8]>>;
+type Attributes = BTreeMap<Box<[u8]>, Value>;
+
+/// The value of an extended attribute, and what it is charged to the user who set it.
+#[derive(Debug)]
+struct Value {
+    bytes: Box<[u8]>,
+    _charge: Option<Charge>,
+}
+
+/// Bytes that an extended attribute is charged beyond its name and value. `tests/footprint.rs` measures it.
+const XATTR_COST: usize = 160;
 
 /// Only `user.` attributes mean something here: no ACLs, no security labels, as on a tmpfs without them.
 fn user_name(name: &[u8]) -> Result<(), Error> {

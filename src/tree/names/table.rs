@@ -7,17 +7,20 @@ use super::meta::Meta;
 use super::nodes::Nodes;
 use super::numbers::ByNumber;
 use super::{MAILBOXES, Named, ROOT, SEGMENTS, TOPICS};
+use crate::accounts::Charge;
 use crate::config::NAME_MAX;
 use crate::op::{Caller, Error, Ino, NodeId, Timestamp};
 
 const FIRST_FREE: u64 = 16;
 
 /// Where a file's name is.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Link<O> {
     pub(crate) object: O,
     pub(crate) folder: Ino,
     pub(crate) name: Arc<[u8]>,
+    /// For the user who made it.
+    charge: Charge,
 }
 
 /// All names and nodes of a mount.
@@ -29,7 +32,6 @@ pub(crate) struct Names<O> {
     links: ByNumber<Ino, Link<O>>,
     count: Count,
     next: u64,
-    max_files: u64,
 }
 
 /// How many names there are, except those made at start.
@@ -55,16 +57,15 @@ impl Count {
 
 impl<O: Named> Names<O> {
     /// `mailboxes/`, `segments/` and `topics/` with the given mode, the rest read-only; all of `meta`'s owner.
-    pub(crate) fn new(meta: &Meta, shared_mode: u32, max_files: u64, defaults: Defaults) -> Names<O> {
+    pub(crate) fn new(meta: &Meta, shared_mode: u32, defaults: Defaults) -> Names<O> {
         let defaults = Arc::new(defaults);
-        let mut shared = meta.clone();
-        shared.mode = shared_mode;
-        let mut root = Folder::new(meta.clone(), Namespace::Root, ROOT, Arc::clone(&defaults));
+        let copy = |mode| Meta::new(mode, meta.uid, meta.gid, meta.mtime);
+        let mut root = Folder::new(copy(meta.mode), Namespace::Root, ROOT, Arc::clone(&defaults));
         let now = meta.mtime;
         root.insert(&Arc::from(*b"mailboxes"), O::of_folder(MAILBOXES, Namespace::Mailboxes), now);
         root.insert(&Arc::from(*b"segments"), O::of_folder(SEGMENTS, Namespace::Segments), now);
         root.insert(&Arc::from(*b"topics"), O::of_folder(TOPICS, Namespace::Topics), now);
-        let folder = |namespace| Folder::new(shared.clone(), namespace, ROOT, Arc::clone(&defaults));
+        let folder = |namespace| Folder::new(copy(shared_mode), namespace, ROOT, Arc::clone(&defaults));
         let folders = ByNumber::from_iter([
             (ROOT, root),
             (MAILBOXES, folder(Namespace::Mailboxes)),
@@ -75,7 +76,7 @@ impl<O: Named> Names<O> {
         // The kernel holds the root without ever looking it up.
         nodes.look_up(&O::of_folder(ROOT, Namespace::Root));
         let (links, count) = (ByNumber::default(), Count::default());
-        Names { nodes, folders, links, count, next: FIRST_FREE, max_files }
+        Names { nodes, folders, links, count, next: FIRST_FREE }
     }
 
     pub(crate) fn folder(&self, ino: Ino) -> Option<&Folder<O>> {
@@ -117,11 +118,6 @@ impl<O: Named> Names<O> {
         names.join("/")
     }
 
-    /// Files and folders that users made.
-    pub(crate) fn count(&self) -> u64 {
-        self.links.len() as u64
-    }
-
     /// How many of each kind those are.
     pub(crate) fn counted(&self) -> Count {
         self.count
@@ -133,7 +129,7 @@ impl<O: Named> Names<O> {
         self.next
     }
 
-    /// Checks that `name` can be created in `folder`, and that there may be one more file.
+    /// Checks that `name` can be created in `folder`.
     pub(crate) fn check_new(&self, folder: Ino, name: &[u8]) -> Result<&Folder<O>, Error> {
         check_name(name)?;
         let folder = self.folders.get(&folder).ok_or(Error::NotFolder)?;
@@ -149,27 +145,30 @@ impl<O: Named> Names<O> {
         if folder.namespace == Namespace::Root {
             return Err(Error::KindRefused);
         }
-        if self.links.len() as u64 >= self.max_files {
-            return Err(Error::NoSpace);
-        }
         Ok(folder)
     }
 
-    /// Gives `object` a name that [`Names::check_new`] has found free.
-    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: &O, now: Timestamp) {
-        let name: Arc<[u8]> = Arc::from(name);
-        self.place(folder, &name, object, now);
+    /// Gives `object` a name that [`Names::check_new`] has found free. `charge` is for one file.
+    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: &O, charge: Charge, now: Timestamp) {
+        self.place(folder, &Arc::from(name), object, charge, now);
     }
 
     /// A new folder; `check_new` comes first.
-    pub(crate) fn make_folder(&mut self, folder: Ino, name: &[u8], meta: Meta, now: Timestamp) -> O {
+    pub(crate) fn make_folder(
+        &mut self,
+        folder: Ino,
+        name: &[u8],
+        meta: Meta,
+        charge: Charge,
+        now: Timestamp,
+    ) -> O {
         let parent = self.folders.get(&folder);
         let namespace = parent.map_or(Namespace::Mailboxes, |parent| parent.namespace);
         let defaults = parent.map(|parent| Arc::clone(&parent.defaults)).unwrap_or_default();
         let ino = Ino(self.fresh());
         self.folders.insert(ino, Folder::new(meta, namespace, folder, defaults));
         let object = O::of_folder(ino, namespace);
-        self.link(folder, name, &object, now);
+        self.link(folder, name, &object, charge, now);
         object
     }
 
@@ -226,7 +225,7 @@ impl<O: Named> Names<O> {
             self.forget_name(target, to.0);
         }
         self.take(from, now);
-        self.place(to.0, &Arc::from(to.1), &object, now);
+        self.replace(to, &object, now);
         Ok(target)
     }
 
@@ -244,8 +243,8 @@ impl<O: Named> Names<O> {
         }
         self.take(one, now);
         self.take(two, now);
-        self.place(two.0, &Arc::from(two.1), &first, now);
-        self.place(one.0, &Arc::from(one.1), &second, now);
+        self.replace(two, &first, now);
+        self.replace(one, &second, now);
         Ok(())
     }
 
@@ -296,7 +295,17 @@ impl<O: Named> Names<O> {
         }
     }
 
-    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, now: Timestamp) {
+    /// Gives another name to a file that has one.
+    fn replace(&mut self, (folder, name): (Ino, &[u8]), object: &O, now: Timestamp) {
+        if let Some(Link { charge, .. }) = self.links.remove(&object.ino()) {
+            // Counted again where it is placed; it stays in its namespace.
+            let namespace = self.folders.get(&folder).map_or(Namespace::Root, |folder| folder.namespace);
+            *self.count.of(object, namespace) -= 1;
+            self.place(folder, &Arc::from(name), object, charge, now);
+        }
+    }
+
+    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, charge: Charge, now: Timestamp) {
         if let Some(moved) = object.folder().and_then(|ino| self.folders.get_mut(&ino)) {
             moved.parent = folder;
             moved.meta.ctime = now;
@@ -304,11 +313,9 @@ impl<O: Named> Names<O> {
         let Some(holder) = self.folders.get_mut(&folder) else { return };
         let namespace = holder.namespace;
         holder.insert(name, object.clone(), now);
-        let link = Link { object: object.clone(), folder, name: Arc::clone(name) };
-        // A file that moves has a link already.
-        if self.links.insert(object.ino(), link).is_none() {
-            *self.count.of(object, namespace) += 1;
-        }
+        let link = Link { object: object.clone(), folder, name: Arc::clone(name), charge };
+        self.links.insert(object.ino(), link);
+        *self.count.of(object, namespace) += 1;
     }
 
     /// The name that `object` had in `folder` is gone.

@@ -1,9 +1,10 @@
 //! When segments and their memory go.
 
 use super::*;
+use crate::accounts::Resource;
 
 fn promised(desk: &Desk) -> u64 {
-    desk.tree.segment_budget.used()
+    desk.tree.accounts.used(Resource::Segments)
 }
 
 fn grow(desk: &mut Desk, node: NodeId, size: u64) {

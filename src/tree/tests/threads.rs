@@ -41,7 +41,11 @@ impl Hall {
                     assert_eq!(before, None, "{request_id:?} is answered twice");
                 }
                 Effect::InterruptAgain { .. } => again = true,
-                Effect::Wake(_) | Effect::InvalidateAttr(_) | Effect::Alarm(_) | Effect::TrimHeap => {}
+                Effect::Wake(_)
+                | Effect::InvalidateAttr(_)
+                | Effect::Alarm(_)
+                | Effect::TrimHeap
+                | Effect::ShareReached { .. } => {}
             }
         }
         again

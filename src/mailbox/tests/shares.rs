@@ -1,0 +1,124 @@
+//! Shares of the mount's memory: what one user holds keeps no other out.
+
+use super::*;
+use crate::accounts::COUNT;
+
+const A: u32 = 1001;
+const B: u32 = 1002;
+
+/// Memory for `messages` of one byte, of which one user may take half.
+fn shared(messages: u64) -> Rig {
+    let limit = messages * Memory::cost(1);
+    Rig::with_accounts(LIMITS, Accounts::new([limit; COUNT], [limit / 2; COUNT], 0))
+}
+
+#[test]
+fn a_writer_that_waits_for_its_users_share_holds_up_its_user_only() {
+    let mut rig = shared(4);
+    let [a, b] = [A, B].map(|uid| rig.enter_as(uid, Door::Plain, Mode::Send));
+    let reader = rig.enter_as(B, Door::Stream, Mode::Receive);
+    rig.fill(a, &["1", "2"]);
+    let waiting = [rig.await_room(a, "3"), rig.await_room(a, "4")];
+    assert!(rig.mailbox.blocked_by_memory() && !rig.mailbox.memory_available());
+    assert!(!rig.ready(a).writable && rig.ready(b).writable);
+    rig.fill(b, &["5"]);
+    assert_eq!(waiting.map(|call| rig.got(call)), [Got::Waits, Got::Waits]);
+    assert_eq!(rig.read(reader, 1), bytes("1"));
+    assert_eq!(waiting.map(|call| rig.got(call)), [Got::Written(1), Got::Waits], "in order");
+    for body in ["2", "5", "3", "4"] {
+        assert_eq!(rig.read(reader, 1), bytes(body));
+    }
+    assert_eq!((rig.got(waiting[1]), rig.memory.used(), rig.held()), (Got::Written(1), 0, 0));
+}
+
+#[test]
+fn what_waits_has_a_share_of_its_own() {
+    let mut rig = shared(4);
+    rig.set_limits(MailboxLimits { maxmsg: 1, ..LIMITS });
+    let [a, b] = [A, B].map(|uid| rig.enter_as(uid, Door::Plain, Mode::Send));
+    rig.fill(a, &["1"]);
+    let waiting = [rig.await_room(a, "2"), rig.await_room(a, "3")];
+    let refused = rig.write(a, "4", false);
+    assert_eq!(rig.got(refused), Got::Failed(Error::NoMemory));
+    rig.await_room(b, "5");
+    assert_eq!(waiting.map(|call| rig.got(call)), [Got::Waits, Got::Waits]);
+    let whole = rig.enter_as(A, Door::Whole, Mode::Send);
+    assert_eq!(rig.send(whole, "6"), Got::Failed(Error::NoMemory));
+    let whole = rig.enter_as(B, Door::Whole, Mode::Send);
+    assert_eq!(rig.send(whole, "7"), Got::Written(1));
+}
+
+#[test]
+fn a_message_counts_for_its_sender_until_the_last_of_its_bytes_is_gone() {
+    for door in [Door::Plain, Door::Lease, Door::Peek, Door::Json] {
+        let mut rig = shared(20);
+        let writer = rig.enter_as(A, Door::Plain, Mode::Send);
+        let mode = if door == Door::Lease { Mode::Both } else { Mode::Receive };
+        let reader = rig.enter_as(B, door.clone(), mode);
+        rig.fill(writer, &["message"]);
+        rig.read(reader, 3);
+        assert!(rig.memory.used() >= Memory::cost(7), "{door:?}");
+        let taker = rig.enter_as(B, Door::Stream, Mode::Receive);
+        rig.read(taker, 64);
+        assert!(rig.memory.used() >= Memory::cost(7), "{door:?}: whoever received it meanwhile");
+        rig.close(reader);
+        rig.read(taker, 64);
+        assert_eq!(rig.memory.used(), 0, "{door:?}");
+    }
+}
+
+#[test]
+fn a_peek_that_its_user_has_no_share_for_fails() {
+    let mut rig = shared(4);
+    let writer = rig.enter_as(A, Door::Plain, Mode::Send);
+    rig.fill(writer, &["1"]);
+    let peeks = [(); 3].map(|()| rig.enter_as(B, Door::Peek, Mode::Receive));
+    let refused = Got::Failed(Error::NoMemory);
+    assert_eq!(peeks.map(|peek| rig.read(peek, 9)), [bytes("1"), bytes("1"), refused]);
+    rig.close(peeks[0]);
+    assert_eq!(rig.read(peeks[2], 9), bytes("1"));
+}
+
+#[test]
+fn a_reply_that_its_client_has_no_share_for_stays_with_the_server() {
+    let mut rig = shared(4);
+    let (client, server) = (rig.enter_as(A, Door::Rpc, Mode::Both), rig.enter_as(B, Door::Serve, Mode::Both));
+    rig.fill(client, &["?"]);
+    assert_eq!(rig.read(server, 9), bytes("?"));
+    let others = [Resource::Memory, Resource::Waiting]
+        .map(|resource| rig.accounts.of(A).charge(resource, Memory::cost(1)).unwrap());
+    assert_eq!(rig.send(server, "longer"), Got::Failed(Error::NoMemory));
+    drop(others);
+    assert_eq!(rig.send(server, "longer"), Got::Written(6));
+    assert_eq!((rig.read(client, 9), rig.memory.used(), rig.held()), (bytes("longer"), 0, 0));
+}
+
+#[test]
+fn where_the_share_is_full_the_oldest_message_of_the_same_user_is_dropped() {
+    let mut rig = shared(6);
+    rig.set_limits(MailboxLimits { maxmsg: 10, ..LIMITS });
+    let [a, b] = [A, B].map(|uid| rig.enter_as(uid, Door::Plain, Mode::Send));
+    rig.when_full(WhenFull::DropOldest);
+    rig.fill(a, &["1", "2", "3", "4"]);
+    assert_eq!((rig.counts().depth, rig.counts().dropped), (3, 1));
+    let reader = rig.enter_as(B, Door::Stream, Mode::Receive);
+    assert_eq!(rig.read(reader, 3), bytes("234"));
+    rig.fill(b, &["5"]);
+    rig.fill(a, &["6", "7", "8"]);
+    assert_eq!(rig.send(a, "9"), Got::Failed(Error::NoSpace), "the oldest is another's");
+    assert_eq!((rig.counts().depth, rig.counts().dropped), (4, 1));
+}
+
+#[test]
+fn a_short_line_keeps_no_long_write_in_memory() {
+    let mut rig = Rig::new();
+    rig.set_limits(MailboxLimits { msgsize: 4096, maxmsg: 100, maxbytes: 8192 });
+    let (writer, reader) = (rig.enter(Door::Stream, Mode::Send), rig.enter(Door::Stream, Mode::Receive));
+    let long = "x".repeat(4000);
+    rig.fill(writer, &[&format!("a\nb\n{long}")]);
+    let first = rig.mailbox.list(0, 1)[0].1;
+    assert!(rig.mailbox.message(first).unwrap().body.len() <= 4);
+    rig.fill(writer, &["\nc\n"]);
+    assert_eq!(rig.read(reader, 4), bytes("a\nb\n"));
+    assert_eq!(rig.read(reader, 4096), bytes(&format!("{long}\nc\n")));
+}
