@@ -22,6 +22,9 @@ use crate::sys::memfd::Memfd;
 use crate::sys::write_back;
 use crate::tree::{Setup, Tree};
 
+/// Threads that start after mounting and serve no requests: the timer, and that of the kernel's time limit for requests.
+const OTHER_THREADS: usize = 2;
+
 /// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
 const ROOM_BESIDE_RINGS: usize = 32 << 20;
 
@@ -64,6 +67,8 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     watch_signals(ends.clone()).map_err(Error::Start)?;
     // Before the handshake, which tells the kernel that there are rings.
     let rings = make_rings(config)?;
+    let serving = if rings.is_some() { cpus() + 1 } else { config.threads };
+    limits::check_threads(serving + OTHER_THREADS).map_err(Error::Start)?;
     let mounted = session::mount(config, rings.is_some())?;
     let rings = start_rings(config.transport, &mounted, rings)?;
     // INTERRUPT and FORGET always come over the device.
@@ -131,6 +136,10 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     Ok(())
 }
 
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
 /// Rings, if they are wanted and available.
 fn make_rings(config: &Config) -> Result<Option<Rings>, MountError> {
     let wanted = config.transport;
@@ -138,9 +147,8 @@ fn make_rings(config: &Config) -> Result<Option<Rings>, MountError> {
         return Ok(None);
     }
     // Checked first, because the memory of rings is never unmapped.
-    let cpus = thread::available_parallelism().map_or(1, usize::from);
     let messages = config.limits.memory.min(MOST_ROOM_FOR_MESSAGES) as usize;
-    let room = ROOM_BESIDE_RINGS + ROOM_OF_RING * cpus + 2 * messages;
+    let room = ROOM_BESIDE_RINGS + ROOM_OF_RING * cpus() + 2 * messages;
     let made = if heap::has_room(room) {
         Rings::make().map_err(|why| why.to_string())
     } else {

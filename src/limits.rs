@@ -2,8 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
 
 use log::{info, warn};
+use parking_lot::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::{
     SIGALRM, SIGHUP, SIGINT, SIGIO, SIGPROF, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ,
@@ -16,6 +18,10 @@ pub const MIN_OPEN_FILES: u64 = 32;
 /// Descriptors that the daemon keeps for itself, or a quarter of all if that is less: each thread may look at `/proc` or at a
 /// segment's use.
 const RESERVED_DESCRIPTORS: u64 = 80;
+
+/// Processes and threads that must be possible beside those of the mount: fusermount3, and some that have just ended and still
+/// count.
+const SPARE_PROCESSES: usize = 4;
 
 /// Signals that unmount. SIGXCPU comes a little before the kernel kills a process that has used up its CPU time.
 const UNMOUNTING: [i32; 5] = [SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGXCPU];
@@ -57,11 +63,33 @@ pub fn set() {
         let limit = getrlimit(resource);
         if limit.current.is_some() && setrlimit(resource, Rlimit { current: None, maximum: None }).is_err() {
             change(resource, Rlimit { current: limit.maximum, ..limit });
-            info!("{resource:?} is limited to {:?}, and only root can raise that", limit.maximum);
+            info!("{resource:?} is limited to {:?}, and raising that takes CAP_SYS_RESOURCE", limit.maximum);
         }
     }
     let core = getrlimit(Resource::Core);
     change(Resource::Core, Rlimit { current: Some(0), ..core });
+}
+
+/// Starts as many threads as a mount will need, and ends them. A limit of processes must show before there is a mount, because
+/// an ordinary user's daemon needs another process to unmount.
+pub fn check_threads(count: usize) -> io::Result<()> {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock();
+    let start = |_| {
+        let gate = Arc::clone(&gate);
+        thread::Builder::new().spawn(move || drop(gate.lock()))
+    };
+    let started: Vec<_> = (0..count + SPARE_PROCESSES).map(start).collect();
+    drop(closed);
+    let mut result = Ok(());
+    for thread in started {
+        match thread {
+            // It does nothing that could fail.
+            Ok(thread) => drop(thread.join()),
+            Err(error) => result = Err(error),
+        }
+    }
+    result
 }
 
 fn change(resource: Resource, limit: Rlimit) {

@@ -9,6 +9,8 @@ mod bounds;
 mod claim;
 #[path = "bad_mounts/directory.rs"]
 mod directory;
+#[path = "bad_mounts/limits.rs"]
+mod limits;
 #[path = "bad_mounts/machine.rs"]
 mod machine;
 #[path = "cli/place.rs"]

@@ -6,11 +6,17 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
 
 use super::ask;
 use super::text::quoted;
+
+/// How often a socket is looked at on which nobody listens: it may be a claim that is being made, or has just ended.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A claim, to be kept until the mount is made. Two processes that find the same empty directory, or the same dead mount,
 /// would otherwise mount over one another.
@@ -31,28 +37,33 @@ impl Claim {
     }
 
     fn bind(name: &str, dir: &Path) -> Result<Claim, String> {
-        match SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name)) {
-            Ok(socket) => Ok(Claim { _socket: Some(socket) }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => match holder(name) {
-                Some(uid) if uid == rustix::process::geteuid().as_raw() => Err(format!(
-                    "cannot mount on {}: another ipcfs mount is in progress there\n  \
-                     see the result: ipcfs status",
-                    quoted(dir)
-                )),
-                Some(uid) => {
-                    log::warn!("user {uid} holds the claim on {}: ignored", quoted(dir));
-                    Ok(Claim { _socket: None })
+        for attempt in 1.. {
+            match SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name)) {
+                Ok(socket) => return Ok(Claim { _socket: Some(socket) }),
+                Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                    log::debug!("mounting without a claim: {error}");
+                    break;
                 }
-                None => {
-                    log::warn!("the claim on {} is held by a socket that is not ours: ignored", quoted(dir));
-                    Ok(Claim { _socket: None })
-                }
-            },
-            Err(error) => {
-                log::debug!("mounting without a claim: {error}");
-                Ok(Claim { _socket: None })
+                Err(_) => match holder(name) {
+                    Some(uid) if uid == rustix::process::geteuid().as_raw() => {
+                        return Err(format!(
+                            "cannot mount on {}: another ipcfs mount is in progress there\n  \
+                             see the result: ipcfs status",
+                            quoted(dir)
+                        ));
+                    }
+                    // Perhaps it does not listen yet, or has just gone.
+                    None if attempt < ATTEMPTS => thread::sleep(PAUSE),
+                    holder => {
+                        let holder =
+                            holder.map_or_else(|| "somebody".to_owned(), |uid| format!("user {uid}"));
+                        log::warn!("{holder} holds the claim on {} and does not mount: ignored", quoted(dir));
+                        break;
+                    }
+                },
             }
         }
+        Ok(Claim { _socket: None })
     }
 }
 

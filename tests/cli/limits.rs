@@ -25,7 +25,7 @@ fn is_refused(place: &Place, limit: &str, why: &str, advice: &str) {
 fn a_mount_starts_under_low_limits() {
     let Some(place) = Place::new() else { return };
     for limit in ["-n 32", "-s 64", "-l 0", "-v 150000", "-d 150000", "-v 400000", "-c unlimited", "-t 60"] {
-        works(&place, &format!("ulimit {limit}"), "");
+        works(&place, &format!("ulimit {limit}"), "--transport auto");
         works(&place, &format!("ulimit {limit}"), "--transport dev");
     }
 }
