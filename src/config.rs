@@ -141,6 +141,8 @@ pub struct Config {
     pub transport: TransportKind,
     /// Threads that serve requests over the device, 1 to 64.
     pub threads: usize,
+    /// The daemon starts a session of its own when the mount is ready.
+    pub own_session: bool,
 }
 
 /// Parses a size: digits, then optionally K, M, G or T (powers of 1024), then optionally `B` or `iB`.

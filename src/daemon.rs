@@ -12,7 +12,8 @@ use rustix::process::{getgid, getpid, getuid};
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
 use crate::kernel::dev;
-use crate::kernel::rings::{Rings, Started};
+use crate::kernel::rings::{self, Rings, Started};
+use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Transport, now};
 use crate::limits;
@@ -20,7 +21,7 @@ use crate::op::Timestamp;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
 use crate::sys::write_back;
-use crate::tree::{Setup, Tree};
+use crate::tree::{Scheduling, Setup, Tree};
 
 /// Threads that start after mounting and serve no requests: the timer, and that of the kernel's time limit for requests.
 const OTHER_THREADS: usize = 2;
@@ -66,13 +67,14 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     // Before mounting, so that every signal from then on unmounts.
     watch_signals(ends.clone()).map_err(Error::Start)?;
     // Before the handshake, which tells the kernel that there are rings.
-    let rings = make_rings(config)?;
+    let (rings, unused) = make_rings(config)?;
     let serving = if rings.is_some() { cpus() + 1 } else { config.threads };
     limits::check_threads(serving + OTHER_THREADS).map_err(Error::Start)?;
     let mounted = session::mount(config, rings.is_some())?;
     let rings = start_rings(config.transport, &mounted, rings)?;
     // INTERRUPT and FORGET always come over the device.
     let readers = if rings.is_some() { 1 } else { config.threads };
+    let policy = rings.as_ref().map(Started::policy).cloned();
     let setup = Setup {
         limits: config.limits,
         ceiling: message_ceiling(),
@@ -81,6 +83,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         shared: config.allow_other,
         backing: mounted.backing(),
         transport: if rings.is_some() { "uring" } else { "dev" },
+        scheduling: policy.clone().or(unused).map(|policy| policy as Arc<dyn Scheduling>),
         threads: rings.as_ref().map_or(0, Started::count) + readers,
         descriptors: limits::descriptors_for_segments(),
         pid: getpid().as_raw_nonzero().get() as u32,
@@ -111,6 +114,10 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         }
         info!("mounted on {}", config.dir.display());
         ready();
+        // Only now has the daemon the session that it will keep.
+        if let Some(policy) = policy {
+            policy.start();
+        }
     }
     if let Err(error) = served {
         mounted.unmount();
@@ -140,11 +147,18 @@ fn cpus() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Rings, if they are wanted and available.
-fn make_rings(config: &Config) -> Result<Option<Rings>, MountError> {
+/// Rings, if they are wanted and possible; otherwise, for `control/status`, why they are not used although possible.
+fn make_rings(config: &Config) -> Result<(Option<Rings>, Option<Arc<RunPolicy>>), MountError> {
     let wanted = config.transport;
     if wanted == TransportKind::Dev {
-        return Ok(None);
+        return Ok((None, None));
+    }
+    if wanted == TransportKind::Auto
+        && rings::obstacle().is_none()
+        && let Err(why) = keeps_callers(config.own_session)
+    {
+        info!("requests come over /dev/fuse, which is quicker here: {why}");
+        return Ok((None, Some(Arc::new(RunPolicy::not_used(why)))));
     }
     // Checked first, because the memory of rings is never unmapped.
     let messages = config.limits.memory.min(MOST_ROOM_FOR_MESSAGES) as usize;
@@ -157,11 +171,11 @@ fn make_rings(config: &Config) -> Result<Option<Rings>, MountError> {
         ))
     };
     match made {
-        Ok(rings) => Ok(Some(rings)),
+        Ok(rings) => Ok((Some(rings), None)),
         Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why)),
         Err(why) => {
             info!("requests come over /dev/fuse: {why}");
-            Ok(None)
+            Ok((None, None))
         }
     }
 }

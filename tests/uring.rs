@@ -283,3 +283,31 @@ fn a_cpu_that_goes_and_comes_back_keeps_nobody_waiting() {
     let got: BTreeSet<Vec<u8>> = waiting.into_iter().map(|reader| reader.join().unwrap()).collect();
     assert_eq!(got.len(), 3);
 }
+
+/// The scheduling policies of a process's threads whose name begins with `name` (`proc_pid_stat(5)`; 5 is `SCHED_IDLE`).
+fn policies(pid: u32, name: &str) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let stats = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+    let ours = stats.filter(|stat| stat.contains(&format!("({name}")));
+    ours.map(|stat| stat.rsplit(") ").next().unwrap().split(' ').nth(38).unwrap().parse().unwrap()).collect()
+}
+
+#[test]
+fn threads_of_rings_keep_callers_on_their_cpu_and_status_says_how() {
+    let Some(mount) = mount(&[]) else { return };
+    let path = mount.make_mailbox("box", &[]);
+    // The threads decide as they serve.
+    for _ in 0..100 {
+        fs::write(&path, "x").unwrap();
+        fs::read(&path).unwrap();
+    }
+    let status = fs::read_to_string(mount.path("control/status")).unwrap();
+    let how = status.lines().find_map(|line| line.strip_prefix("scheduling ")).unwrap().to_owned();
+    let all = policies(mount.pid(), "ring-");
+    let idle = all.iter().filter(|policy| **policy == 5).count();
+    match how.split_once(": ").unwrap() {
+        ("idle", "own session" | "own cgroup") => assert_eq!(idle, all.len(), "{how}: {all:?}"),
+        ("normal", why) => assert!(idle == 0 && !why.is_empty(), "{how}: {all:?}"),
+        (begin, _) => assert!(matches!(begin, "idle" | "mixed"), "{how}: {all:?}"),
+    }
+}

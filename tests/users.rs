@@ -7,13 +7,15 @@
 mod common;
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::peer::Peer;
-use common::{Mount, OTHER, USER, have};
+use common::{Mount, OTHER, USER, have, wait_for};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 /// An ordinary user with a name: fusermount3 mounts for no others.
 const NOBODY: u32 = 65_534;
@@ -299,4 +301,177 @@ fn status_names_who_waits() {
     assert!(since <= now && since > now - common::PATIENCE.as_secs_f64(), "{since}, {now}");
     fs::read(&path).unwrap();
     assert_eq!(other.answer(), "4");
+}
+
+/// The descriptor `fd` of a process, in this one, which is root's: as if a set-uid program had inherited it.
+fn inherited(peer: &Peer, fd: &str) -> fs::File {
+    let process = pidfd_open(Pid::from_raw(peer.pid() as i32).unwrap(), PidfdFlags::empty()).unwrap();
+    pidfd_getfd(process, fd.parse().unwrap(), PidfdGetfdFlags::empty()).unwrap().into()
+}
+
+#[test]
+fn who_opened_a_file_is_the_sender_of_what_is_written_through_it() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    let (path, private) = (mount.mailbox("box"), mount.mailbox("private"));
+    owner.run(&opened(&path, "O_CREAT | os.O_WRONLY"));
+    other.run(&format!("os.close(os.open({private:?}, os.O_CREAT | os.O_WRONLY, 0o600))"));
+    let side = mount.path("control/mailboxes/box");
+    for door in ["", "stream", "whole", "tag/x", "priority/3"] {
+        let path = if door.is_empty() { path.clone() } else { side.join(door) };
+        let fd = owner.ask(&format!("os.open({path:?}, os.O_WRONLY)"));
+        let mut written_by_root = inherited(&owner, &fd);
+        written_by_root.write_all(b"text\n").unwrap();
+        drop(written_by_root);
+        owner.run(&format!("os.close({fd})"));
+        let mut line = vec![0; 4096];
+        let length = fs::File::open(side.join("json")).unwrap().read(&mut line).unwrap();
+        let line = String::from_utf8_lossy(&line[..length]).into_owned();
+        assert!(line.contains(&format!("\"uid\":{USER},\"gid\":{USER},\"pid\":")), "{door}: {line}");
+    }
+    let fd = owner.ask(&format!("os.open({:?}, os.O_WRONLY)", side.join("config/dead_letter")));
+    let refused = inherited(&owner, &fd).write_all(b"private").unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    assert_eq!(fs::read_to_string(side.join("config/dead_letter")).unwrap(), "");
+}
+
+#[test]
+fn a_dead_letter_goes_only_where_its_setter_may_send_now_and_where_there_is_room() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    let (from, to) = (mount.mailbox("from"), mount.mailbox("to"));
+    owner.run(&opened(&from, "O_CREAT | os.O_WRONLY"));
+    other.run(&opened(&to, "O_CREAT | os.O_WRONLY"));
+    other.run(&format!("os.chmod({to:?}, 0o622)"));
+    let set = |peer: &mut Peer, name: &str, key: &str, value: &str| {
+        let file = mount.path("control/mailboxes").join(name).join("config").join(key);
+        peer.run(&format!("f = open({file:?}, 'w'); f.write({value:?}); f.close()"));
+    };
+    set(&mut other, "to", "maxmsg", "2");
+    set(&mut other, "to", "msgsize", "9");
+    set(&mut owner, "from", "dead_letter", "to");
+    set(&mut owner, "from", "ttl", "1ms");
+    let gone = |count: u64| {
+        wait_for("messages to expire", || mount.figure("mailboxes/from/status", "expired") == count);
+        mount.figure("mailboxes/to/status", "moved_in")
+    };
+    owner.run(&format!("f = os.open({from:?}, os.O_WRONLY); n = os.write(f, b'longer than nine')"));
+    assert_eq!(gone(1), 0, "longer than msgsize");
+    for (sent, arrived) in [(2, 1), (3, 2), (4, 2)] {
+        owner.run("n = os.write(f, b'x')");
+        assert_eq!(gone(sent), arrived, "at most maxmsg");
+    }
+    other.run(&format!("g = os.read(os.open({to:?}, os.O_RDONLY), 9)"));
+    other.run(&format!("os.chmod({to:?}, 0o600)"));
+    owner.run("n = os.write(f, b'x')");
+    assert_eq!(gone(5), 2, "the right was withdrawn");
+    let closed = mount.mailbox("closed");
+    other.run(&format!("os.chmod({to:?}, 0o622); os.mkdir({closed:?}, 0o700)"));
+    other.run(&format!("os.rename({to:?}, {:?})", closed.join("to")));
+    owner.run("n = os.write(f, b'x')");
+    wait_for("messages to expire", || mount.figure("mailboxes/from/status", "expired") == 6);
+    assert_eq!(mount.figure("mailboxes/closed/to/status", "moved_in"), 2, "the way is closed");
+}
+
+#[test]
+fn dead_letters_do_not_go_round() {
+    let Some(mount) = common::mount() else { return };
+    for (name, next) in [("a", "b"), ("b", "c"), ("c", "a")] {
+        mount.make_mailbox(name, &[("ttl", "1ms")]);
+        mount.make_mailbox(next, &[]);
+        let file = mount.path("control/mailboxes").join(name).join("config/dead_letter");
+        fs::write(file, next).unwrap();
+    }
+    fs::write(mount.mailbox("a"), "x").unwrap();
+    wait_for("the message to be dropped", || mount.figure("mailboxes/c/status", "expired") == 1);
+    wait_for("nothing to be left", || mount.figure("status", "memory_used") == 0);
+    assert_eq!(mount.figure("mailboxes/a/status", "moved_in"), 0, "where it died it does not come back");
+    // Whoever receives it in between may give it back as often as it likes.
+    fs::write(mount.path("control/mailboxes/a/config/ttl"), "max").unwrap();
+    let side = mount.path("control/mailboxes/a");
+    fs::write(side.join("config/dead_letter"), "").unwrap();
+    fs::write(mount.mailbox("a"), "y").unwrap();
+    assert_eq!(fs::read(mount.mailbox("a")).unwrap(), b"y");
+}
+
+#[test]
+fn nothing_but_its_name_is_told_of_what_one_may_neither_read_nor_write() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    for kind in ["mailboxes", "topics", "segments"] {
+        let path = mount.path(kind).join("private");
+        owner.run(&format!("os.close(os.open({path:?}, os.O_CREAT | os.O_RDWR, 0o600))"));
+        let side = mount.path("control").join(kind).join("private");
+        let config = match kind {
+            "mailboxes" => "config/ttl",
+            "topics" => "config/backlog",
+            _ => "config/size_max",
+        };
+        let readable = |other: &mut Peer, expected: &str| {
+            for file in ["status", "error", config] {
+                let got = other.ask(&opened(&side.join(file), "O_RDONLY"));
+                assert_eq!(got, expected, "{kind} {file}");
+            }
+        };
+        readable(&mut owner, "None");
+        readable(&mut other, "EACCES");
+        for mode in ["0o602", "0o604"] {
+            owner.run(&format!("os.chmod({path:?}, {mode})"));
+            readable(&mut other, "None");
+        }
+    }
+    // Where dead letters go is the owner's matter: it may be a name in a folder that others may not search.
+    let file = mount.path("control/mailboxes/private/config/dead_letter");
+    assert_eq!(other.ask(&opened(&file, "O_RDONLY")), "EACCES");
+    assert_eq!(owner.ask(&opened(&file, "O_RDONLY")), "None");
+}
+
+/// Sets a kernel parameter, and puts it back.
+struct Parameter(&'static str, String);
+
+impl Parameter {
+    fn set(path: &'static str, value: &str) -> Option<Parameter> {
+        let old = fs::read_to_string(path).ok()?;
+        fs::write(path, value).ok()?;
+        Some(Parameter(path, old))
+    }
+}
+
+impl Drop for Parameter {
+    fn drop(&mut self) {
+        let _ = fs::write(self.0, &self.1);
+    }
+}
+
+#[test]
+fn shells_may_send_to_others_mailboxes_where_sticky_folders_are_protected() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    let (path, own) = (mount.mailbox("box"), mount.mailbox("own"));
+    owner.run(&opened(&path, "O_CREAT | os.O_WRONLY"));
+    owner.run(&format!("os.chmod({path:?}, 0o622)"));
+    let as_a_shell = format!("os.close(os.open({path:?}, os.O_WRONLY | os.O_CREAT | os.O_TRUNC))");
+    let protected = Parameter::set("/proc/sys/fs/protected_regular", "2");
+    let sent = other.ask(&as_a_shell);
+    let by_root = fs::write(&path, "x");
+    drop(protected);
+    assert_eq!(sent, "None");
+    by_root.unwrap();
+    // Only the owner removes, renames and replaces, as in a sticky folder.
+    other.run(&opened(&own, "O_CREAT | os.O_WRONLY"));
+    for call in [
+        format!("os.unlink({path:?})"),
+        format!("os.rename({path:?}, {:?})", mount.mailbox("elsewhere")),
+        format!("os.rename({own:?}, {path:?})"),
+    ] {
+        assert_eq!(other.ask(&call), "EPERM", "{call}");
+    }
+    let folder = mount.mailbox("folder");
+    owner.run(&format!("os.mkdir({folder:?}); os.chmod({folder:?}, 0o777)"));
+    assert_eq!(other.ask(&format!("os.rmdir({folder:?})")), "EPERM");
+    let inside = folder.join("inside");
+    owner.run(&opened(&inside, "O_CREAT | os.O_WRONLY"));
+    other.run(&format!("os.unlink({inside:?})"));
+    owner.run(&format!("os.rename({path:?}, {:?}); os.rmdir({folder:?})", mount.mailbox("renamed")));
+    fs::remove_file(mount.mailbox("renamed")).unwrap();
 }

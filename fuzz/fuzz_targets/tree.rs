@@ -23,6 +23,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         shared: true,
         backing: None,
         transport: "none",
+        scheduling: None,
         threads: 1,
         descriptors: 1000,
         pid: 1,

@@ -14,6 +14,8 @@ use super::size;
 use super::text::{self, quoted, reason};
 use crate::kernel::mount_table;
 use crate::kernel::rings::{self, Obstacle, Rings};
+use crate::kernel::run_policy::keeps_callers;
+use crate::kernel::scheduling::Reason;
 
 /// Oldest kernel that is supported: the first long-term one with every FUSE feature that the daemon requires.
 const OLDEST: (u32, u32) = (5, 10);
@@ -59,6 +61,7 @@ pub(super) fn run() -> ExitCode {
         allow_other(),
         passthrough(),
         uring(),
+        scheduling(),
         pages(),
         timeouts(),
         open_files(),
@@ -193,6 +196,25 @@ fn uring() -> Finding {
             Finding::new(what, Verdict::Off, detail).fix("ulimit -l 8192 (or memlock in limits.conf(5))")
         }
         _ => Finding::new(what, Verdict::Missing, detail),
+    }
+}
+
+/// For a mount in the background, which has a session of its own.
+fn scheduling() -> Finding {
+    let what = "scheduling";
+    let Err(why) = keeps_callers(true) else {
+        return Finding::ok(what, "callers stay on their CPU over io_uring");
+    };
+    let finding = Finding::new(what, Verdict::Off, format!("{why}; requests come over /dev/fuse"));
+    match why {
+        Reason::Irreversible if Path::new("/proc/self/autogroup").exists() => {
+            finding.fix("sysctl kernel.sched_autogroup_enabled=1")
+        }
+        Reason::Irreversible => {
+            finding.fix("a nice limit of 20 (ulimit -e 20; \"nice -20\" in limits.conf(5))")
+        }
+        Reason::Chosen => finding.fix("chrt --other 0 ipcfs mount DIR"),
+        Reason::Refused | Reason::Unmeasured => finding,
     }
 }
 

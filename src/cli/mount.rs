@@ -159,7 +159,15 @@ impl Args {
             Transport::Dev => TransportKind::Dev,
             Transport::Uring => TransportKind::Uring,
         };
-        Ok(Config { dir, limits, allow_other: self.allow_other, segments, transport, threads })
+        Ok(Config {
+            dir,
+            limits,
+            allow_other: self.allow_other,
+            segments,
+            transport,
+            threads,
+            own_session: self.ready_stdout,
+        })
     }
 }
 
@@ -287,6 +295,7 @@ mod tests {
             segments: SegmentPath::Cached,
             transport: TransportKind::Dev,
             threads: 64,
+            own_session: false,
         };
         assert_eq!(config, expected);
     }

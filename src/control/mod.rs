@@ -9,8 +9,8 @@ mod value;
 
 use crate::accounts::{COUNT, Usage};
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
-use crate::mailbox::{Counts, Order, Rules, Waiter, WhenFull};
-use crate::op::{Caller, Error, Ino};
+use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waiter, WhenFull};
+use crate::op::{Caller, Error};
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
 
@@ -64,6 +64,8 @@ pub struct UserView {
 pub struct MountView {
     pub pid: u32,
     pub transport: &'static str,
+    /// The policy of the threads that serve, and why.
+    pub scheduling: &'static str,
     pub segment_path: &'static str,
     pub uptime_ns: u64,
     pub threads: usize,
@@ -96,7 +98,7 @@ pub struct MailboxSettings {
     /// The longest message that the mount's kernel transfers in one request, in bytes.
     pub ceiling: u32,
     /// The mailbox that a written path names, as the tree resolved it; `None` for an empty path.
-    pub named: Result<Option<Ino>, Refusal>,
+    pub named: Result<Option<DeadLetter>, Refusal>,
 }
 
 /// A snapshot of a mailbox.

@@ -1,8 +1,8 @@
 //! The boundary to the kernel: the only part of the program that knows the FUSE protocol.
 //!
 //! `session` mounts and negotiates. `dev` and `uring` receive requests and send answers, over `/dev/fuse` or over
-//! `io_uring`; `rings` sets up the latter. `request` and `reply` convert between bytes and the types of [`crate::op`];
-//! `errno` converts errors to numbers. `transport` connects them to the tree. Policy is decided in the tree, not here.
+//! `io_uring`; `rings` sets up the latter, and `run_policy` keeps its callers on their CPU. `request` and `reply` convert
+//! between bytes and the types of [`crate::op`]; `errno` converts errors to numbers. `transport` connects them to the tree. Policy is decided in the tree, not here.
 
 mod abi;
 mod cpus;
@@ -15,6 +15,9 @@ mod reply_path;
 mod reply_queue;
 pub mod request;
 pub mod rings;
+pub mod run_policy;
+mod sched_group;
+pub mod scheduling;
 pub mod session;
 mod sleep;
 pub mod transport;

@@ -12,6 +12,7 @@ use log::debug;
 use super::cpus;
 use super::reply_path::MAX_RINGS;
 use super::reply_queue::ReplyQueue;
+use super::run_policy::{RingPolicy, RunPolicy};
 use super::transport::Transport;
 use super::uring::RingServer;
 use crate::config::{MAX_WRITE, PAGE};
@@ -70,7 +71,7 @@ impl Obstacle {
 }
 
 /// What prevents this process from using rings, as far as it is known before any is created.
-fn obstacle() -> Option<Obstacle> {
+pub fn obstacle() -> Option<Obstacle> {
     // PROC_PID_INIT_INO in the kernel's include/linux/proc_ns.h.
     let initial = "pid:[4026531836]";
     match std::fs::read_to_string(PARAMETER) {
@@ -107,6 +108,7 @@ struct NewRing {
 #[derive(Debug)]
 pub struct Started {
     reply_queues: Vec<Arc<ReplyQueue>>,
+    policy: Arc<RunPolicy>,
     threads: Vec<Sender<Start>>,
 }
 
@@ -153,6 +155,7 @@ impl Rings {
     pub fn start(self, device: &Arc<OwnedFd>) -> Result<Started, String> {
         let (result_sender, results) = mpsc::channel();
         let (mut reply_queues, mut threads) = (Vec::new(), Vec::new());
+        let policy = Arc::new(RunPolicy::default());
         let count = self.0.len();
         let mut failed = None;
         for (index, new) in self.0.into_iter().enumerate() {
@@ -161,9 +164,10 @@ impl Rings {
             reply_queues.push(Arc::clone(&reply_queue));
             threads.push(start_sender);
             let (result, device) = (result_sender.clone(), Arc::clone(device));
+            let own_policy = RingPolicy::new(Arc::clone(&policy));
             let spawned = thread::Builder::new()
                 .name(format!("ring-{}", new.cpu))
-                .spawn(move || run(index as u32, new, &device, reply_queue, &result, &start));
+                .spawn(move || run(index as u32, new, &device, (reply_queue, own_policy), &result, &start));
             failed = failed.or(spawned.err());
         }
         for _ in 0..count {
@@ -172,7 +176,7 @@ impl Rings {
             }
         }
         match failed {
-            None => Ok(Started { reply_queues, threads }),
+            None => Ok(Started { reply_queues, policy, threads }),
             Some(error) => {
                 drop(threads);
                 match fall_back_to_device(device) {
@@ -190,6 +194,11 @@ impl Started {
     /// For each ring, where other threads leave answers.
     pub fn reply_queues(&self) -> Vec<Arc<ReplyQueue>> {
         self.reply_queues.clone()
+    }
+
+    /// The scheduling policy of the threads that serve.
+    pub fn policy(&self) -> &Arc<RunPolicy> {
+        &self.policy
     }
 
     /// Number of threads that serve.
@@ -211,12 +220,12 @@ fn run(
     index: u32,
     new: NewRing,
     device: &Arc<OwnedFd>,
-    reply_queue: Arc<ReplyQueue>,
+    (reply_queue, policy): (Arc<ReplyQueue>, RingPolicy),
     result: &Sender<io::Result<()>>,
     start: &Receiver<Start>,
 ) {
     cpus::pin_to(new.cpu);
-    match RingServer::start(index, new.cpu, new.ring, new.entries, device, reply_queue) {
+    match RingServer::start(index, new.cpu, new.ring, new.entries, device, reply_queue, policy) {
         Err(error) => drop(result.send(Err(error))),
         Ok(server) => {
             let _ = result.send(Ok(()));

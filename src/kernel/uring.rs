@@ -29,6 +29,7 @@ use super::reply;
 use super::reply_path::{MAX_ENTRIES, ReplyPath};
 use super::reply_queue::ReplyQueue;
 use super::request::{self, DecodeError};
+use super::run_policy::RingPolicy;
 use super::sleep::{SleepState, sleep_state};
 use super::transport::{Responder, Transport, now};
 use crate::op::{Effects, Error, NodeId, Op, Reply, RequestId};
@@ -75,6 +76,7 @@ pub(super) struct RingServer {
     queues: Vec<Queue>,
     entries: Vec<EntryState>,
     unconfirmed_waits: BinaryHeap<UnconfirmedWait>,
+    policy: RingPolicy,
     /// Turns of the request loop so far.
     turns: u64,
     failed: Option<io::Error>,
@@ -89,6 +91,7 @@ impl RingServer {
         entries: Vec<(u16, Range<Slot>)>,
         device: &Arc<OwnedFd>,
         reply_queue: Arc<ReplyQueue>,
+        policy: RingPolicy,
     ) -> io::Result<RingServer> {
         ring.enable(device)?;
         let mut server = RingServer {
@@ -99,6 +102,7 @@ impl RingServer {
             queues: Vec::new(),
             entries: Vec::new(),
             unconfirmed_waits: BinaryHeap::new(),
+            policy,
             turns: 0,
             failed: None,
         };
@@ -175,6 +179,7 @@ impl RingServer {
         for queue in &mut self.queues {
             queue.turn_ended(submitted);
         }
+        self.policy.turn();
         self.turns += 1;
         if self.turns.is_multiple_of(AFFINITY_CHECK_TURNS) {
             cpus::return_to(self.cpu);

@@ -90,7 +90,16 @@ pub struct Rules {
     pub wholesize: u64,
     /// The dead-letter mailbox: gets messages that expired, were rejected, or were leased too often. `None`: they are
     /// dropped.
-    pub dead_letter: Option<Ino>,
+    pub dead_letter: Option<DeadLetter>,
+}
+
+/// Where dead letters go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The mailbox.
+    pub mailbox: Ino,
+    /// Who set it, with whose rights they are sent there.
+    pub setter: Caller,
 }
 
 impl Default for Rules {

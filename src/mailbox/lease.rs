@@ -171,5 +171,8 @@ impl Mailbox {
 }
 
 fn count_delivery(message: &mut Message) {
-    message.edit_extra(|extra| extra.deliveries = extra.deliveries.saturating_add(1));
+    message.edit_extra(|extra| {
+        extra.deliveries = extra.deliveries.saturating_add(1);
+        extra.died_in.clear();
+    });
 }

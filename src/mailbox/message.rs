@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use super::memory::{EXTRA_COST, MESSAGE_COST};
 use crate::accounts::Charge;
-use crate::op::{Caller, Slice, Timestamp};
+use crate::op::{Caller, Ino, Slice, Timestamp};
 
 /// A label that a receiver can select messages by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
 pub type Tag = Arc<[u8]>;
+
+/// How many times in a row a message may expire and move on.
+const MAX_DEATHS: usize = 16;
 
 /// Sort key of queued messages: the least is received first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -52,6 +55,8 @@ pub(super) struct Extra {
     pub(super) expires: Option<Timestamp>,
     /// Leases that ended without `ack`.
     pub(super) deliveries: u32,
+    /// Mailboxes in which it has expired since it was last received or sent.
+    pub(super) died_in: Vec<Ino>,
     /// It is not one message but several: lines in a part of `body`.
     pub(super) run: Option<Run>,
 }
@@ -78,6 +83,21 @@ impl Message {
     /// Number of its leases that ended without `ack`.
     pub fn deliveries(&self) -> u32 {
         self.extra.as_ref().map_or(0, |extra| extra.deliveries)
+    }
+
+    /// It became a dead letter of the mailbox `ino`. Only a chain of deaths by time alone can be a circle: any other takes
+    /// somebody who receives it.
+    pub fn note_death(&mut self, ino: Ino) {
+        let expired = self.expires().is_some();
+        if expired || self.extra.as_ref().is_some_and(|extra| !extra.died_in.is_empty()) {
+            self.edit_extra(|extra| if expired { extra.died_in.push(ino) } else { extra.died_in.clear() });
+        }
+    }
+
+    /// It comes back to a mailbox in which it died, or has died too often.
+    pub fn has_died_in(&self, ino: Ino) -> bool {
+        let died_in = self.extra.as_ref().map_or(&[][..], |extra| &extra.died_in);
+        died_in.contains(&ino) || died_in.len() > MAX_DEATHS
     }
 
     /// Changes the attributes that few messages have.

@@ -53,7 +53,9 @@ use readers::{Readers, WaitingReader};
 use rpc::{Outstanding, Request};
 use writers::{PartialMessage, WaitingWriter};
 
-pub use call::{Context, Counts, Door, HandleId, Mode, Receive, Rules, Send, WaitId, Waiter, WhenFull};
+pub use call::{
+    Context, Counts, DeadLetter, Door, HandleId, Mode, Receive, Rules, Send, WaitId, Waiter, WhenFull,
+};
 pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};

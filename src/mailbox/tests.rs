@@ -18,10 +18,13 @@ use std::sync::Arc;
 use proptest::test_runner::Config;
 
 use super::message::Message;
-use super::{Context, Counts, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull};
+use super::{
+    Context, Counts, DeadLetter, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId,
+    WhenFull,
+};
 use crate::accounts::{Accounts, Charge, Resource};
 use crate::config::MailboxLimits;
-use crate::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, RequestId, Timestamp};
+use crate::op::{Caller, Effect, Effects, Error, Ino, PollHandle, Ready, Reply, RequestId, Timestamp};
 
 /// `cases` histories, or as many as `PROPTEST_CASES` says.
 fn config(cases: u32) -> Config {
@@ -42,6 +45,10 @@ enum Got {
     Failed(Error),
     /// None yet.
     Waits,
+}
+
+fn dead_letter() -> DeadLetter {
+    DeadLetter { mailbox: Ino(9), setter: caller(1) }
 }
 
 fn bytes(text: &str) -> Got {

@@ -5,5 +5,6 @@ pub mod fuse_device;
 pub mod fuse_ring;
 pub mod heap;
 pub mod memfd;
+pub mod scheduler;
 pub mod signals;
 pub mod write_back;

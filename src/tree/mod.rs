@@ -59,6 +59,12 @@ pub trait Backing: Send + Sync + fmt::Debug {
     fn close(&self, id: u32);
 }
 
+/// How the threads that serve are scheduled.
+pub trait Scheduling: Send + Sync + fmt::Debug {
+    /// The policy and the reason for it, for `control/status`: `idle: …`, `normal: …` or `mixed: …`.
+    fn describe(&self) -> &'static str;
+}
+
 /// What a tree is made with.
 #[derive(Debug)]
 pub struct Setup {
@@ -76,6 +82,8 @@ pub struct Setup {
     pub backing: Option<Box<dyn Backing>>,
     /// How requests come, for `control/status`: `dev` or `uring`.
     pub transport: &'static str,
+    /// How threads are scheduled, for `control/status`; `None` over `/dev/fuse`, where it does not matter.
+    pub scheduling: Option<Arc<dyn Scheduling>>,
     /// Threads that serve, for `control/status`.
     pub threads: usize,
     /// Descriptors that segments may have.
@@ -120,7 +128,7 @@ impl Tree {
         let mut defaults = Defaults { limits: setup.limits.mailbox, ..Defaults::default() };
         defaults.limits.msgsize = defaults.limits.msgsize.min(setup.ceiling);
         let accounts = Arc::new(accounts(&setup));
-        let shared_mode = if setup.shared { 0o1777 } else { 0o755 };
+        let shared_mode = if setup.shared { 0o777 } else { 0o755 };
         Tree {
             started: now,
             names: Mutex::new(Names::new(&meta, shared_mode, defaults)),
@@ -222,7 +230,7 @@ impl Tree {
             Op::Unlink { name } => done(self.inode(node)?.ops().unlink(header, name, false, cx))?,
             Op::Rmdir { name } => done(self.inode(node)?.ops().unlink(header, name, true, cx))?,
             Op::Rename { name, new_parent, new_name, how } => {
-                done(kinds::rename((node, name), (*new_parent, new_name), *how, cx))?
+                done(kinds::rename(header, name, (*new_parent, new_name), *how, cx))?
             }
             Op::Open(flags) => {
                 cx.charge_open(caller)?;

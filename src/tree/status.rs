@@ -32,6 +32,11 @@ impl Tree {
         MountView {
             pid: self.setup.pid,
             transport: self.setup.transport,
+            scheduling: self
+                .setup
+                .scheduling
+                .as_ref()
+                .map_or("normal: requests come over /dev/fuse", |s| s.describe()),
             segment_path: self.segment_path(),
             uptime_ns: now.0.saturating_sub(self.started.0),
             threads: self.setup.threads,

@@ -50,6 +50,7 @@ fn setup(memory: u64) -> Setup {
         shared: true,
         backing: None,
         transport: "none",
+        scheduling: None,
         threads: 2,
         descriptors: 1000,
         pid: 1,

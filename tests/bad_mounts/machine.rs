@@ -99,7 +99,7 @@ fn allow_other_is_for_ordinary_users_only_where_the_configuration_says_so() {
         cat $DIR/segments/s
         stat -c '%a %u' $DIR/mailboxes $DIR/segments $DIR/mailboxes/a
         as_ann $IPCFS umount $DIR";
-    assert_eq!(sandbox.works(script), "from bob\nshared\n1777 4711\n1777 4711\n666 4712\n");
+    assert_eq!(sandbox.works(script), "from bob\nshared\n777 4711\n777 4711\n666 4712\n");
 }
 
 #[test]

@@ -5,9 +5,7 @@ use std::fs;
 use rustix::io::Errno;
 
 use crate::common::{self, Mount};
-use crate::tools::{
-    NOWAIT, READ, WRITE, aside, finish, open, read, receive_text, run, send, set, try_receive, try_send,
-};
+use crate::tools::{WRITE, aside, finish, open, receive_text, run, send, set, try_receive, try_send};
 use crate::ways::side;
 
 fn get(mount: &Mount, key: &str) -> String {
@@ -238,22 +236,6 @@ fn settings_move_with_the_mailbox_and_so_does_the_one_for_the_dead() {
     fs::remove_file(mount.mailbox("folder/tomb")).unwrap();
     mount.make_mailbox("folder/tomb", &[]);
     assert_eq!(get(&mount, "dead_letter"), "");
-}
-
-#[test]
-fn the_dead_may_go_round_in_circles_without_harm() {
-    let Some(mount) = common::mount() else { return };
-    mount.make_mailbox("box", &[("ttl", "5ms")]);
-    mount.make_mailbox("other", &[("ttl", "5ms"), ("dead_letter", "box")]);
-    set(&mount, "box", "dead_letter", "other");
-    send(&mount.mailbox("box"), b"wanderer");
-    common::wait_for("a few rounds", || mount.figure("status", "expired") >= 10);
-    let reader = open(&mount.mailbox("box"), READ);
-    let reader = aside(move || read(&reader, 99));
-    assert_eq!(finish("who takes it out", reader), Ok(b"wanderer".to_vec()));
-    assert_eq!(mount.figure("status", "memory_used"), 0);
-    assert_eq!(try_receive(&mount.mailbox("other")), Err(Errno::AGAIN));
-    drop(open(&mount.mailbox("other"), READ | NOWAIT));
 }
 
 fn errno(result: std::io::Result<()>) -> Option<Errno> {

@@ -117,6 +117,7 @@ impl World {
             shared: true,
             backing: None,
             transport: "none",
+            scheduling: None,
             threads: 1,
             descriptors: 1000,
             pid: 1,

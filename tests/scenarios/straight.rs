@@ -43,6 +43,7 @@ impl Straight {
             shared,
             backing,
             transport: "none",
+            scheduling: None,
             threads,
             descriptors: 1000,
             pid,

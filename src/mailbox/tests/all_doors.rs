@@ -75,7 +75,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         prop_oneof![4 => Just(WhenFull::Wait), 1 => Just(WhenFull::Fail), 1 => Just(WhenFull::DropOldest)];
     let order = prop_oneof![Just(Order::Fifo), Just(Order::Priority)];
     let some = move || prop_oneof![2 => Just(none), 1 => 1..40_u64];
-    let dead_letter = prop_oneof![Just(None), Just(Some(crate::op::Ino(5)))];
+    let dead_letter = prop_oneof![Just(None), Just(Some(dead_letter()))];
     (full, order, some(), prop_oneof![Just(none), 1..3_u64], some(), dead_letter).prop_map(
         |(full, order, ttl, max_deliver, lease_time, dead_letter)| Rules {
             full,

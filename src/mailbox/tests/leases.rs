@@ -1,7 +1,6 @@
 //! Leases, time limits, dead letters, and messages that are moved.
 
 use super::*;
-use crate::op::Ino;
 
 const NONE: [&str; 0] = [];
 
@@ -85,9 +84,11 @@ fn reads_that_wait_through_one_descriptor_share_one_lease() {
 
 #[test]
 fn a_message_that_was_delivered_too_often_becomes_a_dead_letter_or_is_dropped() {
-    for (dead_letter, words) in
-        [(None, ["nack", "nack"]), (Some(Ino(9)), ["nack", "nack"]), (Some(Ino(9)), ["nack", "reject"])]
-    {
+    for (dead_letter, words) in [
+        (None, ["nack", "nack"]),
+        (Some(dead_letter()), ["nack", "nack"]),
+        (Some(dead_letter()), ["nack", "reject"]),
+    ] {
         let mut rig = Rig::new();
         rig.rules(|rules| (rules.max_deliver, rules.dead_letter) = (2, dead_letter));
         let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
@@ -111,7 +112,7 @@ fn a_message_that_was_delivered_too_often_becomes_a_dead_letter_or_is_dropped() 
 #[test]
 fn a_dead_letter_without_a_mailbox_is_counted_once() {
     let mut rig = Rig::new();
-    rig.rules(|rules| (rules.ttl, rules.dead_letter) = (1000, Some(Ino(9))));
+    rig.rules(|rules| (rules.ttl, rules.dead_letter) = (1000, Some(dead_letter())));
     let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
     rig.fill(writer, &["rejected", "expired"]);
     assert_eq!(rig.read(lease, 64), bytes("rejected"));

@@ -98,7 +98,12 @@ pub(crate) struct Other {
 
 impl TextFile {
     pub(super) fn of<V, S>(file: &File<V, S>) -> TextFile {
-        TextFile { name: file.name, config: file.config, writable: file.store.is_some(), private: false }
+        TextFile {
+            name: file.name,
+            config: file.config,
+            writable: file.store.is_some(),
+            private: file.names_mailbox(),
+        }
     }
 }
 

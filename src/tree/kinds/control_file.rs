@@ -10,7 +10,8 @@ use super::{
     set_size_only,
 };
 use crate::accounts::{Account, Charge, Resource};
-use crate::op::{Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
+use crate::op::{Attr, Caller, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
+use crate::tree::names::Named as _;
 use crate::tree::names::meta::REGULAR;
 
 /// What such a file reports as its size: no less than one reading of it gives, for programs that trust it.
@@ -31,7 +32,9 @@ pub(crate) struct ControlFile {
 #[derive(Debug)]
 pub(crate) struct OpenControl {
     place: ControlNode,
-    /// Of the user who opened it, for the text.
+    /// Who opened it: what is written is stored with this user's rights, whoever writes.
+    opener: Caller,
+    /// Of that user, for the text.
     account: Arc<Account>,
     text: Mutex<(Arc<[u8]>, Option<Charge>)>,
 }
@@ -39,11 +42,8 @@ pub(crate) struct OpenControl {
 impl ControlFile {
     pub(super) fn new(place: ControlNode, object: Inode, file: TextFile, owner: Attr) -> ControlFile {
         let lines = object.ops().control().map_or(0, super::ControlOps::status_lines);
-        let mode = match (file.private, file.writable) {
-            (true, _) => 0o400,
-            (false, true) => 0o644,
-            (false, false) => 0o444,
-        };
+        let read = if file.private { 0o400 } else { readers(owner.mode, object.folder().is_some()) };
+        let mode = if file.writable { read | 0o200 } else { read };
         let attr = Attr {
             ino: place.ino(),
             size: SIZE + STATUS_LINE * lines,
@@ -62,6 +62,14 @@ impl ControlFile {
             _ => Err(Error::IsFolder),
         }
     }
+}
+
+/// Who may read what `control/` shows of a file with this mode: its owner, and whoever may read or write the file; of a
+/// folder, whoever may do anything with it. Others learn nothing but its name.
+fn readers(mode: u32, folder: bool) -> u32 {
+    let rights = if folder { 7 } else { 6 };
+    let class = |shift: u32| if (mode >> shift) & rights == 0 { 0 } else { 4 << shift };
+    0o400 | class(3) | class(0)
 }
 
 impl InodeOps for ControlFile {
@@ -90,7 +98,12 @@ impl InodeOps for ControlFile {
             return Err(Error::AccessDenied);
         }
         let account = cx.opener(header.caller);
-        let open = OpenControl { place: self.place, account, text: Mutex::new((Arc::from([]), None)) };
+        let open = OpenControl {
+            place: self.place,
+            opener: header.caller,
+            account,
+            text: Mutex::new((Arc::from([]), None)),
+        };
         Ok(Opened { fh: cx.opened(OpenFile::Control(open)), how: OpenAs::Text })
     }
 }
@@ -110,10 +123,10 @@ impl FileOps for OpenControl {
         Ok(Some(part_of(&self.text.lock().0, call)))
     }
 
-    fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+    fn write(&self, _: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         let (file, index) = ControlFile::at(self.place, cx)?;
         let control = file.object.ops().control().ok_or(Error::NotFound)?;
-        control.store(index, call.data, header.caller, cx)?;
+        control.store(index, call.data, self.opener, cx)?;
         Ok(Some(Reply::Written(call.data.len() as u32)))
     }
 }

@@ -15,7 +15,7 @@ use crate::op::{
     Validity,
 };
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
-use crate::tree::names::{Named, Namespace, ROOT};
+use crate::tree::names::{MAILBOXES, Named, Namespace, ROOT, SEGMENTS, TOPICS};
 
 /// A folder's number: its names are in [`Names`].
 #[derive(Debug, Clone, Copy)]
@@ -29,12 +29,15 @@ const CONTROL_COOKIE: u64 = u64::MAX >> 1;
 
 /// RENAME from one folder to another.
 pub(super) fn rename(
+    caller: Caller,
     from: (Ino, &[u8]),
     to: (Ino, &[u8]),
     how: RenameHow,
     mut names: MutexGuard<'_, Names>,
     cx: &mut Cx<'_>,
 ) -> Result<(), Error> {
+    check_removable(&names, from, caller, cx)?;
+    check_removable(&names, to, caller, cx)?;
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
     let replaced = match how {
         RenameHow::Exchange => names.exchange(from, to, cx.now).map(|()| None),
@@ -49,6 +52,30 @@ pub(super) fn rename(
         replaced.ops().unlinked(cx);
     }
     Ok(())
+}
+
+/// In folders that everyone may write since the start, only the owner of a name's file, the folder's owner and root remove or
+/// replace the name, as in a sticky folder. The kernel is not told of a sticky bit: with `fs.protected_regular`, it would
+/// refuse `echo > box` to all but the box's owner.
+fn check_removable(
+    names: &Names,
+    (folder, name): (Ino, &[u8]),
+    caller: Caller,
+    cx: &mut Cx<'_>,
+) -> Result<(), Error> {
+    let shared = cx.tree.setup.shared && matches!(folder, MAILBOXES | SEGMENTS | TOPICS);
+    if !shared || caller.uid == 0 {
+        return Ok(());
+    }
+    let Some(holder) = names.folder(folder).filter(|holder| holder.meta.uid != caller.uid) else {
+        return Ok(());
+    };
+    let Some(object) = holder.get(name) else { return Ok(()) };
+    let mut owner = object.folder().and_then(|ino| names.folder(ino)).map(|folder| folder.meta.uid);
+    if object.folder().is_none() {
+        object.ops().read_meta(&mut |meta| owner = Some(meta.uid), cx)?;
+    }
+    if owner == Some(caller.uid) { Ok(()) } else { Err(Error::NotPermitted) }
 }
 
 impl FolderInode {
@@ -194,8 +221,12 @@ impl InodeOps for FolderInode {
         inode.ops().entry(&mut names, header.caller, cx)
     }
 
-    fn unlink(&self, _: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let inode = cx.tree.names.lock().unlink(self.ino, name, folder, cx.now)?;
+    fn unlink(&self, header: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let inode = {
+            let mut names = cx.tree.names.lock();
+            check_removable(&names, (self.ino, name), header.caller, cx)?;
+            names.unlink(self.ino, name, folder, cx.now)?
+        };
         inode.ops().unlinked(cx);
         Ok(())
     }

@@ -51,6 +51,8 @@ pub(crate) struct OpenMailbox {
     node: NodeId,
     id: HandleId,
     write: bool,
+    /// Who opened it: the sender of what is written through it, whoever writes.
+    opener: Caller,
 }
 
 impl MailboxFile {
@@ -106,19 +108,41 @@ impl MailboxFile {
         });
     }
 
-    /// Messages that were given up go to the mailbox that `config/dead_letter` names.
-    pub(super) fn send_dead_letters(self: &Arc<Self>, letters: Vec<Message>, cx: &mut Cx<'_>) {
+    /// Messages that were given up go to the mailbox that `config/dead_letter` names, if whoever set it may send there now and
+    /// it has room. The others are dropped.
+    pub(super) fn send_dead_letters(self: &Arc<Self>, mut letters: Vec<Message>, cx: &mut Cx<'_>) {
         if letters.is_empty() {
             return;
         }
-        let target = self.state.lock().queue.rules().dead_letter;
-        match target.and_then(|ino| cx.named(ino)) {
-            Some(Inode::Mailbox(target)) => target.with(cx, |state, cx| {
-                for letter in letters {
-                    state.queue.insert_message(letter, false, cx);
+        for letter in &mut letters {
+            letter.note_death(self.ino);
+        }
+        let rule = self.state.lock().queue.rules().dead_letter;
+        let target = rule.and_then(|rule| {
+            let names = cx.tree.names.lock();
+            names
+                .may_reach(rule.mailbox, rule.setter)
+                .then(|| names.link_of(rule.mailbox))?
+                .map(|link| link.object.clone())
+        });
+        let refused = match (target, rule) {
+            (Some(Inode::Mailbox(target)), Some(rule)) => target.with(cx, |state, cx| {
+                let may_send = state.meta.permits(rule.setter, 2);
+                let (accepted, refused): (Vec<_>, Vec<_>) =
+                    letters.into_iter().partition(|letter| may_send && !letter.has_died_in(rule.mailbox));
+                let mut refused = refused;
+                for letter in accepted {
+                    match state.queue.check_insert(&letter) {
+                        Ok(()) => state.queue.insert_message(letter, false, cx),
+                        Err(_) => refused.push(letter),
+                    }
                 }
+                refused
             }),
-            _ => self.with(cx, |state, cx| state.queue.drop_dead_letters(letters, cx)),
+            _ => letters,
+        };
+        if !refused.is_empty() {
+            self.with(cx, |state, cx| state.queue.drop_dead_letters(refused, cx));
         }
     }
 
@@ -133,7 +157,13 @@ impl MailboxFile {
         let account = cx.opener(header.caller);
         let (id, seekable) = self.state.lock().queue.open(door, mode_of(flags), account);
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
-        let open = OpenMailbox { file: Arc::clone(self), node: header.node, id, write: flags.write };
+        let open = OpenMailbox {
+            file: Arc::clone(self),
+            node: header.node,
+            id,
+            write: flags.write,
+            opener: header.caller,
+        };
         Opened { fh: cx.opened(OpenFile::Mailbox(open)), how }
     }
 
@@ -300,7 +330,7 @@ impl FileOps for OpenMailbox {
     }
 
     fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        let send = send(header, self.id, call);
+        let send = send(header, self.id, self.opener, call);
         self.file.with_waiting(header, cx, |state, cx| state.queue.send(send, cx));
         Ok(None)
     }
@@ -325,9 +355,11 @@ pub(super) fn receive(header: Header, handle: HandleId, call: Read) -> Receive {
     Receive { request_id, handle, offset, size: call.size as usize, nonblock, caller }
 }
 
-/// WRITE, as a mailbox and a topic take it.
-pub(super) fn send(header: Header, handle: HandleId, call: Write<'_>) -> Send<'_> {
-    let Header { request_id, caller, .. } = header;
+/// WRITE, as a mailbox and a topic take it. The sender is who opened the file: a program that runs with another user's
+/// rights and prints into a descriptor that it was given does not speak for that user. The process is the one that writes.
+pub(super) fn send(header: Header, handle: HandleId, opener: Caller, call: Write<'_>) -> Send<'_> {
+    let Header { request_id, caller: Caller { pid, .. }, .. } = header;
+    let caller = Caller { pid, ..opener };
     // A stream has no position: only the later parts of a write that the kernel has cut have an offset.
     let continues = call.offset != 0 && !call.append;
     Send { request_id, handle, body: call.data, continues, nonblock: call.nonblock, caller }

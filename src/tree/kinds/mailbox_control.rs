@@ -8,11 +8,17 @@ use super::mailbox::MailboxFile;
 use super::message::{self, messages_mode};
 use super::{ControlOps, Cx, Inode, Names};
 use crate::control::{DOORS, MAILBOX, MailboxSettings, MailboxView, Refusal};
-use crate::op::{Attr, Caller, Entry, Error, Ino, Listed};
+use crate::mailbox::DeadLetter;
+use crate::op::{Attr, Caller, Entry, Error, Listed};
 
 impl MailboxFile {
     /// The mailbox that a written value names, if `caller` may send to it. Empty: none.
-    fn find_dead_letter(&self, text: &str, caller: Caller, cx: &Cx<'_>) -> Result<Option<Ino>, Refusal> {
+    fn find_dead_letter(
+        &self,
+        text: &str,
+        caller: Caller,
+        cx: &Cx<'_>,
+    ) -> Result<Option<DeadLetter>, Refusal> {
         let path = text.trim();
         if path.is_empty() {
             return Ok(None);
@@ -32,7 +38,7 @@ impl MailboxFile {
         if !file.state.lock().meta.permits(caller, 2) {
             return Err(refuse(Error::AccessDenied, &format!("you may not send to '{shown}'")));
         }
-        Ok(Some(file.ino))
+        Ok(Some(DeadLetter { mailbox: file.ino, setter: caller }))
     }
 }
 
@@ -84,7 +90,7 @@ impl ControlOps for Arc<MailboxFile> {
     fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
         let file = table_file(&MAILBOX, index)?;
         let target = self.state.lock().queue.rules().dead_letter;
-        let dead_letter = target.map(|ino| cx.tree.names.lock().path_of(ino)).unwrap_or_default();
+        let dead_letter = target.map(|rule| cx.tree.names.lock().path_of(rule.mailbox)).unwrap_or_default();
         let view = {
             let state = self.state.lock();
             MailboxView {

@@ -397,11 +397,6 @@ impl Cx<'_> {
     pub(crate) fn domain(&mut self) -> Context<'_> {
         Context { now: self.now, memory: &self.tree.memory, fx: self.fx }
     }
-
-    /// The file numbered `ino`, as long as it has a name.
-    pub(crate) fn named(&self, ino: Ino) -> Option<Inode> {
-        self.tree.names.lock().link_of(ino).map(|link| link.object.clone())
-    }
 }
 
 impl Header {
@@ -419,15 +414,17 @@ fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<
 
 /// RENAME, which concerns two folders.
 pub(crate) fn rename(
-    from: (NodeId, &[u8]),
+    header: Header,
+    name: &[u8],
     to: (NodeId, &[u8]),
     how: RenameHow,
     cx: &mut Cx<'_>,
 ) -> Result<(), Error> {
     let names = cx.tree.names.lock();
+    let from = (header.node, name);
     match (Inode::of_node(from.0, &names)?, Inode::of_node(to.0, &names)?) {
         (Inode::Folder(source), Inode::Folder(target)) => {
-            folder::rename((source.ino, from.1), (target.ino, to.1), how, names, cx)
+            folder::rename(header.caller, (source.ino, from.1), (target.ino, to.1), how, names, cx)
         }
         (Inode::ControlFolder(_), Inode::ControlFolder(_)) if how == RenameHow::Exchange => {
             Err(Error::Invalid)

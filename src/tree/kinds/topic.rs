@@ -43,6 +43,7 @@ struct TopicState {
 pub(crate) struct OpenTopic {
     file: Arc<TopicFile>,
     id: HandleId,
+    opener: Caller,
 }
 
 /// The figures of all topics together.
@@ -141,7 +142,7 @@ impl InodeOps for Arc<TopicFile> {
         let (id, seekable) =
             self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller, account));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
-        let open = OpenTopic { file: Arc::clone(self), id };
+        let open = OpenTopic { file: Arc::clone(self), id, opener: header.caller };
         Ok(Opened { fh: cx.opened(OpenFile::Topic(open)), how })
     }
 
@@ -181,7 +182,7 @@ impl FileOps for OpenTopic {
     }
 
     fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        self.file.with(cx, |state, cx| state.topic.send(send(header, self.id, call), cx));
+        self.file.with(cx, |state, cx| state.topic.send(send(header, self.id, self.opener, call), cx));
         Ok(None)
     }
 

@@ -106,6 +106,21 @@ impl<O: Named> Names<O> {
         Ok(object)
     }
 
+    /// Whether `caller` may search all folders on the way to the file or folder numbered `ino`.
+    pub(crate) fn may_reach(&self, ino: Ino, caller: Caller) -> bool {
+        let mut at = ino;
+        while at != ROOT {
+            let above = self.links.get(&at).map(|link| link.folder);
+            let above = above.or_else(|| self.folders.get(&at).map(|folder| folder.parent));
+            let Some(folder) = above.and_then(|above| self.folders.get(&above)) else { return false };
+            if !folder.meta.permits(caller, 1) {
+                return false;
+            }
+            at = above.unwrap_or(ROOT);
+        }
+        true
+    }
+
     /// The path of a file, below `mailboxes/` or `segments/`; empty if it has no name any more.
     pub(crate) fn path_of(&self, ino: Ino) -> String {
         let mut names = Vec::new();
