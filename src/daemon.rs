@@ -1,4 +1,4 @@
-//! A mount's life: mount, serve, end.
+//! The life of a mount: mount, serve, unmount.
 
 use std::io;
 use std::path::Path;
@@ -8,9 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use log::{info, warn};
-use rustix::process::{Resource, getgid, getpid, getuid};
-use signal_hook::consts::{SIGINT, SIGIO, SIGTERM};
-use signal_hook::iterator::Signals;
+use rustix::process::{getgid, getpid, getuid};
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
 use crate::kernel::dev;
@@ -18,49 +16,63 @@ use crate::kernel::rings::{self, Rings, Started};
 use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Transport, now};
+use crate::limits;
 use crate::op::Timestamp;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
 use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
 
-/// Descriptors that the daemon keeps for itself, or a quarter of all if that is less: each thread may look at `/proc` or at a
-/// segment's use.
-const RESERVED_DESCRIPTORS: u64 = 80;
+/// Threads that start after mounting and serve no requests: the timer, and that of the kernel's time limit for requests.
+const OTHER_THREADS: usize = 2;
 
-/// Why a mount could not be made or kept.
+/// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
+const ROOM_BESIDE_RINGS: usize = 32 << 20;
+
+/// Bytes of memory for the ring of one CPU: its entries, and the stack of its thread.
+const ROOM_OF_RING: usize = 40 << 20;
+
+/// Most bytes for messages that are looked for: a request for all memory of the machine could fail without need.
+const MOST_ROOM_FOR_MESSAGES: u64 = 512 << 20;
+
+/// Why mounting or serving failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It could not be made.
+    /// Mounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
-    /// Requests could not be read, or threads not started.
+    /// A thread or a signal handler could not be set up.
+    #[error("cannot start the daemon's threads: {0}")]
+    Start(io::Error),
+    /// Requests could not be read.
     #[error("the request loop failed: {0}")]
-    Serve(#[from] io::Error),
+    Serve(io::Error),
 }
 
 /// What ends a mount.
 enum End {
-    /// SIGTERM or SIGINT.
+    /// A signal that unmounts.
     Signal(i32),
-    /// The kernel has no more requests: unmounted by somebody else.
+    /// The kernel sends no more requests: somebody else unmounted or aborted it.
     Unmounted,
-    /// A thread failed.
+    /// Reading requests failed.
     Failed(io::Error),
 }
 
 /// Mounts and serves until the mount ends. `ready` is called once, when the tree answers.
 pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
-    heap::use_one_arena();
+    limits::set();
+    heap::fill_reserves();
     let (ends, end) = mpsc::channel();
-    // Before the mount, so that no signal comes between the two.
-    watch_signals(ends.clone())?;
-    raise_descriptor_limit();
-    // Before the handshake, which promises the kernel that there are some.
+    // Before mounting, so that every signal from then on unmounts.
+    watch_signals(ends.clone()).map_err(Error::Start)?;
+    // Before the handshake, which tells the kernel that there are rings.
     let (rings, unused) = make_rings(config)?;
+    let serving = if rings.is_some() { cpus() + 1 } else { config.threads };
+    limits::check_threads(serving + OTHER_THREADS).map_err(Error::Start)?;
     let mounted = session::mount(config, rings.is_some())?;
     let rings = start_rings(config.transport, &mounted, rings)?;
-    // INTERRUPT and FORGET come by the device in any case.
+    // INTERRUPT and FORGET always come over the device.
     let readers = if rings.is_some() { 1 } else { config.threads };
     let policy = rings.as_ref().map(Started::policy).cloned();
     let setup = Setup {
@@ -73,34 +85,32 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         transport: if rings.is_some() { "uring" } else { "dev" },
         scheduling: policy.clone().or(unused).map(|policy| policy as Arc<dyn Scheduling>),
         threads: rings.as_ref().map_or(0, Started::count) + readers,
-        descriptors: spare_descriptors(),
+        descriptors: limits::descriptors_for_segments(),
         pid: getpid().as_raw_nonzero().get() as u32,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
     let tree = Tree::new(setup, Box::new(make_memory), now());
-    let (clock, wishes) = mpsc::channel();
-    let devices = dev::descriptors(mounted.device(), readers);
+    let (clock, alarms) = mpsc::channel();
+    let devices = dev::descriptors(mounted.device(), readers.min(limits::spare_open_files()));
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
     let transport = Arc::new(Transport::new(devices, reply_queues, tree, clock));
-    let mut device_number = None;
-    let served = start_readers(&transport, readers, &ends).and_then(|()| start_clock(&transport, wishes));
+    let served = start_readers(&transport, readers, &ends).and_then(|()| start_clock(&transport, alarms));
     if let Some(rings) = rings {
         let ends = ends.clone();
-        rings.serve(&transport, move |end| tell_end(&ends, end));
+        rings.serve(&transport, move |end| report_end(&ends, end));
     }
     if served.is_ok() {
         keep_within_timeout(&transport);
-        // Through the kernel and back: only now does the tree answer.
+        // A request through the kernel: the tree answers from now on.
         match rustix::fs::stat(config.dir.join("control/status")) {
             Ok(stat) => {
-                device_number = Some(stat.st_dev);
                 if mounted.backing().is_none()
                     && let Err(error) = write_back::raise_limit(stat.st_dev)
                 {
-                    info!("storing much through mappings will be slow: {error}");
+                    info!("many stores through mappings will be slow: {error}");
                 }
             }
-            Err(error) => warn!("{} does not answer: {error}", config.dir.display()),
+            Err(error) => warn!("{} does not respond: {error}", config.dir.display()),
         }
         info!("mounted on {}", config.dir.display());
         ready();
@@ -109,16 +119,15 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
             policy.start();
         }
     }
-    let ended = match served {
-        Ok(()) => end.recv().unwrap_or(End::Unmounted),
-        Err(error) => End::Failed(error),
-    };
+    if let Err(error) = served {
+        mounted.unmount();
+        return Err(Error::Start(error));
+    }
+    let ended = end.recv().unwrap_or(End::Unmounted);
     match ended {
         End::Unmounted => {
+            mounted.unmount();
             info!("unmounted");
-            if let Some(number) = device_number {
-                mounted.clear_away(number);
-            }
         }
         End::Signal(signal) => {
             info!("signal {signal}: unmounting");
@@ -128,10 +137,14 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         End::Failed(error) => {
             transport.end();
             mounted.unmount();
-            return Err(error.into());
+            return Err(Error::Serve(error));
         }
     }
     Ok(())
+}
+
+fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Rings, if they are wanted and possible; otherwise, for `control/status`, why they are not used although possible.
@@ -147,9 +160,19 @@ fn make_rings(config: &Config) -> Result<(Option<Rings>, Option<Arc<RunPolicy>>)
         info!("requests come over /dev/fuse, which is quicker here: {why}");
         return Ok((None, Some(Arc::new(RunPolicy::not_used(why)))));
     }
-    match Rings::make() {
+    // Checked first, because the memory of rings is never unmapped.
+    let messages = config.limits.memory.min(MOST_ROOM_FOR_MESSAGES) as usize;
+    let room = ROOM_BESIDE_RINGS + ROOM_OF_RING * cpus() + 2 * messages;
+    let made = if heap::has_room(room) {
+        Rings::make().map_err(|why| why.to_string())
+    } else {
+        Err(String::from(
+            "io_uring cannot be set up: the limits of this process leave too little memory for it",
+        ))
+    };
+    match made {
         Ok(rings) => Ok((Some(rings), None)),
-        Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why.to_string())),
+        Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why)),
         Err(why) => {
             info!("requests come over /dev/fuse: {why}");
             Ok((None, None))
@@ -157,7 +180,7 @@ fn make_rings(config: &Config) -> Result<(Option<Rings>, Option<Arc<RunPolicy>>)
     }
 }
 
-/// Lets requests come by the rings, if the kernel has agreed to.
+/// Starts the rings, if the kernel has agreed to use them.
 fn start_rings(
     wanted: TransportKind,
     mounted: &Mounted,
@@ -187,27 +210,25 @@ fn start_readers(transport: &Arc<Transport>, count: usize, ends: &Sender<End>) -
         let (transport, ends) = (Arc::clone(transport), ends.clone());
         thread::Builder::new()
             .name(format!("serve-{index}"))
-            .spawn(move || tell_end(&ends, dev::serve(&transport, index)))?;
+            .spawn(move || report_end(&ends, dev::serve(&transport, index)))?;
     }
     Ok(())
 }
 
-/// A thread that served is at its end.
-fn tell_end(ends: &Sender<End>, end: io::Result<()>) {
-    // Fails only when the first to end has been heard already.
+/// Reports that a serving thread has ended.
+fn report_end(ends: &Sender<End>, end: io::Result<()>) {
+    // Fails only if the mount is ending already.
     let _ = ends.send(end.map_or_else(End::Failed, |()| End::Unmounted));
 }
 
-fn start_clock(transport: &Arc<Transport>, wishes: Receiver<Timestamp>) -> io::Result<()> {
+fn start_clock(transport: &Arc<Transport>, alarms: Receiver<Timestamp>) -> io::Result<()> {
     let transport = Arc::clone(transport);
-    thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&wishes))?;
+    thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&alarms))?;
     Ok(())
 }
 
 fn watch_signals(ends: Sender<End>) -> io::Result<()> {
-    // Somebody opening a memory file past the mount, just when it is asked about, would end the daemon otherwise.
-    signal_hook::flag::register(SIGIO, Arc::default())?;
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = limits::handle_signals()?;
     thread::Builder::new().name(String::from("signals")).spawn(move || {
         for signal in signals.forever() {
             let _ = ends.send(End::Signal(signal));
@@ -216,41 +237,23 @@ fn watch_signals(ends: Sender<End>) -> io::Result<()> {
     Ok(())
 }
 
-/// Each segment has a memory file, and each of those a descriptor.
-fn raise_descriptor_limit() {
-    let mut limit = rustix::process::getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, limit) {
-        warn!("the limit of open files stays as it is: {error}");
-    }
-}
-
-/// Descriptors that segments may have: all but those that are open already and some that the daemon needs now and then.
-fn spare_descriptors() -> u64 {
-    let limit = rustix::process::getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let open = std::fs::read_dir("/proc/self/fd").map_or(0, |all| all.count() as u64);
-    limit.saturating_sub(open).saturating_sub(RESERVED_DESCRIPTORS.min(limit / 4))
-}
-
-/// The longest message that the kernel hands over in one piece, wherever in a page it begins.
+/// The longest message that the kernel sends in one request, wherever in a page it begins.
 fn message_ceiling() -> u32 {
     let page = rustix::param::page_size() as u64;
     let pages = u64::from(MAX_WRITE).div_ceil(page);
     let pages = pages.min(sysctl("max_pages_limit").unwrap_or(256));
     let ceiling = pages.saturating_sub(1).saturating_mul(page).min(u64::from(MSGSIZE_CEILING)) as u32;
     if ceiling < MSGSIZE_CEILING {
-        warn!(
-            "messages are bounded by {ceiling} bytes: fs.fuse.max_pages_limit or the page size allow no more"
-        );
+        warn!("messages are limited to {ceiling} bytes by fs.fuse.max_pages_limit or the page size");
     }
     ceiling
 }
 
-/// Where the kernel ends a mount whose requests wait too long, waits end before, as if by a signal.
+/// If the kernel aborts mounts whose requests wait too long, ends the waits before that with `EINTR`.
 fn keep_within_timeout(transport: &Arc<Transport>) {
     let limits = [sysctl("default_request_timeout"), sysctl("max_request_timeout")];
     let Some(seconds) = limits.into_iter().flatten().filter(|seconds| *seconds > 0).min() else { return };
-    warn!("the kernel bounds requests by {seconds} s: waiting calls end with EINTR after half of that");
+    warn!("the kernel limits requests to {seconds} s: waiting calls fail with EINTR after half of that");
     let (wait, transport) = (Duration::from_secs(seconds) / 2, Arc::clone(transport));
     let spawned = thread::Builder::new().name(String::from("timeout")).spawn(move || {
         loop {

@@ -20,6 +20,7 @@ pub mod control;
 pub mod daemon;
 mod framing;
 pub mod kernel;
+pub mod limits;
 pub mod locks;
 pub mod mailbox;
 pub mod op;

@@ -5,8 +5,12 @@ mod common;
 
 #[path = "bad_mounts/bounds.rs"]
 mod bounds;
+#[path = "bad_mounts/claim.rs"]
+mod claim;
 #[path = "bad_mounts/directory.rs"]
 mod directory;
+#[path = "bad_mounts/limits.rs"]
+mod limits;
 #[path = "bad_mounts/machine.rs"]
 mod machine;
 #[path = "cli/place.rs"]

@@ -5,6 +5,10 @@ mod common;
 
 #[path = "cli/background.rs"]
 mod background;
+#[path = "cli/endings.rs"]
+mod endings;
+#[path = "cli/limits.rs"]
+mod limits;
 #[path = "cli/log.rs"]
 mod log;
 #[path = "cli/place.rs"]

@@ -18,6 +18,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::Signal;
 
+use super::explain::limit_advice;
 use super::text::{quoted, reason};
 use crate::sys::descriptors;
 
@@ -29,14 +30,12 @@ const READY: &str = "ready\n";
 /// Starts this command line again with `--foreground`, and waits until the mount is ready or the process has exited. The
 /// process itself prints why it failed.
 pub(super) fn start(dir: &Path) -> Result<ExitCode, String> {
-    let message = |what: &str| {
-        let dir = quoted(dir);
-        format!(
-            "cannot mount on {dir} in the background: {what}\n  \
-             mount in the foreground to see more: ipcfs mount -f {dir}"
-        )
-    };
-    let failed = |what: &str, error: &io::Error| message(&format!("{what}: {}", reason(error)));
+    let shown = quoted(dir);
+    let message =
+        |what: &str, advice: &str| format!("cannot mount on {shown} in the background: {what}\n  {advice}");
+    let foreground = format!("mount in the foreground to see more: ipcfs mount -f {shown}");
+    let failed =
+        |what: &str, error: &io::Error| message(&format!("{what}: {}", reason(error)), limit_advice(error));
     let mut args = env::args_os();
     let itself = args.next().unwrap_or_else(|| OsString::from("ipcfs"));
     // The subcommand comes first: no option stands before it.
@@ -64,17 +63,19 @@ pub(super) fn start(dir: &Path) -> Result<ExitCode, String> {
     let status = child.wait().map_err(|error| failed("cannot wait for the daemon", &error))?;
     match (status.code(), status.signal()) {
         // It was asked to unmount before the mount was ready.
-        (Some(0), _) => Err(message("the daemon was terminated before the mount was ready")),
+        (Some(0), _) => Err(message("the daemon was terminated before the mount was ready", &foreground)),
         (Some(code), _) => Ok(ExitCode::from(code as u8)),
         (None, signal) => {
-            Err(message(&format!("the daemon was killed by signal {}", signal.unwrap_or_default())))
+            let what = format!("the daemon was killed by signal {}", signal.unwrap_or_default());
+            Err(message(&what, &foreground))
         }
     }
 }
 
 /// Names this process `ipcfs` in `ps` and `top`. Started through [`ITSELF`] its name would be `exe`.
 pub(super) fn set_process_name() {
-    if let Err(error) = rustix::thread::set_name(c"ipcfs") {
+    // The main thread's name is the process's; this may be another thread.
+    if let Err(error) = std::fs::write("/proc/self/comm", "ipcfs") {
         log::debug!("cannot set the process name: {error}");
     }
 }

@@ -8,14 +8,14 @@ use std::process::ExitCode;
 use rustix::process::Resource;
 
 use super::machine;
+use super::memory::Memory;
 use super::mount::default_threads;
 use super::size;
 use super::text::{self, quoted, reason};
-use crate::config::Limits;
+use crate::kernel::mount_table;
 use crate::kernel::rings::{self, Obstacle, Rings};
 use crate::kernel::run_policy::keeps_callers;
 use crate::kernel::scheduling::Reason;
-use crate::kernel::session;
 
 /// Oldest kernel that is supported: the first long-term one with every FUSE feature that the daemon requires.
 const OLDEST: (u32, u32) = (5, 10);
@@ -140,7 +140,7 @@ fn device() -> Finding {
 
 fn fusermount() -> Finding {
     let what = "fusermount3";
-    let finding = match Some(session::fusermount()).filter(|path| path.is_file()) {
+    let finding = match Some(mount_table::fusermount()).filter(|path| path.is_file()) {
         None => {
             Finding::new(what, Verdict::Missing, "not found in PATH; users other than root need it to mount")
                 .fix("apt-get install fuse3")
@@ -263,15 +263,23 @@ fn open_files() -> Finding {
 }
 
 fn memory() -> Finding {
-    let total = machine::memory();
-    let limits = Limits::for_machine(total);
-    let says = format!(
-        "{}: by default {} for messages, {} for segments",
-        size::show(total),
-        size::show(limits.memory),
-        size::show(limits.segment_memory)
-    );
-    Finding::ok("memory", says)
+    let what = "memory";
+    let memory = Memory::here(default_threads());
+    let total = size::show(memory.total());
+    let by = memory.least().map(|least| format!(" ({least})")).unwrap_or_default();
+    match memory.limits(None, None) {
+        Ok(limits) => {
+            let (messages, segments) = (size::show(limits.memory), size::show(limits.segment_memory));
+            Finding::ok(
+                what,
+                format!("{total}{by}: by default {messages} for messages, {segments} for segments"),
+            )
+        }
+        Err(why) => {
+            let (why, fix) = why.split_once("\n  ").unwrap_or((&why, ""));
+            Finding::new(what, Verdict::Missing, why).fix(fix).needed()
+        }
+    }
 }
 
 fn threads() -> Finding {

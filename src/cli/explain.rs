@@ -17,6 +17,11 @@ pub(super) fn explain(dir: &Path, error: &daemon::Error) -> String {
             let (why, advice) = mount(error);
             format!("cannot mount on {dir}: {why}\n  {advice}")
         }
+        daemon::Error::Start(error) => format!(
+            "cannot mount on {dir}: cannot start the daemon's threads: {}\n  {}",
+            reason(error),
+            limit_advice(error)
+        ),
         daemon::Error::Serve(error) => format!(
             "the mount on {dir} has ended: the daemon failed: {}\n  \
              mount again: ipcfs mount {dir} (for details: RUST_LOG=debug ipcfs mount -f {dir})",
@@ -52,6 +57,10 @@ fn mount(error: &MountError) -> (String, String) {
             "ipcfs doctor shows how to enable it; or use --transport=auto, which falls back to /dev/fuse"
                 .to_owned(),
         ),
+        MountError::AlreadyMounted => (
+            "another ipcfs mount was made there at the same time".to_owned(),
+            "see the result: ipcfs status".to_owned(),
+        ),
         MountError::Other(why) if why.contains("could not determine username") => (
             "this user has no entry in /etc/passwd, which fusermount3 requires".to_owned(),
             "add the entry to /etc/passwd, or mount as root".to_owned(),
@@ -59,6 +68,16 @@ fn mount(error: &MountError) -> (String, String) {
         MountError::Other(why) => {
             (without_number(why.trim()), "see what is missing: ipcfs doctor".to_owned())
         }
+    }
+}
+
+/// What to do where a process, thread or descriptor was refused.
+pub(super) fn limit_advice(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::AGAIN) => "raise the limit of processes (ulimit -u, or pids.max of the cgroup)",
+        Some(Errno::MFILE) => "raise the limit of open files: ulimit -n 1024",
+        Some(Errno::NOMEM) => "raise the limit of memory (ulimit -v, ulimit -d, or the cgroup's)",
+        _ => "see what is missing: ipcfs doctor",
     }
 }
 

@@ -5,11 +5,13 @@
 
 mod ask;
 mod background;
+mod claim;
 mod doctor;
 mod explain;
 mod holders;
 mod listing;
 mod machine;
+mod memory;
 mod mount;
 mod mountpoint;
 mod mounts;
@@ -20,10 +22,15 @@ mod umount;
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
+use std::thread;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control;
+use crate::sys::{heap, signals};
+
+/// Bytes of stack for everything that the main thread would do: its own stack may be as small as `ulimit -s` says.
+const STACK: usize = 2 << 20;
 
 /// Inter-process communication as files: mailboxes to write and read, topics, segments to mmap.
 #[derive(Debug, Parser)]
@@ -49,6 +56,16 @@ enum Command {
 
 /// Runs the subcommand that the process's arguments name. Does not return for `--help` and wrong usage.
 pub fn run() -> ExitCode {
+    heap::use_one_arena();
+    signals::reset();
+    match thread::Builder::new().name("ipcfs".to_owned()).stack_size(STACK).spawn(dispatch) {
+        Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),
+        // Without another thread, on this one.
+        Err(_) => dispatch(),
+    }
+}
+
+fn dispatch() -> ExitCode {
     let arguments = command().get_matches();
     let cli = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
     let result = match cli.command {

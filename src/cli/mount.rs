@@ -11,15 +11,16 @@ use clap::ValueEnum;
 
 use super::background;
 use super::explain::explain;
-use super::machine;
+use super::memory::Memory;
 use super::mountpoint;
 use super::size;
 use super::text::{escaped, quoted, reason, report};
 use crate::config::{
-    Config, Limits, MAX_FILES, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind, USER_SHARE,
+    Config, Limits, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind, USER_SHARE,
 };
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
+use crate::limits;
 
 /// Most threads that serve requests over /dev/fuse.
 const MAX_THREADS: u64 = 64;
@@ -80,9 +81,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = segment_memory)]
     segment_memory: Option<u64>,
 
-    /// Most files and folders in the mount, 1 or more; each needs up to 2K of memory
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files, default_value_t = MAX_FILES)]
-    max_files: u64,
+    /// Most files and folders in the mount, 1 or more; each needs up to 2K of memory [default: 1000000, or what fits into a
+    /// quarter of the memory limits of the daemon]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = max_files)]
+    max_files: Option<u64>,
 
     /// Part of each of these limits that one user may take, in percent, 1 to 100; root and who mounts may take all
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = user_share, default_value_t = USER_SHARE)]
@@ -117,6 +119,7 @@ enum Transport {
 
 /// Mounts. With `--foreground` it returns when the mount ends, otherwise when the mount is ready.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+    check_open_files(&args.dir)?;
     if !args.foreground {
         return background::start(&args.dir);
     }
@@ -125,7 +128,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     background::set_process_name();
 
     let (dir, claim) = mountpoint::prepare(&args.dir, report)?;
-    let config = args.config(dir);
+    let config = args.config(dir)?;
     log::info!("mounting {} as {config:?}", escaped(&config.dir));
     let ready = || {
         drop(claim);
@@ -138,16 +141,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
 }
 
 impl Args {
-    fn config(&self, dir: PathBuf) -> Config {
-        let defaults = Limits::for_machine(machine::memory());
+    fn config(&self, dir: PathBuf) -> Result<Config, String> {
+        let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
+        let limits = Memory::here(threads)
+            .limits(self.memory, self.segment_memory)
+            .map_err(|why| format!("cannot mount on {}: {why}", quoted(&dir)))?;
         let mailbox = MailboxLimits { msgsize: self.msgsize, maxmsg: self.maxmsg, maxbytes: self.maxbytes };
-        let limits = Limits {
-            mailbox,
-            memory: self.memory.unwrap_or(defaults.memory),
-            segment_memory: self.segment_memory.unwrap_or(defaults.segment_memory),
-            max_files: self.max_files,
-            user_share: self.user_share,
-        };
+        let max_files = self.max_files.unwrap_or(limits.max_files);
+        let limits = Limits { mailbox, max_files, user_share: self.user_share, ..limits };
         let segments = match self.segments {
             Segments::Auto => SegmentPath::Auto,
             Segments::Passthrough => SegmentPath::Passthrough,
@@ -158,8 +159,7 @@ impl Args {
             Transport::Dev => TransportKind::Dev,
             Transport::Uring => TransportKind::Uring,
         };
-        let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
-        Config {
+        Ok(Config {
             dir,
             limits,
             allow_other: self.allow_other,
@@ -167,7 +167,20 @@ impl Args {
             transport,
             threads,
             own_session: self.ready_stdout,
-        }
+        })
+    }
+}
+
+/// The daemon needs some descriptors itself. Checked first, because nothing works without any.
+fn check_open_files(dir: &Path) -> Result<(), String> {
+    match limits::open_files().filter(|limit| *limit < limits::MIN_OPEN_FILES) {
+        None => Ok(()),
+        Some(limit) => Err(format!(
+            "cannot mount on {}: the limit of open files is {limit}, and the daemon needs {}\n  \
+             raise the limit: ulimit -n 1024",
+            quoted(dir),
+            limits::MIN_OPEN_FILES
+        )),
     }
 }
 
@@ -245,16 +258,15 @@ mod tests {
         let mut command = Mount::command().mut_arg("transport", |transport| transport.env(None::<&str>));
         let matches = command.try_get_matches_from_mut([&["mount", "/mnt"], args].concat()).unwrap();
         let mount = Mount::from_arg_matches(&matches).unwrap();
-        mount.args.config(mount.args.dir.clone())
+        mount.args.config(mount.args.dir.clone()).unwrap()
     }
 
     #[test]
     fn defaults_are_the_documented_ones() {
         let config = config(&[]);
         assert_eq!(config.limits.mailbox, MailboxLimits::default());
-        assert_eq!(config.limits.max_files, MAX_FILES);
         assert_eq!((config.segments, config.transport), (SegmentPath::Auto, TransportKind::Auto));
-        assert_eq!(config.limits, Limits::for_machine(machine::memory()));
+        assert_eq!(config.limits, Memory::here(config.threads).limits(None, None).unwrap());
         assert!((2..=8).contains(&config.threads) && !config.allow_other);
     }
 

@@ -1,41 +1,33 @@
 //! The directory to mount on: what must hold before mounting, and the error message if it does not.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
-use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Access;
 use rustix::io::Errno;
 
-use super::ask;
-use super::machine::{self, UnmountError};
+use super::claim::Claim;
+use super::machine;
 use super::mounts::{self, Mount, State};
-use super::text::{escaped, quoted, reason};
-
-/// The right to mount on a directory, which one `ipcfs mount` has at a time: two that look at an empty directory, or
-/// clear a dead mount, at the same moment would otherwise mount over one another. To be kept until it is mounted.
-///
-/// A name for a socket that nobody connects to: it needs no file and no rights, and goes with its process.
-#[derive(Debug)]
-pub(super) struct Claim {
-    /// `None` where there are no such sockets: then nobody is kept out.
-    _socket: Option<UnixListener>,
-}
+use super::text::{escaped, quoted, reason, without_number};
+use crate::kernel::mount_table::{self, Detached};
 
 /// Claims and checks the directory and returns its absolute name. A dead ipcfs mount on it is cleared, and `tell` told
 /// so.
 pub(super) fn prepare(dir: &Path, tell: impl FnOnce(&str)) -> Result<(PathBuf, Claim), String> {
     let claim = Claim::take(dir)?;
     // Only now, so that the mount of whoever had the claim before is among them.
-    let all = mounts::all()?;
+    let mut all = mounts::all()?;
     if let Some(mount) = mounts::at(&all, dir).filter(|mount| mount.is_ipcfs()) {
         match mount.state() {
             State::Dead => clear(mount, tell)?,
             state => return Err(mounted_already(dir, &state)),
+        }
+        all = mounts::all()?;
+        if let Some(mount) = mounts::at(&all, dir).filter(|mount| mount.is_ipcfs()) {
+            return Err(mounted_already(dir, &mount.state()));
         }
     }
     let metadata = fs::metadata(dir).map_err(|error| cannot_stat(&all, dir, &error))?;
@@ -53,41 +45,20 @@ pub(super) fn prepare(dir: &Path, tell: impl FnOnce(&str)) -> Result<(PathBuf, C
     Ok((dir, claim))
 }
 
-impl Claim {
-    fn take(dir: &Path) -> Result<Claim, String> {
-        let mut hasher = DefaultHasher::new();
-        // Others see another directory by that name.
-        fs::read_link("/proc/self/ns/mnt").unwrap_or_default().hash(&mut hasher);
-        ask::place(dir).unwrap_or_else(|| dir.to_owned()).hash(&mut hasher);
-        let name = format!("ipcfs-mount-{:016x}", hasher.finish());
-        match SocketAddr::from_abstract_name(name).and_then(|name| UnixListener::bind_addr(&name)) {
-            Ok(socket) => Ok(Claim { _socket: Some(socket) }),
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(format!(
-                "cannot mount on {}: another ipcfs mount is in progress there\n  \
-                 see the result: ipcfs status",
-                quoted(dir)
-            )),
-            Err(error) => {
-                log::debug!("mounting without a claim: {error}");
-                Ok(Claim { _socket: None })
-            }
-        }
-    }
-}
-
+/// Removes a dead mount, and no other that may be there by now.
 fn clear(mount: &Mount, tell: impl FnOnce(&str)) -> Result<(), String> {
     let point = quoted(&mount.point);
-    match machine::unmount(&mount.point, true) {
-        Ok(()) => {
+    match mount_table::detach(mount) {
+        Detached::Done => {
             tell(&format!("removed a dead ipcfs mount from {point}: its daemon had exited"));
             Ok(())
         }
-        Err(UnmountError::Busy) => Err(format!(
-            "cannot remove the dead ipcfs mount from {point}: it is busy\n  as root: umount -l {point}"
+        Detached::Failed(_, why) => Err(format!(
+            "cannot remove the dead ipcfs mount from {point}: {}\n  as root: umount -l {point}",
+            without_number(&why)
         )),
-        Err(UnmountError::Other(why)) => Err(format!(
-            "cannot remove the dead ipcfs mount from {point}: {why}\n  as root: umount -l {point}"
-        )),
+        // Somebody else was faster; what is there now is looked at once more.
+        Detached::Absent | Detached::Covered(_) => Ok(()),
     }
 }
 

@@ -49,7 +49,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
 
     // If this process runs inside the mount, it would keep the mount busy itself.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {}", reason(&error)))?;
-    match unmount(&mount.point, lazy) {
+    let result = if lazy { machine::detach(mount) } else { unmount(&mount.point) };
+    match result {
         Ok(()) => {}
         Err(UnmountError::Busy) => return Err(busy(&all, mount)),
         Err(UnmountError::Other(why)) => {
@@ -74,10 +75,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
 
 /// Unmounts, and retries for a moment while the mount is busy: `ipcfs status` accesses every mount, and the kernel closes
 /// the files of a killed process a little later.
-fn unmount(point: &Path, lazy: bool) -> Result<(), UnmountError> {
+fn unmount(point: &Path) -> Result<(), UnmountError> {
     let start = Instant::now();
     loop {
-        match machine::unmount(point, lazy) {
+        match machine::unmount(point) {
             Err(UnmountError::Busy) if start.elapsed() < BUSY_TIMEOUT => thread::sleep(BUSY_TIMEOUT / 50),
             result => return result,
         }

@@ -8,6 +8,7 @@ mod abi;
 mod cpus;
 pub mod dev;
 mod errno;
+pub mod mount_table;
 mod queue;
 mod reply;
 mod reply_path;

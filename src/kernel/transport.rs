@@ -67,6 +67,9 @@ impl Transport {
         match request {
             Ok(request) => {
                 debug!("{:?}", Summary(&request));
+                if heap::missing() > 0 && heap::fill_reserves() > may_be_missing(&request.op) {
+                    return fx.fail(request.request_id, Error::NoMemory);
+                }
                 self.tree.handle(&request, now(), fx);
             }
             Err(DecodeError::Malformed(request_id)) => fx.fail(request_id, Error::Malformed),
@@ -201,6 +204,23 @@ impl Transport {
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// How many of the heap's reserves may be missing for an operation. Those that keep memory need all; those that look for
+/// files need half, so that files can be removed; those that free memory or cannot be refused need none.
+fn may_be_missing(op: &Op<'_>) -> usize {
+    match op {
+        Op::Mknod { .. }
+        | Op::Mkdir { .. }
+        | Op::Rename { .. }
+        | Op::Create { .. }
+        | Op::Write { .. }
+        | Op::Setxattr { .. }
+        | Op::Setlk { .. }
+        | Op::CopyFileRange(_) => 0,
+        Op::Lookup { .. } | Op::Open(_) | Op::Opendir | Op::Readdir { .. } => heap::RESERVES / 2,
+        _ => usize::MAX,
+    }
 }
 
 /// A request as it is logged: without message bodies and values.

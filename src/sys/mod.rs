@@ -6,4 +6,5 @@ pub mod fuse_ring;
 pub mod heap;
 pub mod memfd;
 pub mod scheduler;
+pub mod signals;
 pub mod write_back;

@@ -133,7 +133,7 @@ const OBSTACLES: [(&str, &str); 5] = [
     ("mount -t tmpfs none /sys/module/fuse/parameters;", "this kernel has no FUSE over io_uring"),
     ("hide() { taskset -c 0 \"$@\"; }; ", "this process may not run on all CPUs"),
     ("hide() { unshare -pf \"$@\"; }; ", "processes of other PID namespaces are not visible"),
-    ("hide() { sh -c 'ulimit -v 60000; exec \"$@\"' sh \"$@\"; }; ", "io_uring cannot be set up: "),
+    ("hide() { sh -c 'ulimit -v 100000; exec \"$@\"' sh \"$@\"; }; ", "io_uring cannot be set up: "),
 ];
 
 #[test]
