@@ -87,7 +87,7 @@ pub(super) fn encode(request_id: RequestId, reply: &Reply) -> Encoded<'_> {
             out.push(&abi::AttrOut { attr_valid, attr_valid_nsec, dummy: 0, attr: attr_out(attr) });
         }
         Reply::Opened(opened) => out.push(&open_out(opened)),
-        Reply::Directory => out.push(&abi::OpenOut { fh: 0, open_flags: 0, backing_id: 0 }),
+        Reply::Directory(fh) => out.push(&abi::OpenOut { fh: fh.0, open_flags: 0, backing_id: 0 }),
         Reply::Message(slice) => out.tail = Tail::Borrowed(slice.as_bytes()),
         Reply::Data(bytes) => out.tail = Tail::Borrowed(bytes),
         Reply::Listing(list, room) => out.tail = Tail::Owned(listing(list, *room as usize)),

@@ -153,9 +153,9 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
         opcode::OPENDIR => Op::Opendir,
         opcode::READDIR => {
             let arg: abi::ReadIn = body.take()?;
-            Op::Readdir { offset: arg.offset, size: arg.size }
+            Op::Readdir { fh: Fh(arg.fh), offset: arg.offset, size: arg.size }
         }
-        opcode::RELEASEDIR => Op::Releasedir,
+        opcode::RELEASEDIR => Op::Releasedir { fh: Fh(body.take::<abi::ReleaseIn>()?.fh) },
         opcode::GETLK => Op::Getlk(lock_call(&body.take()?)?),
         opcode::SETLK => Op::Setlk { lock: lock_call(&body.take()?)?, wait: false },
         opcode::SETLKW => Op::Setlk { lock: lock_call(&body.take()?)?, wait: true },

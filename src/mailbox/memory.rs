@@ -44,6 +44,11 @@ impl Memory {
         self.last_id.fetch_add(count, Ordering::Relaxed) + 1
     }
 
+    /// The id that is allocated next.
+    pub(super) fn next_id(&self) -> u64 {
+        self.last_id.load(Ordering::Relaxed) + 1
+    }
+
     /// The mount's limit, in bytes.
     pub fn limit(&self) -> u64 {
         self.accounts.limit(Resource::Memory)

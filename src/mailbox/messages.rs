@@ -3,7 +3,9 @@
 use super::Mailbox;
 use super::call::Context;
 use super::lease::deadline;
+use super::memory::Memory;
 use super::message::Message;
+use super::queue::FIRST_POSITION;
 use crate::op::Error;
 
 impl Mailbox {
@@ -16,6 +18,11 @@ impl Mailbox {
     /// keeps its position while it is queued, and no other message has the same one.
     pub fn list(&self, position: u64, most: usize) -> Vec<(u64, u64)> {
         self.queue.list(position, most)
+    }
+
+    /// The position that the next message of any mailbox will have.
+    pub fn next_position(memory: &Memory) -> u64 {
+        FIRST_POSITION + memory.next_id()
     }
 
     /// Removes a queued message. `NotFound` if there is none with this id.

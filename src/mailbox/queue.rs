@@ -31,7 +31,7 @@ pub enum Order {
 }
 
 /// Positions are counted from here, so that there are some before the first message's.
-const FIRST_POSITION: u64 = 1 << 32;
+pub(super) const FIRST_POSITION: u64 = 1 << 32;
 
 /// Messages of one priority, by position.
 type Level = OrderedQueue<u64, Message>;

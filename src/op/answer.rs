@@ -155,7 +155,7 @@ pub enum Reply {
     Attr(Attr, Validity),
     Opened(Opened),
     /// A directory was opened.
-    Directory,
+    Directory(Fh),
     /// A message, or as much of it as fits.
     Message(Slice),
     Data(Vec<u8>),

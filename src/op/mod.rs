@@ -155,10 +155,15 @@ pub enum Op<'a> {
     Statfs,
     Opendir,
     Readdir {
+        /// The open folder.
+        fh: Fh,
         offset: u64,
         size: u32,
     },
-    Releasedir,
+    #[allow(missing_docs)]
+    Releasedir {
+        fh: Fh,
+    },
     Setxattr {
         name: &'a [u8],
         value: &'a [u8],

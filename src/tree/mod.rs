@@ -266,15 +266,18 @@ impl Tree {
                 Reply::Done
             }
             Op::Release { fh } => self.release(*fh, cx)?,
-            Op::Fsync | Op::Releasedir => Reply::Done,
+            Op::Fsync => Reply::Done,
             Op::Opendir => {
-                self.inode(node)?.ops().open_folder()?;
-                Reply::Directory
+                let inode = self.inode(node)?;
+                inode.ops().open_folder()?;
+                cx.charge_open(caller)?;
+                Reply::Directory(cx.open_listing(&inode))
             }
-            Op::Readdir { offset, size } => {
+            Op::Readdir { fh, offset, size } => {
                 let most = *size as usize / LEAST_LISTED + 1;
-                Reply::Listing(self.inode(node)?.ops().list(*offset, most, cx)?, *size)
+                Reply::Listing(cx.list(&self.inode(node)?, *fh, *offset, most)?, *size)
             }
+            Op::Releasedir { fh } => done(self.handles.remove(*fh).map(drop).ok_or(Error::BadDescriptor))?,
             Op::Statfs => self.space(),
             Op::Setxattr { name, value, create, replace } => {
                 let account = self.accounts.of(caller.uid);

@@ -211,7 +211,9 @@ fn ten_thousand_doors_opened_and_abandoned_leave_the_daemon_as_it_was() {
     (0..3).for_each(|_| ten_thousand_doors(&mount));
     wait_for("the requests to be withdrawn", || mount.figure("mailboxes/box/status", "requests") == 0);
     let (now, after) = of_daemon(&mount);
-    assert_eq!(now, descriptors);
+    // A thread that serves a ring opens a file of /proc when it first does so.
+    let rings = std::thread::available_parallelism().unwrap().get();
+    assert!(now <= descriptors + rings, "{descriptors}, then {now}");
     // Less than 64 bytes for each; and entries of io_uring keep a page or two each, however many were in use at once.
     assert!(after < before + 1_900, "{before} KiB, then {after} KiB");
     assert_eq!(mount.figure("status", "memory_used"), 0);

@@ -379,8 +379,8 @@ fn list(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
         let ino = world.nodes[&node].ino;
         let mut stayers: BTreeSet<Vec<u8>> = world.names[&ino].keys().cloned().collect();
         stayers.extend((ino == ROOT).then(|| b"control".to_vec()));
-        assert_eq!(world.get(who, node, Op::Opendir), Reply::Directory);
-        world.listings.push(Listing { node, ino, cookie: 0, seen: Vec::new(), stayers });
+        let Reply::Directory(fh) = world.get(who, node, Op::Opendir) else { panic!("a folder opens") };
+        world.listings.push(Listing { node, ino, fh, cookie: 0, seen: Vec::new(), stayers });
     }
     let at = usize::from(a) % world.listings.len();
     world.list(who, at, 1 + usize::from(b % 4));
@@ -560,7 +560,7 @@ pub fn perform_garbage(world: &mut World, step: Step) {
         20 => Op::Flush { owner: lock.owner },
         21 => Op::Release { fh },
         22 => Op::Opendir,
-        23 => Op::Readdir { offset: far, size },
+        23 => Op::Readdir { fh, offset: far, size },
         24 => Op::Setxattr { name: b"user.y", value: &data, create: false, replace: false },
         25 => Op::Getxattr { name, size },
         26 => Op::Listxattr { size },

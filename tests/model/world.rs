@@ -66,6 +66,7 @@ struct Parked {
 pub struct Listing {
     pub node: NodeId,
     pub ino: Ino,
+    pub fh: Fh,
     pub cookie: u64,
     pub seen: Vec<Vec<u8>>,
     /// Names that nobody has touched since it began.
@@ -385,8 +386,8 @@ impl World {
 
     /// READDIR of a listing under way: takes the first `most` names of the answer. False at the end.
     pub fn list(&mut self, who: u8, at: usize, most: usize) -> bool {
-        let Listing { node, cookie, .. } = self.listings[at];
-        let reply = self.get(who, node, Op::Readdir { offset: cookie, size: 4096 });
+        let Listing { node, cookie, fh, .. } = self.listings[at];
+        let reply = self.get(who, node, Op::Readdir { fh, offset: cookie, size: 4096 });
         let Reply::Listing(list, _) = reply else { panic!("{reply:?}") };
         let listing = &mut self.listings[at];
         for Listed { name, cookie, .. } in list.iter().take(most) {
@@ -397,6 +398,7 @@ impl World {
         if !list.is_empty() {
             return true;
         }
+        assert_eq!(self.get(who, node, Op::Releasedir { fh }), Reply::Done);
         let Listing { seen, stayers, .. } = self.listings.remove(at);
         for name in stayers.into_iter().chain([b".".to_vec(), b"..".to_vec()]) {
             let times = seen.iter().filter(|other| **other == name).count();

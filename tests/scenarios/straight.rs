@@ -154,9 +154,10 @@ impl Desk for Straight {
 
     fn list(&mut self, path: &str) -> Vec<String> {
         let node = self.look_up(path).unwrap();
-        let Ok(Reply::Listing(list, _)) = self.get(node, Op::Readdir { offset: 0, size: 65536 }) else {
-            panic!()
-        };
+        let Ok(Reply::Directory(fh)) = self.get(node, Op::Opendir) else { panic!() };
+        let read = Op::Readdir { fh, offset: 0, size: 65536 };
+        let Ok(Reply::Listing(list, _)) = self.get(node, read) else { panic!() };
+        self.get(node, Op::Releasedir { fh }).unwrap();
         let names = list.iter().map(|item| String::from_utf8(item.name.to_vec()).unwrap());
         let mut names: Vec<String> = names.filter(|name| name != "." && name != "..").collect();
         names.sort();

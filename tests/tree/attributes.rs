@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{XattrFlags, getxattr, listxattr, removexattr, setxattr};
+use rustix::fs::{Mode, OFlags, XattrFlags, getxattr, listxattr, removexattr, setxattr};
 use rustix::io::Errno;
 
 use super::{KINDS, create};
@@ -275,4 +275,19 @@ fn ls_and_cp_have_nothing_to_say_about_attributes() {
     assert_eq!(getxattr(&to, "user.kept", &mut value), Ok(5));
     let times = [&paths[2], &to].map(|path| fs::metadata(path).unwrap().modified().unwrap());
     assert_eq!(times[0], times[1]);
+}
+
+#[test]
+fn a_new_file_has_the_set_id_bits_that_it_is_made_with() {
+    let Some(mount) = common::mount() else { return };
+    for kind in KINDS {
+        for bits in [0o2700, 0o4700, 0o6700, 0o2600, 0o6600, 0o2000] {
+            for flags in [OFlags::EXCL | OFlags::RDWR, OFlags::TRUNC | OFlags::WRONLY] {
+                let path = mount.path(kind).join("file");
+                drop(rustix::fs::open(&path, OFlags::CREATE | flags, Mode::from_raw_mode(bits)).unwrap());
+                assert_eq!(mode(&path), bits, "{kind} {bits:o} {flags:?}");
+                fs::remove_file(&path).unwrap();
+            }
+        }
+    }
 }

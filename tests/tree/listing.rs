@@ -133,3 +133,41 @@ fn entries_say_what_they_are_and_have_the_inode_that_stat_shows() {
     let found = common::sh(&format!("find {} -type f | wc -l", mount.path("mailboxes").display()));
     assert_eq!(found, "1\n");
 }
+
+#[test]
+fn a_listing_ends_though_each_name_is_renamed_or_made_anew_when_it_is_shown() {
+    const FILES: usize = 300;
+    let Some(mount) = common::mount() else { return };
+    for kind in ["mailboxes", "topics", "segments"] {
+        let ways: [&dyn Fn(&Path); 2] =
+            [&|path| fs::rename(path, path.with_extension("renamed")).unwrap(), &|path| {
+                fs::remove_file(path).unwrap();
+                create(path).unwrap();
+            }];
+        for (number, act) in ways.into_iter().enumerate() {
+            let dir = mount.path(kind).join(format!("folder{number}"));
+            fs::create_dir(&dir).unwrap();
+            make_many(&dir, 0..FILES as u32);
+            let mut shown = 0;
+            for entry in fs::read_dir(&dir).unwrap() {
+                shown += 1;
+                assert!(shown <= FILES, "{kind}: a name that came later is shown");
+                act(&entry.unwrap().path());
+            }
+            assert_eq!(fs::read_dir(&dir).unwrap().count(), FILES);
+        }
+    }
+    let path = mount.make_mailbox("box", &[]);
+    for n in 0..FILES {
+        fs::write(&path, n.to_string()).unwrap();
+    }
+    let messages = mount.path("control/mailboxes/box/messages");
+    let mut shown = 0;
+    for entry in fs::read_dir(&messages).unwrap() {
+        shown += 1;
+        assert!(shown <= FILES, "a message that came later is shown");
+        fs::remove_file(entry.unwrap().path()).unwrap();
+        fs::write(&path, "another").unwrap();
+    }
+    assert_eq!(fs::read_dir(&messages).unwrap().count(), FILES);
+}

@@ -16,7 +16,9 @@ use parking_lot::MutexGuard;
 use super::control::{ControlNode, Slot};
 use super::mailbox::MailboxFile;
 use super::message;
-use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots, set_size_only};
+use super::{
+    ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots, set_size_only,
+};
 use crate::op::{Attr, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
 use crate::tree::names::Named;
 use crate::tree::names::meta::FOLDER;
@@ -34,9 +36,6 @@ pub(crate) struct ControlFolder {
 const CONFIG_COOKIE: u64 = 3;
 const OTHERS_COOKIE: u64 = 4;
 const FILES_COOKIE: u64 = 32;
-/// What a folder has beside its names comes last: `config/`, others and files of text, with the same distances. All are
-/// positive as signed numbers, which offsets are.
-const LAST_COOKIES: u64 = (u64::MAX >> 1) - 256;
 
 impl ControlFolder {
     pub(super) fn new(place: ControlNode, object: Inode, mode: u32, owner: Attr) -> ControlFolder {
@@ -62,7 +61,7 @@ impl ControlFolder {
         let config = self.place.slot == Slot::Config;
         let mut items = Vec::new();
         let of_folder = self.object.folder().is_some() && !config;
-        let first = if of_folder { LAST_COOKIES } else { 0 };
+        let first = if of_folder { FIXED_COOKIES } else { 0 };
         if self.place.slot == Slot::Top && control.folder_mode(Slot::Config, 0).is_some() {
             items.push(("config", Slot::Config, true, first + CONFIG_COOKIE));
         }
@@ -140,6 +139,14 @@ impl InodeOps for ControlFolder {
             name: Arc::from(name.as_bytes()),
         }));
         Ok(list)
+    }
+
+    fn next_cookie(&self, cx: &Cx<'_>) -> Option<u64> {
+        match (&self.object, self.place.slot) {
+            (Inode::Mailbox(_), Slot::Messages) => Some(message::next_cookie(cx)),
+            (Inode::Folder(folder), Slot::Top) => folder.next_cookie(cx),
+            _ => None,
+        }
     }
 
     fn unlink(&self, _: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {

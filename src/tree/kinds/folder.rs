@@ -8,14 +8,14 @@ use super::control::{ControlNode, NAME};
 use super::mailbox::MailboxFile;
 use super::segment::SegmentFile;
 use super::topic::TopicFile;
-use super::{ControlOps, Cx, Header, Inode, InodeOps, Names, control_entry, dots};
+use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots};
 use crate::accounts::Resource;
 use crate::op::{
     Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Timestamp,
     Validity,
 };
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
-use crate::tree::names::{MAILBOXES, Named, Namespace, ROOT, SEGMENTS, TOPICS};
+use crate::tree::names::{Folder, MAILBOXES, Named, Namespace, ROOT, SEGMENTS, TOPICS};
 
 /// A folder's number: its names are in [`Names`].
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +24,8 @@ pub(crate) struct FolderInode {
     pub(crate) namespace: Namespace,
 }
 
-/// `control/` comes last in the root, after entries whose cookies start at 3.
-const CONTROL_COOKIE: u64 = u64::MAX >> 1;
+/// `control/` comes last in the root.
+const CONTROL_COOKIE: u64 = FIXED_COOKIES;
 
 /// RENAME from one folder to another.
 pub(super) fn rename(
@@ -181,6 +181,10 @@ impl InodeOps for FolderInode {
         Ok(list)
     }
 
+    fn next_cookie(&self, cx: &Cx<'_>) -> Option<u64> {
+        cx.tree.names.lock().folder(self.ino).map(Folder::next_cookie)
+    }
+
     fn make_file(
         &self,
         header: Header,
@@ -204,6 +208,8 @@ impl InodeOps for FolderInode {
         names.nodes.asked_for_attr(entry.node, (&entry.attr).into());
         let Some(flags) = open else { return Ok((entry, None)) };
         let header = Header { node: entry.node, ..header };
+        // A new file is empty, and has the bits that it was made with.
+        let flags = OpenFlags { truncate: false, kill_suid: false, ..flags };
         let opened = inode.ops().open(header, flags, names, cx);
         // The kernel learns of no node with an error, and will forget none.
         let opened = opened.inspect_err(|_| cx.tree.forget(&[(entry.node, 1)], cx.now))?;

@@ -7,7 +7,7 @@ use parking_lot::MutexGuard;
 use super::mailbox::MailboxFile;
 use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of, refuse_page_cache};
 use crate::accounts::{Charge, Resource};
-use crate::mailbox::Memory;
+use crate::mailbox::{Mailbox, Memory};
 use crate::op::{
     Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity,
 };
@@ -50,6 +50,11 @@ pub(super) fn list(file: &MailboxFile, after: u64, most: usize) -> Vec<Listed> {
         name: Arc::from(id.to_string().into_bytes()),
     });
     listed.collect()
+}
+
+/// The cookie that the next message would get.
+pub(super) fn next_cookie(cx: &Cx<'_>) -> u64 {
+    Mailbox::next_position(&cx.tree.memory)
 }
 
 /// Permissions of `messages/`: whoever may receive lists and looks; to remove or move takes the right to send as well,

@@ -21,6 +21,7 @@ mod user;
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::MutexGuard;
 
@@ -71,6 +72,15 @@ pub(crate) enum OpenFile {
     Message(message::OpenMessage),
     Doorbell(doorbell::OpenDoorbell),
     Control(control_file::OpenControl),
+    Listing(OpenListing),
+}
+
+/// An open folder. A listing ends where the folder ended when it began: names that come later have later cookies, and a name that
+/// is moved or made anew while it is listed would come again and again.
+#[derive(Debug)]
+pub(crate) struct OpenListing {
+    /// The first cookie that is not shown.
+    end: AtomicU64,
 }
 
 /// What every verb works with.
@@ -179,6 +189,11 @@ pub(crate) trait InodeOps {
     /// UNLINK in it, or RMDIR.
     fn unlink(&self, _header: Header, _name: &[u8], _folder: bool, _cx: &mut Cx<'_>) -> Result<(), Error> {
         Err(Error::NotPermitted)
+    }
+
+    /// The cookie that the next name in it would get. `None`: what it lists does not change while it is listed.
+    fn next_cookie(&self, _cx: &Cx<'_>) -> Option<u64> {
+        None
     }
 
     /// OPEN. The names are locked, for kinds that claim the node.
@@ -364,6 +379,7 @@ impl OpenFile {
             OpenFile::Message(open) => open,
             OpenFile::Doorbell(open) => open,
             OpenFile::Control(open) => open,
+            OpenFile::Listing(open) => open,
         }
     }
 }
@@ -388,6 +404,31 @@ impl Cx<'_> {
         opening.unwrap_or_else(|| self.tree.accounts.of(caller.uid))
     }
 
+    /// A folder is open.
+    pub(crate) fn open_listing(&mut self, folder: &Inode) -> Fh {
+        let end = folder.ops().next_cookie(self).unwrap_or(u64::MAX);
+        self.opened(OpenFile::Listing(OpenListing { end: AtomicU64::new(end) }))
+    }
+
+    /// READDIR of an open folder.
+    pub(crate) fn list(
+        &mut self,
+        folder: &Inode,
+        fh: Fh,
+        after: u64,
+        most: usize,
+    ) -> Result<Vec<Listed>, Error> {
+        let open = self.tree.handles.get(fh)?;
+        let OpenFile::Listing(listing) = &*open else { return Err(Error::BadDescriptor) };
+        if after == 0 {
+            listing.end.store(folder.ops().next_cookie(self).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+        let end = listing.end.load(Ordering::Relaxed);
+        let mut list = folder.ops().list(after, most, self)?;
+        list.retain(|listed| listed.cookie < end || listed.cookie >= FIXED_COOKIES);
+        Ok(list)
+    }
+
     /// A file is open.
     fn opened(&mut self, file: OpenFile) -> Fh {
         self.tree.handles.insert(file, self.opening.take())
@@ -403,6 +444,16 @@ impl Header {
     /// The request's number.
     pub(crate) fn unique(&self) -> u64 {
         self.request_id.unique
+    }
+}
+
+/// What a folder has beside its names comes last in a listing, from this cookie on. All are positive as signed numbers, which
+/// offsets are.
+const FIXED_COOKIES: u64 = (u64::MAX >> 1) - 256;
+
+impl FileOps for OpenListing {
+    fn read(&self, _: Header, _: Read, _: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        Err(Error::IsFolder)
     }
 }
 

@@ -69,6 +69,11 @@ impl<O: Named> Folder<O> {
         self.entries.range(from..).map(|(cookie, (name, object))| (*cookie, name, object))
     }
 
+    /// The cookie that the next name will get.
+    pub(crate) fn next_cookie(&self) -> u64 {
+        self.next_cookie
+    }
+
     /// No file here may have this name: in `control/` it is that of the folder's settings.
     pub(super) fn reserves(&self, name: &[u8]) -> bool {
         self.namespace == Namespace::Mailboxes && name == CONFIG

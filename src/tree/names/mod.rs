@@ -10,7 +10,7 @@ pub(crate) mod numbers;
 pub(crate) mod refusals;
 pub(crate) mod table;
 
-pub(crate) use folder::{Defaults, Namespace};
+pub(crate) use folder::{Defaults, Folder, Namespace};
 pub(crate) use table::{Names, check_name};
 
 use crate::op::Ino;
