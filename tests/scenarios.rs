@@ -9,10 +9,10 @@
 )] // a test's failure is its report
 
 mod common;
-#[path = "scenarios/desk.rs"]
-mod desk;
 #[path = "scenarios/full.rs"]
 mod full;
+#[path = "scenarios/harness.rs"]
+mod harness;
 #[path = "scenarios/messages.rs"]
 mod messages;
 #[path = "scenarios/mounted.rs"]
@@ -34,8 +34,8 @@ macro_rules! run_by_both {
         mod mount {
             $($(#[test]
             fn $scenario() {
-                let Some(mut desk) = crate::mounted::Mounted::new() else { return };
-                crate::$module::$scenario(&mut desk);
+                let Some(mut harness) = crate::mounted::Mounted::new() else { return };
+                crate::$module::$scenario(&mut harness);
             })*)*
         }
     };

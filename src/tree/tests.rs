@@ -67,7 +67,7 @@ fn room_for(messages: u64) -> u64 {
 }
 
 /// A tree and a kernel that asks it, one request after the other.
-struct Desk {
+struct Harness {
     tree: Tree,
     now: u64,
     unique: u64,
@@ -82,14 +82,14 @@ struct Desk {
     renewed: Vec<NodeId>,
 }
 
-impl Desk {
-    fn new() -> Desk {
-        Desk::with(setup(1 << 20))
+impl Harness {
+    fn new() -> Harness {
+        Harness::with(setup(1 << 20))
     }
 
-    fn with(setup: Setup) -> Desk {
+    fn with(setup: Setup) -> Harness {
         let tree = Tree::new(setup, memfds(), Timestamp(0));
-        Desk {
+        Harness {
             tree,
             now: 0,
             unique: 0,

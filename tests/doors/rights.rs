@@ -145,7 +145,7 @@ fn a_mailbox_for_the_dead_is_one_that_its_owner_may_send_to() {
     chmod(&mut owner, &mount, 0o622);
     assert_eq!(other.ask(&set("inbox")), "5");
     assert_eq!(other.ask(&format!("open({dead:?}).read()")), "inbox\\n");
-    // In a folder that is closed to him, it might as well not be there.
+    // In a folder that is closed to the caller, it might as well not be there.
     let folder = mount.mailbox("private");
     owner.run(&format!("os.mkdir({folder:?}, 0o700)"));
     owner.run(&opened(&folder.join("box"), "O_CREAT | os.O_WRONLY"));
@@ -153,7 +153,7 @@ fn a_mailbox_for_the_dead_is_one_that_its_owner_may_send_to() {
     for name in ["private/box", "private/nothing"] {
         assert_eq!(other.ask(&set(name)), "EACCES", "{name}");
     }
-    // His is not the mailbox of others to change.
+    // The mailbox of others is not the caller's to change.
     assert_eq!(owner.ask(&set("")), "EACCES");
 }
 

@@ -95,7 +95,7 @@ struct Pair {
     /// Unanswered calls: their wait, and for a read its handle and offset.
     waits: BTreeMap<u64, (WaitId, Option<(usize, u64)>)>,
     /// Armed polls by handle: what the poller was told is ready, and has not learned otherwise since by a call that
-    /// would have waited. He is to be woken when anything else is.
+    /// would have waited. It is woken when anything else is.
     armed: BTreeMap<usize, Ready>,
     woken: BTreeSet<usize>,
     answers: Vec<(u64, Got)>,

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::common::{self, Mount};
-use super::desk::{Client, Desk, MEMORY, Mode, Open, Outcome, Stat};
+use super::harness::{Client, Harness, MEMORY, Mode, Open, Outcome, Stat};
 
 /// A mount, and those who use it.
 pub struct Mounted {
@@ -77,7 +77,7 @@ fn outcome<T>(result: io::Result<T>) -> Outcome<T> {
     result.map_err(|error| word(&error))
 }
 
-impl Desk for Mounted {
+impl Harness for Mounted {
     fn make_folder(&mut self, path: &str) -> Outcome<()> {
         outcome(fs::create_dir(self.path(path)))
     }

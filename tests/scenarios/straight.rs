@@ -11,7 +11,7 @@ use ipcfs::op::{
 use ipcfs::sys::memfd::Memfd;
 use ipcfs::tree::{Setup, Tree};
 
-use super::desk::{Client, Desk, MEMORY, Mode, Open, Outcome, Stat};
+use super::harness::{Client, Harness, MEMORY, Mode, Open, Outcome, Stat};
 
 struct File {
     node: NodeId,
@@ -124,7 +124,7 @@ fn bytes(reply: Reply) -> Vec<u8> {
     }
 }
 
-impl Desk for Straight {
+impl Harness for Straight {
     fn make_folder(&mut self, path: &str) -> Outcome<()> {
         let (folder, name) = self.parent(path)?;
         self.get(folder, Op::Mkdir { name, mode: 0o755 }).map(drop).map_err(as_number)

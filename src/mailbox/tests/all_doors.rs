@@ -191,7 +191,7 @@ impl World {
         result
     }
 
-    /// Every other time there is no dead_letters-letter mailbox.
+    /// Every other time there is no dead-letter mailbox.
     fn handle_dead_letters(&mut self, dead_letters: Vec<Message>) {
         if self.now.is_multiple_of(2) {
             self.call(|mailbox, cx| mailbox.drop_dead_letters(dead_letters, cx));
@@ -354,7 +354,7 @@ impl World {
             caller: caller(call),
         };
         let wait = self.call(|mailbox, cx| mailbox.receive(call, cx));
-        // Dropping dead_letters letters may have ended the wait.
+        // Dropping dead letters may have ended the wait.
         match (self.answered.get(&self.calls).cloned(), wait) {
             (Some(Got::Bytes(bytes)), _) => self.arrived(handle, &bytes),
             (Some(_), _) => {}

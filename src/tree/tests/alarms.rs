@@ -5,58 +5,58 @@ use super::*;
 /// A second, in nanoseconds: far longer than all calls of a test, each of which takes one.
 const TTL: u64 = 1_000_000_000;
 
-fn tick(desk: &mut Desk, now: u64) {
-    desk.now = now;
+fn tick(harness: &mut Harness, now: u64) {
+    harness.now = now;
     let mut fx = Effects::new();
-    desk.tree.tick(Timestamp(now), &mut fx);
-    desk.carry_out(&mut fx, None);
+    harness.tree.tick(Timestamp(now), &mut fx);
+    harness.carry_out(&mut fx, None);
 }
 
-fn alarms(desk: &mut Desk) -> usize {
-    std::mem::take(&mut desk.alarms).len()
+fn alarms(harness: &mut Harness) -> usize {
+    std::mem::take(&mut harness.alarms).len()
 }
 
 /// A mailbox whose messages live a second.
-fn short_lived(desk: &mut Desk) -> (NodeId, Fh) {
-    let (node, fh) = desk.create("mailboxes/box", BOTH);
-    assert!(matches!(desk.store("control/mailboxes/box/config/ttl", "1s"), Reply::Written(_)));
+fn short_lived(harness: &mut Harness) -> (NodeId, Fh) {
+    let (node, fh) = harness.create("mailboxes/box", BOTH);
+    assert!(matches!(harness.store("control/mailboxes/box/config/ttl", "1s"), Reply::Written(_)));
     (node, fh)
 }
 
 #[test]
 fn the_clock_is_told_once_however_many_messages_come_and_go() {
-    let mut desk = Desk::new();
-    let (node, fh) = short_lived(&mut desk);
+    let mut harness = Harness::new();
+    let (node, fh) = short_lived(&mut harness);
     for _ in 0..5 {
-        assert_eq!(desk.get(node, write(fh, b"x")), Reply::Written(1));
+        assert_eq!(harness.get(node, write(fh, b"x")), Reply::Written(1));
     }
-    assert_eq!(alarms(&mut desk), 1);
+    assert_eq!(alarms(&mut harness), 1);
     for _ in 0..5 {
-        assert!(is_message(&desk.get(node, read(fh)), b"x"));
-        assert_eq!(desk.get(node, write(fh, b"x")), Reply::Written(1));
+        assert!(is_message(&harness.get(node, read(fh)), b"x"));
+        assert_eq!(harness.get(node, write(fh, b"x")), Reply::Written(1));
     }
-    assert_eq!(alarms(&mut desk), 0, "it calls early enough");
+    assert_eq!(alarms(&mut harness), 0, "it calls early enough");
 }
 
 #[test]
 fn what_is_left_expires_when_its_time_comes_and_not_before() {
-    let mut desk = Desk::new();
-    let (node, fh) = short_lived(&mut desk);
-    assert_eq!(desk.get(node, write(fh, b"old")), Reply::Written(3));
-    let first = desk.alarms[0];
-    assert!(is_message(&desk.get(node, read(fh)), b"old"));
-    assert_eq!(desk.get(node, write(fh, b"new")), Reply::Written(3));
-    assert_eq!(alarms(&mut desk), 1);
-    tick(&mut desk, first);
+    let mut harness = Harness::new();
+    let (node, fh) = short_lived(&mut harness);
+    assert_eq!(harness.get(node, write(fh, b"old")), Reply::Written(3));
+    let first = harness.alarms[0];
+    assert!(is_message(&harness.get(node, read(fh)), b"old"));
+    assert_eq!(harness.get(node, write(fh, b"new")), Reply::Written(3));
+    assert_eq!(alarms(&mut harness), 1);
+    tick(&mut harness, first);
     assert!(
-        desk.show("control/mailboxes/box/status").contains("depth 1\n"),
+        harness.show("control/mailboxes/box/status").contains("depth 1\n"),
         "the clock came for one that is gone"
     );
-    let second = desk.alarms[0];
-    assert_eq!(alarms(&mut desk), 1, "and is told when to come again");
+    let second = harness.alarms[0];
+    assert_eq!(alarms(&mut harness), 1, "and is told when to come again");
     assert!(second > first && second <= first + TTL);
-    tick(&mut desk, second);
-    let status = desk.show("control/mailboxes/box/status");
+    tick(&mut harness, second);
+    let status = harness.show("control/mailboxes/box/status");
     assert!(status.contains("depth 0\n") && status.contains("expired 1\n"), "{status}");
-    assert_eq!(alarms(&mut desk), 0);
+    assert_eq!(alarms(&mut harness), 0);
 }

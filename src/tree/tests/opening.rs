@@ -65,7 +65,7 @@ struct Thread {
 }
 
 struct Kernel {
-    desk: Desk,
+    harness: Harness,
     random: Random,
     inodes: BTreeMap<NodeId, Inode>,
     /// The inode that the name `box` has in the cache.
@@ -84,12 +84,12 @@ struct Kernel {
 
 impl Kernel {
     fn new(seed: u64, peaceful: bool) -> Kernel {
-        let mut desk = Desk::new();
-        let (node, fh) = desk.create("mailboxes/box", WRITE);
-        desk.release(node, fh);
-        assert_eq!(desk.ask(1, node, Op::Forget(vec![(node, 1)])).1, None);
+        let mut harness = Harness::new();
+        let (node, fh) = harness.create("mailboxes/box", WRITE);
+        harness.release(node, fh);
+        assert_eq!(harness.ask(1, node, Op::Forget(vec![(node, 1)])).1, None);
         let mut kernel = Kernel {
-            desk,
+            harness,
             random: Random(seed),
             inodes: BTreeMap::new(),
             cached_name: None,
@@ -114,8 +114,8 @@ impl Kernel {
     }
 
     fn ask(&mut self, pid: u32, node: NodeId, op: Op<'_>) -> Option<Reply> {
-        let reply = self.desk.ask(pid, node, op).1;
-        for node in std::mem::take(&mut self.desk.renewed) {
+        let reply = self.harness.ask(pid, node, op).1;
+        for node in std::mem::take(&mut self.harness.renewed) {
             if let Some(inode) = self.inodes.get_mut(&node) {
                 self.version += 1;
                 (inode.version, inode.cached) = (self.version, false);
@@ -314,10 +314,10 @@ impl Kernel {
                 });
             }
             1 => self.cached_name = None,
-            2 => self.desk.now += [1_000, 40_000_000, 60_000_000, 1_000_000_000][self.random.below(4)],
+            2 => self.harness.now += [1_000, 40_000_000, 60_000_000, 1_000_000_000][self.random.below(4)],
             3 => {
-                let (node, fh) = self.desk.create("mailboxes/new", WRITE);
-                self.desk.release(node, fh);
+                let (node, fh) = self.harness.create("mailboxes/new", WRITE);
+                self.harness.release(node, fh);
                 self.forgets.push((node, 1));
                 let how = RenameHow::Replace;
                 let rename = Op::Rename { name: b"new", new_parent: MAILBOXES, new_name: b"box", how };
@@ -375,12 +375,12 @@ impl Kernel {
     }
 
     fn refusals(&self) -> usize {
-        self.desk.tree.names.lock().nodes.refusals()
+        self.harness.tree.names.lock().nodes.refusals()
     }
 
     /// Nodes of mailboxes.
     fn nodes(&self) -> usize {
-        let names = self.desk.tree.names.lock();
+        let names = self.harness.tree.names.lock();
         names.nodes.len() - (1..=4).filter(|number| names.nodes.object(NodeId(*number)).is_some()).count()
     }
 }
@@ -406,9 +406,9 @@ fn no_open_fails_though_threads_die_and_the_name_comes_and_goes() {
         assert!(kernel.refusals() <= kernel.lost, "{} of {}", kernel.refusals(), kernel.lost);
         kernel.forget_all();
         assert_eq!(kernel.nodes(), 0);
-        kernel.desk.now += REFUSAL_LIFETIME;
-        let (node, fh) = kernel.desk.create("mailboxes/other", WRITE);
-        kernel.desk.release(node, fh);
+        kernel.harness.now += REFUSAL_LIFETIME;
+        let (node, fh) = kernel.harness.create("mailboxes/other", WRITE);
+        kernel.harness.release(node, fh);
         assert_eq!(kernel.refusals(), 0, "old ones go");
     }
 }

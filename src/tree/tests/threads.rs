@@ -18,9 +18,9 @@ struct Hall {
 }
 
 impl Hall {
-    fn new(desk: Desk) -> Hall {
-        let unique = AtomicU64::new(desk.unique + 2);
-        Hall { tree: desk.tree, unique, answers: Mutex::new(HashMap::new()) }
+    fn new(harness: Harness) -> Hall {
+        let unique = AtomicU64::new(harness.unique + 2);
+        Hall { tree: harness.tree, unique, answers: Mutex::new(HashMap::new()) }
     }
 
     fn number(&self) -> u64 {
@@ -65,11 +65,11 @@ impl Hall {
 #[test]
 fn memory_freed_while_writers_begin_to_wait_reaches_all_of_them() {
     const WRITERS: usize = 3;
-    let mut desk = Desk::with(setup(room_for(WRITERS as u64)));
-    let ballast = desk.create("mailboxes/ballast", BOTH);
+    let mut harness = Harness::with(setup(room_for(WRITERS as u64)));
+    let ballast = harness.create("mailboxes/ballast", BOTH);
     let boxes: Vec<(NodeId, Fh)> =
-        (0..WRITERS).map(|number| desk.create(&format!("mailboxes/{number}"), BOTH)).collect();
-    let hall = Hall::new(desk);
+        (0..WRITERS).map(|number| harness.create(&format!("mailboxes/{number}"), BOTH)).collect();
+    let hall = Hall::new(harness);
     let barrier = Barrier::new(WRITERS + 1);
     let forgotten = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -115,9 +115,9 @@ fn memory_freed_while_writers_begin_to_wait_reaches_all_of_them() {
 /// get is still there.
 #[test]
 fn an_interrupt_and_a_message_that_meet_are_decided_once() {
-    let mut desk = Desk::new();
-    let (node, both) = desk.create("mailboxes/box", BOTH);
-    let hall = Hall::new(desk);
+    let mut harness = Harness::new();
+    let (node, both) = harness.create("mailboxes/box", BOTH);
+    let hall = Hall::new(harness);
     let barrier = Barrier::new(3);
     let reading = AtomicU64::new(0);
     let (mut interrupted, mut received) = (0, 0);
@@ -177,10 +177,10 @@ fn an_interrupt_and_a_message_that_meet_are_decided_once() {
 fn everyone_gets_through_with_memory_for_two_messages() {
     const BOXES: usize = 2;
     const EACH: usize = 2000;
-    let mut desk = Desk::with(setup(room_for(2)));
+    let mut harness = Harness::with(setup(room_for(2)));
     let boxes: Vec<(NodeId, Fh)> =
-        (0..BOXES).map(|number| desk.create(&format!("mailboxes/{number}"), BOTH)).collect();
-    let hall = Hall::new(desk);
+        (0..BOXES).map(|number| harness.create(&format!("mailboxes/{number}"), BOTH)).collect();
+    let hall = Hall::new(harness);
     let failed = AtomicBool::new(false);
     // One call after the other: the next when the one before was answered, by whomever.
     let calls = |node: NodeId, op: &dyn Fn(usize) -> Op<'static>, check: &dyn Fn(&Reply) -> bool| {

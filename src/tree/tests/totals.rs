@@ -15,15 +15,15 @@ impl Dice {
     }
 }
 
-fn totals(desk: &Desk) -> Counts {
-    desk.tree.totals.read(|file, settled| file.settle(settled))
+fn totals(harness: &Harness) -> Counts {
+    harness.tree.totals.read(|file, settled| file.settle(settled))
 }
 
-fn sum(desk: &Desk) -> Counts {
+fn sum(harness: &Harness) -> Counts {
     let mut sum = Counts::default();
     for name in NAMES {
         let root = Caller { uid: 0, gid: 0, pid: 1 };
-        let found = desk.tree.names.lock().find_mailbox(name.as_bytes(), root);
+        let found = harness.tree.names.lock().find_mailbox(name.as_bytes(), root);
         if let Ok(Inode::Mailbox(file)) = found {
             sum.add(&file.state.lock().queue.counts());
         }
@@ -32,12 +32,12 @@ fn sum(desk: &Desk) -> Counts {
 }
 
 /// A mailbox that is there, open.
-fn some(desk: &mut Desk, dice: &mut Dice) -> Option<(&'static str, NodeId, Fh)> {
+fn some(harness: &mut Harness, dice: &mut Dice) -> Option<(&'static str, NodeId, Fh)> {
     let name = NAMES[dice.roll(4) as usize];
-    let node = desk.look_up(1, MAILBOXES, name).ok()?.node;
-    let fh = desk.open(1, node, BOTH).or_else(|_| {
-        let node = desk.look_up(1, MAILBOXES, name)?.node;
-        desk.open(1, node, BOTH)
+    let node = harness.look_up(1, MAILBOXES, name).ok()?.node;
+    let fh = harness.open(1, node, BOTH).or_else(|_| {
+        let node = harness.look_up(1, MAILBOXES, name)?.node;
+        harness.open(1, node, BOTH)
     });
     Some((name, node, fh.ok()?))
 }
@@ -45,81 +45,81 @@ fn some(desk: &mut Desk, dice: &mut Dice) -> Option<(&'static str, NodeId, Fh)> 
 #[test]
 fn whatever_happens_the_totals_are_the_sum() {
     for seed in 0..60 {
-        let mut desk = Desk::with(setup(room_for(12)));
-        desk.node("mailboxes");
+        let mut harness = Harness::with(setup(room_for(12)));
+        harness.node("mailboxes");
         let mut dice = Dice(seed);
         let mut waiting = Vec::new();
         for step in 0..400 {
-            desk.late.clear();
+            harness.late.clear();
             match dice.roll(12) {
                 0 | 1 => {
                     let name = NAMES[dice.roll(4) as usize];
-                    desk.ask(1, MAILBOXES, Op::Mknod { name: name.as_bytes(), mode: 0o600 });
+                    harness.ask(1, MAILBOXES, Op::Mknod { name: name.as_bytes(), mode: 0o600 });
                 }
                 2 => {
                     let name = NAMES[dice.roll(4) as usize];
-                    desk.ask(1, MAILBOXES, Op::Unlink { name: name.as_bytes() });
+                    harness.ask(1, MAILBOXES, Op::Unlink { name: name.as_bytes() });
                 }
                 3 => {
                     let (name, new_name) = (NAMES[dice.roll(4) as usize], NAMES[dice.roll(4) as usize]);
                     let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
                     let how = crate::op::RenameHow::Replace;
-                    desk.ask(1, MAILBOXES, Op::Rename { name, new_parent: MAILBOXES, new_name, how });
+                    harness.ask(1, MAILBOXES, Op::Rename { name, new_parent: MAILBOXES, new_name, how });
                 }
                 4 => {
-                    let Some((name, ..)) = some(&mut desk, &mut dice) else { continue };
+                    let Some((name, ..)) = some(&mut harness, &mut dice) else { continue };
                     let (from, to) =
                         (format!("control/mailboxes/{name}/messages"), NAMES[dice.roll(4) as usize]);
-                    let from = desk.node(&from);
+                    let from = harness.node(&from);
                     let Ok(to) =
-                        desk.look_up(1, MAILBOXES, to).map(|_| format!("control/mailboxes/{to}/messages"))
+                        harness.look_up(1, MAILBOXES, to).map(|_| format!("control/mailboxes/{to}/messages"))
                     else {
                         continue;
                     };
-                    let new_parent = desk.node(&to);
+                    let new_parent = harness.node(&to);
                     for id in 1..40u64 {
                         let name = id.to_string();
                         let (name, how) = (name.as_bytes(), crate::op::RenameHow::Replace);
-                        desk.ask(1, from, Op::Rename { name, new_parent, new_name: name, how });
+                        harness.ask(1, from, Op::Rename { name, new_parent, new_name: name, how });
                     }
                 }
                 5 => {
                     if let Some(unique) = waiting.pop() {
-                        desk.ask(1, NodeId::ROOT, Op::Interrupt { unique });
+                        harness.ask(1, NodeId::ROOT, Op::Interrupt { unique });
                     }
                 }
                 6..=8 => {
-                    let Some((_, node, fh)) = some(&mut desk, &mut dice) else { continue };
-                    let (unique, reply) = desk.ask(1, node, write(fh, &[b'x'; LONGEST]));
+                    let Some((_, node, fh)) = some(&mut harness, &mut dice) else { continue };
+                    let (unique, reply) = harness.ask(1, node, write(fh, &[b'x'; LONGEST]));
                     waiting.extend(reply.is_none().then_some(unique));
                 }
                 _ => {
-                    let Some((_, node, fh)) = some(&mut desk, &mut dice) else { continue };
-                    let (unique, reply) = desk.ask(1, node, read(fh));
+                    let Some((_, node, fh)) = some(&mut harness, &mut dice) else { continue };
+                    let (unique, reply) = harness.ask(1, node, read(fh));
                     waiting.extend(reply.is_none().then_some(unique));
                 }
             }
             if dice.roll(5) == 0 {
-                assert_eq!(totals(&desk), sum(&desk), "seed {seed}, step {step}");
+                assert_eq!(totals(&harness), sum(&harness), "seed {seed}, step {step}");
             }
         }
         for name in NAMES {
-            desk.late.clear();
-            desk.ask(1, MAILBOXES, Op::Unlink { name: name.as_bytes() });
+            harness.late.clear();
+            harness.ask(1, MAILBOXES, Op::Unlink { name: name.as_bytes() });
         }
-        assert_eq!(totals(&desk), Counts::default(), "seed {seed}");
+        assert_eq!(totals(&harness), Counts::default(), "seed {seed}");
     }
 }
 
 #[test]
 fn removed_mailboxes_leave_nothing_whether_or_not_anybody_looks() {
-    let mut desk = Desk::new();
+    let mut harness = Harness::new();
     for _ in 0..1_000 {
-        let (node, fh) = desk.create("mailboxes/box", BOTH);
-        desk.get(node, write(fh, b"gone"));
-        desk.unlink("mailboxes/box");
-        desk.get(node, read(fh));
-        desk.release(node, fh);
+        let (node, fh) = harness.create("mailboxes/box", BOTH);
+        harness.get(node, write(fh, b"gone"));
+        harness.unlink("mailboxes/box");
+        harness.get(node, read(fh));
+        harness.release(node, fh);
     }
-    assert_eq!(desk.tree.totals.listed(), 0);
+    assert_eq!(harness.tree.totals.listed(), 0);
 }

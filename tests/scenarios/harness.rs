@@ -32,7 +32,7 @@ pub type Outcome<T> = Result<T, Error>;
 pub const MEMORY: u64 = 2 * 1024 * 1024;
 
 /// Someone who carries out what a scenario says. Paths begin below the mount point.
-pub trait Desk {
+pub trait Harness {
     fn make_folder(&mut self, path: &str) -> Outcome<()>;
     fn create(&mut self, path: &str) -> Outcome<()>;
     fn remove(&mut self, path: &str) -> Outcome<()>;
