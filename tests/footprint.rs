@@ -138,7 +138,7 @@ fn a_short_message_takes_less_than_160_bytes_beside_its_own() {
         assert_eq!(std::io::Read::read(&mut file, &mut body).unwrap(), 8);
         assert_eq!(u64::from_ne_bytes(body), n);
     }
-    assert_eq!(mount.figure("status", "memory_used"), 0);
+    mount.wait_for_free_memory();
     serves_again(&mount, before, full, || fill(&mut file));
 }
 

@@ -178,6 +178,12 @@ impl Mount {
         wait_for(&format!("{key} of {mailbox} to be {wanted}"), || self.figure(&status, key) == wanted);
     }
 
+    /// Waits until no message has any memory. Of one that was read, the open file keeps it until it is closed, and close(2)
+    /// does not wait for the daemon.
+    pub fn wait_for_free_memory(&self) {
+        wait_for("all memory to be free", || self.figure("status", "memory_used") == 0);
+    }
+
     /// Sends the daemon a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid() as i32).unwrap();
