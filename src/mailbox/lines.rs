@@ -126,7 +126,9 @@ impl Mailbox {
         account: &Arc<Account>,
         cx: &mut Context<'_>,
     ) -> usize {
-        part.compact();
+        if reader.is_none() {
+            part.compact();
+        }
         part.charge = charge.or_else(|| account.charge(Resource::Memory, part.cost()).ok());
         if part.charge.is_none() {
             return 0;

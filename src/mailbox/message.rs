@@ -178,13 +178,13 @@ impl Message {
         let Message { id, sent, sender, priority, .. } = *self;
         let mut first = Message { id, sent, sender, priority, body, extra: self.extra.clone(), charge: None };
         first.edit_extra(|extra| extra.run = run);
-        first.compact();
         let cost = first.cost();
         first.charge = self.charge.as_mut().map(|charge| charge.split(cost));
         first
     }
 
-    /// Copies the bytes of a run, if otherwise it would keep more than twice as many in memory.
+    /// Copies the bytes of a run, if otherwise it would keep more than twice as many in memory. For a run that is queued or
+    /// kept: as it shrinks, all copies together are no longer than it was at first.
     pub(super) fn compact(&mut self) {
         let Some(run) = self.run().filter(|run| (run.to - run.from) * 2 < self.body.len()) else { return };
         self.body = Arc::from(self.slice().as_bytes());
@@ -197,7 +197,6 @@ impl Message {
             self.id += lines;
             *run = Run { lines: run.lines - lines, from, ..*run };
         }
-        self.compact();
     }
 
     /// Turns a run of one line into a plain message with a copy of its bytes.

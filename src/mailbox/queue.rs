@@ -371,6 +371,9 @@ impl Queue {
         if let Some(position) = self.plain.front_key() {
             self.plain.set_front_key(position + lines);
         }
+        if let Some(run) = self.plain.front_mut() {
+            run.compact();
+        }
     }
 
     fn find_matching(&mut self, filter: &Filter) -> Option<Rank> {

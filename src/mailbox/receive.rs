@@ -78,6 +78,8 @@ impl Mailbox {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let bytes = match open.door {
             Door::Json => json::line(&message),
+            // The rest of a line is kept without the lines after it.
+            _ if message.len() > call.size as u64 => message.slice().compact(),
             _ => message.slice(),
         };
         let mut charge = None;

@@ -121,4 +121,12 @@ fn a_short_line_keeps_no_long_write_in_memory() {
     rig.fill(writer, &["\nc\n"]);
     assert_eq!(rig.read(reader, 4), bytes("a\nb\n"));
     assert_eq!(rig.read(reader, 4096), bytes(&format!("{long}\nc\n")));
+
+    // What is left of a run that is received bit by bit, and of a line that is too long for the buffer.
+    rig.fill(writer, &[&"12345678\n".repeat(50)]);
+    rig.read(reader, 49 * 9);
+    assert!(rig.mailbox.queue.first().unwrap().body.len() <= 2 * 9);
+    assert_eq!(rig.read(reader, 4), bytes("1234"));
+    assert_eq!(rig.read(reader, 64), bytes("5678\n"));
+    assert_eq!((rig.memory.used(), rig.held()), (0, 0));
 }
