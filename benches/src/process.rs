@@ -42,12 +42,18 @@ pub fn session(pid: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
+    use std::thread;
 
     #[test]
     fn a_process_has_a_session_and_memory() {
-        let pid = std::process::id();
-        let expected = rustix::process::getsid(None).unwrap().as_raw_nonzero().get();
-        assert_eq!(session(pid), Some(expected as u32));
-        assert!(own_memory(pid).unwrap() > 0.0);
+        let mut leader = Command::new("setsid").arg("cat").stdin(Stdio::piped()).spawn().unwrap();
+        while session(leader.id()) != Some(leader.id()) {
+            assert!(leader.try_wait().unwrap().is_none());
+            thread::yield_now();
+        }
+        drop(leader.stdin.take());
+        leader.wait().unwrap();
+        assert!(own_memory(std::process::id()).unwrap() > 0.0);
     }
 }

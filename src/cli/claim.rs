@@ -9,10 +9,11 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with, sockopt};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::ask;
 use super::text::quoted;
+use crate::sys::process;
 
 /// How often a socket is looked at on which nobody listens: it may be a claim that is being made, or has just ended.
 const ATTEMPTS: u32 = 20;
@@ -82,7 +83,7 @@ fn holder(name: &str) -> Option<u32> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).ok()?;
     connect(&socket, &SocketAddrUnix::new_abstract_name(name.as_bytes()).ok()?).ok()?;
-    Some(sockopt::socket_peercred(&socket).ok()?.uid.as_raw())
+    process::peer_uid(&socket)
 }
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{debug, info};
-use rustix::process::{getpid, getsid};
 
 use super::cpus;
 use super::sched_group;
 use super::scheduling::{Conditions, Controller, Group, Mode, Reason, Sample};
+use crate::sys::process;
 use crate::sys::scheduler::{self, Policy};
 use crate::tree::Scheduling;
 
@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_millis(10);
 
 /// How this process could use `SCHED_IDLE`. `will_lead_session`: it will start a session of its own.
 fn conditions(will_lead_session: bool) -> Conditions {
-    let leads_session = will_lead_session || getsid(None).is_ok_and(|session| session == getpid());
+    let leads_session = will_lead_session || process::leads_session();
     Conditions {
         group: sched_group::find(leads_session),
         policy: scheduler::policy().ok(),

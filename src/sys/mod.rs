@@ -5,6 +5,7 @@ pub mod fuse_device;
 pub mod fuse_ring;
 pub mod heap;
 pub mod memfd;
+pub mod process;
 pub mod scheduler;
 pub mod signals;
 pub mod write_back;

@@ -1,0 +1,44 @@
+//! Process ids that may be 0, which the types of safe crates exclude: the kernel gives 0 for a process outside the caller's PID
+//! namespace (`pid_namespaces(7)`).
+
+#![allow(unsafe_code)]
+
+use std::os::fd::{AsFd, AsRawFd as _};
+
+/// Whether the calling process leads its session.
+pub fn leads_session() -> bool {
+    // SAFETY: getsid(2) and getpid(2) take and return numbers, and access no memory.
+    unsafe { libc::getsid(0) == libc::getpid() }
+}
+
+/// The effective user id of the process at the other end of a Unix socket, when it connected or listened.
+pub fn peer_uid(socket: impl AsFd) -> Option<u32> {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let size = size_of::<libc::ucred>() as libc::socklen_t;
+    let mut length = size;
+    // SAFETY: getsockopt(2) with SO_PEERCRED writes at most `length` bytes, which is the size of `credentials`, for which any
+    // bytes are a value. The descriptor is open: it is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            std::ptr::from_mut(&mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0 && length == size).then_some(credentials.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn the_other_end_of_a_pair_is_this_process() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        assert_eq!(peer_uid(&one), Some(rustix::process::geteuid().as_raw()));
+        assert_eq!(peer_uid(std::fs::File::open("/dev/null").unwrap()), None, "no socket");
+    }
+}
