@@ -275,6 +275,12 @@ impl Account {
         Ok(Charge { account: Arc::clone(self), resource, amount })
     }
 
+    /// Charges what is held already, whatever the limits.
+    pub fn charge_regardless(self: &Arc<Self>, resource: Resource, amount: u64) -> Charge {
+        self.force(resource, amount);
+        Charge { account: Arc::clone(self), resource, amount }
+    }
+
     /// What the user holds.
     pub fn usage(&self) -> [Usage; COUNT] {
         Resource::ALL.map(|resource| Usage {

@@ -141,6 +141,8 @@ pub struct Config {
     pub transport: TransportKind,
     /// Threads that serve requests over the device, 1 to 64.
     pub threads: usize,
+    /// Where durable mailboxes are kept, absolute. `None`: there are none.
+    pub store: Option<PathBuf>,
     /// The daemon starts a session of its own when the mount is ready.
     pub own_session: bool,
 }

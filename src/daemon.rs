@@ -4,13 +4,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::{info, warn};
 use rustix::process::{getgid, getpid, getuid};
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
+use crate::journal::{Journal, OpenError, Recovered};
 use crate::kernel::dev;
 use crate::kernel::rings::{self, Rings, Started};
 use crate::kernel::run_policy::{RunPolicy, keeps_callers};
@@ -23,8 +24,9 @@ use crate::sys::memfd::Memfd;
 use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
 
-/// Threads that start after mounting and serve no requests: the timer, and that of the kernel's time limit for requests.
-const OTHER_THREADS: usize = 2;
+/// Threads that start after mounting and serve no requests: the timer, that of the kernel's time limit for requests, and the
+/// journal's.
+const OTHER_THREADS: usize = 3;
 
 /// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
 const ROOM_BESIDE_RINGS: usize = 32 << 20;
@@ -41,6 +43,9 @@ pub enum Error {
     /// Mounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// The store cannot be used.
+    #[error("cannot use the store: {0}")]
+    Store(OpenError),
     /// A thread or a signal handler could not be set up.
     #[error("cannot start the daemon's threads: {0}")]
     Start(io::Error),
@@ -63,6 +68,8 @@ enum End {
 pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     limits::set();
     heap::fill_reserves();
+    // Before mounting: a store that is in use or cannot be read must not end a mount.
+    let (journal, recovered) = open_store(config)?;
     let (ends, end) = mpsc::channel();
     // Before mounting, so that every signal from then on unmounts.
     watch_signals(ends.clone()).map_err(Error::Start)?;
@@ -87,14 +94,17 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         threads: rings.as_ref().map_or(0, Started::count) + readers,
         descriptors: limits::descriptors_for_segments(),
         pid: getpid().as_raw_nonzero().get() as u32,
+        journal: journal.clone(),
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
     let tree = Tree::new(setup, Box::new(make_memory), now());
+    tree.restore(recovered, now());
     let (clock, alarms) = mpsc::channel();
     let devices = dev::descriptors(mounted.device(), readers.min(limits::spare_open_files()));
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
-    let transport = Arc::new(Transport::new(devices, reply_queues, tree, clock));
+    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), clock));
     let served = start_readers(&transport, readers, &ends).and_then(|()| start_clock(&transport, alarms));
+    let recorder = start_journal(&transport, journal.as_ref()).map_err(Error::Start)?;
     if let Some(rings) = rings {
         let ends = ends.clone();
         rings.serve(&transport, move |end| report_end(&ends, end));
@@ -124,6 +134,19 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         return Err(Error::Start(error));
     }
     let ended = end.recv().unwrap_or(End::Unmounted);
+    let result = finish(ended, &transport, &mounted);
+    if let Some(journal) = &journal {
+        journal.end();
+    }
+    if let Some(recorder) = recorder {
+        // Everything is synchronized when it ends.
+        let _ = recorder.join();
+    }
+    result
+}
+
+/// Ends a mount for that reason.
+fn finish(ended: End, transport: &Transport, mounted: &Mounted) -> Result<(), Error> {
     match ended {
         End::Unmounted => {
             mounted.unmount();
@@ -141,6 +164,22 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Opens the store, if one is wanted, and reads what it has.
+fn open_store(config: &Config) -> Result<(Option<Arc<Journal>>, Vec<Recovered>), Error> {
+    let Some(store) = &config.store else { return Ok((None, Vec::new())) };
+    let (journal, recovered) = Journal::open(store).map_err(Error::Store)?;
+    Ok((Some(Arc::new(journal)), recovered))
+}
+
+fn start_journal(
+    transport: &Arc<Transport>,
+    journal: Option<&Arc<Journal>>,
+) -> io::Result<Option<JoinHandle<()>>> {
+    let Some(_) = journal else { return Ok(None) };
+    let transport = Arc::clone(transport);
+    thread::Builder::new().name(String::from("journal")).spawn(move || transport.run_journal()).map(Some)
 }
 
 fn cpus() -> usize {

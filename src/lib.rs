@@ -19,6 +19,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 mod framing;
+pub mod journal;
 pub mod kernel;
 pub mod limits;
 pub mod locks;

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::text::{quoted, reason, without_number};
 use crate::daemon;
+use crate::journal::OpenError;
 use crate::kernel::session::MountError;
 
 /// The complete message: what was tried, on what, why it failed, and what to do.
@@ -16,6 +17,10 @@ pub(super) fn explain(dir: &Path, error: &daemon::Error) -> String {
         daemon::Error::Mount(error) => {
             let (why, advice) = mount(error);
             format!("cannot mount on {dir}: {why}\n  {advice}")
+        }
+        daemon::Error::Store(error) => {
+            let (why, advice) = store(error);
+            format!("cannot mount on {dir}: the store cannot be used: {why}\n  {advice}")
         }
         daemon::Error::Start(error) => format!(
             "cannot mount on {dir}: cannot start the daemon's threads: {}\n  {}",
@@ -27,6 +32,27 @@ pub(super) fn explain(dir: &Path, error: &daemon::Error) -> String {
              mount again: ipcfs mount {dir} (for details: RUST_LOG=debug ipcfs mount -f {dir})",
             reason(error)
         ),
+    }
+}
+
+/// Why a store cannot be used, and what to do.
+pub(super) fn store(error: &OpenError) -> (String, &'static str) {
+    match error {
+        OpenError::Io(error) => {
+            let advice = match error.kind() {
+                io::ErrorKind::ResourceBusy => {
+                    "choose another folder, or unmount the mount that uses it: ipcfs status"
+                }
+                io::ErrorKind::PermissionDenied => "choose a folder of your own, with mode 0700",
+                io::ErrorKind::NotFound => "make the folders above it: mkdir -p",
+                io::ErrorKind::StorageFull => "make room: it needs 32 MiB at least",
+                _ => "choose a folder on a local disk: ipcfs mount --store FOLDER DIR",
+            };
+            (reason(error), advice)
+        }
+        OpenError::Version(_) => {
+            (error.to_string(), "use the version of ipcfs that wrote it, or another folder")
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod mountpoint;
 mod mounts;
 mod size;
 mod status;
+mod store;
 mod text;
 mod umount;
 
@@ -48,6 +49,8 @@ enum Command {
     Umount(umount::Args),
     /// Show all mounts, or the mailboxes, topics and segments of one
     Status(status::Args),
+    /// Look into the store of durable mailboxes
+    Store(store::Args),
     /// Check this machine, and show the commands that add what is missing
     Doctor,
     #[command(name = ask::ASK, hide = true, subcommand)]
@@ -73,6 +76,7 @@ fn dispatch() -> ExitCode {
         Command::Mount(args) => mount::run(&args),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Store(args) => store::run(&args),
         Command::Doctor => Ok(doctor::run()),
     };
     result.unwrap_or_else(|message| {

@@ -94,6 +94,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     threads: Option<u64>,
 
+    /// Folder on a local disk where durable mailboxes are kept; made with mode 0700 if it is missing, and used by one mount at a
+    /// time. See control/mailboxes/<name>/config/durable
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+
     /// Append the log to this file (created with mode 0600) instead of standard error
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -159,9 +164,12 @@ impl Args {
             Transport::Dev => TransportKind::Dev,
             Transport::Uring => TransportKind::Uring,
         };
+        let store = self.store.as_ref().map(std::path::absolute).transpose();
+        let store = store.map_err(|error| format!("cannot use the store: {}", reason(&error)))?;
         Ok(Config {
             dir,
             limits,
+            store,
             allow_other: self.allow_other,
             segments,
             transport,
@@ -291,6 +299,7 @@ mod tests {
         let expected = Config {
             dir: "/mnt".into(),
             limits,
+            store: None,
             allow_other: true,
             segments: SegmentPath::Cached,
             transport: TransportKind::Dev,

@@ -9,6 +9,7 @@ mod value;
 
 use crate::accounts::{COUNT, Usage};
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
+use crate::journal::{Durable, Figures};
 use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waiter, WhenFull};
 use crate::op::{Caller, Error};
 use crate::segment::{Lifetime, Seals};
@@ -87,6 +88,8 @@ pub struct MountView {
     pub waiting_locks: u64,
     /// Nodes that the kernel has in its cache. A mailbox may have several.
     pub nodes: u64,
+    /// Of the store, if the mount has one.
+    pub store: Option<Figures>,
 }
 
 /// The settings of a mailbox.
@@ -97,6 +100,8 @@ pub struct MailboxSettings {
     pub rules: Rules,
     /// The longest message that the mount's kernel transfers in one request, in bytes.
     pub ceiling: u32,
+    /// The mount has a store.
+    pub has_store: bool,
     /// The mailbox that a written path names, as the tree resolved it; `None` for an empty path.
     pub named: Result<Option<DeadLetter>, Refusal>,
 }
@@ -165,7 +170,7 @@ pub struct SegmentView {
 }
 
 /// `control/mailboxes/<name>/`
-pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
+pub static MAILBOX: [File<MailboxView, MailboxSettings>; 13] = [
     read_only("status", "depth, bytes, waiting callers, and counters since creation", status::mailbox),
     read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     setting(
@@ -236,6 +241,12 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
         },
     ),
     setting(
+        "durable",
+        "what messages survive: off: nothing; daemon: the daemon's death; fsync: a power cut",
+        |view| line(value::name_of(&DURABLE, view.settings.rules.durable)),
+        durable,
+    ),
+    setting(
         "dead_letter",
         "mailbox for expired and rejected messages, as a path below mailboxes/; empty: drop them",
         |view| line(&view.dead_letter),
@@ -244,7 +255,7 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 12] = [
 ];
 
 /// Those of [`MAILBOX`] that are in `config/` of a folder as well. A mailbox or folder made in it begins with their values.
-pub const FOLDER_SETTINGS: [&str; 10] = [
+pub const FOLDER_SETTINGS: [&str; 11] = [
     "error",
     "msgsize",
     "maxmsg",
@@ -255,6 +266,7 @@ pub const FOLDER_SETTINGS: [&str; 10] = [
     "ttl",
     "lease_time",
     "max_deliver",
+    "durable",
 ];
 
 /// `control/segments/<name>/`
@@ -347,6 +359,19 @@ fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
     settings.seals = seals;
     Ok(())
 }
+
+fn durable(text: &str, settings: &mut MailboxSettings) -> Result<(), Refusal> {
+    let durable = value::one_of("durable", &DURABLE, text)?;
+    if durable != Durable::Off && !settings.has_store {
+        let why = "durable: this mount has no store (ipcfs mount --store DIR)";
+        return Err(Refusal { error: Error::Invalid, why: why.to_owned() });
+    }
+    settings.rules.durable = durable;
+    Ok(())
+}
+
+const DURABLE: [(&str, Durable); 3] =
+    [("off", Durable::Off), ("daemon", Durable::Daemon), ("fsync", Durable::Fsync)];
 
 const WHEN_FULL: [(&str, WhenFull); 3] =
     [("wait", WhenFull::Wait), ("fail", WhenFull::Fail), ("drop-oldest", WhenFull::DropOldest)];

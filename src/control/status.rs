@@ -46,6 +46,20 @@ pub fn mount_status(view: &MountView) -> String {
     ];
     let mut text = lines(&pairs);
     text += &lines(&[("locks", &view.locks), ("waiting_locks", &view.waiting_locks), ("nodes", &view.nodes)]);
+    if let Some(store) = &view.store {
+        let state = match (&store.broken, store.full) {
+            (Some(why), _) => format!("broken: {why}"),
+            (None, true) => String::from("full"),
+            (None, false) => String::from("ok"),
+        };
+        text += &lines(&[
+            ("store", &state),
+            ("store_size", &store.size),
+            ("store_live", &store.live),
+            ("store_lost", &store.lost),
+            ("store_syncs", &store.syncs),
+        ]);
+    }
     text
 }
 

@@ -4,14 +4,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::op::{Reply, RequestId};
+use crate::op::{Reply, RequestId, Taken};
 use crate::sys::fuse_ring::Waker;
+
+/// An answer, and the messages that it hands over.
+pub(super) type Queued = (RequestId, Reply, Vec<Taken>);
 
 /// Answers to one ring's requests that other threads gave. Only the ring's own thread may submit to it, so they leave
 /// their answers here and wake that thread.
 #[derive(Debug)]
 pub struct ReplyQueue {
-    answers: Mutex<Vec<(RequestId, Reply)>>,
+    answers: Mutex<Vec<Queued>>,
     waker: Waker,
     /// Every answer that was put here has been submitted.
     drained: AtomicBool,
@@ -24,10 +27,10 @@ impl ReplyQueue {
     }
 
     /// Adds an answer, and wakes the ring's thread if the queue was empty.
-    pub(super) fn put(&self, request_id: RequestId, reply: Reply) {
+    pub(super) fn put(&self, request_id: RequestId, reply: Reply, taken: Vec<Taken>) {
         let mut answers = self.answers.lock();
         let was_empty = answers.is_empty();
-        answers.push((request_id, reply));
+        answers.push((request_id, reply, taken));
         self.drained.store(false, Ordering::SeqCst);
         drop(answers);
         if was_empty {
@@ -41,7 +44,7 @@ impl ReplyQueue {
     }
 
     /// Moves all answers into `into`, which must be empty.
-    pub(super) fn take(&self, into: &mut Vec<(RequestId, Reply)>) {
+    pub(super) fn take(&self, into: &mut Vec<Queued>) {
         std::mem::swap(&mut *self.answers.lock(), into);
     }
 

@@ -14,7 +14,8 @@ use super::reply::{self, Encoded};
 use super::reply_path::ReplyPath;
 use super::reply_queue::ReplyQueue;
 use super::request::DecodeError;
-use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Timestamp};
+use crate::journal::Journal;
+use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Taken, Timestamp};
 use crate::sys::heap;
 use crate::tree::Tree;
 
@@ -32,6 +33,7 @@ pub struct Transport {
     /// For each ring, the answers that threads other than its own have given.
     pub(super) reply_queues: Vec<Arc<ReplyQueue>>,
     pub(super) tree: Tree,
+    journal: Option<Arc<Journal>>,
     /// Times at which the tree is to be called, for [`Transport::run_timer`].
     alarms: Sender<Timestamp>,
 }
@@ -40,6 +42,9 @@ pub struct Transport {
 pub(super) trait Responder {
     /// Sends the answer if the request is one of this thread's own. False if it is not.
     fn answer(&mut self, request_id: RequestId, reply: &Reply) -> bool;
+
+    /// Returns when the kernel has all answers that this thread has sent.
+    fn submit(&mut self);
 }
 
 /// The responder of a thread that has no requests of its own.
@@ -49,17 +54,20 @@ impl Responder for NoResponder {
     fn answer(&mut self, _: RequestId, _: &Reply) -> bool {
         false
     }
+
+    fn submit(&mut self) {}
 }
 
 impl Transport {
-    /// A transport over these descriptors and rings. `alarms` leads to [`Transport::run_timer`].
+    /// A transport over these descriptors and rings. `journal` is the tree's. `alarms` leads to [`Transport::run_timer`].
     pub fn new(
         devices: Vec<Arc<OwnedFd>>,
         reply_queues: Vec<Arc<ReplyQueue>>,
         tree: Tree,
+        journal: Option<Arc<Journal>>,
         alarms: Sender<Timestamp>,
     ) -> Transport {
-        Transport { devices, reply_queues, tree, alarms }
+        Transport { devices, reply_queues, tree, journal, alarms }
     }
 
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
@@ -126,9 +134,17 @@ impl Transport {
 
     /// Performs effects. The caller must hold no lock.
     pub(super) fn perform(&self, fx: &mut Effects, responder: &mut impl Responder) {
+        let mut taken = Vec::new();
         for effect in fx.drain() {
             match effect {
-                Effect::Reply(request_id, reply) => self.answer(request_id, reply, responder),
+                Effect::Reply(request_id, reply) => self.answer_all([(request_id, reply)], responder),
+                Effect::Deliver(request_id, reply, messages) => {
+                    taken.extend(self.answer(request_id, reply, messages, responder));
+                }
+                Effect::Promise(barrier, request_id, reply) => match &self.journal {
+                    Some(journal) => journal.defer(barrier, request_id, reply),
+                    None => self.answer_all([(request_id, reply)], responder),
+                },
                 // ENOENT: nobody polls any longer.
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
                 // ENOENT: the kernel has forgotten the node and its attributes.
@@ -143,19 +159,56 @@ impl Transport {
                 Effect::TrimHeap => heap::trim(),
             }
         }
+        if !taken.is_empty() {
+            responder.submit();
+        }
+        self.record(taken, responder);
     }
 
-    fn answer(&self, request_id: RequestId, reply: Reply, responder: &mut impl Responder) {
+    /// Records that messages are gone whose readers' answers the kernel has, and writes what the journal has. A message of
+    /// which this is not recorded when the daemon dies is delivered once more.
+    pub(super) fn record(&self, taken: Vec<Taken>, responder: &mut impl Responder) {
+        let Some(journal) = &self.journal else { return };
+        journal.put_taken(taken);
+        let mut due = Vec::new();
+        journal.write(&mut due);
+        self.answer_all(due, responder);
+    }
+
+    fn answer_all(&self, due: impl IntoIterator<Item = (RequestId, Reply)>, responder: &mut impl Responder) {
+        for (request_id, reply) in due {
+            self.answer(request_id, reply, Vec::new(), responder);
+        }
+    }
+
+    /// Synchronizes and compacts the journal, until it ends.
+    pub fn run_journal(&self) {
+        if let Some(journal) = &self.journal {
+            journal.run(|due| self.answer_all(due.drain(..), &mut NoResponder));
+        }
+    }
+
+    /// Sends an answer that hands over messages. Returns those for which it is on its way; of the others, the thread that the
+    /// answer was left to will record that they are gone.
+    fn answer(
+        &self,
+        request_id: RequestId,
+        reply: Reply,
+        taken: Vec<Taken>,
+        responder: &mut impl Responder,
+    ) -> Vec<Taken> {
         match ReplyPath::from(request_id.reply_path) {
             ReplyPath::Device(index) => self.answer_device(index, request_id, &reply),
             ReplyPath::Entry { ring, .. } => {
                 if !responder.answer(request_id, &reply)
                     && let Some(reply_queue) = self.reply_queues.get(ring as usize)
                 {
-                    reply_queue.put(request_id, reply);
+                    reply_queue.put(request_id, reply, taken);
+                    return Vec::new();
                 }
             }
         }
+        taken
     }
 
     fn answer_device(&self, index: u32, request_id: RequestId, reply: &Reply) {

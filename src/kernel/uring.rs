@@ -136,10 +136,15 @@ impl RingServer {
             }
             self.reply_queue.take(&mut answers);
             if !answers.is_empty() {
-                for (request_id, reply) in answers.drain(..) {
+                let mut gone = Vec::new();
+                for (request_id, reply, taken) in answers.drain(..) {
                     self.answer(request_id, &reply);
+                    gone.extend(taken);
                 }
                 self.ring.submit()?;
+                if !gone.is_empty() {
+                    transport.record(gone, &mut self);
+                }
             }
             if !self.reply_queue.is_drained() && self.ring.is_submitted() {
                 self.reply_queue.mark_drained();
@@ -379,5 +384,11 @@ impl Responder for RingServer {
             *entry = EntryState { unique: 0, epoch };
         }
         true
+    }
+
+    fn submit(&mut self) {
+        if let Err(error) = self.ring.submit() {
+            self.failed = Some(error);
+        }
     }
 }

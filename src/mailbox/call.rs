@@ -4,6 +4,7 @@ use super::memory::Memory;
 use super::message::Tag;
 use super::queue::{Filter, Order};
 use crate::config::NO_LIMIT;
+use crate::journal::Durable;
 use crate::op::{Caller, Effects, Ino, RequestId, Timestamp};
 
 /// An open file of a mailbox or topic. Reused after close.
@@ -91,6 +92,8 @@ pub struct Rules {
     /// The dead-letter mailbox: gets messages that expired, were rejected, or were leased too often. `None`: they are
     /// dropped.
     pub dead_letter: Option<DeadLetter>,
+    /// What it survives, in a mount with a store.
+    pub durable: Durable,
 }
 
 /// Where dead letters go.
@@ -112,6 +115,7 @@ impl Default for Rules {
             lease_time: NO_LIMIT,
             wholesize: crate::config::WHOLESIZE,
             dead_letter: None,
+            durable: Durable::Off,
         }
     }
 }

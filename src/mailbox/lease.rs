@@ -11,8 +11,10 @@
 
 use super::call::{Context, HandleId, Send, WaitId};
 use super::message::Message;
+use super::queue::FIRST_POSITION;
 use super::{Mailbox, State};
 use crate::config::NO_LIMIT;
+use crate::journal::record::{Record, Why};
 use crate::op::{Error, Reply, Timestamp};
 
 /// A message that an open file has leased.
@@ -52,6 +54,7 @@ impl Mailbox {
                 self.end_lease(call.handle, &lease);
                 self.counters.received += 1;
                 self.last_received = cx.now;
+                self.record_gone(lease.message.id, 1, Why::Received, cx);
                 drop(lease);
             }
             b"nack" => self.return_lease(call.handle, *lease, cx),
@@ -59,7 +62,7 @@ impl Mailbox {
                 self.end_lease(call.handle, &lease);
                 let mut message = lease.message;
                 count_delivery(&mut message);
-                self.dead_letter_or_drop(message);
+                self.dead_letter_or_drop(message, cx);
             }
         }
         cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
@@ -77,9 +80,9 @@ impl Mailbox {
             return;
         }
         if u64::from(message.deliveries()) >= self.rules.max_deliver {
-            self.dead_letter_or_drop(message);
+            self.dead_letter_or_drop(message, cx);
         } else if message.expires().is_some_and(|end| end <= cx.now) {
-            self.expire(message);
+            self.expire(message, cx);
         } else {
             self.counters.redelivered += 1;
             self.requeue(message, cx);
@@ -89,11 +92,15 @@ impl Mailbox {
     /// Gives a message to a waiting reader, or puts it at the head of the queue.
     fn requeue(&mut self, message: Message, cx: &mut Context<'_>) {
         self.reply_to_peekers(&message, cx);
+        let (id, deliveries) = (message.id, message.deliveries());
+        let returned = |position| move |mailbox| Record::Returned { mailbox, id, position, deliveries };
         if let Some(reader) = self.readers.pop_for(&message) {
+            self.record(cx, returned(FIRST_POSITION));
             self.deliver_to_waiting(&reader, message, cx);
             return;
         }
-        self.queue.push_front(message);
+        let position = self.queue.push_front(message);
+        self.record(cx, returned(position));
         self.wake_readers(cx);
     }
 
@@ -105,7 +112,7 @@ impl Mailbox {
     }
 
     /// Sends a message to the dead-letter mailbox. Drops it if there is none.
-    fn dead_letter_or_drop(&mut self, mut message: Message) {
+    fn dead_letter_or_drop(&mut self, mut message: Message, cx: &mut Context<'_>) {
         if self.rules.dead_letter.is_some() {
             // A message in the outbox that still has a time limit is one that has expired (`drop_dead_letters`).
             if message.expires().is_some() {
@@ -117,6 +124,7 @@ impl Mailbox {
             self.outbox.push(message);
         } else {
             self.counters.dropped += 1;
+            self.record_gone(message.id, 1, Why::Dropped, cx);
         }
     }
 
@@ -156,21 +164,23 @@ impl Mailbox {
     pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
         while let Some(message) = self.queue.pop_expired(cx.now) {
-            self.expire(message);
+            self.expire(message, cx);
             any = true;
         }
         any
     }
 
-    fn expire(&mut self, message: Message) {
+    fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
         self.counters.expired += 1;
         if self.rules.dead_letter.is_some() {
             self.outbox.push(message);
+        } else {
+            self.record_gone(message.id, message.count(), Why::Expired, cx);
         }
     }
 }
 
-fn count_delivery(message: &mut Message) {
+pub(super) fn count_delivery(message: &mut Message) {
     message.edit_extra(|extra| {
         extra.deliveries = extra.deliveries.saturating_add(1);
         extra.died_in.clear();

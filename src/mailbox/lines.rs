@@ -9,13 +9,15 @@ use super::readers::WaitingReader;
 use super::writers::{LineBatch, PartialMessage, Payload, Tail, WaitingWriter};
 use super::{Mailbox, State};
 use crate::accounts::{Account, Charge, Resource};
+use crate::journal::record::How;
 use crate::op::{Error, Reply, RequestId};
 
 impl Mailbox {
     /// A write through `stream`.
     pub(super) fn send_lines(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         let Some(end) = memchr::memrchr(b'\n', call.body) else { return self.append(call, cx) };
-        if let Err(error) = self.check_writable(call.handle) {
+        let room = self.check_room(call.body.len() as u64);
+        if let Err(error) = self.check_writable(call.handle).and(room) {
             cx.fx.fail(call.request_id, error);
             return None;
         }
@@ -77,10 +79,15 @@ impl Mailbox {
             let (mut reader, mut charge) = (None, None);
             if self.readers.wants(&run) {
                 // A reader that gets several lines keeps none of them, so that the first decides.
-                let Ok(charged) = charge_in_hand(account, Memory::cost(run.first_len() as usize)) else {
-                    return;
+                let cost = Memory::cost(run.first_len() as usize);
+                charge = match charge_in_hand(account, cost) {
+                    Ok(charged) => Some(charged),
+                    // Its writer waits with it and is charged for it. A reader must not wait beside that.
+                    Err(_) if lines.charge.is_some() => {
+                        Some(account.charge_regardless(Resource::Waiting, cost))
+                    }
+                    Err(_) => return,
                 };
-                charge = Some(charged);
                 self.reply_to_peekers(&run, cx);
                 reader = self.readers.pop_for(&run);
             }
@@ -137,6 +144,7 @@ impl Mailbox {
         part.id = cx.memory.allocate_ids(part.count());
         self.counters.sent += part.count();
         self.last_sent = cx.now;
+        self.record_message(&part, part.id, How::Sent, cx);
         if let Some(reader) = reader {
             self.deliver_to_waiting(&reader, part, cx);
         } else {

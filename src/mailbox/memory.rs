@@ -19,7 +19,7 @@ pub struct Memory {
     /// The peak since [`Memory::should_trim`] last returned true, in bytes.
     peak: AtomicU64,
     /// The last message id in use.
-    last_id: AtomicU64,
+    pub(super) last_id: AtomicU64,
 }
 
 /// Bytes that must be freed before the heap is trimmed.

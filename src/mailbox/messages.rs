@@ -6,6 +6,7 @@ use super::lease::deadline;
 use super::memory::Memory;
 use super::message::Message;
 use super::queue::FIRST_POSITION;
+use crate::journal::record::{How, Why};
 use crate::op::Error;
 
 impl Mailbox {
@@ -29,6 +30,7 @@ impl Mailbox {
     pub fn remove_message(&mut self, id: u64, cx: &mut Context<'_>) -> Result<(), Error> {
         self.queue.remove(id).ok_or(Error::NotFound)?;
         self.counters.removed += 1;
+        self.record_gone(id, 1, Why::Removed, cx);
         self.admit_writers(cx);
         Ok(())
     }
@@ -69,8 +71,9 @@ impl Mailbox {
             });
         }
         self.counters.moved_in += 1;
+        let number = cx.memory.allocate_ids(1);
+        self.record_message(&message, number, How::Moved, cx);
         if let Some(message) = self.offer(message, cx) {
-            let number = cx.memory.allocate_ids(1);
             self.queue.push(message, number);
             self.wake_readers(cx);
         } else {
@@ -86,10 +89,13 @@ impl Mailbox {
     /// Drops dead letters whose dead-letter mailbox no longer exists. Expired messages stay counted as expired.
     pub fn drop_dead_letters(&mut self, messages: Vec<Message>, cx: &mut Context<'_>) {
         for message in messages {
-            if message.expires().is_none() {
+            let expired = message.expires().is_some();
+            if !expired {
                 self.counters.dead_lettered -= 1;
                 self.counters.dropped += 1;
             }
+            let why = if expired { Why::Expired } else { Why::Dropped };
+            self.record_gone(message.id, message.count(), why, cx);
         }
         self.admit_writers(cx);
     }

@@ -17,9 +17,10 @@
 //!
 //! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
 //! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
-//! `readers` (reading, waiting readers), `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages).
+//! `readers` (reading, waiting readers), `durable` (the journal), `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages).
 
 mod call;
+mod durable;
 mod json;
 mod lease;
 mod lines;
@@ -46,6 +47,7 @@ use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
 use crate::op::{Error, PollHandle, Ready, Timestamp};
 use call::Selector;
+use durable::Store;
 use lease::Lease;
 use ordered_queue::OrderedQueue;
 use queue::Queue;
@@ -56,6 +58,7 @@ use writers::{PartialMessage, WaitingWriter};
 pub use call::{
     Context, Counts, DeadLetter, Door, HandleId, Mode, Receive, Rules, Send, WaitId, Waiter, WhenFull,
 };
+pub use durable::shown;
 pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
@@ -75,6 +78,8 @@ pub struct Mailbox {
     request_bytes: u64,
     /// When leases end by themselves.
     lease_ends: BTreeSet<(Timestamp, HandleId)>,
+    /// Where it can be kept, in a mount with a store.
+    store: Option<Store>,
     /// Dead letters, until the tree moves them to the dead-letter mailbox.
     outbox: Vec<Message>,
     /// Open files whose pollers wait for something to read, and for room to write.
@@ -137,6 +142,7 @@ impl Mailbox {
             requests: BTreeMap::new(),
             request_bytes: 0,
             lease_ends: BTreeSet::new(),
+            store: None,
             outbox: Vec::new(),
             polls_in: BTreeMap::new(),
             polls_out: BTreeMap::new(),
@@ -314,6 +320,7 @@ impl Mailbox {
 
     /// The name was removed. All waits and all later calls fail with `Removed`. Returns the number of messages lost.
     pub fn remove(&mut self, cx: &mut Context<'_>) -> u64 {
+        self.record_removed(cx);
         self.removed = true;
         self.end_waits(Error::Removed, cx);
         let mut lost = 0;

@@ -105,7 +105,12 @@ impl Queue {
     /// Adds a message, or a run, behind all others of its priority. `number` is its id, or a later one if it has
     /// moved here.
     pub(super) fn push(&mut self, message: Message, number: u64) {
-        let rank = Rank { level: self.level_of(&message), position: FIRST_POSITION + number };
+        self.push_at(message, FIRST_POSITION + number);
+    }
+
+    /// Adds a message, or a run, at a position behind all others of its priority.
+    pub(super) fn push_at(&mut self, message: Message, position: u64) {
+        let rank = Rank { level: self.level_of(&message), position };
         if message.run().is_some() && (message.expires().is_some() || self.by_sender.is_some()) {
             self.put_singly(rank, message);
         } else {
@@ -113,8 +118,8 @@ impl Queue {
         }
     }
 
-    /// Adds a message before all others of its priority.
-    pub(super) fn push_front(&mut self, message: Message) {
+    /// Adds a message before all others of its priority. Returns its position.
+    pub(super) fn push_front(&mut self, message: Message) -> u64 {
         let own = FIRST_POSITION + message.id;
         let levels = self.prioritized.values().chain([&self.plain]);
         let first = levels.filter_map(Level::front_key).min();
@@ -122,6 +127,12 @@ impl Queue {
         let rank = Rank { level: self.level_of(&message), position };
         self.note_added(rank, &message);
         self.level_mut(rank.level).push_front(position, message);
+        position
+    }
+
+    /// All messages and runs with their positions, in no order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &Message)> {
+        std::iter::once(&self.plain).chain(self.prioritized.values()).flat_map(Level::iter)
     }
 
     /// The message to be received next, or the run that begins with it.

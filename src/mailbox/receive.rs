@@ -7,7 +7,8 @@ use super::message::Message;
 use super::readers::WaitingReader;
 use super::{Mailbox, State, json};
 use crate::accounts::{Charge, Resource};
-use crate::op::{Error, Reply, Slice, Timestamp};
+use crate::journal::record::{How, Record};
+use crate::op::{Error, Reply, Slice, Taken, Timestamp};
 
 impl Mailbox {
     /// Answers a read from what is queued. False if nothing is queued for it. May make room in the queue.
@@ -43,6 +44,7 @@ impl Mailbox {
         message.sent = cx.now;
         self.counters.sent += 1;
         self.last_sent = cx.now;
+        self.record_message(&message, message.id, How::Sent, cx);
         if let Some(message) = self.offer(message, cx) {
             let id = message.id;
             self.queue.push(message, id);
@@ -74,7 +76,8 @@ impl Mailbox {
     /// Answers a read with the message, or the run, that was taken for it.
     fn deliver(&mut self, call: &Receive, mut message: Message, cx: &mut Context<'_>) {
         self.last_received = cx.now;
-        let count = message.count();
+        let (count, id) = (message.count(), message.id);
+        let mut taken = self.taken(&message);
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let bytes = match open.door {
             Door::Json => json::line(&message),
@@ -90,11 +93,13 @@ impl Mailbox {
             }
             open.state = State::Leasing(Box::new(Lease { message: message.into_single(), deadline }));
             self.counters.leased += 1;
+            taken = None;
+            self.record(cx, |mailbox| Record::Leased { mailbox, id });
         } else {
             self.counters.received += count;
             charge = message.charge.take();
         }
-        self.begin(call, bytes, charge, cx);
+        self.begin(call, bytes, charge, taken.into_iter().collect(), cx);
     }
 
     /// Answers a read with the first part of `bytes`, and waiting reads through the same open file with the rest. What the
@@ -104,12 +109,13 @@ impl Mailbox {
         call: &Receive,
         bytes: Slice,
         charge: Option<Charge>,
+        taken: Vec<Taken>,
         cx: &mut Context<'_>,
     ) {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let slice = open.framing.begin(bytes, call.offset, call.size);
         open.in_hand = charge.filter(|_| open.framing.keeps_bytes());
-        cx.fx.reply(call.request_id, Reply::Message(slice));
+        cx.fx.deliver(call.request_id, Reply::Message(slice), taken);
         while open.waiting > 0 && !open.framing.needs_next() {
             let selector = open.door.selector(call.handle);
             let Some(next) = self.readers.remove_by_handle(call.handle, &selector) else { break };
@@ -128,6 +134,8 @@ impl Mailbox {
     /// read begins it. Other messages are taken only if all of their bytes fit.
     fn deliver_many(&mut self, call: &Receive, mut first: Message, json: bool, cx: &mut Context<'_>) {
         let mut bytes = Vec::new();
+        let mut handed = Vec::new();
+        handed.extend(self.taken(&first));
         self.counters.received += first.count();
         if json {
             json::write(&first, &mut bytes);
@@ -153,15 +161,16 @@ impl Mailbox {
             };
             let Some(taken) = taken else { break };
             self.counters.received += taken.count();
+            handed.extend(self.taken(&taken));
         }
         self.last_received = cx.now;
         if bytes.len() <= call.size {
-            cx.fx.reply(call.request_id, Reply::Data(bytes));
+            cx.fx.deliver(call.request_id, Reply::Data(bytes), handed);
         } else {
             let mut charge = first.charge.take();
             // A JSON object is longer than its message. Where there is no memory for that, the message's must do.
             let _ = charge.as_mut().map(|charge| charge.resize(Memory::cost(bytes.len())));
-            self.begin(call, Slice::whole(bytes), charge, cx);
+            self.begin(call, Slice::whole(bytes), charge, handed, cx);
         }
     }
 
@@ -177,7 +186,7 @@ impl Mailbox {
     fn show(&mut self, call: &Receive, slice: Slice, cx: &mut Context<'_>) {
         let Some(open) = self.handles.get(call.handle.0) else { return };
         match open.account.charge(Resource::Memory, Memory::cost(slice.as_bytes().len())) {
-            Ok(charge) => self.begin(call, slice.compact(), Some(charge), cx),
+            Ok(charge) => self.begin(call, slice.compact(), Some(charge), Vec::new(), cx),
             Err(_) => cx.fx.fail(call.request_id, Error::NoMemory),
         }
     }

@@ -66,7 +66,7 @@ impl Mailbox {
         if let Some(open) = self.handles.get_mut(call.handle.0) {
             open.state = State::Serving(Box::new(request));
         }
-        self.begin(call, slice, None, cx);
+        self.begin(call, slice, None, Vec::new(), cx);
     }
 
     /// A server's write: the reply to the request that it has taken. Never waits.
@@ -125,7 +125,7 @@ impl Mailbox {
         }
         if let Some(reader) = reader {
             self.wait_ended(client);
-            self.begin(&reader.call, reply, charge, cx);
+            self.begin(&reader.call, reply, charge, Vec::new(), cx);
         }
         for poll in [self.polls_in.remove(&client), self.polls_out.remove(&client)].into_iter().flatten() {
             cx.fx.wake(poll);

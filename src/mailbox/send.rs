@@ -12,6 +12,7 @@ use super::writers::{Payload, WaitingWriter};
 use super::{Mailbox, Open, State};
 use crate::accounts::{Account, Exceeded, Resource};
 use crate::config::NO_LIMIT;
+use crate::journal::record::Why;
 use crate::op::{Caller, Error, Reply, RequestId, Timestamp};
 
 impl Mailbox {
@@ -52,6 +53,10 @@ impl Mailbox {
             return None;
         }
         if !self.check_length(&call, cx) {
+            return None;
+        }
+        if let Err(error) = self.check_room(call.body.len() as u64) {
+            cx.fx.fail(call.request_id, error);
             return None;
         }
         let message = self.new_message(Arc::from(call.body), call.caller, priority, tag, cx.now);
@@ -127,6 +132,15 @@ impl Mailbox {
             if over_share.contains(&uid) || self.over_share(writer) {
                 over_share.push(uid);
                 after = Some(id);
+                continue;
+            }
+            if let Err(error) = self.check_room(writer.payload.next_len()) {
+                if writer.request_id.is_none() {
+                    // It waits for the disk.
+                    break;
+                }
+                let Some(writer) = self.writers.remove(id) else { break };
+                self.fail_writer(writer, error, cx);
                 continue;
             }
             let Some(mut writer) = self.writers.remove(id) else { break };
@@ -310,10 +324,12 @@ impl Mailbox {
                 Some(Exceeded::Share) => self.queue.oldest_is_charged_to(account),
                 Some(Exceeded::Limit) | None => self.dropping_helps(message, cx.memory),
             };
-            if self.rules.full != WhenFull::DropOldest || !helps || self.queue.pop_oldest().is_none() {
+            if self.rules.full != WhenFull::DropOldest || !helps {
                 return false;
             }
+            let Some(dropped) = self.queue.pop_oldest() else { return false };
             self.counters.dropped += 1;
+            self.record_gone(dropped.id, 1, Why::Dropped, cx);
         }
     }
 

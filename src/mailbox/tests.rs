@@ -113,7 +113,9 @@ impl Rig {
                     assert_eq!(before, None, "request {} is answered twice", request_id.unique);
                 }
                 Effect::Wake(handle) => self.woken.push(handle.0),
-                Effect::InterruptAgain { .. }
+                Effect::Deliver(..)
+                | Effect::Promise(..)
+                | Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap

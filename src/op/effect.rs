@@ -2,14 +2,36 @@
 
 use super::answer::Reply;
 use super::error::Error;
-use super::{NodeId, PollHandle, RequestId, Timestamp};
+use super::{Ino, NodeId, PollHandle, RequestId, Timestamp};
 use crate::accounts::Resource;
+
+/// Messages with consecutive ids that a reply hands over. They are gone from a durable mailbox once the kernel has the reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Taken {
+    pub mailbox: Ino,
+    pub first: u64,
+    pub count: u64,
+}
+
+/// Up to which record of the journal a reply waits, and for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Barrier {
+    /// Number of the record.
+    pub record: u64,
+    /// It must be synchronized, not only written.
+    pub synced: bool,
+}
 
 /// An effect that the transport carries out after the domain has handled a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Send the reply to a request: to the current one, or to one that waited.
     Reply(RequestId, Reply),
+    /// Send the reply to a request, and then record that these messages are gone.
+    Deliver(RequestId, Reply, Vec<Taken>),
+    /// Send the reply to a request once the journal has what it promises.
+    Promise(Barrier, RequestId, Reply),
     /// Tell the kernel that a polled file may be ready.
     Wake(PollHandle),
     /// No waiting request was found for an interrupt: it came before its request began to wait, or after it was
@@ -37,6 +59,8 @@ pub struct Effects {
     list: Vec<Effect>,
     /// The current request waits, or has waited.
     waiting: bool,
+    /// What was decided is in the journal up to here.
+    barrier: Option<Barrier>,
 }
 
 impl Effects {
@@ -48,6 +72,32 @@ impl Effects {
     /// Adds a reply to `request_id`.
     pub fn reply(&mut self, request_id: RequestId, reply: Reply) {
         self.list.push(Effect::Reply(request_id, reply));
+    }
+
+    /// Adds a reply that hands over messages of a durable mailbox.
+    pub fn deliver(&mut self, request_id: RequestId, reply: Reply, taken: Vec<Taken>) {
+        self.list.push(if taken.is_empty() {
+            Effect::Reply(request_id, reply)
+        } else {
+            Effect::Deliver(request_id, reply, taken)
+        });
+    }
+
+    /// Notes that a decision was recorded: replies that promise something wait for it.
+    pub fn note_recorded(&mut self, record: u64, synced: bool) {
+        let synced = synced || self.barrier.is_some_and(|barrier| barrier.synced);
+        self.barrier = Some(Barrier { record, synced });
+    }
+
+    /// Makes the replies wait that promise something, if a decision was recorded. To be called when all effects of a request
+    /// are there.
+    pub fn defer_promises(&mut self) {
+        let Some(barrier) = self.barrier.take() else { return };
+        for effect in &mut self.list {
+            if let Effect::Reply(request_id, reply @ (Reply::Written(_) | Reply::Done)) = effect {
+                *effect = Effect::Promise(barrier, *request_id, reply.clone());
+            }
+        }
     }
 
     /// Adds an error as the reply to `request_id`.

@@ -9,7 +9,7 @@ mod effect;
 mod error;
 
 pub use answer::{Attr, Entry, Listed, LockHeld, OpenAs, Opened, Ready, Reply, Slice, Space, Validity};
-pub use effect::{Effect, Effects};
+pub use effect::{Barrier, Effect, Effects, Taken};
 pub use error::Error;
 
 /// The number by which the kernel knows a file. A mailbox has several, everything else has one.

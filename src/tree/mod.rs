@@ -31,6 +31,7 @@ use parking_lot::Mutex;
 
 use crate::accounts::{Accounts, Resource};
 use crate::config::{Limits, MAX_LOCKS, MAX_OPEN, MAX_TEXTS, MIN_MEMORY};
+use crate::journal::{Journal, Recovered};
 use crate::locks::Locks;
 use crate::mailbox::Memory;
 use crate::op::{
@@ -90,6 +91,8 @@ pub struct Setup {
     pub descriptors: u64,
     /// Process id of the daemon, for `control/status`.
     pub pid: u32,
+    /// Where durable mailboxes are kept; `None` without a store.
+    pub journal: Option<Arc<Journal>>,
 }
 
 /// Everything below the mount point.
@@ -145,6 +148,14 @@ impl Tree {
             orphans: Orphans::default(),
             discarded: AtomicU64::new(0),
             setup,
+        }
+    }
+
+    /// Makes everything again that the store has. To be called before the first request.
+    pub fn restore(&self, recovered: Vec<Recovered>, now: Timestamp) {
+        let mut fx = Effects::new();
+        if let Some(journal) = &self.setup.journal {
+            kinds::restore(recovered, journal, &mut Cx::new(self, now, &mut fx));
         }
     }
 
@@ -406,8 +417,11 @@ impl Tree {
             fx.push(Effect::ShareReached { uid, resource });
         }
         let never_waited = if fx.take_waiting() { None } else { own };
+        fx.defer_promises();
         for effect in fx.iter() {
-            if let Effect::Reply(request_id, _) = effect
+            if let Effect::Reply(request_id, _)
+            | Effect::Deliver(request_id, ..)
+            | Effect::Promise(_, request_id, _) = effect
                 && Some(*request_id) != never_waited
             {
                 self.waits.remove(request_id.unique);

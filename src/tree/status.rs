@@ -55,6 +55,7 @@ impl Tree {
             locks,
             waiting_locks,
             nodes,
+            store: self.setup.journal.as_ref().map(|journal| journal.figures()),
         }
     }
 }

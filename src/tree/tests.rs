@@ -54,6 +54,7 @@ fn setup(memory: u64) -> Setup {
         threads: 2,
         descriptors: 1000,
         pid: 1,
+        journal: None,
     }
 }
 
@@ -127,6 +128,7 @@ impl Harness {
                     assert!(answer.is_none() && self.late.is_empty(), "answered before the kernel was told");
                     self.renewed.push(node);
                 }
+                Effect::Deliver(..) | Effect::Promise(..) => panic!("{effect:?}"),
                 Effect::TrimHeap | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }

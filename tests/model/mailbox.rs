@@ -315,7 +315,9 @@ impl Pair {
                 Effect::Wake(handle) => {
                     self.woken.insert(handle.0 as usize);
                 }
-                Effect::InterruptAgain { .. }
+                Effect::Deliver(..)
+                | Effect::Promise(..)
+                | Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap

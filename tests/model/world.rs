@@ -123,6 +123,7 @@ impl World {
             threads: 1,
             descriptors: 1000,
             pid: 1,
+            journal: None,
         };
         let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Plain::default()))), Timestamp(0));
         let tops = [("mailboxes", MAILBOXES), ("segments", SEGMENTS)];
@@ -175,6 +176,7 @@ impl World {
                 | Effect::TrimHeap
                 | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { unique } => again = Some(unique),
+                Effect::Deliver(..) | Effect::Promise(..) => panic!("there is no store"),
             }
         }
         match asked_for {
@@ -379,7 +381,9 @@ impl World {
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
                 | Effect::ShareReached { .. } => {}
-                Effect::InterruptAgain { .. } => panic!("{effect:?}"),
+                Effect::InterruptAgain { .. } | Effect::Deliver(..) | Effect::Promise(..) => {
+                    panic!("{effect:?}")
+                }
             }
         }
     }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::{Message, Order};
+use super::super::{Message, Order, State, Tag};
 use super::*;
+use crate::journal::record::Object;
+use crate::journal::tests::fake::FakeDisk;
+use crate::journal::{Durable, Journal};
 
 const MEMORY: u64 = 3000;
 
@@ -76,8 +79,9 @@ fn rules() -> impl Strategy<Value = Rules> {
     let order = prop_oneof![Just(Order::Fifo), Just(Order::Priority)];
     let some = move || prop_oneof![2 => Just(none), 1 => 1..40_u64];
     let dead_letter = prop_oneof![Just(None), Just(Some(dead_letter()))];
-    (full, order, some(), prop_oneof![Just(none), 1..3_u64], some(), dead_letter).prop_map(
-        |(full, order, ttl, max_deliver, lease_time, dead_letter)| Rules {
+    let durable = prop_oneof![Just(Durable::Off), Just(Durable::Daemon), Just(Durable::Fsync)];
+    (full, order, some(), prop_oneof![Just(none), 1..3_u64], some(), dead_letter, durable).prop_map(
+        |(full, order, ttl, max_deliver, lease_time, dead_letter, durable)| Rules {
             full,
             order,
             ttl,
@@ -85,6 +89,7 @@ fn rules() -> impl Strategy<Value = Rules> {
             lease_time,
             wholesize: 40,
             dead_letter,
+            durable,
         },
     )
 }
@@ -147,6 +152,8 @@ struct World {
     elsewhere: Option<Charge>,
     moving: Vec<Message>,
     blocked_by_memory: bool,
+    /// Where it is kept, if it is.
+    store: Option<(Arc<Journal>, FakeDisk)>,
 }
 
 impl World {
@@ -169,7 +176,33 @@ impl World {
             elsewhere: None,
             moving: Vec::new(),
             blocked_by_memory: false,
+            store: None,
         }
+    }
+
+    /// Whose mailbox is in a mount with a store.
+    fn with_store() -> World {
+        let mut world = World::new();
+        let disk = FakeDisk::default();
+        let journal = Arc::new(Journal::on_fake(&disk).0);
+        world.mailbox = world.mailbox.with_store(Ino(20), Some(&journal));
+        world.store = Some((journal, disk));
+        world.set_rules(Rules { durable: Durable::Fsync, ..Rules::default() });
+        world
+    }
+
+    fn set_rules(&mut self, rules: Rules) {
+        self.call(|mailbox, cx| {
+            let (before, after) = (mailbox.rules().durable, rules.durable);
+            if before != after && after == Durable::Off {
+                mailbox.record_removed(cx);
+            }
+            mailbox.set_rules(rules, cx);
+            mailbox.record_object(cx, object);
+            if before != after && before == Durable::Off {
+                mailbox.record_all(cx);
+            }
+        });
     }
 
     fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
@@ -179,6 +212,10 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Reply(request_id, reply) => self.note(request_id.unique, reply),
+                Effect::Deliver(request_id, reply, taken) => {
+                    self.note(request_id.unique, reply);
+                    self.store.iter().for_each(|(journal, _)| journal.put_taken(taken.clone()));
+                }
                 Effect::Wake(poll) => drop(self.woken.insert(poll.0 as usize)),
                 other => panic!("{other:?}"),
             }
@@ -196,7 +233,10 @@ impl World {
         if self.now.is_multiple_of(2) {
             self.call(|mailbox, cx| mailbox.drop_dead_letters(dead_letters, cx));
         } else {
+            let moved: Vec<_> =
+                dead_letters.iter().map(|letter| (letter.id, letter.expires().is_some())).collect();
             drop(dead_letters);
+            self.call(|mailbox, cx| mailbox.dead_letters_moved(&moved, cx));
             self.call(Mailbox::admit_writers);
         }
     }
@@ -301,7 +341,7 @@ impl World {
                 assert!(self.call(|mailbox, cx| mailbox.cancel(id, Error::Interrupted, cx)));
             }
             Step::Limits(limits) => self.call(|mailbox, cx| mailbox.set_limits(*limits, cx)),
-            Step::Rules(rules) => self.call(|mailbox, cx| mailbox.set_rules(*rules, cx)),
+            Step::Rules(rules) => self.set_rules(*rules),
             Step::Elsewhere(cost) => self.others_take(*cost),
             Step::RemoveMessage(choice) => {
                 let Some(id) = self.waiting_message(*choice) else { return };
@@ -311,6 +351,7 @@ impl World {
                 let Some(id) = self.waiting_message(*choice) else { return };
                 let message = self.call(|mailbox, cx| mailbox.extract_message(id, cx)).unwrap();
                 assert_eq!(message.id, id);
+                self.call(|mailbox, cx| mailbox.moved_out(id, cx));
                 self.moving.push(message);
             }
             Step::MoveIn { reset_deliveries } => {
@@ -465,6 +506,51 @@ impl World {
         }
     }
 
+    /// The daemon dies now: a mailbox that is made from the store is as this one, with what is leased before the rest.
+    fn check_store(&self) {
+        let Some((journal, disk)) = &self.store else { return };
+        journal.write(&mut Vec::new());
+        let (other, mut recovered) = Journal::on_fake(&disk.after_kill());
+        assert_eq!(other.figures().lost, 0);
+        if self.mailbox.durable() == Durable::Off {
+            assert!(recovered.is_empty(), "{recovered:?}");
+            return;
+        }
+        let one = recovered.pop().unwrap();
+        let mut again = Mailbox::new(self.mailbox.limits(), Timestamp(1)).with_rules(self.mailbox.rules());
+        let accounts = Arc::new(Accounts::unshared(MEMORY));
+        let (memory, mut fx) = (Memory::new(Arc::clone(&accounts)), Effects::new());
+        let mut cx = Context { now: Timestamp(self.now), memory: &memory, fx: &mut fx };
+        again.restore(one.counters, one.messages, &accounts, &mut cx);
+        let mut leased = BTreeMap::new();
+        for (_, open) in &self.mailbox.handles {
+            if let State::Leasing(lease) = &open.state {
+                let message = listed(&lease.message, 0).pop().unwrap().1;
+                leased.insert(message.0, Shown { 4: message.4 + 1, ..message });
+            }
+        }
+        let (mut first, rest): (Vec<_>, Vec<_>) =
+            listing(&again).into_iter().partition(|message| leased.contains_key(&message.0));
+        first.sort_by_key(|message| message.0);
+        assert_eq!(first, leased.into_values().collect::<Vec<_>>());
+        assert_eq!(rest, listing(&self.mailbox));
+        let counts = self.mailbox.counts();
+        let expected = Counts {
+            waiting_readers: 0,
+            waiting_writers: 0,
+            leased: 0,
+            requests: 0,
+            serving: 0,
+            replied: 0,
+            depth: counts.depth + counts.leased,
+            bytes: again.counts().bytes,
+            // Requests that were returned count too, and are not kept.
+            redelivered: again.counts().redelivered,
+            ..counts
+        };
+        assert_eq!(again.counts(), expected);
+    }
+
     fn finish(mut self) {
         self.armed.clear();
         self.call(|mailbox, cx| mailbox.end_waits(Error::Ending, cx));
@@ -496,6 +582,53 @@ impl World {
         }
         assert_eq!(self.memory.used(), 0, "queued");
         assert_eq!(self.accounts.used(Resource::Waiting), 0, "held for writers");
+    }
+}
+
+/// Id, body, priority, tag, deliveries, end and sender of a message.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown(u64, Vec<u8>, u16, Option<Tag>, u32, Option<Timestamp>, Caller);
+
+/// The messages of a run, with their positions.
+fn listed(message: &Message, position: u64) -> Vec<(u64, Shown)> {
+    let bytes = message.slice();
+    let bodies: Vec<Vec<u8>> = match message.run() {
+        Some(_) => bytes.as_bytes().split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect(),
+        None => vec![bytes.as_bytes().to_vec()],
+    };
+    let shown = |(n, body)| {
+        let (id, tag) = (message.id + n, message.tag().cloned());
+        let shown =
+            Shown(id, body, message.priority, tag, message.deliveries(), message.expires(), message.sender);
+        (position + n, shown)
+    };
+    (0..).zip(bodies).map(shown).collect()
+}
+
+/// The queued messages in order.
+fn listing(mailbox: &Mailbox) -> Vec<Shown> {
+    let mut all: Vec<_> =
+        mailbox.queue.entries().flat_map(|(position, message)| listed(message, position)).collect();
+    let by_priority = mailbox.rules().order == Order::Priority;
+    all.sort_by_key(|(position, shown)| (if by_priority { u16::MAX - shown.2 } else { 0 }, *position));
+    all.into_iter().map(|(_, shown)| shown).collect()
+}
+
+fn object(ino: Ino) -> Object {
+    Object {
+        ino,
+        parent: Ino(2),
+        name: Arc::from(&b"box"[..]),
+        folder: false,
+        mode: 0o600,
+        uid: 1,
+        gid: 1,
+        atime: Timestamp(1),
+        mtime: Timestamp(1),
+        ctime: Timestamp(1),
+        settings: String::new(),
+        dead_letter: None,
+        xattrs: Vec::new(),
     }
 }
 
@@ -536,6 +669,21 @@ proptest! {
         for step in &steps {
             world.perform(step);
             world.check();
+        }
+        world.finish();
+    }
+}
+
+proptest! {
+    #![proptest_config(config(600))]
+
+    #[test]
+    fn wherever_the_daemon_dies_a_durable_mailbox_is_as_it_was(steps in steps()) {
+        let mut world = World::with_store();
+        for step in &steps {
+            world.perform(step);
+            world.check();
+            world.check_store();
         }
         world.finish();
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::control::{ControlNode, NAME};
+use super::durable::{record_folder, record_folder_removed};
 use super::mailbox::MailboxFile;
 use super::segment::SegmentFile;
 use super::topic::TopicFile;
@@ -39,13 +40,17 @@ pub(super) fn rename(
     check_removable(&names, from, caller, cx)?;
     check_removable(&names, to, caller, cx)?;
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
+    let other = names.folder(to.0).and_then(|folder| folder.get(to.1)).cloned();
     let replaced = match how {
         RenameHow::Exchange => names.exchange(from, to, cx.now).map(|()| None),
         RenameHow::Replace => names.rename(from, to, true, cx.now),
         RenameHow::NoReplace => names.rename(from, to, false, cx.now),
     }?;
     if let Some(moved) = moved {
-        moved.ops().renamed(cx);
+        moved.ops().renamed(&names, to, cx);
+    }
+    if let Some(other) = other.filter(|_| how == RenameHow::Exchange) {
+        other.ops().renamed(&names, from, cx);
     }
     drop(names);
     if let Some(replaced) = replaced {
@@ -97,15 +102,25 @@ impl FolderInode {
         let meta = Meta::created(mode & !TYPE_MASK, caller, &folder.meta, cx.now);
         let defaults = Arc::clone(&folder.defaults);
         let ino = Ino(names.fresh());
+        let home = (self.ino, Arc::from(name));
         let inode = match self.namespace {
             Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now)),
             Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, account, cx.tree)?),
             Namespace::Mailboxes | Namespace::Root => {
-                Inode::Mailbox(MailboxFile::new(ino, meta, &defaults, cx.now))
+                let file = MailboxFile::new(ino, meta, &defaults, home, cx);
+                file.state.lock().record(ino, cx.tree.setup.ceiling, &mut cx.domain());
+                Inode::Mailbox(file)
             }
         };
         names.link(self.ino, name, &inode, charge, cx.now);
         Ok(inode)
+    }
+
+    /// Something of it has changed that is kept in a store.
+    pub(super) fn record(self, names: &Names, cx: &mut Cx<'_>) {
+        if self.namespace == Namespace::Mailboxes {
+            record_folder(names, self.ino, cx);
+        }
     }
 
     fn attr_in(self, names: &Names) -> Attr {
@@ -138,13 +153,31 @@ impl InodeOps for FolderInode {
         let mut names = cx.tree.names.lock();
         let folder = names.folder_mut(self.ino).ok_or(Error::Stale)?;
         folder.meta.set(set, true, cx.now);
-        Ok((folder.attr(self.ino), Validity::Long))
+        let attr = folder.attr(self.ino);
+        self.record(&names, cx);
+        Ok((attr, Validity::Long))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
         let mut names = cx.tree.names.lock();
         work(&mut names.folder_mut(self.ino).ok_or(Error::Stale)?.meta);
+        self.record(&names, cx);
         Ok(())
+    }
+
+    fn read_meta(&self, look: &mut dyn FnMut(&Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        look(&cx.tree.names.lock().folder(self.ino).ok_or(Error::Stale)?.meta);
+        Ok(())
+    }
+
+    fn renamed(&self, names: &Names, _: (Ino, &[u8]), cx: &mut Cx<'_>) {
+        self.record(names, cx);
+    }
+
+    fn unlinked(&self, cx: &mut Cx<'_>) {
+        if self.namespace == Namespace::Mailboxes {
+            record_folder_removed(self.ino, cx);
+        }
     }
 
     fn look_up(&self, header: Header, name: &[u8], cx: &mut Cx<'_>) -> Result<Entry, Error> {
@@ -224,6 +257,9 @@ impl InodeOps for FolderInode {
         let inherited = parent.meta.mode & SET_GID;
         let meta = Meta::created((mode & !TYPE_MASK) | inherited, header.caller, &parent.meta, cx.now);
         let inode = names.make_folder(self.ino, name, meta, charge, cx.now);
+        if let Inode::Folder(folder) = inode {
+            folder.record(&names, cx);
+        }
         inode.ops().entry(&mut names, header.caller, cx)
     }
 

@@ -20,8 +20,10 @@ fn setting(index: usize) -> Result<&'static Setting, Error> {
     settings().nth(index).ok_or(Error::NotFound)
 }
 
-fn settings_of(defaults: &Defaults, ceiling: u32) -> MailboxSettings {
-    MailboxSettings { limits: defaults.limits, rules: defaults.rules, ceiling, named: Ok(None) }
+fn settings_of(defaults: &Defaults, cx: &Cx<'_>) -> MailboxSettings {
+    let setup = &cx.tree.setup;
+    let (ceiling, has_store) = (setup.ceiling, setup.journal.is_some());
+    MailboxSettings { limits: defaults.limits, rules: defaults.rules, ceiling, has_store, named: Ok(None) }
 }
 
 impl ControlOps for FolderInode {
@@ -65,7 +67,7 @@ impl ControlOps for FolderInode {
             (Arc::clone(&folder.defaults), folder.refusal.as_deref().map(String::from).unwrap_or_default())
         };
         Ok((setting(index)?.show)(&MailboxView {
-            settings: settings_of(&defaults, cx.tree.setup.ceiling),
+            settings: settings_of(&defaults, cx),
             counts: Counts::default(),
             waiters: Vec::new(),
             dead_letter: String::new(),
@@ -77,11 +79,13 @@ impl ControlOps for FolderInode {
         let store = setting(index)?.store.ok_or(Error::AccessDenied)?;
         let mut names = cx.tree.names.lock();
         let folder = names.folder_mut(self.ino).ok_or(Error::NotFound)?;
-        let mut settings = settings_of(&folder.defaults, cx.tree.setup.ceiling);
+        let mut settings = settings_of(&folder.defaults, cx);
         let result = store(&String::from_utf8_lossy(text), &mut settings);
         if result.is_ok() {
             folder.defaults = Arc::new(Defaults { limits: settings.limits, rules: settings.rules });
         }
-        refusal_noted(result, &mut folder.refusal)
+        let result = refusal_noted(result, &mut folder.refusal);
+        self.record(&names, cx);
+        result
     }
 }

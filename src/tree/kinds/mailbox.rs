@@ -42,6 +42,8 @@ pub(crate) struct MailboxState {
     alarm: Option<Timestamp>,
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
+    /// The folder that it is in, and its name there.
+    pub(super) home: (Ino, Arc<[u8]>),
 }
 
 /// An open mailbox, through whichever door.
@@ -56,10 +58,19 @@ pub(crate) struct OpenMailbox {
 }
 
 impl MailboxFile {
-    pub(super) fn new(ino: Ino, meta: Meta, defaults: &Defaults, now: Timestamp) -> Arc<MailboxFile> {
+    pub(super) fn new(
+        ino: Ino,
+        meta: Meta,
+        defaults: &Defaults,
+        home: (Ino, Arc<[u8]>),
+        cx: &mut Cx<'_>,
+    ) -> Arc<MailboxFile> {
+        let setup = &cx.tree.setup;
+        let queue = Mailbox::new(defaults.limits, cx.now).with_rules(defaults.rules);
         let state = MailboxState {
             meta,
-            queue: Mailbox::new(defaults.limits, now).with_rules(defaults.rules),
+            queue: queue.with_store(ino, setup.journal.as_ref()),
+            home,
             listed: None,
             starved: false,
             attr_cached_on: None,
@@ -125,6 +136,7 @@ impl MailboxFile {
                 .then(|| names.link_of(rule.mailbox))?
                 .map(|link| link.object.clone())
         });
+        let mut moved = Vec::new();
         let refused = match (target, rule) {
             (Some(Inode::Mailbox(target)), Some(rule)) => target.with(cx, |state, cx| {
                 let may_send = state.meta.permits(rule.setter, 2);
@@ -133,7 +145,10 @@ impl MailboxFile {
                 let mut refused = refused;
                 for letter in accepted {
                     match state.queue.check_insert(&letter) {
-                        Ok(()) => state.queue.insert_message(letter, false, cx),
+                        Ok(()) => {
+                            moved.push((letter.id, letter.expires().is_some()));
+                            state.queue.insert_message(letter, false, cx);
+                        }
                         Err(_) => refused.push(letter),
                     }
                 }
@@ -141,6 +156,10 @@ impl MailboxFile {
             }),
             _ => letters,
         };
+        if !moved.is_empty() {
+            // Recorded in this order: a message that is in both after a crash is not lost.
+            self.with(cx, |state, cx| state.queue.dead_letters_moved(&moved, cx));
+        }
         if !refused.is_empty() {
             self.with(cx, |state, cx| state.queue.drop_dead_letters(refused, cx));
         }
@@ -231,8 +250,9 @@ impl MailboxState {
         }
     }
 
-    pub(super) fn settings(&self, ceiling: u32) -> MailboxSettings {
-        MailboxSettings { limits: self.queue.limits(), rules: self.queue.rules(), ceiling, named: Ok(None) }
+    pub(super) fn settings(&self, ceiling: u32, has_store: bool) -> MailboxSettings {
+        let (limits, rules) = (self.queue.limits(), self.queue.rules());
+        MailboxSettings { limits, rules, ceiling, has_store, named: Ok(None) }
     }
 }
 
@@ -265,10 +285,15 @@ impl InodeOps for Arc<MailboxFile> {
     fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let now = cx.now;
         // A size is accepted and means nothing: `echo >` must never lose what waits.
-        let attr = self.with(cx, |state, _| {
+        let ceiling = cx.tree.setup.ceiling;
+        let attr = self.with(cx, |state, cx| {
             (state.meta.atime, state.meta.mtime) = (state.queue.last_received, state.queue.last_sent);
             state.meta.set(set, false, now);
             (state.queue.last_received, state.queue.last_sent) = (state.meta.atime, state.meta.mtime);
+            // `echo >` sets a size only.
+            if *set != (SetAttr { size: set.size, ..SetAttr::default() }) {
+                state.record(self.ino, ceiling, cx);
+            }
             state.attr(self.ino)
         });
         Ok((attr, Validity::None))
@@ -279,6 +304,7 @@ impl InodeOps for Arc<MailboxFile> {
         let ctime = state.meta.ctime;
         work(&mut state.meta);
         if state.meta.ctime != ctime {
+            state.record(self.ino, cx.tree.setup.ceiling, &mut cx.domain());
             state.attr_changed(cx.fx);
         }
         Ok(())
@@ -298,9 +324,11 @@ impl InodeOps for Arc<MailboxFile> {
         Ok(self.open_door(header, Door::Plain, flags, cx))
     }
 
-    fn renamed(&self, cx: &mut Cx<'_>) {
+    fn renamed(&self, _: &Names, home: (Ino, &[u8]), cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
         state.meta.ctime = cx.now;
+        state.home = (home.0, Arc::from(home.1));
+        state.record(self.ino, cx.tree.setup.ceiling, &mut cx.domain());
         state.attr_changed(cx.fx);
     }
 

@@ -8,6 +8,7 @@ use super::mailbox::MailboxFile;
 use super::message::{self, messages_mode};
 use super::{ControlOps, Cx, Inode, Names};
 use crate::control::{DOORS, MAILBOX, MailboxSettings, MailboxView, Refusal};
+use crate::journal::Durable;
 use crate::mailbox::DeadLetter;
 use crate::op::{Attr, Caller, Entry, Error, Listed};
 
@@ -94,7 +95,7 @@ impl ControlOps for Arc<MailboxFile> {
         let view = {
             let state = self.state.lock();
             MailboxView {
-                settings: state.settings(cx.tree.setup.ceiling),
+                settings: state.settings(cx.tree.setup.ceiling, cx.tree.setup.journal.is_some()),
                 counts: state.queue.counts(),
                 waiters: state.queue.waiters(),
                 dead_letter,
@@ -110,16 +111,26 @@ impl ControlOps for Arc<MailboxFile> {
         let text = String::from_utf8_lossy(text);
         // Found before the mailbox is locked: names come first.
         let named = if file.names_mailbox() { self.find_dead_letter(&text, caller, cx) } else { Ok(None) };
-        let ceiling = cx.tree.setup.ceiling;
+        let (ceiling, has_store) = (cx.tree.setup.ceiling, cx.tree.setup.journal.is_some());
         self.with(cx, |state, cx| {
-            let old = state.settings(ceiling);
+            let old = state.settings(ceiling, has_store);
             let mut new = MailboxSettings { named, ..old.clone() };
             let result = store(&text, &mut new);
             if new.limits != old.limits {
                 state.queue.set_limits(new.limits, cx);
             }
+            let (before, after) = (old.rules.durable, new.rules.durable);
+            if before != after && after == Durable::Off {
+                state.queue.record_removed(cx);
+            }
             if new.rules != old.rules {
                 state.queue.set_rules(new.rules, cx);
+            }
+            if new.rules != old.rules || new.limits != old.limits {
+                state.record(self.ino, ceiling, cx);
+            }
+            if before != after && before == Durable::Off {
+                state.queue.record_all(cx);
             }
             refusal_noted(result, &mut state.refusal)
         })

@@ -99,10 +99,12 @@ pub(super) fn rename(
     }
     let message = here.queue.message(id).ok_or(Error::NotFound)?;
     there.queue.check_insert(message)?;
+    there.queue.check_room(message.body.len() as u64)?;
     here.note_use(source, cx.tree);
     there.note_use(target, cx.tree);
     let message = here.queue.extract_message(id, &mut cx.domain()).ok_or(Error::NotFound)?;
     there.queue.insert_message(message, true, &mut cx.domain());
+    here.queue.moved_out(id, &mut cx.domain());
     let letters = here.queue.take_outbox();
     here.attr_changed(cx.fx);
     there.attr_changed(cx.fx);

@@ -9,6 +9,7 @@ mod control_file;
 mod control_folder;
 mod door;
 mod doorbell;
+mod durable;
 mod folder;
 mod folder_control;
 mod mailbox;
@@ -39,6 +40,7 @@ use control_file::ControlFile;
 use control_folder::ControlFolder;
 
 pub(crate) use control::ControlNode;
+pub(crate) use durable::restore;
 pub(crate) use folder::FolderInode;
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
@@ -205,8 +207,8 @@ pub(crate) trait InodeOps {
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error>;
 
-    /// Its name has changed.
-    fn renamed(&self, _cx: &mut Cx<'_>) {}
+    /// Its name has changed: it is in this folder now, under this name.
+    fn renamed(&self, _names: &Names, _home: (Ino, &[u8]), _cx: &mut Cx<'_>) {}
 
     /// Its name is gone.
     fn unlinked(&self, _cx: &mut Cx<'_>) {}

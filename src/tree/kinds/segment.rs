@@ -314,7 +314,7 @@ impl InodeOps for Arc<SegmentFile> {
         Ok(Opened { fh: cx.opened(OpenFile::Segment(open)), how })
     }
 
-    fn renamed(&self, cx: &mut Cx<'_>) {
+    fn renamed(&self, _: &Names, _: (Ino, &[u8]), cx: &mut Cx<'_>) {
         self.state.lock().meta.ctime = cx.now;
     }
 

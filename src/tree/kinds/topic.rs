@@ -146,7 +146,7 @@ impl InodeOps for Arc<TopicFile> {
         Ok(Opened { fh: cx.opened(OpenFile::Topic(open)), how })
     }
 
-    fn renamed(&self, cx: &mut Cx<'_>) {
+    fn renamed(&self, _: &Names, _: (Ino, &[u8]), cx: &mut Cx<'_>) {
         self.state.lock().meta.ctime = cx.now;
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::accounts::{Account, Charge, Resource};
 use crate::config::XATTR_SPACE;
+use crate::journal::record::Xattr;
 use crate::op::{Attr, Caller, Error, Ino, Reply, SetAttr, SetTime, Timestamp};
 
 /// `S_IFDIR`
@@ -151,6 +152,22 @@ impl Meta {
         all.insert(name.into(), Value { bytes: value.into(), _charge: charge });
         self.ctime = now;
         Ok(())
+    }
+
+    /// All extended attributes, with their values.
+    pub(crate) fn xattrs(&self) -> Vec<Xattr> {
+        let all = self.xattrs.0.iter().flat_map(|all| all.iter());
+        all.map(|(name, value)| (name.clone(), value.bytes.clone())).collect()
+    }
+
+    /// Sets an extended attribute that an earlier mount had, whatever the limits.
+    pub(crate) fn restore_xattr(&mut self, name: &[u8], value: &[u8], account: &Arc<Account>) {
+        let cost = (name.len() + value.len() + XATTR_COST) as u64;
+        let charge = Some(account.charge_regardless(Resource::Memory, cost));
+        self.xattrs
+            .0
+            .get_or_insert_default()
+            .insert(name.into(), Value { bytes: value.into(), _charge: charge });
     }
 
     /// REMOVEXATTR.

@@ -187,6 +187,30 @@ impl<O: Named> Names<O> {
         object
     }
 
+    /// A folder of mailboxes as an earlier mount had it, with its number.
+    pub(crate) fn restore_folder(
+        &mut self,
+        ino: Ino,
+        folder: Ino,
+        name: &Arc<[u8]>,
+        meta: Meta,
+        charge: Charge,
+    ) {
+        let (times, now) = ((meta.mtime, meta.ctime), meta.ctime);
+        let defaults =
+            self.folders.get(&folder).map(|parent| Arc::clone(&parent.defaults)).unwrap_or_default();
+        self.folders.insert(ino, Folder::new(meta, Namespace::Mailboxes, folder, defaults));
+        self.place(folder, name, &O::of_folder(ino, Namespace::Mailboxes), charge, now);
+        if let Some(folder) = self.folders.get_mut(&ino) {
+            (folder.meta.mtime, folder.meta.ctime) = times;
+        }
+    }
+
+    /// Numbers up to this one were used before.
+    pub(crate) fn skip_numbers(&mut self, last: u64) {
+        self.next = self.next.max(last);
+    }
+
     /// Takes a name away. A folder must be empty.
     pub(crate) fn unlink(
         &mut self,

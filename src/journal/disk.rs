@@ -1,0 +1,165 @@
+//! What the journal needs of a file system, and the real one. Tests have another that forgets what was not synchronized.
+
+use std::fmt::Debug;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+
+/// A folder that one journal uses.
+pub(super) trait Disk: Send + Sync + Debug {
+    /// The names of its files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// A new file of `size` zeros whose room is certain. It and its name survive a power cut once this returns.
+    fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn DiskFile>>;
+    /// A file that is there.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+    /// Removes a name.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Renames a file.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+}
+
+/// A file of the journal.
+pub(super) trait DiskFile: Send + Sync + Debug {
+    /// Writes all of `bytes`.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Returns when everything written before survives a power cut.
+    fn sync(&self) -> io::Result<()>;
+    /// All of its bytes.
+    fn read_all(&self) -> io::Result<Vec<u8>>;
+    /// Reads all of `bytes`.
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+}
+
+/// A folder of a file system.
+#[derive(Debug)]
+pub(super) struct StoreFolder {
+    path: PathBuf,
+    /// Synchronized for names.
+    folder: File,
+    /// Locked as long as it is open.
+    _lock: Option<OwnedFd>,
+}
+
+const LOCK: &str = "lock";
+
+impl StoreFolder {
+    /// Opens a folder that no other daemon uses, and makes it if it is missing. With `read_only`, it may be in use.
+    pub(super) fn open(path: &Path, read_only: bool) -> io::Result<StoreFolder> {
+        if !read_only
+            && let Err(error) = fs::DirBuilder::new().mode(0o700).create(path)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return Err(error);
+        }
+        let folder = File::open(path)?;
+        let about = folder.metadata()?;
+        if !about.is_dir() {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let own = rustix::process::geteuid().as_raw();
+        if about.mode() & 0o077 != 0 || about.uid() != own {
+            let why = "other users may use this folder: it must belong to you and have mode 0700";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+        let lock = if read_only {
+            None
+        } else {
+            let options =
+                OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
+            let file = options.open(path.join(LOCK))?;
+            flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
+                if error == rustix::io::Errno::AGAIN {
+                    io::Error::new(io::ErrorKind::ResourceBusy, "a running daemon uses this store")
+                } else {
+                    error.into()
+                }
+            })?;
+            Some(file.into())
+        };
+        Ok(StoreFolder { path: path.to_owned(), folder, _lock: lock })
+    }
+}
+
+impl Disk for StoreFolder {
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path.join(name);
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let made = match fallocate(&file, FallocateFlags::empty(), 0, size) {
+            // A file system without it: zeros take the room.
+            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(&file, size),
+            other => other.map_err(io::Error::from),
+        };
+        if let Err(error) = made.and_then(|()| file.sync_all()).and_then(|()| self.folder.sync_all()) {
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
+        Ok(Arc::new(file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path.join(name);
+        match OpenOptions::new().read(true).write(true).open(&path) {
+            // To be looked at only.
+            Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem) => {
+                Ok(Arc::new(File::open(&path)?))
+            }
+            other => Ok(Arc::new(other?)),
+        }
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))?;
+        self.folder.sync_all()
+    }
+}
+
+fn write_zeros(file: &File, size: u64) -> io::Result<()> {
+    let zeros = [0; 1 << 12];
+    let mut done = 0;
+    while done < size {
+        let part = (size - done).min(zeros.len() as u64) as usize;
+        file.write_all_at(zeros.get(..part).unwrap_or_default(), done)?;
+        done += part as u64;
+    }
+    Ok(())
+}
+
+impl DiskFile for File {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(self.metadata()?.len()).map_err(io::Error::other)?];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
+    }
+
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.read_exact_at(bytes, offset)
+    }
+}

@@ -1,0 +1,204 @@
+//! What a durable mailbox records in the journal, and how it is made again from there.
+
+use std::sync::Arc;
+
+use super::call::{Context, Counts};
+use super::memory::Memory;
+use super::message::{Message, Run};
+use super::{Mailbox, State};
+use crate::accounts::{Accounts, Resource};
+use crate::journal::record::{self, Counters, How, Object, Record, Why};
+use crate::journal::{Durable, Journal};
+use crate::op::{Error, Ino, Taken};
+
+/// Where a mailbox can be kept.
+#[derive(Debug)]
+pub(super) struct Store {
+    ino: Ino,
+    journal: Arc<Journal>,
+}
+
+impl Mailbox {
+    /// A mailbox of a mount with a store, in which it has the number `ino`.
+    #[must_use]
+    pub fn with_store(mut self, ino: Ino, journal: Option<&Arc<Journal>>) -> Mailbox {
+        self.store = journal.map(|journal| Store { ino, journal: Arc::clone(journal) });
+        self
+    }
+
+    /// What it survives.
+    pub fn durable(&self) -> Durable {
+        if self.store.is_some() && !self.removed { self.rules.durable } else { Durable::Off }
+    }
+
+    /// Records a decision, if the mailbox is durable.
+    pub(super) fn record(&self, cx: &mut Context<'_>, make: impl FnOnce(Ino) -> Record) {
+        if let Some(store) = self.store.as_ref().filter(|_| self.durable() != Durable::Off) {
+            let number = store.journal.put(make(store.ino));
+            cx.fx.note_recorded(number, self.durable() == Durable::Fsync);
+        }
+    }
+
+    /// What is kept of it beside its messages has changed.
+    pub fn record_object(&self, cx: &mut Context<'_>, make: impl FnOnce(Ino) -> Object) {
+        self.record(cx, |ino| Record::Object(Arc::new(make(ino))));
+    }
+
+    /// Whether messages of `bytes` bytes in all can be kept.
+    ///
+    /// # Errors
+    /// `NoSpace` if the disk is full, `Io` if the store is broken.
+    pub fn check_room(&self, bytes: u64) -> Result<(), Error> {
+        match &self.store {
+            Some(store) if self.durable() != Durable::Off => store.journal.check_room(bytes),
+            _ => Ok(()),
+        }
+    }
+
+    /// A message, or a run, is about to be delivered or queued. `number` is that of [`super::queue::Queue::push`].
+    pub(super) fn record_message(&self, message: &Message, number: u64, how: How, cx: &mut Context<'_>) {
+        let position = super::queue::FIRST_POSITION + number;
+        self.record(cx, |mailbox| Record::Message(Arc::new(recorded(message, mailbox, position, how))));
+    }
+
+    /// Messages with consecutive ids are gone.
+    pub(super) fn record_gone(&self, first: u64, count: u64, why: Why, cx: &mut Context<'_>) {
+        self.record(cx, |mailbox| Record::Gone { mailbox, first, count, why });
+    }
+
+    /// What a reply hands over.
+    pub(super) fn taken(&self, message: &Message) -> Option<Taken> {
+        let store = self.store.as_ref().filter(|_| self.durable() != Durable::Off)?;
+        Some(Taken { mailbox: store.ino, first: message.id, count: message.count() })
+    }
+
+    /// A message that [`Mailbox::extract_message`] has taken out is in another mailbox now.
+    pub fn moved_out(&self, id: u64, cx: &mut Context<'_>) {
+        self.record_gone(id, 1, Why::Moved, cx);
+    }
+
+    /// Dead letters are in another mailbox now: their ids, and whether they had expired.
+    pub fn dead_letters_moved(&self, letters: &[(u64, bool)], cx: &mut Context<'_>) {
+        for (id, expired) in letters {
+            self.record_gone(*id, 1, if *expired { Why::Expired } else { Why::DeadLetter }, cx);
+        }
+    }
+
+    /// It has become durable: what is queued or leased is recorded.
+    pub fn record_all(&self, cx: &mut Context<'_>) {
+        let counters = counters(&self.counters);
+        self.record(cx, |mailbox| Record::Counters(mailbox, counters));
+        for (position, message) in self.queue.entries() {
+            self.record(cx, |mailbox| {
+                Record::Message(Arc::new(recorded(message, mailbox, position, How::Kept)))
+            });
+        }
+        let states = self.handles.iter().map(|(_, open)| &open.state);
+        for lease in
+            states.filter_map(|state| if let State::Leasing(lease) = state { Some(lease) } else { None })
+        {
+            let (message, id) = (&lease.message, lease.message.id);
+            self.record_message(message, id, How::Kept, cx);
+            self.record(cx, |mailbox| Record::Leased { mailbox, id });
+        }
+    }
+
+    /// It is kept no longer, or is removed.
+    pub fn record_removed(&self, cx: &mut Context<'_>) {
+        self.record(cx, Record::Removed);
+    }
+
+    /// Makes it again as it was. Messages are charged to their senders, whatever the limits. What was leased comes first, with
+    /// one delivery more.
+    pub fn restore(
+        &mut self,
+        counted: Counters,
+        messages: Vec<(record::Message, bool)>,
+        accounts: &Accounts,
+        cx: &mut Context<'_>,
+    ) {
+        set_counters(&mut self.counters, counted);
+        let mut leased = Vec::new();
+        for (message, was_leased) in messages {
+            let position = message.position;
+            let mut message = restored(message);
+            let account = accounts.of(message.sender.uid);
+            message.charge = Some(account.charge_regardless(Resource::Memory, message.cost()));
+            self.last_sent = self.last_sent.max(message.sent);
+            if was_leased {
+                leased.push(message);
+            } else {
+                self.queue.push_at(message, position);
+            }
+        }
+        for mut message in leased.into_iter().rev() {
+            super::lease::count_delivery(&mut message);
+            self.counters.redelivered += 1;
+            let (id, deliveries) = (message.id, message.deliveries());
+            let position = self.queue.push_front(message);
+            self.record(cx, |mailbox| Record::Returned { mailbox, id, position, deliveries });
+        }
+    }
+}
+
+fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record::Message {
+    record::Message {
+        mailbox,
+        id: message.id,
+        position,
+        how,
+        sent: message.sent,
+        sender: message.sender,
+        priority: message.priority,
+        tag: message.tag().cloned(),
+        expires: message.expires(),
+        deliveries: message.deliveries(),
+        lines: message.run().map_or(0, |run| if run.lines > 1 { run.lines } else { 0 }),
+        body: message.slice(),
+    }
+}
+
+fn restored(message: record::Message) -> Message {
+    let record::Message { id, sent, sender, priority, tag, expires, deliveries, lines, body, .. } = message;
+    let run = (lines > 0).then_some(Run { lines, from: body.from, to: body.to });
+    let bytes = if run.is_none() && body.as_bytes().len() != body.bytes.len() {
+        Arc::from(body.as_bytes())
+    } else {
+        body.bytes
+    };
+    let mut message = Message { id, sent, sender, priority, body: bytes, extra: None, charge: None };
+    message.edit_extra(|extra| {
+        (extra.tag, extra.expires, extra.deliveries, extra.run) = (tag, expires, deliveries, run);
+    });
+    message.compact();
+    message
+}
+
+/// A kept message as the `json` door shows it.
+pub fn shown(message: record::Message) -> Vec<u8> {
+    let mut line = Vec::new();
+    super::json::write(&restored(message), &mut line);
+    line
+}
+
+/// The counters of both, in the same order.
+macro_rules! kept_counters {
+    ($($name:ident),*) => {
+        fn counters(counts: &Counts) -> Counters {
+            Counters { $($name: counts.$name),* }
+        }
+
+        fn set_counters(counts: &mut Counts, counters: Counters) {
+            $(counts.$name = counters.$name;)*
+        }
+    };
+}
+
+kept_counters!(sent, moved_in, received, expired, dropped, removed, moved_out, dead_lettered, redelivered);
+
+impl Memory {
+    /// Ids up to this one were used before.
+    pub fn skip_ids(&self, last: u64) {
+        self.last_id.fetch_max(last, std::sync::atomic::Ordering::Relaxed);
+    }
+}
