@@ -11,7 +11,7 @@ use log::{info, warn};
 use rustix::process::{getgid, getpid, getuid};
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
-use crate::journal::{Journal, OpenError, Recovered};
+use crate::journal::{JOURNAL_THREAD, Journal, OpenError, Recovered};
 use crate::kernel::dev;
 use crate::kernel::rings::{self, Rings, Started};
 use crate::kernel::run_policy::{RunPolicy, keeps_callers};
@@ -179,7 +179,7 @@ fn start_journal(
 ) -> io::Result<Option<JoinHandle<()>>> {
     let Some(_) = journal else { return Ok(None) };
     let transport = Arc::clone(transport);
-    thread::Builder::new().name(String::from("journal")).spawn(move || transport.run_journal()).map(Some)
+    thread::Builder::new().name(String::from(JOURNAL_THREAD)).spawn(move || transport.run_journal()).map(Some)
 }
 
 fn cpus() -> usize {

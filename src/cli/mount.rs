@@ -95,7 +95,7 @@ pub(super) struct Args {
     threads: Option<u64>,
 
     /// Folder on a local disk where durable mailboxes are kept; made with mode 0700 if it is missing, and used by one mount at a
-    /// time. See control/mailboxes/<name>/config/durable
+    /// time. See `durable` in `ipcfs status --help`
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 

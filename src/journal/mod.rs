@@ -47,6 +47,9 @@ const MESSAGE_ROOM: u64 = 256;
 /// How long the thread sleeps if the disk is full, before it tries to get room again.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// Name of the thread of [`Journal::run`].
+pub const JOURNAL_THREAD: &str = "journal";
+
 /// What a durable mailbox survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Durable {

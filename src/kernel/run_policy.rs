@@ -13,6 +13,7 @@ use log::{debug, info};
 use super::cpus;
 use super::sched_group;
 use super::scheduling::{Conditions, Controller, Group, Mode, Reason, Sample};
+use crate::journal::JOURNAL_THREAD;
 use crate::sys::process;
 use crate::sys::scheduler::{self, Policy};
 use crate::tree::Scheduling;
@@ -233,10 +234,16 @@ impl Adaptive {
     }
 }
 
-/// Sets the policy of all threads of this process. Threads that they start inherit it.
+/// Sets the policy of all threads of this process but the journal's, which nobody wakes on a CPU of its own: idle, it would wait
+/// there until others sleep. It runs briefly. Threads that they start inherit it.
 fn set_all(idle: bool) {
     let Ok(threads) = fs::read_dir("/proc/self/task") else { return };
     for thread in threads.flatten() {
+        if fs::read(thread.path().join("comm"))
+            .is_ok_and(|name| name.trim_ascii() == JOURNAL_THREAD.as_bytes())
+        {
+            continue;
+        }
         let tid = thread.file_name().to_str().and_then(|tid| tid.parse().ok());
         // A thread may have ended meanwhile.
         if let Some(Err(error)) = tid.map(|tid| scheduler::set_idle(tid, idle)) {
