@@ -12,6 +12,11 @@ pub const MSGSIZE_CEILING: u32 = 255 * 4096;
 /// Most bytes of one WRITE request (`max_write`). Greater than any message.
 pub const MAX_WRITE: u32 = 1024 * 1024;
 
+/// Most bytes of one READ request (`max_read`): the kernel prepares that much of a reader's buffer before it asks, and asks
+/// for more only after a full answer. It is just above the 128 KiB that the page cache reads at once, and a prime, so that
+/// hardly any buffer ends with a piece: whether a read(2) goes on after a full piece is known only of other buffers.
+pub const MAX_READ: u32 = 131_101;
+
 /// Longest name of a file, in bytes, as on every Linux file system.
 pub const NAME_MAX: usize = 255;
 

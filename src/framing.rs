@@ -1,6 +1,33 @@
 //! How one open file reads messages: whole, in parts, with an end of file between them, or as a stream.
 
+use crate::accounts::Charge;
+use crate::config::MAX_READ;
 use crate::op::{Effects, Error, Reply, RequestId, Slice};
+
+/// A READ request: one read(2), or a piece of one. The kernel splits a read(2) whose buffer is longer than [`MAX_READ`],
+/// and asks for each piece when the one before it was answered in full.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Piece {
+    /// On a stream: how many bytes the pieces before it got. 0: it begins a read(2).
+    pub(crate) offset: u64,
+    pub(crate) size: usize,
+    /// The thread that reads.
+    pub(crate) pid: u32,
+}
+
+impl Piece {
+    /// The thread will ask for another piece at once if this one is answered in full. (Unless its buffer ends with this
+    /// piece: then it gets a second end of file after a message that ends there, too.)
+    fn may_continue(self) -> bool {
+        self.size >= MAX_READ as usize
+    }
+
+    /// The offset at which its read(2) goes on after `part`, if it does.
+    fn goes_on_after(self, part: &Slice) -> Option<u64> {
+        let full = self.may_continue() && part.len() == self.size;
+        full.then(|| self.offset.saturating_add(part.len() as u64))
+    }
+}
 
 /// How an open file reads messages, and its position in the current one.
 ///
@@ -22,8 +49,9 @@ use crate::op::{Effects, Error, Reply, RequestId, Slice};
 pub(crate) enum Framing {
     /// A descriptor that may seek.
     File(Option<Held>),
-    /// A descriptor without a position. The slice is never empty.
-    Stream(Option<Slice>),
+    /// A descriptor without a position. What is left of messages that were longer than the buffers of their readers:
+    /// more than one message only while several threads read long messages at the same time.
+    Stream(Vec<Rest>),
     /// A descriptor without a position that reads one message and then waits to be cleared.
     Single(Single),
 }
@@ -32,22 +60,40 @@ pub(crate) enum Framing {
 #[derive(Debug)]
 pub(crate) enum Single {
     Idle,
-    /// Never empty.
-    Rest(Slice),
+    Rest(Rest),
     /// End of file, for every read; `eof_sent` once a read has returned it.
     End {
         eof_sent: bool,
     },
 }
 
+/// What is left of a message after a part of it was read from a stream.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    /// Never empty.
+    slice: Slice,
+    /// What its bytes are charged.
+    charge: Option<Charge>,
+    /// The thread that read the part before it, and the offset at which a further piece of that read(2) would begin.
+    pid: u32,
+    next: u64,
+    /// Kept for that thread, because its read(2) goes on. Other threads begin the next message meanwhile.
+    reserved: bool,
+}
+
 /// The current message of a seekable descriptor.
 #[derive(Debug)]
 pub(crate) struct Held {
     message: Slice,
+    /// What its bytes are charged.
+    charge: Option<Charge>,
     /// The descriptor's offset at which the message begins. The kernel's position increases from message to message.
     base: u64,
     /// A read has returned the end of file after the message.
     eof_sent: bool,
+    /// The last piece was answered in full up to here, and its read(2) goes on. If the message ends here, the next piece
+    /// ends that read(2), and the end of file is for the next one.
+    continues: Option<u64>,
 }
 
 /// What a read gets without taking another message.
@@ -66,18 +112,18 @@ impl Framing {
     pub(crate) fn ready(&self) -> bool {
         match self {
             Framing::File(held) => held.as_ref().is_some_and(|held| !held.eof_sent),
-            Framing::Stream(rest) => rest.is_some(),
+            Framing::Stream(rests) => !rests.is_empty(),
             Framing::Single(single) => {
                 matches!(single, Single::Rest(_) | Single::End { eof_sent: false })
             }
         }
     }
 
-    /// True if a read would take the next message.
+    /// True if the read of a thread that has not begun a message would take the next one.
     pub(crate) fn needs_next(&self) -> bool {
         match self {
             Framing::File(held) => held.as_ref().is_none_or(|held| held.eof_sent),
-            Framing::Stream(rest) => rest.is_none(),
+            Framing::Stream(rests) => rests.iter().all(|rest| rest.reserved),
             Framing::Single(single) => matches!(single, Single::Idle),
         }
     }
@@ -87,55 +133,59 @@ impl Framing {
         if let Framing::File(Some(held)) = self {
             held.base = held.base.saturating_add((held.message.to - held.message.from) as u64);
             held.message = empty();
+            held.charge = None;
         }
     }
 
-    /// True if it keeps bytes of the current message.
-    pub(crate) fn keeps_bytes(&self) -> bool {
+    /// Of how many messages it keeps bytes that are charged.
+    pub(crate) fn charged(&self) -> usize {
         match self {
-            Framing::File(held) => held.as_ref().is_some_and(|held| held.message.from < held.message.to),
-            Framing::Stream(rest) => rest.is_some(),
-            Framing::Single(single) => matches!(single, Single::Rest(_)),
+            Framing::File(held) => usize::from(held.as_ref().is_some_and(|held| held.charge.is_some())),
+            Framing::Stream(rests) => rests.iter().filter(|rest| rest.charge.is_some()).count(),
+            Framing::Single(single) => {
+                usize::from(matches!(single, Single::Rest(Rest { charge: Some(_), .. })))
+            }
         }
     }
 
-    /// A read of up to `size` bytes at `offset`.
-    fn resume(&mut self, offset: u64, size: usize) -> Resumed {
+    /// A read that takes no new message.
+    fn resume(&mut self, piece: Piece) -> Resumed {
         match self {
             // `tail` and `tac` seek to the end that stat(2) reports before they read, and `dd skip=` seeks past a
             // part. There is no message to seek in yet. The read fails, so that no program loses a message by taking
             // its beginning for another part.
-            Framing::File(None) if offset != 0 => Resumed::Failed(Error::Invalid),
-            Framing::File(None) | Framing::Single(Single::Idle) => Resumed::NeedsNext,
-            Framing::File(Some(held)) => held.resume(offset, size),
-            Framing::Stream(None) if offset == 0 => Resumed::NeedsNext,
-            // The kernel has split one long read, which happens only to readv(2) with more buffers than a request
-            // holds. The first part returned a message, so the read is complete.
-            Framing::Stream(None) => Resumed::Bytes(empty()),
-            Framing::Stream(rest) => match rest.take() {
-                Some(slice) => Resumed::Bytes(self.first_part(slice, size)),
+            Framing::File(None) if piece.offset != 0 => Resumed::Failed(Error::Invalid),
+            Framing::File(None) => Resumed::NeedsNext,
+            Framing::File(Some(held)) => held.resume(piece),
+            Framing::Stream(rests) => match rests.iter().position(|rest| rest.is_for(piece)) {
+                Some(at) => {
+                    let rest = rests.remove(at);
+                    Resumed::Bytes(self.first_part(rest.slice, rest.charge, piece))
+                }
+                // The piece before it ended the message.
+                None if piece.offset != 0 => Resumed::Bytes(empty()),
                 None => Resumed::NeedsNext,
             },
-            Framing::Single(Single::End { eof_sent }) => {
-                *eof_sent = true;
-                Resumed::Bytes(empty())
-            }
-            Framing::Single(Single::Rest(slice)) => {
-                let slice = slice.clone();
-                Resumed::Bytes(self.first_part(slice, size))
-            }
+            Framing::Single(single) => match std::mem::replace(single, Single::Idle) {
+                Single::Rest(rest) if piece.offset == 0 || rest.is_for(piece) => {
+                    Resumed::Bytes(self.first_part(rest.slice, rest.charge, piece))
+                }
+                Single::Idle if piece.offset == 0 => Resumed::NeedsNext,
+                Single::End { eof_sent } => {
+                    *single = Single::End { eof_sent: eof_sent || piece.offset == 0 };
+                    Resumed::Bytes(empty())
+                }
+                other => {
+                    *single = other;
+                    Resumed::Bytes(empty())
+                }
+            },
         }
     }
 
-    /// Answers a read of up to `size` bytes at `offset` if that takes no new message. Otherwise returns false.
-    pub(crate) fn answer(
-        &mut self,
-        request_id: RequestId,
-        offset: u64,
-        size: usize,
-        fx: &mut Effects,
-    ) -> bool {
-        match self.resume(offset, size) {
+    /// Answers a read if that takes no new message. Otherwise returns false.
+    pub(crate) fn answer(&mut self, request_id: RequestId, piece: Piece, fx: &mut Effects) -> bool {
+        match self.resume(piece) {
             Resumed::Bytes(slice) => fx.reply(request_id, Reply::Message(slice)),
             Resumed::Failed(error) => fx.fail(request_id, error),
             Resumed::NeedsNext => return false,
@@ -157,32 +207,60 @@ impl Framing {
         }
     }
 
-    /// Makes `message` the current message. Returns the part of it that a read of up to `size` bytes at `offset`
+    /// Makes `message` the current message, and keeps `charge` while it keeps bytes of it. Returns the part that `piece`
     /// gets.
-    pub(crate) fn begin(&mut self, message: Slice, offset: u64, size: usize) -> Slice {
+    pub(crate) fn begin(&mut self, message: Slice, charge: Option<Charge>, piece: Piece) -> Slice {
         match self {
             Framing::File(held) => {
-                *held = Some(Held { message: message.clone(), base: offset, eof_sent: false });
-                truncate(message, size)
+                let part = truncate(message.clone(), piece.size);
+                let continues = piece.goes_on_after(&part);
+                *held = Some(Held { message, charge, base: piece.offset, eof_sent: false, continues });
+                part
             }
-            Framing::Stream(_) | Framing::Single(_) => self.first_part(message, size),
+            Framing::Stream(_) | Framing::Single(_) => self.first_part(message, charge, piece),
         }
     }
 
-    fn first_part(&mut self, slice: Slice, size: usize) -> Slice {
-        let part = truncate(slice.clone(), size);
-        let rest = (part.to < slice.to).then_some(Slice { from: part.to, ..slice });
+    /// A reply for a client that does not read yet.
+    pub(crate) fn keep(&mut self, slice: Slice, charge: Option<Charge>) {
+        if let Framing::Single(single) = self {
+            *single = Single::Rest(Rest { slice, charge, pid: 0, next: 0, reserved: false });
+        }
+    }
+
+    fn first_part(&mut self, slice: Slice, charge: Option<Charge>, piece: Piece) -> Slice {
+        let part = truncate(slice.clone(), piece.size);
+        let next = piece.offset.saturating_add(part.len() as u64);
+        let rest = (part.to < slice.to).then(|| Rest {
+            slice: Slice { from: part.to, ..slice },
+            charge,
+            pid: piece.pid,
+            next,
+            reserved: piece.may_continue(),
+        });
         match self {
             Framing::File(_) => {}
-            Framing::Stream(held) => *held = rest,
+            Framing::Stream(rests) => rests.extend(rest),
             Framing::Single(single) => *single = rest.map_or(Single::End { eof_sent: false }, Single::Rest),
         }
         part
     }
 }
 
+impl Rest {
+    /// Whether `piece` gets it: the next piece of the same read(2), or a read(2) that begins.
+    fn is_for(&self, piece: Piece) -> bool {
+        match piece.offset {
+            0 => !self.reserved || self.pid == piece.pid,
+            offset => self.next == offset && self.pid == piece.pid,
+        }
+    }
+}
+
 impl Held {
-    fn resume(&mut self, offset: u64, size: usize) -> Resumed {
+    fn resume(&mut self, piece: Piece) -> Resumed {
+        let offset = piece.offset;
+        let continues = self.continues.take() == Some(offset);
         if offset < self.base {
             // Offset 0 is the beginning of the current message, as `lseek(fd, 0, SEEK_SET)` means it.
             if offset != 0 {
@@ -194,7 +272,12 @@ impl Held {
         let from = self.message.from.saturating_add(at);
         if from < self.message.to {
             self.eof_sent = false;
-            return Resumed::Bytes(truncate(Slice { from, ..self.message.clone() }, size));
+            let part = truncate(Slice { from, ..self.message.clone() }, piece.size);
+            self.continues = piece.goes_on_after(&part);
+            return Resumed::Bytes(part);
+        }
+        if continues {
+            return Resumed::Bytes(empty());
         }
         if self.eof_sent {
             return Resumed::NeedsNext;

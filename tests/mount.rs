@@ -13,6 +13,8 @@ mod full;
 mod messages;
 #[path = "mount/nodes.rs"]
 mod nodes;
+#[path = "mount/pieces.rs"]
+mod pieces;
 #[path = "mount/queueing.rs"]
 mod queueing;
 #[path = "mount/removal.rs"]

@@ -8,7 +8,7 @@ use fuser::{InitFlags, KernelConfig, MountOption, SessionACL};
 use log::{info, warn};
 
 use super::mount_table::{Detached, OwnMount, fusermount};
-use crate::config::{Config, MAX_WRITE, SegmentPath};
+use crate::config::{Config, MAX_READ, MAX_WRITE, SegmentPath};
 use crate::op::Error;
 use crate::segment::Memory as _;
 use crate::sys::fuse_device;
@@ -71,6 +71,8 @@ pub fn mount(config: &Config, wants_rings: bool) -> Result<Mounted, MountError> 
         MountOption::FSName(String::from("ipcfs")),
         // As an option of the kernel, so that the type is `fuse.ipcfs` without fusermount3 too.
         MountOption::CUSTOM(String::from("subtype=ipcfs")),
+        // The kernel's own default is as much as a request can carry.
+        MountOption::CUSTOM(format!("max_read={MAX_READ}")),
         MountOption::DefaultPermissions,
     ];
     options.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };

@@ -4,6 +4,7 @@ use super::memory::Memory;
 use super::message::Tag;
 use super::queue::{Filter, Order};
 use crate::config::NO_LIMIT;
+use crate::framing::Piece;
 use crate::journal::Durable;
 use crate::op::{Caller, Effects, Ino, RequestId, Timestamp};
 
@@ -138,7 +139,7 @@ pub struct Receive {
     pub request_id: RequestId,
     /// The open file.
     pub handle: HandleId,
-    /// Offset of the read; 0 on a stream.
+    /// Offset of the read; on a stream 0, unless it is a later piece of a read(2) that the kernel has split.
     pub offset: u64,
     /// Size of the caller's buffer, in bytes.
     pub size: usize,
@@ -146,6 +147,12 @@ pub struct Receive {
     pub nonblock: bool,
     /// Reported in `status`.
     pub caller: Caller,
+}
+
+impl Receive {
+    pub(crate) fn piece(&self) -> Piece {
+        Piece { offset: self.offset, size: self.size, pid: self.caller.pid }
+    }
 }
 
 /// A WRITE request.

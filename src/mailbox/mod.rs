@@ -42,7 +42,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::accounts::{Account, Charge};
+use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
 use crate::op::{Error, PollHandle, Ready, Timestamp};
@@ -104,8 +104,6 @@ struct Open {
     /// Of the user who opened it, on whose behalf it holds what it holds.
     account: Arc<Account>,
     framing: Framing,
-    /// What the bytes that `framing` keeps are charged.
-    in_hand: Option<Charge>,
     /// Reads through this open file that wait.
     waiting: u32,
     /// The kernel had split a write. Its first part became a message and a later part was refused. The next write is
@@ -167,12 +165,12 @@ impl Mailbox {
     pub fn open(&mut self, door: Door, mode: Mode, account: Arc<Account>) -> (HandleId, bool) {
         let framing = match (&door, mode) {
             (Door::Lease | Door::Rpc | Door::Serve, _) => Framing::Single(Single::Idle),
-            (Door::Stream | Door::Json, _) | (_, Mode::Both | Mode::Send) => Framing::Stream(None),
+            (Door::Stream | Door::Json, _) | (_, Mode::Both | Mode::Send) => Framing::Stream(Vec::new()),
             _ => Framing::File(None),
         };
         let seekable = matches!(framing, Framing::File(_));
-        let (in_hand, state) = (None, State::Idle);
-        let open = Open { door, mode, account, framing, in_hand, waiting: 0, split_refused: false, state };
+        let state = State::Idle;
+        let open = Open { door, mode, account, framing, waiting: 0, split_refused: false, state };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
@@ -189,9 +187,9 @@ impl Mailbox {
         }
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
-        if let Some(Open { state, in_hand, account, .. }) = self.handles.try_remove(handle.0) {
-            let idle = matches!(state, State::Idle) && in_hand.is_none();
-            drop(in_hand);
+        if let Some(Open { state, framing, account, .. }) = self.handles.try_remove(handle.0) {
+            let idle = matches!(state, State::Idle) && framing.charged() == 0;
+            drop(framing);
             match state {
                 State::Idle => {}
                 State::Partial(partial) => self.send_partial(*partial, handle, account, cx),
@@ -215,8 +213,8 @@ impl Mailbox {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
         };
-        let (held, answered) = (open.in_hand.is_some(), open.answer(&call, cx));
-        if held && open.in_hand.is_none() {
+        let (charged, answered) = (open.framing.charged(), open.answer(&call, cx));
+        if open.framing.charged() < charged {
             self.admit_writers(cx);
         }
         if answered {
@@ -246,7 +244,6 @@ impl Mailbox {
         let open = self.handles.get_mut(call.handle.0)?;
         open.waiting += 1;
         open.framing.release();
-        open.in_hand = None;
         let selector = open.door.selector(call.handle);
         let id = self.next_wait();
         self.readers.push_back(id, selector.clone(), WaitingReader { call, since: cx.now });
@@ -437,10 +434,6 @@ impl Mailbox {
 impl Open {
     /// Answers a read if that takes no new message. Otherwise returns false.
     fn answer(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
-        let answered = self.framing.answer(call.request_id, call.offset, call.size, cx.fx);
-        if !self.framing.keeps_bytes() {
-            self.in_hand = None;
-        }
-        answered
+        self.framing.answer(call.request_id, call.piece(), cx.fx)
     }
 }

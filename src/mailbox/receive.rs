@@ -113,8 +113,7 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
-        let slice = open.framing.begin(bytes, call.offset, call.size);
-        open.in_hand = charge.filter(|_| open.framing.keeps_bytes());
+        let slice = open.framing.begin(bytes, charge, call.piece());
         cx.fx.deliver(call.request_id, Reply::Message(slice), taken);
         while open.waiting > 0 && !open.framing.needs_next() {
             let selector = open.door.selector(call.handle);

@@ -8,7 +8,6 @@ use super::call::{Context, HandleId, Receive, Selector, Send, WaitId};
 use super::memory::{Memory, charge_in_hand};
 use super::message::Message;
 use super::{Mailbox, State};
-use crate::framing::{Framing, Single};
 use crate::op::{Error, Reply, Slice};
 
 /// A request, queued or taken by a server.
@@ -119,8 +118,7 @@ impl Mailbox {
         if let Some(open) = self.handles.get_mut(client.0) {
             open.state = State::Idle;
             if reader.is_none() {
-                open.framing = Framing::Single(Single::Rest(reply.clone()));
-                open.in_hand = charge.take();
+                open.framing.keep(reply.clone(), charge.take());
             }
         }
         if let Some(reader) = reader {

@@ -419,10 +419,12 @@ impl Mailbox {
             }
             WhenFull::Wait if !charge_waiting(&mut payload, &account) => Error::NoMemory,
             WhenFull::Wait => {
+                let mut freed = false;
                 if let Payload::Request(_) = payload
                     && let Some(open) = self.handles.get_mut(call.handle.0)
                 {
                     open.state = State::Requesting(Outstanding::Unsent);
+                    freed = open.framing.charged() > 0;
                     open.framing.clear();
                 }
                 let id = self.next_wait();
@@ -432,7 +434,11 @@ impl Mailbox {
                 self.writers.push_back(id, writer);
                 // A read may not have to wait now: it can receive from the waiting writer.
                 self.wake_readers(cx);
-                return Some(id);
+                if freed {
+                    // The last reply, which the client has not read.
+                    self.admit_writers(cx);
+                }
+                return self.writers.get(id).is_some().then_some(id);
             }
             WhenFull::Fail | WhenFull::DropOldest => Error::NoSpace,
         };

@@ -23,7 +23,7 @@ use super::{
     WhenFull,
 };
 use crate::accounts::{Accounts, Charge, Resource};
-use crate::config::MailboxLimits;
+use crate::config::{MAX_READ, MailboxLimits};
 use crate::op::{Caller, Effect, Effects, Error, Ino, PollHandle, Ready, Reply, RequestId, Timestamp};
 
 /// `cases` histories, or as many as `PROPTEST_CASES` says.
@@ -182,6 +182,15 @@ impl Rig {
     fn read_on(&mut self, handle: HandleId, offset: u64, size: usize) -> Got {
         let call = self.read_at(handle, offset, size, true);
         self.got(call)
+    }
+
+    /// The same by a thread that reads in several pieces.
+    fn read_by(&mut self, pid: u32, handle: HandleId, offset: u64, size: usize) -> Got {
+        let unique = self.now + 1;
+        let caller = Caller { pid, ..caller(unique) };
+        let call = Receive { request_id: request_id(unique), handle, offset, size, nonblock: true, caller };
+        self.call(|mailbox, cx| mailbox.receive(call, cx));
+        self.got(unique)
     }
 
     /// A read that has to wait; its number.

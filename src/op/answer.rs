@@ -115,6 +115,12 @@ impl Slice {
         if (self.to - self.from) * 2 < self.bytes.len() { Slice::whole(self.as_bytes()) } else { self }
     }
 
+    /// How many bytes it has.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.to.saturating_sub(self.from)
+    }
+
     /// The bytes in the range.
     pub fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.from..self.to).unwrap_or_default()

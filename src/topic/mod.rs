@@ -53,8 +53,6 @@ struct Open {
     account: Arc<Account>,
     /// Messages, and what they are charged.
     backlog: VecDeque<(Arc<[u8]>, Charge)>,
-    /// What the bytes that `framing` keeps are charged.
-    in_hand: Option<Charge>,
     dropped: u64,
     waiting: VecDeque<(WaitId, Receive, Timestamp)>,
     poll: Option<PollHandle>,
@@ -105,14 +103,13 @@ impl Topic {
     /// Opens it. A reader gets the messages sent from now on. Returns true if the reader may seek within a message.
     pub fn open(&mut self, mode: Mode, caller: Caller, account: Arc<Account>) -> (HandleId, bool) {
         let seekable = mode == Mode::Receive;
-        let framing = if seekable { Framing::File(None) } else { Framing::Stream(None) };
+        let framing = if seekable { Framing::File(None) } else { Framing::Stream(Vec::new()) };
         self.counts.readers += u64::from(mode.reads());
         let open = Open {
             mode,
             caller,
             framing,
             account,
-            in_hand: None,
             backlog: VecDeque::new(),
             dropped: 0,
             waiting: VecDeque::new(),
@@ -162,7 +159,6 @@ impl Topic {
                 self.next_wait += 1;
                 let id = WaitId(self.next_wait);
                 open.framing.release();
-                open.in_hand = None;
                 open.waiting.push_back((id, call, cx.now));
                 self.waits.insert(id, call.handle);
                 return Some(id);
@@ -319,11 +315,7 @@ impl Topic {
 impl Open {
     /// Answers a read if that takes no new message. Otherwise returns false.
     fn answer(&mut self, call: &Receive, cx: &mut Context<'_>) -> bool {
-        let answered = self.framing.answer(call.request_id, call.offset, call.size, cx.fx);
-        if !self.framing.keeps_bytes() {
-            self.in_hand = None;
-        }
-        answered
+        self.framing.answer(call.request_id, call.piece(), cx.fx)
     }
 
     /// Answers a read with a message, and further waiting reads with the rest of it. Returns the waits that end.
@@ -334,11 +326,10 @@ impl Open {
         charge: Charge,
         cx: &mut Context<'_>,
     ) -> Vec<WaitId> {
-        let slice = self.framing.begin(Slice::whole(body), call.offset, call.size);
-        self.in_hand = Some(charge).filter(|_| self.framing.keeps_bytes());
+        let slice = self.framing.begin(Slice::whole(body), Some(charge), call.piece());
         cx.fx.reply(call.request_id, Reply::Message(slice));
         let mut ended = Vec::new();
-        while self.framing.ready()
+        while !self.framing.needs_next()
             && let Some((id, next, _)) = self.waiting.pop_front()
         {
             ended.push(id);

@@ -53,8 +53,13 @@ struct Cost {
 
 #[derive(Debug)]
 enum Hand {
-    File { body: Vec<u8>, base: u64, told: bool },
-    Rest(Vec<u8>),
+    File {
+        body: Vec<u8>,
+        base: u64,
+        told: bool,
+    },
+    /// And the offset of the next piece of the read(2) that got the part before.
+    Rest(Vec<u8>, u64),
 }
 
 /// A mailbox, the slow way. Handles are numbered as they were opened.
@@ -307,7 +312,8 @@ impl Reference {
         let open = self.opens[read.handle].as_mut().unwrap();
         open.cost = cost;
         open.hand = match open.mode {
-            Mode::Both => Some(body[first.len()..].to_vec()).filter(|rest| !rest.is_empty()).map(Hand::Rest),
+            Mode::Both if first.len() == body.len() => None,
+            Mode::Both => Some(Hand::Rest(body[first.len()..].to_vec(), read.offset + first.len() as u64)),
             _ => Some(Hand::File { body, base: read.offset, told: false }),
         };
         while self.has_in_hand(read.handle)
@@ -322,7 +328,7 @@ impl Reference {
     fn has_in_hand(&self, handle: usize) -> bool {
         match self.opens[handle].as_ref().and_then(|open| open.hand.as_ref()) {
             Some(Hand::File { told, .. }) => !told,
-            Some(Hand::Rest(_)) => true,
+            Some(Hand::Rest(..)) => true,
             None => false,
         }
     }
@@ -333,8 +339,13 @@ impl Reference {
         match (&mut open.hand, open.mode) {
             (None, Mode::Both) => (read.offset != 0).then(|| Got::Bytes(Vec::new())),
             (None, _) => (read.offset != 0).then_some(Got::Failed(Error::Invalid)),
-            (Some(Hand::Rest(rest)), _) => {
+            // A piece of another read(2) than the one that got the part before.
+            (Some(Hand::Rest(_, next)), _) if read.offset != 0 && read.offset != *next => {
+                Some(Got::Bytes(Vec::new()))
+            }
+            (Some(Hand::Rest(rest, next)), _) => {
                 let part: Vec<u8> = rest.drain(..read.size.min(rest.len())).collect();
+                *next = read.offset + part.len() as u64;
                 if rest.is_empty() {
                     open.hand = None;
                 }

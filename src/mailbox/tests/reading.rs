@@ -121,16 +121,83 @@ fn a_stream_never_gives_parts_of_two_messages_in_one_read() {
 }
 
 #[test]
-fn the_second_part_of_a_split_read_of_a_stream_is_empty() {
+fn the_last_piece_of_a_split_read_is_empty_if_the_message_has_ended() {
     let mut rig = Rig::new();
     let both = rig.open(Mode::Both);
     rig.fill(both, &["one", "two"]);
     assert_eq!(rig.read(both, 64), bytes("one"));
-    let call = rig.read_at(both, 64, 64, false);
-    assert_eq!(rig.got(call), bytes(""), "the read has had its message");
-    assert_eq!(rig.read(both, 2), bytes("tw"));
-    let call = rig.read_at(both, 2, 64, false);
-    assert_eq!(rig.got(call), bytes("o"), "but what it was too short for it gets");
+    assert_eq!(rig.read_on(both, 64, 64), bytes(""), "the read has had its message");
+    assert_eq!(rig.read_by(7, both, 0, 2), bytes("tw"));
+    assert_eq!(rig.read_by(7, both, 2, 64), bytes("o"), "but what it was too short for it gets");
+}
+
+/// Longer than what the kernel asks for at once, by so much.
+fn long(letter: &str, more: usize) -> String {
+    letter.repeat(PIECE + more)
+}
+
+const PIECE: usize = MAX_READ as usize;
+const LONG: MailboxLimits =
+    MailboxLimits { msgsize: 4 * MAX_READ, maxmsg: 10, maxbytes: 40 * MAX_READ as u64 };
+
+#[test]
+fn the_end_of_file_is_for_the_read_after_the_one_that_got_the_whole_message() {
+    for (length, pieces) in [
+        (PIECE - 1, vec![PIECE - 1]),
+        (PIECE, vec![PIECE, 0]),
+        (PIECE + 1, vec![PIECE, 1]),
+        (2 * PIECE, vec![PIECE, PIECE, 0]),
+    ] {
+        let mut rig = Rig::with(LONG, PLENTY * 8);
+        let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
+        rig.fill(writer, &[&"m".repeat(length), "next"]);
+        let mut offset = 0;
+        for piece in pieces {
+            assert_eq!(rig.read_on(reader, offset, PIECE), bytes(&"m".repeat(piece)), "{length} at {offset}");
+            offset += piece as u64;
+        }
+        assert_eq!(rig.read_on(reader, offset, PIECE), bytes(""), "{length}: the end of file");
+        assert_eq!(rig.read_on(reader, offset, PIECE), bytes("next"), "{length}");
+    }
+}
+
+#[test]
+fn threads_that_read_long_messages_through_one_stream_get_one_each() {
+    let mut rig = Rig::with(LONG, PLENTY * 8);
+    let (writer, both) = (rig.open(Mode::Send), rig.open(Mode::Both));
+    rig.fill(writer, &[&long("a", 2), &long("b", 1), "c"]);
+    assert_eq!(rig.read_by(1, both, 0, PIECE), bytes(&long("a", 0)));
+    assert_eq!(rig.read_by(2, both, 0, PIECE), bytes(&long("b", 0)), "not the rest of the other's");
+    assert_eq!(rig.read_by(3, both, 0, 64), bytes("c"));
+    assert_eq!(rig.read_by(2, both, PIECE as u64, PIECE), bytes("b"));
+    assert_eq!(rig.read_by(1, both, PIECE as u64, 1), bytes("a"));
+    assert_eq!(rig.read_by(1, both, PIECE as u64 + 1, PIECE), bytes("a"));
+    assert_eq!(rig.read_by(1, both, PIECE as u64 + 2, PIECE), bytes(""));
+}
+
+#[test]
+fn a_rest_that_its_thread_did_not_ask_for_at_once_is_for_its_next_read() {
+    let mut rig = Rig::with(LONG, PLENTY * 8);
+    let (writer, both) = (rig.open(Mode::Send), rig.open(Mode::Both));
+    rig.fill(writer, &[&long("a", 2), "b"]);
+    assert_eq!(rig.read_by(1, both, 0, PIECE), bytes(&long("a", 0)));
+    assert!(rig.ready(both).readable);
+    assert_eq!(rig.read_by(1, both, 0, 1), bytes("a"));
+    assert_eq!(rig.read_by(2, both, 0, 64), bytes("a"), "the buffer was short: anybody may read on");
+    assert_eq!(rig.read_by(1, both, 0, 64), bytes("b"));
+}
+
+#[test]
+fn a_piece_never_gets_bytes_of_the_message_after_a_settled_one() {
+    let mut rig = Rig::with(LONG, PLENTY * 8);
+    let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
+    rig.fill(writer, &[&long("a", 9), &long("b", 9)]);
+    assert_eq!(rig.read_by(1, lease, 0, PIECE), bytes(&long("a", 0)));
+    assert_eq!(rig.send(lease, "ack"), Got::Written(3));
+    assert_eq!(rig.read_by(1, lease, PIECE as u64, PIECE), bytes(""));
+    assert_eq!(rig.read_by(2, lease, 0, PIECE), bytes(&long("b", 0)));
+    assert_eq!(rig.read_by(1, lease, PIECE as u64, PIECE), bytes(""));
+    assert_eq!(rig.read_by(2, lease, PIECE as u64, PIECE), bytes("bbbbbbbbb"));
 }
 
 #[test]
