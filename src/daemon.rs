@@ -7,7 +7,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use log::{info, warn};
+use log::{debug, info, warn};
 use rustix::process::{getgid, getpid, getuid};
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
@@ -16,17 +16,18 @@ use crate::kernel::dev;
 use crate::kernel::rings::{self, Rings, Started};
 use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
-use crate::kernel::transport::{Transport, now};
+use crate::kernel::transport::{Alarm, Transport, now};
 use crate::limits;
 use crate::op::Timestamp;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
+use crate::sys::scheduler;
 use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
 
-/// Threads that start after mounting and serve no requests: the timer, that of the kernel's time limit for requests, and the
-/// journal's.
-const OTHER_THREADS: usize = 3;
+/// Threads that start after mounting and serve no requests: the timer, the worker, that of the kernel's time limit for requests, and
+/// the journal's.
+const OTHER_THREADS: usize = 4;
 
 /// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
 const ROOM_BESIDE_RINGS: usize = 32 << 20;
@@ -260,7 +261,15 @@ fn report_end(ends: &Sender<End>, end: io::Result<()>) {
     let _ = ends.send(end.map_or_else(End::Failed, |()| End::Unmounted));
 }
 
-fn start_clock(transport: &Arc<Transport>, alarms: Receiver<Timestamp>) -> io::Result<()> {
+fn start_clock(transport: &Arc<Transport>, alarms: Receiver<Alarm>) -> io::Result<()> {
+    let worker = Arc::clone(transport);
+    thread::Builder::new().name(String::from("work")).spawn(move || {
+        // It must not hold up the threads that serve, which may have this policy, too.
+        if let Err(error) = scheduler::set_idle(0, true) {
+            debug!("work that takes long has the policy of other threads: {error}");
+        }
+        worker.run_work();
+    })?;
     let transport = Arc::clone(transport);
     thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&alarms))?;
     Ok(())

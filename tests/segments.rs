@@ -15,6 +15,8 @@ mod budget;
 mod exerciser;
 #[path = "segments/input.rs"]
 mod input;
+#[path = "segments/long.rs"]
+mod long;
 #[path = "segments/mapped.rs"]
 mod mapped;
 #[path = "segments/sealing.rs"]

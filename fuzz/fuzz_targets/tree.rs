@@ -44,6 +44,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         request.extend_from_slice(body);
         if let Ok(request) = decode(&request, 0) {
             tree.handle(&request, Timestamp(unique), &mut fx);
+            tree.work(Timestamp(unique), &mut fx);
         }
         for effect in fx.drain() {
             if let Effect::Reply(request_id, _) = effect {
@@ -52,6 +53,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         }
     }
     tree.end(Timestamp(unique), &mut fx);
+    while tree.work(Timestamp(unique), &mut fx) {}
     for effect in fx.drain() {
         if let Effect::Reply(request_id, _) = effect {
             assert!(answered.insert(request_id.unique), "request {} was answered twice", request_id.unique);

@@ -1,10 +1,12 @@
 //! What all transports share: they pass requests to the tree, and perform the effects that it returns.
 
+use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error, warn};
 use rustix::io::Errno;
@@ -22,8 +24,21 @@ use crate::tree::Tree;
 /// Longest time that the timer sleeps before it reads the clock again, in case the system's clock is set.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
 
+/// How long after an INTERRUPT for a request that does not wait it is asked for again. Most such requests are being handled by
+/// another thread, and answered by then.
+const INTERRUPT_AGAIN: Duration = Duration::from_millis(1);
+
 /// Longest time that the end of a mount waits for answers to be submitted.
 const MAX_FLUSH: Duration = Duration::from_secs(2);
+
+/// What [`Transport::run_timer`] is told.
+#[derive(Debug)]
+pub enum Alarm {
+    /// To call the tree at this time.
+    At(Timestamp),
+    /// To ask for the INTERRUPT of this request again.
+    Interrupt(u64),
+}
 
 /// The connection between the kernel and the tree, shared by all threads that serve.
 #[derive(Debug)]
@@ -34,8 +49,10 @@ pub struct Transport {
     pub(super) reply_queues: Vec<Arc<ReplyQueue>>,
     pub(super) tree: Tree,
     journal: Option<Arc<Journal>>,
-    /// Times at which the tree is to be called, for [`Transport::run_timer`].
-    alarms: Sender<Timestamp>,
+    /// Leads to [`Transport::run_timer`].
+    alarms: Sender<Alarm>,
+    /// The thread in [`Transport::run_work`].
+    worker: OnceLock<Thread>,
 }
 
 /// A thread that can send the answers to its own requests directly.
@@ -65,9 +82,9 @@ impl Transport {
         reply_queues: Vec<Arc<ReplyQueue>>,
         tree: Tree,
         journal: Option<Arc<Journal>>,
-        alarms: Sender<Timestamp>,
+        alarms: Sender<Alarm>,
     ) -> Transport {
-        Transport { devices, reply_queues, tree, journal, alarms }
+        Transport { devices, reply_queues, tree, journal, alarms, worker: OnceLock::new() }
     }
 
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
@@ -87,30 +104,52 @@ impl Transport {
 
     /// Calls the tree at the times that it asked for, until all senders of `alarms` are gone. `alarms` receives what this
     /// transport's `alarms` sends.
-    pub fn run_timer(&self, alarms: &Receiver<Timestamp>) {
+    pub fn run_timer(&self, alarms: &Receiver<Alarm>) {
         let mut next: Option<Timestamp> = None;
+        let mut interrupts: VecDeque<(Instant, u64)> = VecDeque::new();
         loop {
-            let alarm = match next {
+            // The system's clock may be set meanwhile.
+            let left = next.map(|next| Duration::from_nanos(next.0.saturating_sub(now().0)).min(MAX_SLEEP));
+            let interrupt = interrupts.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+            let alarm = match left.into_iter().chain(interrupt).min() {
                 None => alarms.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(next) => {
-                    let left = Duration::from_nanos(next.0.saturating_sub(now().0));
-                    // The system's clock may be set meanwhile.
-                    alarms.recv_timeout(left.min(MAX_SLEEP))
-                }
+                Some(left) => alarms.recv_timeout(left),
             };
             match alarm {
-                Ok(alarm) => next = Some(next.map_or(alarm, |next| next.min(alarm))),
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    let now = now();
-                    if next.is_some_and(|next| next <= now) {
-                        next = None;
-                        let mut fx = Effects::new();
-                        self.tree.tick(now, &mut fx);
-                        self.perform(&mut fx, &mut NoResponder);
-                    }
+                Ok(Alarm::At(alarm)) => next = Some(next.map_or(alarm, |next| next.min(alarm))),
+                Ok(Alarm::Interrupt(unique)) => {
+                    interrupts.push_back((Instant::now() + INTERRUPT_AGAIN, unique));
                 }
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {}
             }
+            while interrupts.front().is_some_and(|(due, _)| *due <= Instant::now())
+                && let Some((_, unique)) = interrupts.pop_front()
+            {
+                self.request_interrupt_again(unique);
+            }
+            let now = now();
+            if next.is_some_and(|next| next <= now) {
+                next = None;
+                let mut fx = Effects::new();
+                self.tree.tick(now, &mut fx);
+                self.perform(&mut fx, &mut NoResponder);
+            }
+        }
+    }
+
+    /// Does the tree's work that takes long, for ever.
+    pub fn run_work(&self) {
+        let _ = self.worker.set(thread::current());
+        let mut fx = Effects::new();
+        loop {
+            while self.tree.work(now(), &mut fx) {
+                self.perform(&mut fx, &mut NoResponder);
+                // Where the threads that serve have the same CPU, they come first.
+                thread::yield_now();
+            }
+            self.perform(&mut fx, &mut NoResponder);
+            thread::park();
         }
     }
 
@@ -128,7 +167,7 @@ impl Transport {
         self.perform(&mut fx, &mut NoResponder);
         let limit = now().0.saturating_add(MAX_FLUSH.as_nanos() as u64);
         while self.reply_queues.iter().any(|reply_queue| !reply_queue.is_drained()) && now().0 < limit {
-            std::thread::sleep(Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -149,9 +188,10 @@ impl Transport {
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
                 // ENOENT: the kernel has forgotten the node and its attributes.
                 Effect::InvalidateAttr(node) => drop(self.write(0, &reply::encode_invalidate_attr(node))),
-                Effect::InterruptAgain { unique } => self.request_interrupt_again(unique),
                 // Fails only if the timer has ended with the mount.
-                Effect::Alarm(time) => drop(self.alarms.send(time)),
+                Effect::InterruptAgain { unique } => drop(self.alarms.send(Alarm::Interrupt(unique))),
+                Effect::Alarm(time) => drop(self.alarms.send(Alarm::At(time))),
+                Effect::Work => self.worker.get().into_iter().for_each(Thread::unpark),
                 Effect::ShareReached { uid, resource } => {
                     let name = resource.name();
                     warn!("user {uid} has used up the share of {name}: see control/users/{uid}");
@@ -228,14 +268,11 @@ impl Transport {
     }
 
     /// Answers an INTERRUPT so that the kernel sends it again if its request is still unanswered. The kernel accepts this
-    /// only on the descriptor that the request was read from, which is not known here. Yielding lets the thread that
-    /// processes the request continue. Requests of a ring are not found this way; `uring` checks their callers.
+    /// only on the descriptor that the request was read from, which is not known here. Requests of a ring are not found this
+    /// way; `uring` checks their callers.
     fn request_interrupt_again(&self, unique: u64) {
         let message = reply::encode_interrupt_again(unique);
-        let found = (0..self.devices.len()).any(|index| self.write(index as u32, &message).is_ok());
-        if found {
-            std::thread::yield_now();
-        }
+        let _ = (0..self.devices.len()).any(|index| self.write(index as u32, &message).is_ok());
     }
 
     /// Writes a message to the device with index `device`.

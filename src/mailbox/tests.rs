@@ -119,6 +119,7 @@ impl Rig {
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
+                | Effect::Work
                 | Effect::ShareReached { .. } => {
                     panic!("{effect:?}")
                 }

@@ -45,6 +45,8 @@ pub enum Effect {
     InvalidateAttr(NodeId),
     /// Call the tree at this time.
     Alarm(Timestamp),
+    /// Call [`Tree::work`](crate::tree::Tree::work), on a thread that serves no requests, until nothing is left to do.
+    Work,
     /// A request was refused, or waits, because its user has used up a share of the mount's limits; the first of that user
     /// for that resource.
     #[allow(missing_docs)]

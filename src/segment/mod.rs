@@ -60,6 +60,13 @@ pub enum Usage {
     Unknown,
 }
 
+/// What was promised to a segment before a change, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Promised(u64);
+
+/// The mode of fallocate(2) in which the size stays.
+pub const KEEP_SIZE: u32 = 0x01;
+
 /// When a segment is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lifetime {
@@ -260,12 +267,46 @@ impl Segment {
         if offset < self.size { self.memory.seek(offset, whence) } else { Err(Error::NoSuchOffset) }
     }
 
-    /// Frees the memory of a segment that was unlinked and closed by all.
-    pub fn free(&mut self) {
-        // If truncating fails, the memory is freed with the last reference to it.
-        let _ = self.memory.set_len(0);
+    /// Gives up the memory of a segment that was unlinked and closed by all. It is charged no longer, and the caller cuts it.
+    /// Returns the length of what there may be, in bytes.
+    pub fn abandon(&mut self) -> u64 {
+        let length = self.promised().max(self.size);
         self.size = 0;
         self.lower_promise(0);
+        length
+    }
+
+    /// Begins a [`fallocate`](Segment::fallocate) that is done in parts: all of it is checked, and the memory is promised.
+    /// Returns where its last part ends: what is beyond all memory need not be punched.
+    pub fn begin_allocate(&mut self, offset: u64, length: u64, mode: u32) -> Result<(u64, Promised), Error> {
+        let before = Promised(self.promised());
+        if length == 0 {
+            return Err(Error::Invalid);
+        }
+        let parsed = Mode::parse(mode)?;
+        let end = end_of(offset, length)?;
+        if let Mode::Punch = parsed {
+            self.seals.permit_write()?;
+            return Ok((end.min(before.0.max(offset)), before));
+        }
+        self.seals.permit_resize(self.size, self.size.max(end))?;
+        if let Mode::Zero { .. } = parsed {
+            self.seals.permit_write()?;
+        }
+        if end > self.size {
+            if end > self.size_max {
+                return Err(Error::NoSpace);
+            }
+            self.raise_promise(in_pages(end))?;
+        }
+        Ok((end, before))
+    }
+
+    /// Returns what [`begin_allocate`](Segment::begin_allocate) has promised, and frees what is beyond the end.
+    pub fn undo_allocate(&mut self, before: Promised) {
+        // Truncating can fail only if there is nothing to truncate.
+        let _ = self.memory.set_len(self.size);
+        self.lower_promise(before.0.max(in_pages(self.size)));
     }
 
     /// Makes a change that needs pages up to `end`, after promising them. After an error, the memory has its former
@@ -308,7 +349,6 @@ enum Mode {
 
 impl Mode {
     fn parse(mode: u32) -> Result<Mode, Error> {
-        const KEEP_SIZE: u32 = 0x01;
         const PUNCH_HOLE_KEEPING_SIZE: u32 = 0x02 | KEEP_SIZE;
         const ZERO_RANGE: u32 = 0x10;
         const ZERO_RANGE_KEEPING_SIZE: u32 = ZERO_RANGE | KEEP_SIZE;

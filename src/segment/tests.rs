@@ -308,13 +308,13 @@ fn failing_memory_leaves_size_and_promise_as_they_were() {
 }
 
 #[test]
-fn freeing_returns_all_memory_at_once() {
+fn what_is_abandoned_is_not_charged_and_its_length_is_told() {
     let (mut segment, memory, accounts) = segment(8 * PAGE);
     segment.write(0, b"abc").unwrap();
     segment.fallocate(0, 5 * PAGE, KEEP_SIZE).unwrap();
-    segment.free();
-    assert_eq!((segment.size(), segment.blocks(), accounts.used(Resource::Segments)), (0, 0, 0));
-    assert!(memory.state.lock().bytes.is_empty());
+    assert_eq!(segment.abandon(), 5 * PAGE);
+    assert_eq!((segment.size(), accounts.used(Resource::Segments)), (0, 0));
+    assert_eq!(memory.state.lock().bytes, b"abc", "the caller cuts it");
     drop(segment);
     assert_eq!(accounts.used(Resource::Segments), 0);
 }

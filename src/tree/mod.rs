@@ -12,7 +12,8 @@
 //! ```text
 //! names | reading of totals   folders, names, nodes
 //! a mailbox | a topic | a segment | locks | handles
-//! starved | totals | alarms | orphans | waits
+//! starved | totals | alarms | orphans | work
+//! waits
 //! ```
 
 mod kinds;
@@ -38,7 +39,9 @@ use crate::op::{
     Effect, Effects, Error, Fh, Ino, LockCall, NodeId, Op, Reply, Request, RequestId, Space, Timestamp,
 };
 use crate::segment;
-use kinds::{ControlNode, Cx, Header, Inode, MailboxFile, Names, OpenFile, Read, SegmentFile, TopicTotals};
+use kinds::{
+    ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Read, SegmentFile, TopicTotals,
+};
 use kinds::{Wait, Write};
 use names::handles::Handles;
 use names::meta::Meta;
@@ -48,6 +51,7 @@ use waiting::index::WaitIndex;
 use waiting::orphans::Orphans;
 use waiting::starved::Starved;
 use waiting::totals::Totals;
+use waiting::work::Work;
 
 /// Makes the memory of a new segment.
 pub type MakeMemory = Box<dyn Fn() -> Result<Arc<dyn segment::Memory>, Error> + Send + Sync>;
@@ -111,6 +115,7 @@ pub struct Tree {
     topic_totals: TopicTotals,
     alarms: Alarms<MailboxFile>,
     orphans: Orphans<SegmentFile>,
+    work: Work<Job>,
     /// Messages that went with their mailbox.
     discarded: AtomicU64,
 }
@@ -146,6 +151,7 @@ impl Tree {
             topic_totals: TopicTotals::default(),
             alarms: Alarms::default(),
             orphans: Orphans::default(),
+            work: Work::default(),
             discarded: AtomicU64::new(0),
             setup,
         }
@@ -206,6 +212,13 @@ impl Tree {
         self.settle(None, now, fx);
     }
 
+    /// Takes one short step of the work that takes long. False if there is nothing to do.
+    pub fn work(&self, now: Timestamp, fx: &mut Effects) -> bool {
+        let any = kinds::work(&mut Cx::new(self, now, fx));
+        self.settle(None, now, fx);
+        any
+    }
+
     /// `Ok(None)`: it is answered already, or waits, or has no answer.
     fn answer(&self, request: &Request<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         let Request { request_id, node, caller, .. } = *request;
@@ -229,6 +242,9 @@ impl Tree {
                     names.nodes.changed(node, caller.pid);
                     Inode::of_node(node, &names)?
                 };
+                if kinds::shrink(header, &inode, set, cx) {
+                    return Ok(None);
+                }
                 let (attr, validity) = inode.ops().set_attr(header, set, cx)?;
                 Reply::Attr(attr, validity)
             }
@@ -313,7 +329,7 @@ impl Tree {
                 Reply::Ready(self.handles.get(*fh)?.ops().poll(arm.then_some(*handle), cx))
             }
             Op::Fallocate { fh, offset, length, mode } => {
-                done(self.handles.get(*fh)?.ops().allocate(*offset, *length, *mode, cx))?
+                return kinds::allocate(header, *fh, (*offset, *length, *mode), cx);
             }
             Op::Lseek { fh, offset, whence } => {
                 Reply::Offset(self.handles.get(*fh)?.ops().seek(*offset, *whence, cx)?)
@@ -410,6 +426,7 @@ impl Tree {
     fn settle(&self, own: Option<RequestId>, now: Timestamp, fx: &mut Effects) {
         kinds::feed_starved(&mut Cx::new(self, now, fx));
         self.orphans.arm(now, fx);
+        self.work.arm(fx);
         if self.memory.should_trim() {
             fx.push(Effect::TrimHeap);
         }
@@ -445,6 +462,7 @@ fn cancel(wait: &Wait, error: Error, cx: &mut Cx<'_>) {
         Wait::Lock(id) => {
             cx.tree.locks.lock().cancel(*id, error, cx.fx);
         }
+        Wait::Job(id) => cx.tree.work.end(*id, error),
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod alarms;
 mod cached_attributes;
+mod jobs;
 mod lifetimes;
 mod opening;
 mod pools;
@@ -129,7 +130,7 @@ impl Harness {
                     self.renewed.push(node);
                 }
                 Effect::Deliver(..) | Effect::Promise(..) => panic!("{effect:?}"),
-                Effect::TrimHeap | Effect::ShareReached { .. } => {}
+                Effect::TrimHeap | Effect::ShareReached { .. } | Effect::Work => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }
         }

@@ -321,6 +321,7 @@ impl Pair {
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
+                | Effect::Work
                 | Effect::ShareReached { .. } => {
                     panic!("{effect:?}")
                 }

@@ -161,6 +161,7 @@ impl World {
             _ => None,
         };
         self.tree.handle(&request, Timestamp(self.now), &mut self.fx);
+        while self.tree.work(Timestamp(self.now), &mut self.fx) {}
         let mut own = None;
         let mut again = None;
         let effects: Vec<Effect> = self.fx.drain().collect();
@@ -174,6 +175,7 @@ impl World {
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
+                | Effect::Work
                 | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { unique } => again = Some(unique),
                 Effect::Deliver(..) | Effect::Promise(..) => panic!("there is no store"),
@@ -380,6 +382,7 @@ impl World {
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
+                | Effect::Work
                 | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { .. } | Effect::Deliver(..) | Effect::Promise(..) => {
                     panic!("{effect:?}")

@@ -17,6 +17,7 @@ mod mailbox_control;
 mod message;
 mod segment;
 mod segment_control;
+mod segment_work;
 mod topic;
 mod user;
 
@@ -29,6 +30,7 @@ use parking_lot::MutexGuard;
 use super::Tree;
 use super::names::meta::Meta;
 use super::names::{self, Named, Namespace};
+use super::waiting::work::JobId;
 use crate::accounts::{Account, Charge, Resource};
 use crate::mailbox::{Context, Mode, WaitId};
 use crate::op::{
@@ -36,8 +38,10 @@ use crate::op::{
     RenameHow, Reply, RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
 };
 
+use crate::segment::Memory;
 use control_file::ControlFile;
 use control_folder::ControlFolder;
+use segment_work::SegmentJob;
 
 pub(crate) use control::ControlNode;
 pub(crate) use durable::restore;
@@ -240,7 +244,7 @@ pub(crate) trait FileOps {
         Ready { readable: true, writable: true, hangup: false }
     }
 
-    /// FALLOCATE.
+    /// FALLOCATE, if it is short.
     fn allocate(&self, _offset: u64, _length: u64, _mode: u32, _cx: &mut Cx<'_>) -> Result<(), Error> {
         Err(Error::NotSupported)
     }
@@ -306,6 +310,52 @@ pub(crate) enum Wait {
     File(Inode, WaitId),
     /// For a lock.
     Lock(crate::locks::WaitId),
+    /// For work that takes long.
+    Job(JobId),
+}
+
+/// Work that takes long.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Segment(SegmentJob),
+    /// Cuts memory that nobody uses any more, from `at` down.
+    Free {
+        memory: Arc<dyn Memory>,
+        at: u64,
+    },
+}
+
+/// Bytes of memory that one step frees.
+const FREE_STEP: u64 = 16 << 20;
+
+/// What became of a job.
+pub(crate) enum Step {
+    /// Its next step is the others' turn first.
+    More(Job),
+    /// Its next step comes before all others: it frees memory.
+    First(Job),
+    Done,
+}
+
+/// Takes one step of the next job. False if there is none.
+pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
+    let work = &cx.tree.work;
+    let Some((id, job, ended)) = work.take() else { return false };
+    let step = match job {
+        Job::Segment(job) => job.step(ended, cx),
+        Job::Free { memory, at } => {
+            let at = at.saturating_sub(FREE_STEP);
+            // If truncating fails, the memory is freed with the last reference to it.
+            let more = memory.set_len(at).is_ok() && at > 0;
+            if more { Step::First(Job::Free { memory, at }) } else { Step::Done }
+        }
+    };
+    match step {
+        Step::More(job) => work.put_back(id, job, false),
+        Step::First(job) => work.put_back(id, job, true),
+        Step::Done => work.done(id),
+    }
+    true
 }
 
 impl Inode {
@@ -463,6 +513,37 @@ impl FileOps for OpenListing {
 fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
     let mut names = cx.tree.names.lock();
     Inode::at(place, &names)?.ops().entry(&mut names, caller, cx)
+}
+
+/// Cuts memory of `length` that nobody uses any more.
+fn free(memory: Arc<dyn Memory>, length: u64, tree: &Tree) {
+    if length > FREE_STEP {
+        tree.work.push_first(Job::Free { memory, at: length });
+    } else {
+        // If truncating fails, the memory is freed with the last reference to it.
+        let _ = memory.set_len(0);
+    }
+}
+
+/// FALLOCATE of an offset and a length, in a mode. `None`: it waits for a job.
+pub(crate) fn allocate(
+    header: Header,
+    fh: Fh,
+    range: (u64, u64, u32),
+    cx: &mut Cx<'_>,
+) -> Result<Option<Reply>, Error> {
+    let file = cx.tree.handles.get(fh)?;
+    if let OpenFile::Segment(open) = &*file
+        && segment_work::allocate(header, open, range, cx)
+    {
+        return Ok(None);
+    }
+    file.ops().allocate(range.0, range.1, range.2, cx).map(|()| Some(Reply::Done))
+}
+
+/// SETATTR of a size that frees so much memory that a job does it. True: the request waits for it.
+pub(crate) fn shrink(header: Header, inode: &Inode, set: &SetAttr, cx: &mut Cx<'_>) -> bool {
+    if let Inode::Segment(file) = inode { segment_work::shrink(header, file, set, cx) } else { false }
 }
 
 /// RENAME, which concerns two folders.

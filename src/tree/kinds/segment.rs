@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
-use super::{ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write};
+use super::{ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, free};
 use crate::accounts::{Account, Charge, Resource};
 use crate::config::MAX_WRITE;
 use crate::control::SegmentSettings;
@@ -72,8 +72,8 @@ pub(super) struct Opener {
 /// An open segment.
 #[derive(Debug)]
 pub(crate) struct OpenSegment {
-    file: Arc<SegmentFile>,
-    write: bool,
+    pub(super) file: Arc<SegmentFile>,
+    pub(super) write: bool,
     /// Among those who have it open.
     opener: usize,
 }
@@ -103,7 +103,7 @@ impl SegmentFile {
     }
 
     /// Does what may need memory, and once more if some came free that nobody uses any more.
-    fn with_memory<T>(
+    pub(super) fn with_memory<T>(
         &self,
         cx: &mut Cx<'_>,
         work: impl Fn(&mut SegmentState) -> Result<T, Error>,
@@ -142,7 +142,10 @@ impl SegmentFile {
                 }
             }
             (Usage::Unused, true) => return true,
-            (Usage::Unused, false) => state.segment.free(),
+            (Usage::Unused, false) => {
+                let (memory, at) = (Arc::clone(state.segment.memory()), state.segment.abandon());
+                free(memory, at, tree);
+            }
         }
         false
     }
@@ -196,7 +199,7 @@ impl SegmentState {
         })
     }
 
-    fn attr(&self, ino: Ino) -> Attr {
+    pub(super) fn attr(&self, ino: Ino) -> Attr {
         Attr {
             size: self.segment.size(),
             blocks: self.segment.blocks(),

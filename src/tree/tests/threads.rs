@@ -46,6 +46,7 @@ impl Hall {
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
+                | Effect::Work
                 | Effect::ShareReached { .. } => {}
             }
         }

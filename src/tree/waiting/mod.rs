@@ -6,3 +6,4 @@ pub(crate) mod index;
 pub(crate) mod orphans;
 pub(crate) mod starved;
 pub(crate) mod totals;
+pub(crate) mod work;

@@ -1,0 +1,198 @@
+//! Work that takes long: it is done in steps, beside other requests, ends early if its caller is interrupted, and leaves nothing
+//! of what it did not finish.
+
+use super::*;
+use crate::accounts::Resource;
+use crate::op::Attr;
+
+const MIB: u64 = 1 << 20;
+const KEEP_SIZE: u32 = 1;
+const ZERO: u32 = 16;
+
+fn allocate(fh: Fh, length: u64, mode: u32) -> Op<'static> {
+    Op::Fallocate { fh, offset: 0, length, mode }
+}
+
+fn cut(size: u64) -> Op<'static> {
+    Op::Setattr(SetAttr { size: Some(size), ..SetAttr::default() })
+}
+
+fn harness() -> Harness {
+    let mut setup = setup(1 << 20);
+    setup.limits.segment_memory = 128 * MIB;
+    Harness::with(setup)
+}
+
+impl Harness {
+    /// One step of the work that takes long. False if there is none.
+    fn step(&mut self) -> bool {
+        self.now += 1;
+        let mut fx = Effects::new();
+        let any = self.tree.work(Timestamp(self.now), &mut fx);
+        self.carry_out(&mut fx, None);
+        any
+    }
+
+    /// All of it; the number of steps.
+    fn finish(&mut self) -> usize {
+        let mut steps = 0;
+        while self.step() {
+            steps += 1;
+        }
+        steps
+    }
+
+    fn size(&mut self, node: NodeId) -> (u64, u64) {
+        match self.get(node, Op::Getattr) {
+            Reply::Attr(attr, _) => (attr.size, attr.blocks / 2048),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn promised(&self) -> u64 {
+        self.tree.accounts.used(Resource::Segments) / MIB
+    }
+}
+
+#[test]
+fn a_long_fallocate_is_done_in_steps_and_others_are_served_between_them() {
+    let mut harness = harness();
+    let (node, fh) = harness.create("segments/s", BOTH);
+    let unique = harness.wait(node, allocate(fh, 20 * MIB, 0));
+    assert!(harness.step());
+    assert_eq!(
+        (harness.size(node), harness.promised()),
+        ((0, 0), 20),
+        "promised before any of it is allocated"
+    );
+    assert!(harness.step());
+    assert_eq!(harness.size(node), (0, 1));
+    assert_eq!(harness.get(node, write(fh, b"in between")), Reply::Written(10));
+    assert!(harness.finish() >= 19);
+    assert_eq!(harness.late(), [(unique, Reply::Done)]);
+    assert_eq!((harness.size(node), harness.promised(), harness.parked()), ((20 * MIB, 20), 20, 0));
+    let unique = harness.wait(node, allocate(fh, 30 * MIB, ZERO | KEEP_SIZE));
+    harness.finish();
+    assert_eq!(harness.late(), [(unique, Reply::Done)]);
+    assert_eq!((harness.size(node), harness.promised()), ((20 * MIB, 0), 30));
+}
+
+#[test]
+fn jobs_take_turns() {
+    let mut harness = harness();
+    let (long, long_fh) = harness.create("segments/long", BOTH);
+    let (short, short_fh) = harness.create("segments/short", BOTH);
+    let first = harness.wait(long, allocate(long_fh, 100 * MIB, 0));
+    let second = harness.wait(short, allocate(short_fh, 2 * MIB, 0));
+    let mut steps = 0;
+    while harness.late.is_empty() {
+        assert!(harness.step());
+        steps += 1;
+    }
+    assert!(steps < 10, "{steps} steps");
+    assert_eq!(harness.late(), [(second, Reply::Done)]);
+    harness.finish();
+    assert_eq!(harness.late(), [(first, Reply::Done)]);
+}
+
+#[test]
+fn an_interrupted_fallocate_leaves_nothing() {
+    let mut harness = harness();
+    let (node, fh) = harness.create("segments/s", BOTH);
+    assert_eq!(harness.get(node, write(fh, b"kept")), Reply::Written(4));
+    for steps in [0, 1, 5] {
+        let unique = harness.wait(node, allocate(fh, 40 * MIB, 0));
+        for _ in 0..steps {
+            assert!(harness.step());
+        }
+        harness.interrupt(unique);
+        harness.finish();
+        assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Interrupted))]);
+        assert_eq!((harness.size(node), harness.parked()), ((4, 0), 0), "after {steps} steps");
+        assert_eq!(harness.tree.accounts.used(Resource::Segments), 4096, "after {steps} steps");
+        assert!(harness.again.is_empty());
+    }
+    let late = harness.wait(node, allocate(fh, 2 * MIB, 0));
+    harness.finish();
+    assert_eq!(harness.late(), [(late, Reply::Done)]);
+    harness.interrupt(late);
+    assert_eq!(harness.again, [late], "it is answered already");
+}
+
+#[test]
+fn a_fallocate_that_cannot_be_is_refused_before_any_of_it_is_done() {
+    let mut harness = harness();
+    let (node, fh) = harness.create("segments/s", BOTH);
+    for (length, mode, error) in [
+        (1 << 40, 0, Error::NoSpace),
+        (1 << 62, ZERO, Error::NoSpace),
+        (u64::MAX >> 1, KEEP_SIZE, Error::NoSpace),
+        (2 * MIB, 64, Error::NotSupported),
+        (1 << 63, 0, Error::TooBig),
+    ] {
+        let unique = harness.wait(node, allocate(fh, length, mode));
+        assert_eq!(harness.finish(), 1);
+        assert_eq!(harness.late(), [(unique, Reply::Failed(error))], "{length} in mode {mode}");
+        assert_eq!((harness.size(node), harness.promised()), ((0, 0), 0));
+    }
+    let unique = harness.wait(node, allocate(fh, u64::MAX >> 1, 3));
+    assert!(harness.finish() < 10, "what has no memory is not punched");
+    assert_eq!(harness.late(), [(unique, Reply::Done)]);
+}
+
+#[test]
+fn a_segment_is_cut_in_steps() {
+    let mut harness = harness();
+    let (node, fh) = harness.create("segments/s", BOTH);
+    harness.wait(node, allocate(fh, 100 * MIB, 0));
+    harness.finish();
+    harness.late();
+    let unique = harness.wait(node, cut(3));
+    assert!(harness.step());
+    let (size, blocks) = harness.size(node);
+    assert!(size > 3 && size < 100 * MIB && blocks == harness.promised(), "{size} {blocks}");
+    harness.finish();
+    let late = harness.late();
+    assert!(
+        matches!(late[..], [(number, Reply::Attr(Attr { size: 3, .. }, _))] if number == unique),
+        "{late:?}"
+    );
+    assert_eq!(harness.tree.accounts.used(Resource::Segments), 4096);
+}
+
+#[test]
+fn the_memory_of_a_removed_segment_is_nobodys_at_once_and_freed_before_more_is_taken() {
+    let mut harness = harness();
+    let (node, fh) = harness.create("segments/s", BOTH);
+    harness.wait(node, allocate(fh, 60 * MIB, 0));
+    harness.finish();
+    harness.late();
+    harness.unlink("segments/s");
+    harness.release(node, fh);
+    assert_eq!(harness.promised(), 0);
+    let (other, other_fh) = harness.create("segments/t", BOTH);
+    let unique = harness.wait(other, allocate(other_fh, 2 * MIB, 0));
+    for _ in 0..4 {
+        assert!(harness.step());
+    }
+    assert_eq!((harness.size(other), harness.promised()), ((0, 0), 0), "another job came before it");
+    harness.finish();
+    assert_eq!(harness.late(), [(unique, Reply::Done)]);
+    assert_eq!((harness.size(other), harness.promised()), ((2 * MIB, 2), 2));
+}
+
+#[test]
+fn the_end_of_the_mount_ends_jobs() {
+    let mut harness = harness();
+    let (node, fh) = harness.create("segments/s", BOTH);
+    let unique = harness.wait(node, allocate(fh, 20 * MIB, 0));
+    assert!(harness.step());
+    let mut fx = Effects::new();
+    harness.tree.end(Timestamp(harness.now), &mut fx);
+    harness.carry_out(&mut fx, None);
+    harness.finish();
+    assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Ending))]);
+    let unique = harness.wait(node, allocate(fh, 20 * MIB, 0));
+    harness.finish();
+    assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Ending))]);
+}
