@@ -2,11 +2,14 @@
 //! segments from their attributes. The tree may change meanwhile; what is removed meanwhile is omitted.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::mounts::Status;
@@ -87,30 +90,77 @@ pub(super) fn read(point: &Path) -> Result<Listing, String> {
     Ok(listing)
 }
 
+/// A folder with a second view of it, and names in it.
+type Listed = (io::Result<Folder>, io::Result<Folder>, Vec<OsString>);
+
+/// An open folder: what is in it is found from there, however deep it is.
+struct Folder {
+    open: File,
+    /// Where it is, below the folder that the listing began with.
+    below: PathBuf,
+}
+
+impl Folder {
+    fn open(path: &Path, below: PathBuf) -> io::Result<Folder> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY;
+        let open = fs::OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+        Ok(Folder { open, below })
+    }
+
+    fn path(&self, name: &OsStr) -> PathBuf {
+        let mut path = PathBuf::from(format!("/proc/self/fd/{}", self.open.as_raw_fd()));
+        path.push(name);
+        path
+    }
+
+    fn names(&self) -> io::Result<impl Iterator<Item = io::Result<OsString>> + use<>> {
+        Ok(fs::read_dir(self.path(OsStr::new(".")))?.map(|entry| entry.map(|entry| entry.file_name())))
+    }
+
+    fn folder(&self, name: &OsStr) -> io::Result<Folder> {
+        Folder::open(&self.path(name), self.below.join(name))
+    }
+}
+
 impl Listing {
     fn read_objects(&mut self, point: &Path, kind: &str, users: &Users) -> Vec<Object> {
         let mut objects = Vec::new();
-        let root = point.join("control").join(kind);
-        let mut folders = vec![root.clone()];
-        while let Some(folder) = folders.pop() {
-            for dir in self.entries(&folder) {
-                // No file has this name: it is the folder's own.
-                if kind == "mailboxes" && dir.file_name().is_some_and(|name| name == "config") {
-                    continue;
+        let open = |path: PathBuf| Folder::open(&path, PathBuf::new());
+        // Each folder with the folder that the files themselves are in, and the names in it that were not looked at.
+        let top = (open(point.join("control").join(kind)), open(point.join(kind)));
+        let mut folders = vec![self.with_names(top)];
+        while let Some((views, files, names)) = folders.last_mut() {
+            let Some(name) = names.pop() else {
+                folders.pop();
+                continue;
+            };
+            // No file has this name: it is the folder's own.
+            if kind == "mailboxes" && name == "config" {
+                continue;
+            }
+            let Ok(views) = views else { continue };
+            let path = views.path(&name);
+            let file = |files: &io::Result<Folder>| match files {
+                Ok(files) => files.path(&name).symlink_metadata(),
+                Err(error) => Err(error.kind().into()),
+            };
+            match is_object(&path) {
+                Ok(true) => {
+                    let (below, file) = (views.below.join(&name), file(files));
+                    if let Some(status) = self.readable(read_status(&path)) {
+                        let file = self.readable(file);
+                        objects.push(Object::of(&below, status, file.as_ref(), users));
+                    }
                 }
-                let below = dir.strip_prefix(&root).unwrap_or(&dir);
-                match is_object(&dir) {
-                    Ok(true) => {
-                        if let Some(status) = self.readable(read_status(&dir)) {
-                            let file = self.readable(point.join(kind).join(below).symlink_metadata());
-                            objects.push(Object::of(below, status, file.as_ref(), users));
-                        }
-                    }
-                    Ok(false) if dir.is_dir() => folders.push(dir),
-                    Ok(false) => {}
-                    Err(error) => {
-                        self.readable::<()>(Err(error));
-                    }
+                Ok(false) if path.is_dir() => {
+                    let files = files.as_ref().map_err(|error| error.kind().into());
+                    let folder = (views.folder(&name), files.and_then(|files| files.folder(&name)));
+                    let folder = self.with_names(folder);
+                    folders.push(folder);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    self.readable::<()>(Err(error));
                 }
             }
         }
@@ -119,27 +169,37 @@ impl Listing {
     }
 
     fn read_segments(&mut self, point: &Path, users: &Users) {
-        let root = point.join("segments");
-        let mut folders = vec![root.clone()];
-        while let Some(folder) = folders.pop() {
-            for path in self.entries(&folder) {
-                match self.readable(path.symlink_metadata()) {
-                    Some(metadata) if metadata.is_dir() => folders.push(path),
-                    Some(metadata) => {
-                        let below = path.strip_prefix(&root).unwrap_or(&path);
-                        self.segments.push(Segment::of(below, &metadata, users));
-                    }
-                    None => {}
+        let top = Folder::open(&point.join("segments"), PathBuf::new());
+        let mut folders = vec![self.with_names((top, Err(io::ErrorKind::NotFound.into())))];
+        while let Some((folder, _, names)) = folders.last_mut() {
+            let (Some(name), Ok(folder)) = (names.pop(), folder) else {
+                folders.pop();
+                continue;
+            };
+            match self.readable(folder.path(&name).symlink_metadata()) {
+                Some(metadata) if metadata.is_dir() => {
+                    let inner = (folder.folder(&name), Err(io::ErrorKind::NotFound.into()));
+                    let inner = self.with_names(inner);
+                    folders.push(inner);
                 }
+                Some(metadata) => {
+                    let below = folder.below.join(&name);
+                    self.segments.push(Segment::of(&below, &metadata, users));
+                }
+                None => {}
             }
         }
     }
 
-    fn entries(&mut self, folder: &Path) -> Vec<PathBuf> {
-        let Some(entries) = self.readable(fs::read_dir(folder)) else {
-            return Vec::new();
+    /// With the names in the first of two folders.
+    fn with_names(&mut self, (folder, other): (io::Result<Folder>, io::Result<Folder>)) -> Listed {
+        let names = match &folder {
+            Ok(folder) => self
+                .readable(folder.names())
+                .map(|names| names.filter_map(|name| self.readable(name)).collect()),
+            Err(error) => self.readable(Err(error.kind().into())),
         };
-        entries.filter_map(|entry| self.readable(entry)).map(|entry| entry.path()).collect()
+        (folder, other, names.unwrap_or_default())
     }
 
     /// The value, if it could be read; counts what this user may not read.

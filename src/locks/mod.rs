@@ -82,8 +82,7 @@ impl Locks {
         let found = if kind == LockKind::Unlock {
             held.ranges.of(holder.owner, span).next()
         } else {
-            let conflicting = held.ranges.conflicting(holder.owner, kind, span);
-            conflicting.min_by_key(|range| (range.span.start, range.holder.owner))
+            held.ranges.first_conflict(holder.owner, kind, span)
         }?;
         Some(LockHeld {
             kind: found.kind,

@@ -43,15 +43,32 @@ impl Ranges {
         kind: LockKind,
         span: Span,
     ) -> impl Iterator<Item = &Range> {
+        self.conflicts(owner, kind, span).flatten()
+    }
+
+    /// The first of them.
+    pub(super) fn first_conflict(&self, owner: LockOwner, kind: LockKind, span: Span) -> Option<&Range> {
+        let firsts = self.conflicts(owner, kind, span).filter_map(|mut ranges| ranges.next());
+        firsts.min_by_key(|range| (range.span.start, range.holder.owner))
+    }
+
+    /// For each index and class, in order of their first bytes.
+    fn conflicts(
+        &self,
+        owner: LockOwner,
+        kind: LockKind,
+        span: Span,
+    ) -> impl Iterator<Item = impl Iterator<Item = &Range>> {
         // Shared ranges can be many. They are searched only for exclusive locks.
         let exclusive = conflicts(kind, LockKind::Exclusive).then_some(&self.exclusive);
         let shared = conflicts(kind, LockKind::Shared).then_some(&self.shared);
-        exclusive
-            .into_iter()
-            .chain(shared)
-            .flat_map(move |span_index| span_index.candidates(span))
-            .filter_map(|(owner, start)| self.by_owner.get(&(owner, start)))
-            .filter(move |range| range.holder.owner != owner && range.span.overlaps(span))
+        exclusive.into_iter().chain(shared).flat_map(move |span_index| span_index.candidates(span)).map(
+            move |candidates| {
+                candidates
+                    .filter_map(|(owner, start)| self.by_owner.get(&(owner, start)))
+                    .filter(move |range| range.holder.owner != owner && range.span.overlaps(span))
+            },
+        )
     }
 
     /// The ranges of `owner` that overlap `span`, in order.

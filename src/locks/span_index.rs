@@ -27,16 +27,19 @@ impl SpanIndex {
         self.entries.remove(&(class_of(span), span.start, owner));
     }
 
-    /// All ranges that overlap `span`, and some that end a little before it, in no particular order.
-    pub(super) fn candidates(&self, span: Span) -> impl Iterator<Item = (LockOwner, u64)> {
+    /// All ranges that overlap `span`, and some that end a little before it: for each class those of it, in order of their
+    /// first bytes.
+    pub(super) fn candidates(
+        &self,
+        span: Span,
+    ) -> impl Iterator<Item = impl Iterator<Item = (LockOwner, u64)>> {
         let classes = iter::successors(self.class_from(0), |class| self.class_from(class + 1));
-        classes
-            .flat_map(move |class| {
-                let longest = u64::MAX >> (63 - class);
-                let earliest = span.start.saturating_sub(longest - 1);
-                self.entries.range((class, earliest, LockOwner(0))..=(class, span.end, LockOwner(u64::MAX)))
-            })
-            .map(|&(_, start, owner)| (owner, start))
+        classes.map(move |class| {
+            let longest = u64::MAX >> (63 - class);
+            let earliest = span.start.saturating_sub(longest - 1);
+            let range = (class, earliest, LockOwner(0))..=(class, span.end, LockOwner(u64::MAX));
+            self.entries.range(range).map(|&(_, start, owner)| (owner, start))
+        })
     }
 
     /// The first class, `class` or a later one, that has a range.

@@ -64,6 +64,9 @@ pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
 pub use queue::Order;
 
+/// Messages, or runs of them, that one call frees.
+const DISCARDED_AT_ONCE: usize = 1000;
+
 /// A message queue.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -76,6 +79,8 @@ pub struct Mailbox {
     /// Requests that no server has taken yet, by id.
     requests: BTreeMap<u64, Request>,
     request_bytes: u64,
+    /// What was queued when the name was removed, until [`Mailbox::discard`] has freed it.
+    discarded: (Queue, BTreeMap<u64, Request>),
     /// When leases end by themselves.
     lease_ends: BTreeSet<(Timestamp, HandleId)>,
     /// Where it can be kept, in a mount with a store.
@@ -139,6 +144,7 @@ impl Mailbox {
             handles: Slab::new(),
             requests: BTreeMap::new(),
             request_bytes: 0,
+            discarded: Default::default(),
             lease_ends: BTreeSet::new(),
             store: None,
             outbox: Vec::new(),
@@ -315,22 +321,28 @@ impl Mailbox {
         false
     }
 
-    /// The name was removed. All waits and all later calls fail with `Removed`. Returns the number of messages lost.
+    /// The name was removed. All waits and all later calls fail with `Removed`. Returns the number of messages lost, of which
+    /// [`Mailbox::discard`] frees those that are too many for one call.
     pub fn remove(&mut self, cx: &mut Context<'_>) -> u64 {
         self.record_removed(cx);
         self.removed = true;
         self.end_waits(Error::Removed, cx);
-        let mut lost = 0;
-        for message in self.queue.clear() {
-            lost += message.count();
-        }
-        self.requests.clear();
+        let lost = self.queue.depth();
+        self.discarded = (self.queue.clear(), std::mem::take(&mut self.requests));
         self.request_bytes = 0;
+        self.discard();
         self.wake_readers(cx);
         for handle in std::mem::take(&mut self.polls_out).into_values() {
             cx.fx.wake(handle);
         }
         lost
+    }
+
+    /// Frees some of the messages and requests that went with the name. False if there are no more.
+    pub fn discard(&mut self) -> bool {
+        let (messages, requests) = &mut self.discarded;
+        (0..DISCARDED_AT_ONCE)
+            .all(|_| messages.pop_run(usize::MAX).is_some() || requests.pop_first().is_some())
     }
 
     /// Ends all waits with `error`.

@@ -52,6 +52,8 @@ pub(super) struct Queue {
     by_sender: Option<Index<u32>>,
     deadlines: BTreeSet<(Timestamp, Rank)>,
     depth: u64,
+    /// Messages with a priority.
+    with_priority: u64,
     bytes: u64,
     cost: u64,
 }
@@ -88,7 +90,9 @@ impl Queue {
 
     /// Changes the order, and sorts all messages accordingly.
     pub(super) fn set_order(&mut self, order: Order) {
-        if order == self.order {
+        // If no message has a priority, both orders are the same.
+        if order == self.order || self.with_priority == 0 {
+            self.order = order;
             return;
         }
         let mut all: Vec<(u64, Message)> = self.plain.drain().collect();
@@ -298,6 +302,7 @@ impl Queue {
     /// Updates figures and indices for a message that is about to be put at `rank`.
     fn note_added(&mut self, rank: Rank, message: &Message) {
         self.depth += message.count();
+        self.with_priority += if message.priority == 0 { 0 } else { message.count() };
         self.bytes += message.len();
         self.cost += message.cost();
         if rank != (Rank { level: Rank::PLAIN, position: FIRST_POSITION + message.id }) {
@@ -344,6 +349,7 @@ impl Queue {
     /// Updates figures for a message, or a part of a run, that was removed.
     fn note_removed(&mut self, message: &Message) {
         self.depth -= message.count();
+        self.with_priority -= if message.priority == 0 { 0 } else { message.count() };
         self.bytes -= message.len();
         self.cost -= message.cost();
         if !self.displaced.is_empty() {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::{
-    ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
+    ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write, mode_of,
     refuse_page_cache,
 };
 use crate::control::MailboxSettings;
@@ -333,10 +333,13 @@ impl InodeOps for Arc<MailboxFile> {
     }
 
     fn unlinked(&self, cx: &mut Cx<'_>) {
-        let lost = self.with(cx, |state, cx| {
+        let (lost, more) = self.with(cx, |state, cx| {
             state.meta.ctime = cx.now;
-            state.queue.remove(cx)
+            (state.queue.remove(cx), state.queue.discard())
         });
+        if more {
+            cx.tree.work.push_first(Job::Discard(Arc::clone(self)));
+        }
         cx.tree.discarded.fetch_add(lost, Ordering::Relaxed);
     }
 
@@ -410,6 +413,11 @@ pub(crate) fn feed_starved(cx: &mut Cx<'_>) {
             break;
         }
     }
+}
+
+/// Frees some of what was queued in a mailbox that was removed. False if there is no more.
+pub(super) fn discard(file: &MailboxFile) -> bool {
+    file.state.lock().queue.discard()
 }
 
 /// Does what is due in mailboxes by now.

@@ -318,6 +318,8 @@ pub(crate) enum Wait {
 #[derive(Debug)]
 pub(crate) enum Job {
     Segment(SegmentJob),
+    /// Frees what was queued in a mailbox that was removed.
+    Discard(Arc<MailboxFile>),
     /// Cuts memory that nobody uses any more, from `at` down.
     Free {
         memory: Arc<dyn Memory>,
@@ -343,6 +345,13 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
     let Some((id, job, ended)) = work.take() else { return false };
     let step = match job {
         Job::Segment(job) => job.step(ended, cx),
+        Job::Discard(file) => {
+            if mailbox::discard(&file) {
+                Step::First(Job::Discard(file))
+            } else {
+                Step::Done
+            }
+        }
         Job::Free { memory, at } => {
             let at = at.saturating_sub(FREE_STEP);
             // If truncating fails, the memory is freed with the last reference to it.

@@ -196,3 +196,20 @@ fn the_end_of_the_mount_ends_jobs() {
     harness.finish();
     assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Ending))]);
 }
+
+#[test]
+fn the_messages_of_a_removed_mailbox_are_freed_in_steps() {
+    let mut setup = setup(100 << 20);
+    setup.limits.mailbox.maxmsg = 100_000;
+    let mut harness = Harness::with(setup);
+    let (node, both) = harness.create("mailboxes/box", BOTH);
+    for _ in 0..10_000 {
+        assert_eq!(harness.get(node, write(both, b"m")), Reply::Written(1));
+    }
+    harness.unlink("mailboxes/box");
+    assert!(harness.show("control/status").contains("\ndiscarded 10000\n"));
+    assert!(harness.tree.accounts.used(Resource::Memory) > 0);
+    assert_eq!(harness.get(node, read(both)), Reply::Failed(Error::Removed));
+    assert!(harness.finish() > 5);
+    assert_eq!(harness.tree.accounts.used(Resource::Memory), 0);
+}
