@@ -148,6 +148,10 @@ pub struct Config {
     pub threads: usize,
     /// Where durable mailboxes are kept, absolute. `None`: there are none.
     pub store: Option<PathBuf>,
+    /// The kernel executes no program in the mount.
+    pub noexec: bool,
+    /// The source that the mount table shows.
+    pub source: String,
     /// The daemon starts a session of its own when the mount is ready.
     pub own_session: bool,
 }

@@ -7,6 +7,8 @@ mod common;
 mod background;
 #[path = "cli/endings.rs"]
 mod endings;
+#[path = "cli/helper.rs"]
+mod helper;
 #[path = "cli/limits.rs"]
 mod limits;
 #[path = "cli/log.rs"]

@@ -260,6 +260,7 @@ fn every_link_in_the_documents_leads_somewhere() {
         "CHANGELOG.md",
         "docs/ARCHITECTURE.md",
         "docs/FIGURES.md",
+        "docs/INSTALL.md",
         "docs/PERFORMANCE.md",
         "docs/SEMANTICS.md",
         "docs/TOOLS.md",

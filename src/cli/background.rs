@@ -27,19 +27,19 @@ const ITSELF: &str = "/proc/self/exe";
 
 const READY: &str = "ready\n";
 
-/// Starts this command line again with `--foreground`, and waits until the mount is ready or the process has exited. The
+/// Starts the command line `words` again with `--foreground`, and waits until the mount is ready or the process has exited. The
 /// process itself prints why it failed.
-pub(super) fn start(dir: &Path) -> Result<ExitCode, String> {
+pub(super) fn start(dir: &Path, words: &[OsString]) -> Result<ExitCode, String> {
     let shown = quoted(dir);
     let message =
         |what: &str, advice: &str| format!("cannot mount on {shown} in the background: {what}\n  {advice}");
     let foreground = format!("mount in the foreground to see more: ipcfs mount -f {shown}");
     let failed =
         |what: &str, error: &io::Error| message(&format!("{what}: {}", reason(error)), limit_advice(error));
-    let mut args = env::args_os();
-    let itself = args.next().unwrap_or_else(|| OsString::from("ipcfs"));
     // The subcommand comes first: no option stands before it.
-    let subcommand = args.next().unwrap_or_else(|| OsString::from("mount"));
+    let [itself, subcommand, args @ ..] = words else {
+        return Err(message("the command line is empty", &foreground));
+    };
     descriptors::keep_from_children();
     let mut child = Command::new(ITSELF)
         .arg0(itself)

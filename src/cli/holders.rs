@@ -1,7 +1,7 @@
 //! The processes that keep a mount busy. The search sends no request to the daemon, so that a stopped daemon cannot
 //! block it: `/proc` shows the mount of each descriptor and the device of each mapping.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirEntry};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -60,6 +60,29 @@ pub(super) fn search(mount: &Mount) -> Search {
     }
     search.holders.sort_by_key(|holder| holder.pid);
     search
+}
+
+/// One process of each other mount namespace that has the mount, as a container has that was started while it was there.
+/// Such a copy keeps the daemon running. Of other users' processes, only root sees it.
+pub(super) fn copies(mount: &Mount) -> Vec<Holder> {
+    let mut found: BTreeMap<PathBuf, Holder> = BTreeMap::new();
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    let (major, minor) = mount.device;
+    let device = format!(" {major}:{minor} / ");
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let (Some(pid), Ok(namespace)) = (pid, fs::read_link(entry.path().join("ns/mnt"))) else { continue };
+        if Some(&namespace) == own.as_ref() || found.contains_key(&namespace) {
+            continue;
+        }
+        let table = fs::read(entry.path().join("mountinfo")).unwrap_or_default();
+        if String::from_utf8_lossy(&table).lines().any(|line| line.contains(&device)) {
+            let command = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            let command = escaped(command.trim_end());
+            found.insert(namespace, Holder { pid, command, paths: BTreeSet::new() });
+        }
+    }
+    found.into_values().collect()
 }
 
 fn held_by(proc: &Path, mount: &Mount) -> io::Result<BTreeSet<PathBuf>> {

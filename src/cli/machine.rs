@@ -61,6 +61,16 @@ pub(super) fn detach(mount: &Mount) -> Result<(), UnmountError> {
     }
 }
 
+/// Ends the connection between the kernel and the daemon, whether or not the daemon responds: every call to the mount
+/// fails. If this process may not, nothing changes.
+pub(super) fn abort(mount: &Mount) {
+    let file = format!("/sys/fs/fuse/connections/{}/abort", mount_table::device_number(mount.device));
+    if fs::write(file, "1").is_err() {
+        // Ends it as well, and leaves the mount if it is in use.
+        let _ = rustix::mount::unmount(&mount.point, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW);
+    }
+}
+
 fn fusermount(point: &Path) -> Result<(), UnmountError> {
     let mut command = Command::new(mount_table::fusermount());
     command.arg("-u").arg("--").arg(point);

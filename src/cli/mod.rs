@@ -1,6 +1,6 @@
 //! The command `ipcfs`: one file per subcommand. The arguments are validated once, into a [`Config`](crate::config::Config).
 //!
-//! Exit codes: 0 success, 1 failure, 2 wrong usage. An error message on standard error says what was tried, on what, why
+//! Exit codes: 0 success, 1 failure, 2 wrong usage; as mount(8)'s helper, that program's. An error message on standard error says what was tried, on what, why
 //! it failed, and what to do.
 
 mod ask;
@@ -13,18 +13,23 @@ mod listing;
 mod machine;
 mod memory;
 mod mount;
+mod mount_helper;
 mod mountpoint;
 mod mounts;
+mod notify;
 mod size;
 mod status;
 mod store;
 mod text;
 mod umount;
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::thread;
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control;
@@ -69,20 +74,56 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch() -> ExitCode {
-    let arguments = command().get_matches();
-    let cli = Cli::from_arg_matches(&arguments).unwrap_or_else(|error| error.exit());
-    let result = match cli.command {
-        Command::Ask(question) => return ask::answer(&question),
-        Command::Mount(args) => mount::run(&args),
+    let words: Vec<OsString> = env::args_os().collect();
+    let helper = mount_helper::is_asked(&words);
+    match perform(words, helper) {
+        Ok(code) if helper && code != ExitCode::SUCCESS => ExitCode::from(mount_helper::FAILED),
+        Ok(code) => code,
+        Err(error) if helper && error.use_stderr() => {
+            let _ = error.print();
+            ExitCode::from(mount_helper::USAGE)
+        }
+        Err(error) => error.exit(),
+    }
+}
+
+/// Does what `words` say, the program's name first. An error is wrong usage, or the text of `--help`.
+fn perform(mut words: Vec<OsString>, helper: bool) -> Result<ExitCode, clap::Error> {
+    let mut parser = command();
+    parser.build();
+    if helper {
+        let mount = parser.find_subcommand("mount").unwrap_or(&parser);
+        let Some(translated) = mount_helper::translate(&words, mount)? else { return Ok(ExitCode::SUCCESS) };
+        words = translated;
+    }
+    let result = match parse(parser, &words)? {
+        Command::Ask(question) => return Ok(ask::answer(&question)),
+        Command::Mount(args) => mount::run(&args, &words),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Doctor => Ok(doctor::run()),
     };
-    result.unwrap_or_else(|message| {
+    Ok(result.unwrap_or_else(|message| {
         text::report(&message);
         ExitCode::FAILURE
-    })
+    }))
+}
+
+/// Options in lists (`-o`) become flags, before those that are given as flags. Of those given twice, the last counts.
+fn parse(mut parser: clap::Command, words: &[OsString]) -> Result<Command, clap::Error> {
+    let parsed = Cli::from_arg_matches(&parser.try_get_matches_from_mut(words)?)?.command;
+    let Command::Mount(args) = &parsed else { return Ok(parsed) };
+    if args.options.is_empty() {
+        return Ok(parsed);
+    }
+    let mount = parser.find_subcommand_mut("mount").map_or_else(command, |mount| mount.clone());
+    let flags = mount_helper::flags(&args.options, &mount)
+        .map_err(|why| mount.clone().error(ErrorKind::UnknownArgument, why))?;
+    let mut words = words.to_vec();
+    words.splice(2..2, flags);
+    let last_counts = command().mut_subcommand("mount", |mount| mount.args_override_self(true));
+    Ok(Cli::from_arg_matches(&last_counts.try_get_matches_from(words)?)?.command)
 }
 
 /// The command line parser, with the reference of `control/` in the help of `status`.

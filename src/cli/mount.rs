@@ -1,5 +1,6 @@
 //! `ipcfs mount`: its arguments, and how they become a [`Config`].
 
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +14,7 @@ use super::background;
 use super::explain::explain;
 use super::memory::Memory;
 use super::mountpoint;
+use super::notify;
 use super::size;
 use super::text::{escaped, quoted, reason, report};
 use crate::config::{
@@ -38,6 +40,7 @@ const LIMIT_CEILING: u64 = NO_LIMIT - 1;
 #[command(after_help = "Sizes may have a suffix K, M, G or T (powers of 1024): 64K, 1MiB, 2G.\n\
     Logging: set RUST_LOG to error, warn, info or debug; the log goes to standard error, or to the file of --log.\n\
     Signals: SIGTERM, SIGINT, SIGHUP and SIGQUIT unmount; SIGUSR1, SIGUSR2 and SIGALRM are ignored.")]
+#[allow(clippy::struct_excessive_bools)] // each is a flag
 pub(super) struct Args {
     /// Empty directory to mount on
     dir: PathBuf,
@@ -99,9 +102,22 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
+    /// Do not let programs in segments/ be executed
+    #[arg(long)]
+    noexec: bool,
+
+    /// Name of the mount in the mount table
+    #[arg(long, value_name = "NAME", value_parser = source, default_value = "ipcfs")]
+    source: String,
+
     /// Append the log to this file (created with mode 0600) instead of standard error
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+
+    /// Options as in fstab(5), separated by commas: those above without the dashes (`memory=1G,noexec`), and those of
+    /// mount(8)
+    #[arg(short = 'o', value_name = "OPTIONS")]
+    pub(super) options: Vec<String>,
 
     /// Print `ready` on standard output, then detach from the terminal: used to mount in the background
     #[arg(long, hide = true)]
@@ -122,11 +138,12 @@ enum Transport {
     Uring,
 }
 
-/// Mounts. With `--foreground` it returns when the mount ends, otherwise when the mount is ready.
-pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
+/// Mounts. With `--foreground` it returns when the mount ends, otherwise when the mount is ready. `words` are the words that
+/// gave `args`.
+pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
     check_open_files(&args.dir)?;
     if !args.foreground {
-        return background::start(&args.dir);
+        return background::start(&args.dir, words);
     }
     let log = args.log.as_deref().map(open_log).transpose()?;
     start_logging(log.as_ref())?;
@@ -137,6 +154,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     log::info!("mounting {} as {config:?}", escaped(&config.dir));
     let ready = || {
         drop(claim);
+        notify::ready();
         if args.ready_stdout {
             background::detach(log.as_ref());
         }
@@ -174,6 +192,8 @@ impl Args {
             segments,
             transport,
             threads,
+            noexec: self.noexec,
+            source: self.source.clone(),
             own_session: self.ready_stdout,
         })
     }
@@ -240,6 +260,14 @@ fn max_files(text: &str) -> Result<u64, String> {
     size::count(text, 1..=FILES_CEILING)
 }
 
+/// fusermount3 takes it in a list.
+fn source(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.contains([',', '\\']) || text.contains(char::is_control) {
+        return Err("write a name without commas and backslashes".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 fn user_share(text: &str) -> Result<u8, String> {
     size::count(text, 1..=100).map(|percent| percent as u8)
 }
@@ -292,6 +320,8 @@ mod tests {
             "--segments=cached",
             "--transport=dev",
             "--allow-other",
+            "--noexec",
+            "--source=jobs",
         ]);
         let mailbox = MailboxLimits { msgsize: 65_536, maxmsg: NO_LIMIT, maxbytes: 1 << 30 };
         let limits =
@@ -304,6 +334,8 @@ mod tests {
             segments: SegmentPath::Cached,
             transport: TransportKind::Dev,
             threads: 64,
+            noexec: true,
+            source: String::from("jobs"),
             own_session: false,
         };
         assert_eq!(config, expected);

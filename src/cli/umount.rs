@@ -1,7 +1,7 @@
 //! `ipcfs umount`: unmounts, waits until the daemon has exited, and lists the processes that keep a mount busy.
 
 use std::env;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
-use super::holders::{self, Search};
+use super::holders::{self, Holder, Search};
+use super::listing::{self, Listing};
 use super::machine::{self, UnmountError};
 use super::mounts::{self, Mount, State};
 use super::text::{escaped, quoted, reason, report};
@@ -22,6 +23,9 @@ const EXIT_TIMEOUT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
 /// How long unmounting is retried while the mount is busy.
 const BUSY_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Most mailboxes that are looked into to count those with messages.
+const MAX_COUNTED: u64 = 10_000;
+
 /// Most lines in the list of processes that keep a mount busy.
 const MAX_LINES: usize = 20;
 
@@ -31,8 +35,16 @@ pub(super) struct Args {
     dir: PathBuf,
 
     /// Detach the mount at once; it ends when no process uses it any more
-    #[arg(long)]
+    #[arg(short, long)]
     lazy: bool,
+
+    /// End the mount at once, even if its daemon does not respond: every call to it fails
+    #[arg(short, long)]
+    force: bool,
+
+    /// Only unmount if no message waits in it
+    #[arg(long)]
+    if_empty: bool,
 }
 
 /// Unmounts.
@@ -40,15 +52,22 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let all = mounts::all()?;
     let mount = find(&all, &args.dir)?;
     let state = mount.state();
-    let lazy = args.lazy || state == State::Dead;
+    let lazy = args.lazy || args.force || state == State::Dead;
     if state == State::Silent && !lazy {
         return Err(silent(mount));
+    }
+    let waiting = Waiting::of(mount, &state);
+    if args.if_empty {
+        check_empty(mount, &state, waiting.as_ref())?;
     }
     // Opened before unmounting, so that the process ID cannot have been reused.
     let daemon = daemon_of(&state);
 
     // If this process runs inside the mount, it would keep the mount busy itself.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {}", reason(&error)))?;
+    if args.force {
+        machine::abort(mount);
+    }
     let result = if lazy { machine::detach(mount) } else { unmount(&mount.point) };
     match result {
         Ok(()) => {}
@@ -60,17 +79,72 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
             ));
         }
     }
-    if let Some((pid, daemon)) = daemon.filter(|_| !lazy)
-        && !has_exited(&daemon)
-    {
-        report(&format!(
-            "{} is unmounted, but its daemon still runs after {} s\n  terminate it: kill {}",
-            quoted(&mount.point),
-            EXIT_TIMEOUT.tv_sec,
-            pid.as_raw_nonzero()
-        ));
+    if let Some(waiting) = waiting {
+        let verb = if waiting.is_one() { "is" } else { "are" };
+        report(&format!("{} is unmounted: {waiting} {verb} dropped", quoted(&args.dir)));
+    }
+    if let Some((pid, daemon)) = daemon.filter(|_| !lazy) {
+        let copies = holders::copies(mount);
+        if !copies.is_empty() {
+            report(&copied(mount, pid, &copies));
+        } else if !has_exited(&daemon) {
+            report(&format!(
+                "{} is unmounted, but its daemon still runs after {} s\n  terminate it: kill {}",
+                quoted(&mount.point),
+                EXIT_TIMEOUT.tv_sec,
+                pid.as_raw_nonzero()
+            ));
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What goes with a mount.
+struct Waiting {
+    messages: u64,
+    /// The mailboxes that have them; `None` if this user may not look into all, or there are too many to look.
+    mailboxes: Option<usize>,
+}
+
+impl Waiting {
+    fn of(mount: &Mount, state: &State) -> Option<Waiting> {
+        let State::Live(status) = state else { return None };
+        let messages = status.number("messages").filter(|messages| *messages > 0)?;
+        let few = status.number("mailboxes").is_some_and(|mailboxes| mailboxes <= MAX_COUNTED);
+        let listing = few.then(|| listing::read(&mount.point).ok()).flatten();
+        let filled = |listing: Listing| {
+            listing.mailboxes.iter().filter(|mailbox| mailbox.status.number("depth") > Some(0)).count()
+        };
+        Some(Waiting { messages, mailboxes: listing.filter(|listing| listing.unreadable == 0).map(filled) })
+    }
+
+    fn is_one(&self) -> bool {
+        self.mailboxes.map_or(self.messages, |mailboxes| mailboxes as u64) == 1
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = |count: u64, what: &str, more: &str| match count {
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}{more}"),
+        };
+        if let Some(mailboxes) = self.mailboxes {
+            write!(f, "{} with ", number(mailboxes as u64, "mailbox", "es"))?;
+        }
+        f.write_str(&number(self.messages, "waiting message", "s"))
+    }
+}
+
+/// Refuses a mount in which messages wait, or may wait.
+fn check_empty(mount: &Mount, state: &State, waiting: Option<&Waiting>) -> Result<(), String> {
+    let point = quoted(&mount.point);
+    let why = match (state, waiting) {
+        (State::Live(_), None) | (State::Dead, _) => return Ok(()),
+        (_, Some(waiting)) => format!("it has {waiting}"),
+        (_, None) => format!("it cannot be seen whether messages wait in it (it is {})", state.word()),
+    };
+    Err(format!("cannot unmount {point}: {why}\n  receive them first, or unmount it without --if-empty"))
 }
 
 /// Unmounts, and retries for a moment while the mount is busy: `ipcfs status` accesses every mount, and the kernel closes
@@ -138,6 +212,18 @@ fn silent(mount: &Mount) -> String {
         "cannot unmount {point}: its daemon does not respond\n  \
          if it is stopped, continue it with kill -CONT; otherwise detach the mount: ipcfs umount --lazy {point}"
     )
+}
+
+fn copied(mount: &Mount, daemon: Pid, copies: &[Holder]) -> String {
+    let mut message = format!(
+        "{} is unmounted here, but its daemon still runs: other mount namespaces have the mount, too, with",
+        quoted(&mount.point)
+    );
+    for Holder { pid, command, .. } in copies.iter().take(MAX_LINES) {
+        let _ = write!(message, "\n  {pid:>7} {command}");
+    }
+    let _ = write!(message, "\n  it ends with them, or terminate it: kill {}", daemon.as_raw_nonzero());
+    message
 }
 
 fn busy(all: &[Mount], mount: &Mount) -> String {

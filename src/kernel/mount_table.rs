@@ -30,7 +30,7 @@ pub struct Mount {
     pub point: PathBuf,
     /// `fuse.ipcfs` if the mount is one of ipcfs.
     pub fstype: String,
-    /// The mount source; for ipcfs the word `ipcfs`.
+    /// The mount source; for ipcfs the word `ipcfs`, unless `--source` says otherwise.
     pub source: OsString,
     /// Options of the file system, separated by commas.
     pub options: String,
@@ -222,7 +222,7 @@ fn fdinfo(fd: BorrowedFd<'_>, key: &str) -> Option<u64> {
 }
 
 /// A device number as the kernel itself writes it: 12 bits major, 20 bits minor.
-fn device_number((major, minor): (u32, u32)) -> u64 {
+pub fn device_number((major, minor): (u32, u32)) -> u64 {
     u64::from(major) << 20 | u64::from(minor)
 }
 

@@ -68,13 +68,16 @@ pub fn mount(config: &Config, wants_rings: bool) -> Result<Mounted, MountError> 
     let handshake = Handshake { accepted: Arc::clone(&accepted), wants_passthrough, wants_rings };
     let mut options = fuser::Config::default();
     options.mount_options = vec![
-        MountOption::FSName(String::from("ipcfs")),
+        MountOption::FSName(config.source.clone()),
         // As an option of the kernel, so that the type is `fuse.ipcfs` without fusermount3 too.
         MountOption::CUSTOM(String::from("subtype=ipcfs")),
         // The kernel's own default is as much as a request can carry.
         MountOption::CUSTOM(format!("max_read={MAX_READ}")),
         MountOption::DefaultPermissions,
     ];
+    if config.noexec {
+        options.mount_options.push(MountOption::NoExec);
+    }
     options.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
     let session = fuser::Session::new(handshake, &config.dir, &options).map_err(|error| explain(&error))?;
     let session = std::mem::ManuallyDrop::new(session);

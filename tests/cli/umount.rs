@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common::{state_of, wait_for};
 use crate::place::{Background, Place, has_ended, ipcfs, signal};
@@ -19,7 +19,7 @@ fn a_mount_is_ended_and_its_daemon_with_it() {
     let Some(place) = Place::new() else { return };
     for _ in 0..10 {
         place.mount(&[]);
-        place.sh("echo lost > $DIR/mailboxes/a; echo kept >> $DIR/segments/s");
+        place.sh("touch $DIR/mailboxes/a; echo lost >> $DIR/segments/s");
         let daemon = place.daemon();
         let outcome = place.ipcfs(&["umount"]);
         let state = state_of(daemon);
@@ -27,6 +27,81 @@ fn a_mount_is_ended_and_its_daemon_with_it() {
         assert!(matches!(state, None | Some('Z' | 'X')), "the daemon still runs: {state:?}");
         place.assert_nothing_left();
     }
+}
+
+#[test]
+fn messages_that_go_with_the_mount_are_counted_or_keep_it() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    place.sh("cd $DIR/mailboxes; mkdir sub; touch none; echo 1 > a; echo 2 > a; echo 3 > sub/b");
+    let refused = place.ipcfs(&["umount", "--if-empty"]);
+    let what = format!("cannot unmount {}: it has 2 mailboxes with 3 waiting messages", place.name());
+    refused.failed(&what, &["receive them", "without --if-empty"]);
+    assert_eq!(place.sh("cat $DIR/mailboxes/a"), "1\n", "it is still there");
+
+    let outcome = place.ipcfs(&["umount"]);
+    let said =
+        format!("ipcfs: {} is unmounted: 2 mailboxes with 2 waiting messages are dropped\n", place.name());
+    assert_eq!((outcome.code, outcome.stderr), (Some(0), said));
+    place.assert_nothing_left();
+
+    place.mount(&[]);
+    place.sh("echo 1 > $DIR/mailboxes/a; cat $DIR/mailboxes/a");
+    let outcome = place.ipcfs(&["umount", "--if-empty"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    place.assert_nothing_left();
+}
+
+#[test]
+fn by_force_it_ends_for_those_who_wait_too_and_with_a_stopped_daemon() {
+    let Some(place) = Place::new() else { return };
+    for stopped in [false, true] {
+        place.mount(&[]);
+        place.sh("touch $DIR/mailboxes/a");
+        let daemon = place.daemon();
+        let reader = Background::start(Command::new("cat").arg(place.path("mailboxes/a")));
+        wait_for("the reader to wait", || {
+            let status = fs::read_to_string(place.path("control/mailboxes/a/status")).unwrap();
+            status.contains("waiting_readers 1\n")
+        });
+        if stopped {
+            signal(daemon, Signal::STOP);
+            wait_for("the daemon to stop", || state_of(daemon) == Some('T'));
+            let unseen = place.ipcfs(&["umount", "-f", "--if-empty"]);
+            let what = format!("cannot unmount {}: it cannot be seen whether messages wait", place.name());
+            unseen.failed(&what, &["(it is silent)"]);
+        }
+        let outcome = place.ipcfs(&["umount", "-f"]);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+        assert_eq!(place.mounts(), 0);
+        let reader = reader.finish();
+        assert_eq!(reader.code, Some(1), "{reader:?}");
+        let _ = kill_process(Pid::from_raw(daemon as i32).unwrap(), Signal::CONT);
+        wait_for("the daemon to end", || has_ended(daemon));
+        place.assert_nothing_left();
+    }
+}
+
+#[test]
+fn whoever_has_a_copy_of_the_mount_in_another_namespace_is_named() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    let daemon = place.daemon();
+    // `unshare` makes the copies private, so that they do not go with the mount.
+    let copy = Background::start(Command::new("unshare").args(["-m", "sleep", "1000"]));
+    let namespace = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+    wait_for("another namespace", || {
+        namespace(copy.id()) != namespace(std::process::id())
+            && fs::read_to_string(format!("/proc/{}/comm", copy.id())).unwrap() == "sleep\n"
+    });
+    let outcome = place.ipcfs(&["umount"]);
+    assert_eq!(outcome.code, Some(0));
+    let named =
+        format!("with\n  {:>7} sleep\n  it ends with them, or terminate it: kill {daemon}\n", copy.id());
+    assert!(outcome.stderr.contains("other mount namespaces have the mount"), "{outcome:?}");
+    assert!(outcome.stderr.ends_with(&named), "{outcome:?}");
+    drop(copy);
+    wait_for("the daemon to end", || has_ended(daemon));
 }
 
 #[test]
@@ -147,7 +222,7 @@ fn a_stopped_daemon_does_not_hang_umount() {
     wait_for("the daemon to stop", || state_of(daemon) == Some('T'));
     let what = format!("cannot unmount {}: its daemon does not respond", place.name());
     place.ipcfs(&["umount"]).failed(&what, &["kill -CONT", "--lazy"]);
-    let outcome = place.ipcfs(&["umount", "--lazy"]);
+    let outcome = place.ipcfs(&["umount", "-l"]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     assert_eq!(place.mounts(), 0);
     signal(daemon, Signal::CONT);

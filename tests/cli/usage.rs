@@ -65,11 +65,14 @@ fn help_names_every_subcommand() {
 
 #[test]
 fn each_subcommand_has_help_with_its_options() {
-    let mount: Vec<&str> =
-        BAD.iter().map(|(option, ..)| *option).chain(["--foreground", "--allow-other"]).collect();
+    let mount: Vec<&str> = BAD
+        .iter()
+        .map(|(option, ..)| *option)
+        .chain(["--foreground", "--allow-other", "--noexec", "--source", "-o <OPTIONS>"])
+        .collect();
     let cases: [(&str, &[&str]); 4] = [
         ("mount", &mount),
-        ("umount", &["<DIR>", "--lazy"]),
+        ("umount", &["<DIR>", "-l, --lazy", "-f, --force", "--if-empty"]),
         ("status", &["[DIR]", "--json"]),
         ("doctor", &["Usage: ipcfs doctor"]),
     ];
@@ -115,7 +118,7 @@ fn unknown_words_and_missing_ones_are_wrong_usage() {
     refused(&["umount", "a", "b"], &["'b'"]);
     refused(&["doctor", "all"], &["'all'"]);
     refused(&["mount", "--frobnicate", "a"], &["--frobnicate"]);
-    refused(&["umount", "--force", "a"], &["--force"]);
+    refused(&["umount", "--forced", "a"], &["--force"]);
     refused(&["status", "--jso"], &["--jso"]);
     refused(&["mount", "--lazy", "a"], &["--lazy"]);
     refused(&["mount", "--threads", "1", "--threads", "2", "a"], &["--threads"]);
