@@ -13,6 +13,8 @@ mod helper;
 mod limits;
 #[path = "cli/log.rs"]
 mod log;
+#[path = "cli/manual.rs"]
+mod manual;
 #[path = "cli/place.rs"]
 mod place;
 #[path = "cli/status.rs"]

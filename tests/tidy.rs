@@ -287,7 +287,7 @@ fn the_project_speaks_of_itself_alone() {
         concat!("TO", "DO"),
         concat!("FIX", "ME"),
     ];
-    let texts = ["src", "tests", "docs", "scripts", "benches", "fuzz/fuzz_targets"]
+    let texts = ["src", "tests", "docs", "scripts", "packaging", "benches", "fuzz/fuzz_targets"]
         .into_iter()
         .flat_map(|folder| files(folder, ""))
         // What cargo writes.

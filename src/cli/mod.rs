@@ -11,6 +11,7 @@ mod explain;
 mod holders;
 mod listing;
 mod machine;
+mod manual;
 mod memory;
 mod mount;
 mod mount_helper;
@@ -58,6 +59,9 @@ enum Command {
     Store(store::Args),
     /// Check this machine, and show the commands that add what is missing
     Doctor,
+    /// Write manual pages and completions into a directory
+    #[command(hide = true)]
+    Manual(manual::Args),
     #[command(name = ask::ASK, hide = true, subcommand)]
     Ask(ask::Question),
 }
@@ -103,6 +107,7 @@ fn perform(mut words: Vec<OsString>, helper: bool) -> Result<ExitCode, clap::Err
         Command::Status(args) => status::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Doctor => Ok(doctor::run()),
+        Command::Manual(args) => manual::run(&args, &Cli::command()),
     };
     Ok(result.unwrap_or_else(|message| {
         text::report(&message);
@@ -145,6 +150,8 @@ fn command() -> clap::Command {
 mod tests {
     #[test]
     fn the_arguments_make_sense() {
+        use clap::CommandFactory as _;
         super::command().debug_assert();
+        super::mount_helper::Helper::command().debug_assert();
     }
 }

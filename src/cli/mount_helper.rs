@@ -119,9 +119,8 @@ fn flag(option: &str, mount: &Command) -> Result<Option<String>, String> {
         return Ok(None);
     }
     let long = if name == "fsname" { String::from("source") } else { name.replace('_', "-") };
-    let arg = mount.get_arguments().find(|arg| is_option(arg) && arg.get_long() == Some(&long));
-    let Some(arg) = arg else {
-        let names: Vec<String> = names(mount).collect();
+    let Some((_, arg)) = known(mount).find(|(_, arg)| arg.get_long() == Some(&long)) else {
+        let names: Vec<String> = known(mount).map(|(name, _)| name).collect();
         return Err(format!("mount option '{name}' is unknown; ipcfs has {}", names.join(", ")));
     };
     match value {
@@ -133,15 +132,9 @@ fn flag(option: &str, mount: &Command) -> Result<Option<String>, String> {
     }
 }
 
-/// The options of `ipcfs mount` as `-o` has them.
-fn names(mount: &Command) -> impl Iterator<Item = String> {
-    mount
-        .get_arguments()
-        .filter(|arg| is_option(arg))
-        .filter_map(|arg| Some(arg.get_long()?.replace('-', "_")))
-}
-
-/// mount(8) waits for its helper, so a mount in the foreground is not among the options.
-fn is_option(arg: &Arg) -> bool {
-    !arg.is_hide_set() && !["help", "foreground"].contains(&arg.get_id().as_str())
+/// The options of `ipcfs mount` as a list has them. mount(8) waits for its helper, so a mount in the foreground is none.
+pub(super) fn known(mount: &Command) -> impl Iterator<Item = (String, &Arg)> {
+    let shown = mount.get_arguments().filter(|arg| !arg.is_hide_set());
+    let options = shown.filter(|arg| !["help", "foreground"].contains(&arg.get_id().as_str()));
+    options.filter_map(|arg| Some((arg.get_long()?.replace('-', "_"), arg)))
 }
