@@ -261,6 +261,7 @@ fn every_link_in_the_documents_leads_somewhere() {
         "docs/ARCHITECTURE.md",
         "docs/FIGURES.md",
         "docs/INSTALL.md",
+        "docs/METRICS.md",
         "docs/PERFORMANCE.md",
         "docs/SEMANTICS.md",
         "docs/TOOLS.md",

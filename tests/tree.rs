@@ -13,6 +13,8 @@ mod attributes;
 mod control;
 #[path = "tree/listing.rs"]
 mod listing;
+#[path = "tree/metrics.rs"]
+mod metrics;
 #[path = "tree/races.rs"]
 mod races;
 

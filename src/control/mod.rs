@@ -4,6 +4,7 @@
 //! and a newline; `status` has lines of `key value`.
 
 mod doors;
+mod metrics;
 mod status;
 mod value;
 
@@ -16,6 +17,7 @@ use crate::segment::{Lifetime, Seals};
 use crate::topic;
 
 pub use doors::{DOORBELL, DOORS, DoorFile, DoorKind};
+pub use metrics::{METRICS_SIZE, MailboxFigures, MetricsView, metrics};
 pub use status::{mount_status, user_status};
 
 /// Why a value was refused: the error of the write, and a sentence for the file `error`.
@@ -78,6 +80,8 @@ pub struct MountView {
     /// Messages queued for readers of topics.
     pub topic_backlog: u64,
     pub counts: Counts,
+    /// The counters with those of removed mailboxes.
+    pub since_start: Counts,
     /// Messages that were lost when their mailbox was removed.
     pub discarded: u64,
     pub memory_used: u64,
@@ -400,6 +404,11 @@ pub fn reference() -> Vec<Described> {
     let one = |folder, path: String, help| Described { folder, path, help };
     let mut all = vec![
         one("", String::from("status"), "the whole mount: version, transport, counters, memory"),
+        one(
+            "",
+            String::from("metrics"),
+            "OpenMetrics: the mount, the 100 largest mailboxes that the reader may see, the others together",
+        ),
         one(
             "",
             String::from("users/<uid>"),

@@ -189,6 +189,11 @@ macro_rules! counts {
             pub fn subtract(&mut self, other: &Counts) {
                 $(self.$name = self.$name.wrapping_sub(other.$name);)*
             }
+
+            /// Makes each the greater of the two.
+            pub fn raise(&mut self, other: &Counts) {
+                $(self.$name = self.$name.max(other.$name);)*
+            }
         }
     };
 }

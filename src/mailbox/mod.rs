@@ -403,6 +403,11 @@ impl Mailbox {
         }
     }
 
+    /// When the message was sent that has waited longest; one that has moved here counts for its place in the queue.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.queue.oldest()
+    }
+
     /// The waiting callers, readers first, each in order of arrival.
     pub fn waiters(&self) -> Vec<Waiter> {
         let readers = self.readers.in_order().into_iter();

@@ -88,6 +88,12 @@ impl Queue {
         self.depth == 0
     }
 
+    /// When the first message of those of one priority was sent that was sent first.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        let levels = self.prioritized.values().chain([&self.plain]);
+        levels.filter_map(Level::front).map(|message| message.sent).min()
+    }
+
     /// Changes the order, and sorts all messages accordingly.
     pub(super) fn set_order(&mut self, order: Order) {
         // If no message has a priority, both orders are the same.

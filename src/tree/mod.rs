@@ -17,6 +17,7 @@
 //! ```
 
 mod kinds;
+mod metrics;
 mod names;
 mod status;
 #[cfg(test)]

@@ -19,7 +19,7 @@ impl Tree {
         if self.setup.backing.is_some() { "passthrough" } else { "cached" }
     }
 
-    fn mount_view(&self, now: Timestamp) -> MountView {
+    pub(super) fn mount_view(&self, now: Timestamp) -> MountView {
         let (count, nodes) = {
             let names = self.names.lock();
             (names.counted(), names.nodes.len() as u64)
@@ -29,6 +29,7 @@ impl Tree {
             let locks = self.locks.lock();
             (locks.held() as u64, locks.waiting() as u64)
         };
+        let (counts, since_start) = self.totals.read_all(|file, settled| file.settle(settled));
         MountView {
             pid: self.setup.pid,
             transport: self.setup.transport,
@@ -46,7 +47,8 @@ impl Tree {
             topics: count.files_in(Namespace::Topics),
             topic_readers,
             topic_backlog,
-            counts: self.totals.read(|file, settled| file.settle(settled)),
+            counts,
+            since_start,
             discarded: self.discarded.load(Ordering::Relaxed),
             memory_used: self.memory.used(),
             memory_max: self.memory.limit(),

@@ -3,7 +3,7 @@
 //! A node's number says which object's and which of its files it is, and all else follows from the object. So the files
 //! come and go with it by themselves and cost nothing.
 
-use crate::control::{File, Refusal};
+use crate::control::{File, METRICS_SIZE, Refusal};
 use crate::op::{Error, Ino, NodeId};
 use crate::tree::names::ROOT;
 
@@ -86,7 +86,13 @@ pub(crate) struct TextFile {
     pub(super) writable: bool,
     /// Only its owner may read it.
     pub(super) private: bool,
+    /// What it reports as its size: no less than one reading of it gives, for programs that trust it. Lines of `status` for
+    /// callers come on top.
+    pub(super) size: u64,
 }
+
+/// The size of most of them.
+pub(super) const SIZE: u64 = 4096;
 
 /// A folder or file that an object has beside its files of text.
 #[derive(Debug, Clone, Copy)]
@@ -103,13 +109,15 @@ impl TextFile {
             config: file.config,
             writable: file.store.is_some(),
             private: file.names_mailbox(),
+            size: SIZE,
         }
     }
 }
 
-/// `control/status`
-pub(super) fn mount_status_file() -> TextFile {
-    TextFile { name: "status", config: false, writable: false, private: false }
+/// `control/status` and `control/metrics`, in this order.
+pub(super) fn mount_files() -> Vec<TextFile> {
+    let status = TextFile { name: "status", config: false, writable: false, private: false, size: SIZE };
+    vec![status, TextFile { name: "metrics", size: METRICS_SIZE, ..status }]
 }
 
 /// The file at an index of an object's table.

@@ -14,8 +14,6 @@ use crate::op::{Attr, Caller, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Rep
 use crate::tree::names::Named as _;
 use crate::tree::names::meta::REGULAR;
 
-/// What such a file reports as its size: no less than one reading of it gives, for programs that trust it.
-const SIZE: u64 = 4096;
 /// Bytes of the line that `status` has for each caller who waits, or more.
 const STATUS_LINE: u64 = 80;
 
@@ -46,7 +44,7 @@ impl ControlFile {
         let mode = if file.writable { read | 0o200 } else { read };
         let attr = Attr {
             ino: place.ino(),
-            size: SIZE + STATUS_LINE * lines,
+            size: file.size + STATUS_LINE * lines,
             mode: REGULAR | mode,
             nlink: 1,
             ..owner
@@ -115,7 +113,7 @@ impl FileOps for OpenControl {
         if call.offset == 0 {
             let (file, index) = ControlFile::at(self.place, cx)?;
             let control = file.object.ops().control().ok_or(Error::NotFound)?;
-            let text = control.show(index, cx)?;
+            let text = control.show(index, self.opener, cx)?;
             let charge = self.account.charge(Resource::Texts, text.len() as u64);
             let charge = Some(charge.map_err(|_| Error::NoMemory)?);
             *self.text.lock() = (Arc::from(text.into_bytes()), charge);

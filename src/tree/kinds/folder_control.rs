@@ -1,9 +1,9 @@
-//! What `control/` shows of a folder: the same names; of the root, `status` as well; of a folder of mailboxes, `config/`, which
+//! What `control/` shows of a folder: the same names; of the root, `status` and `metrics`; of a folder of mailboxes, `config/`, which
 //! holds what mailboxes and folders made in it begin with.
 
 use std::sync::Arc;
 
-use super::control::{Other, Slot, TextFile, mount_status_file, refusal_noted};
+use super::control::{Other, Slot, TextFile, mount_files, refusal_noted};
 use super::{ControlOps, Cx, FolderInode, Names, user};
 use crate::control::{FOLDER_SETTINGS, File, MAILBOX, MailboxSettings, MailboxView};
 use crate::mailbox::Counts;
@@ -41,7 +41,7 @@ impl ControlOps for FolderInode {
 
     fn files(&self) -> Vec<TextFile> {
         match self.namespace {
-            Namespace::Root => vec![mount_status_file()],
+            Namespace::Root => mount_files(),
             // Beside `config/` stand names that users chose, so that `error` is in it.
             Namespace::Mailboxes => {
                 settings().map(|file| TextFile { config: true, ..TextFile::of(file) }).collect()
@@ -57,9 +57,13 @@ impl ControlOps for FolderInode {
         }
     }
 
-    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, reader: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
         if self.namespace == Namespace::Root {
-            return Ok(cx.tree.status(cx.now));
+            let text = match index {
+                0 => cx.tree.status(cx.now),
+                _ => cx.tree.metrics(reader, cx.now),
+            };
+            return Ok(text);
         }
         let (defaults, refusal) = {
             let names = cx.tree.names.lock();

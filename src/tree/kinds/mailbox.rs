@@ -186,7 +186,7 @@ impl MailboxFile {
         Opened { fh: cx.opened(OpenFile::Mailbox(open)), how }
     }
 
-    /// For the mount's totals, see [`crate::tree::waiting::totals::Totals::read`].
+    /// For the mount's totals, see [`crate::tree::waiting::totals::Totals::read_all`].
     pub(crate) fn settle(&self, settled: &mut dyn FnMut(usize, Counts)) {
         let mut state = self.state.lock();
         if let Some(place) = state.listed.take() {
@@ -206,7 +206,7 @@ impl MailboxState {
     /// What the tree keeps of it, after a change.
     pub(super) fn note_changed(&mut self, file: &Arc<MailboxFile>, cx: &mut Cx<'_>) {
         if self.queue.is_removed() {
-            cx.tree.totals.note_removed(&mut self.listed);
+            cx.tree.totals.note_removed(&mut self.listed, || self.queue.counts());
         }
         self.note_starved(file, cx.tree);
         let next = self.queue.next_deadline();

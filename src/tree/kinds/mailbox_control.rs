@@ -88,10 +88,11 @@ impl ControlOps for Arc<MailboxFile> {
         counts.waiting_readers + counts.waiting_writers
     }
 
-    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
         let file = table_file(&MAILBOX, index)?;
         let target = self.state.lock().queue.rules().dead_letter;
-        let dead_letter = target.map(|rule| cx.tree.names.lock().path_of(rule.mailbox)).unwrap_or_default();
+        let path = target.map(|rule| cx.tree.names.lock().path_of(rule.mailbox)).unwrap_or_default();
+        let dead_letter = String::from_utf8_lossy(&path).into_owned();
         let view = {
             let state = self.state.lock();
             MailboxView {

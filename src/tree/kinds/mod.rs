@@ -294,8 +294,8 @@ pub(crate) trait ControlOps {
         0
     }
 
-    /// The text of a file.
-    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error>;
+    /// The text of a file, for whoever opened it.
+    fn show(&self, index: usize, reader: Caller, cx: &mut Cx<'_>) -> Result<String, Error>;
 
     /// A value was written to a file.
     fn store(&self, _index: usize, _: &[u8], _: Caller, _: &mut Cx<'_>) -> Result<(), Error> {

@@ -40,7 +40,7 @@ impl ControlOps for Arc<SegmentFile> {
         self.state.lock().openers.len() as u64
     }
 
-    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
         let file = table_file(&SEGMENT, index)?;
         let state = self.state.lock();
         let openers = state.openers.iter();

@@ -213,7 +213,7 @@ impl ControlOps for Arc<TopicFile> {
         state.topic.counts().readers + state.topic.waiters().len() as u64
     }
 
-    fn show(&self, index: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
         let file = table_file(&TOPIC, index)?;
         let view = {
             let state = self.state.lock();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use parking_lot::MutexGuard;
 
-use super::control::{ControlNode, Slot, TextFile};
+use super::control::{ControlNode, SIZE, Slot, TextFile};
 use super::{ControlOps, Cx, Header, InodeOps, Names, control_entry, dots};
 use crate::control::{UserView, user_status};
-use crate::op::{Attr, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::op::{Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
 use crate::tree::names::ROOT;
 use crate::tree::names::meta::FOLDER;
 
@@ -139,10 +139,10 @@ impl ControlOps for User {
     }
 
     fn files(&self) -> Vec<TextFile> {
-        vec![TextFile { name: "", config: false, writable: false, private: true }]
+        vec![TextFile { name: "", config: false, writable: false, private: true, size: SIZE }]
     }
 
-    fn show(&self, _: usize, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, _: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
         let account = cx.tree.accounts.find(self.0).ok_or(Error::NotFound)?;
         Ok(user_status(&UserView { usage: account.usage() }))
     }

@@ -122,15 +122,15 @@ impl<O: Named> Names<O> {
     }
 
     /// The path of a file, below `mailboxes/` or `segments/`; empty if it has no name any more.
-    pub(crate) fn path_of(&self, ino: Ino) -> String {
-        let mut names = Vec::new();
+    pub(crate) fn path_of(&self, ino: Ino) -> Vec<u8> {
+        let mut names: Vec<&[u8]> = Vec::new();
         let mut at = ino;
         while let Some(located) = self.links.get(&at) {
-            names.push(String::from_utf8_lossy(&located.name));
+            names.push(&located.name);
             at = located.folder;
         }
         names.reverse();
-        names.join("/")
+        names.join(&b"/"[..])
     }
 
     /// How many of each kind those are.

@@ -16,7 +16,12 @@ impl Dice {
 }
 
 fn totals(harness: &Harness) -> Counts {
-    harness.tree.totals.read(|file, settled| file.settle(settled))
+    harness.tree.totals.read_all(|file, settled| file.settle(settled)).0
+}
+
+/// The counters that never fall.
+fn since_start(harness: &Harness) -> Counts {
+    harness.tree.totals.read_all(|file, settled| file.settle(settled)).1
 }
 
 fn sum(harness: &Harness) -> Counts {
@@ -49,6 +54,7 @@ fn whatever_happens_the_totals_are_the_sum() {
         harness.node("mailboxes");
         let mut dice = Dice(seed);
         let mut waiting = Vec::new();
+        let mut before = Counts::default();
         for step in 0..400 {
             harness.late.clear();
             match dice.roll(12) {
@@ -101,6 +107,10 @@ fn whatever_happens_the_totals_are_the_sum() {
             }
             if dice.roll(5) == 0 {
                 assert_eq!(totals(&harness), sum(&harness), "seed {seed}, step {step}");
+                let now = since_start(&harness);
+                assert!(now.sent >= before.sent.max(totals(&harness).sent), "seed {seed}, step {step}");
+                assert!(now.received >= before.received, "seed {seed}, step {step}");
+                before = now;
             }
         }
         for name in NAMES {
@@ -108,6 +118,8 @@ fn whatever_happens_the_totals_are_the_sum() {
             harness.ask(1, MAILBOXES, Op::Unlink { name: name.as_bytes() });
         }
         assert_eq!(totals(&harness), Counts::default(), "seed {seed}");
+        let ever = since_start(&harness);
+        assert!(ever.sent >= before.sent && before.sent > 0, "seed {seed}: {ever:?}");
     }
 }
 

@@ -14,20 +14,22 @@ use crate::mailbox::Counts;
 #[derive(Debug)]
 pub(crate) struct Totals<F> {
     ledger: Mutex<Ledger<F>>,
-    /// One reads at a time, or the other would miss what the one is counting.
-    reading: Mutex<()>,
+    /// One reads at a time, or the other would miss what the one is counting. The greatest counters that were read.
+    reading: Mutex<Counts>,
 }
 
 #[derive(Debug)]
 struct Ledger<F> {
     /// Of the mailboxes that are not on the list.
     settled: Counts,
+    /// What removed mailboxes had counted.
+    removed: Counts,
     used: Slab<Arc<F>>,
 }
 
 impl<F> Default for Totals<F> {
     fn default() -> Totals<F> {
-        let ledger = Ledger { settled: Counts::default(), used: Slab::new() };
+        let ledger = Ledger { settled: Counts::default(), removed: Counts::default(), used: Slab::new() };
         Totals { ledger: Mutex::new(ledger), reading: Mutex::default() }
     }
 }
@@ -47,19 +49,26 @@ impl<F> Totals<F> {
         }
     }
 
-    /// A removed mailbox does not count any more.
-    pub(crate) fn note_removed(&self, listed: &mut Option<usize>) {
+    /// A removed mailbox, whose figures are `counts`, does not count any more.
+    pub(crate) fn note_removed(&self, listed: &mut Option<usize>, counts: impl FnOnce() -> Counts) {
         if let Some(place) = listed.take() {
-            self.ledger.lock().used.try_remove(place);
+            let mut ledger = self.ledger.lock();
+            ledger.removed.add(&counts());
+            ledger.used.try_remove(place);
         }
     }
 
-    /// The sum. `settle` locks a file, takes its place on the list, and calls what it is given with that and the counts.
-    pub(crate) fn read(&self, settle: impl Fn(&F, &mut dyn FnMut(usize, Counts))) -> Counts {
-        let _alone = self.reading.lock();
-        let (mut sum, used) = {
+    /// The sum, and the sum with that of removed mailboxes, which no counter of the mount ever falls below. `settle` locks a
+    /// file, takes its place on the list, and calls what it is given with that and the counts.
+    pub(crate) fn read_all(&self, settle: impl Fn(&F, &mut dyn FnMut(usize, Counts))) -> (Counts, Counts) {
+        let mut greatest = self.reading.lock();
+        let (mut sum, removed, used) = {
             let ledger = self.ledger.lock();
-            (ledger.settled, ledger.used.iter().map(|(_, file)| Arc::clone(file)).collect::<Vec<_>>())
+            (
+                ledger.settled,
+                ledger.removed,
+                ledger.used.iter().map(|(_, file)| Arc::clone(file)).collect::<Vec<_>>(),
+            )
         };
         for file in used {
             // Not called for one that was removed meanwhile: it is not on the list any more.
@@ -70,7 +79,11 @@ impl<F> Totals<F> {
                 ledger.used.try_remove(place);
             });
         }
-        sum
+        // One that is removed during this is in neither sum until the next reading.
+        let mut ever = sum;
+        ever.add(&removed);
+        greatest.raise(&ever);
+        (sum, *greatest)
     }
 
     /// Mailboxes on the list.
