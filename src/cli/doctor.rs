@@ -161,11 +161,13 @@ fn allow_other() -> Finding {
     if text.lines().any(|line| line.trim() == "user_allow_other") {
         return Finding::ok(what, "every user may use --allow-other (/etc/fuse.conf)");
     }
-    let detail = if machine::is_privileged() {
-        "only root may use --allow-other (this user is root)"
-    } else {
-        "only root may use --allow-other"
-    };
+    if machine::is_privileged() {
+        return Finding::ok(
+            what,
+            "root may use --allow-other; for other users, /etc/fuse.conf needs user_allow_other",
+        );
+    }
+    let detail = "only root may use --allow-other";
     Finding::new(what, Verdict::Off, detail).fix("echo user_allow_other >> /etc/fuse.conf")
 }
 

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::text::{quoted, reason, without_number};
 use crate::daemon;
 use crate::journal::OpenError;
+use crate::kernel::rings::Obstacle;
 use crate::kernel::session::MountError;
 
 /// The complete message: what was tried, on what, why it failed, and what to do.
@@ -80,8 +81,12 @@ fn mount(error: &MountError) -> (String, String) {
         ),
         MountError::NoRings(why) => (
             format!("--transport=uring is unavailable: {}", without_number(why)),
-            "ipcfs doctor shows how to enable it; or use --transport=auto, which falls back to /dev/fuse"
-                .to_owned(),
+            if *why == Obstacle::Off.to_string() || why.contains("locked memory") {
+                "ipcfs doctor shows how to enable it; or use --transport=auto, which falls back to /dev/fuse"
+            } else {
+                "use --transport=auto, which falls back to /dev/fuse"
+            }
+            .to_owned(),
         ),
         MountError::AlreadyMounted => (
             "another ipcfs mount was made there at the same time".to_owned(),

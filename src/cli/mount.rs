@@ -1,5 +1,6 @@
 //! `ipcfs mount`: its arguments, and how they become a [`Config`].
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -23,6 +24,9 @@ use crate::config::{
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 use crate::limits;
+
+/// The environment variable that chooses a transport.
+const TRANSPORT: &str = "IPCFS_TRANSPORT";
 
 /// Most threads that serve requests over /dev/fuse.
 const MAX_THREADS: u64 = 64;
@@ -59,10 +63,9 @@ pub(super) struct Args {
     segments: Segments,
 
     /// How requests reach the daemon: over `io_uring` (uring: Linux 6.14, enabled as `ipcfs doctor` shows), or over
-    /// /dev/fuse (dev: always available)
-    #[arg(long, value_name = "HOW", value_enum, env = "IPCFS_TRANSPORT", hide_env_values = true)]
-    #[arg(default_value = "auto")]
-    transport: Transport,
+    /// /dev/fuse (dev: always available) [default: what the environment variable `IPCFS_TRANSPORT` says, or auto]
+    #[arg(long, value_name = "HOW", value_enum)]
+    transport: Option<Transport>,
 
     /// Longest message of a new mailbox, in bytes, 1 to 1020K
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = msgsize, default_value = "1020K")]
@@ -150,7 +153,8 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
     background::set_process_name();
 
     let (dir, claim) = mountpoint::prepare(&args.dir, report)?;
-    let config = args.config(dir)?;
+    let transport = args.transport(env::var_os(TRANSPORT))?;
+    let config = args.config(dir, transport)?;
     log::info!("mounting {} as {config:?}", escaped(&config.dir));
     let ready = || {
         drop(claim);
@@ -164,7 +168,29 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
 }
 
 impl Args {
-    fn config(&self, dir: PathBuf) -> Result<Config, String> {
+    /// How requests shall reach the daemon, by the flag or the environment variable. If that is empty, it is as if it were unset.
+    fn transport(&self, variable: Option<OsString>) -> Result<TransportKind, String> {
+        let variable = variable.filter(|value| !value.is_empty());
+        let chosen = match (self.transport, variable) {
+            (Some(flag), _) => flag,
+            (None, None) => Transport::Auto,
+            (None, Some(value)) => Transport::from_str(&value.to_string_lossy(), false).map_err(|_| {
+                format!(
+                    "cannot mount on {}: the environment variable {TRANSPORT} is {}, which is no transport\n  \
+                     set it to auto, dev or uring, or unset it: unset {TRANSPORT}",
+                    quoted(&self.dir),
+                    quoted(&value)
+                )
+            })?,
+        };
+        Ok(match chosen {
+            Transport::Auto => TransportKind::Auto,
+            Transport::Dev => TransportKind::Dev,
+            Transport::Uring => TransportKind::Uring,
+        })
+    }
+
+    fn config(&self, dir: PathBuf, transport: TransportKind) -> Result<Config, String> {
         let threads = self.threads.map_or_else(default_threads, |threads| threads as usize);
         let limits = Memory::here(threads)
             .limits(self.memory, self.segment_memory)
@@ -176,11 +202,6 @@ impl Args {
             Segments::Auto => SegmentPath::Auto,
             Segments::Passthrough => SegmentPath::Passthrough,
             Segments::Cached => SegmentPath::Cached,
-        };
-        let transport = match self.transport {
-            Transport::Auto => TransportKind::Auto,
-            Transport::Dev => TransportKind::Dev,
-            Transport::Uring => TransportKind::Uring,
         };
         let store = self.store.as_ref().map(std::path::absolute).transpose();
         let store = store.map_err(|error| format!("cannot use the store: {}", reason(&error)))?;
@@ -278,7 +299,7 @@ fn threads(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::{CommandFactory as _, FromArgMatches as _};
+    use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
     use crate::config::MAXBYTES;
@@ -290,11 +311,27 @@ mod tests {
     }
 
     fn config(args: &[&str]) -> Config {
+        let args = parsed(args);
         // What the tests' own surroundings say is of no concern here.
-        let mut command = Mount::command().mut_arg("transport", |transport| transport.env(None::<&str>));
-        let matches = command.try_get_matches_from_mut([&["mount", "/mnt"], args].concat()).unwrap();
-        let mount = Mount::from_arg_matches(&matches).unwrap();
-        mount.args.config(mount.args.dir.clone()).unwrap()
+        args.config(args.dir.clone(), args.transport(None).unwrap()).unwrap()
+    }
+
+    fn parsed(args: &[&str]) -> Args {
+        Mount::try_parse_from([&["mount", "/mnt"], args].concat()).unwrap().args
+    }
+
+    #[test]
+    fn the_variable_chooses_a_transport_unless_a_flag_does() {
+        let chosen = |args: &[&str], variable: &str| parsed(args).transport(Some(variable.into()));
+        assert_eq!(chosen(&[], "dev"), Ok(TransportKind::Dev));
+        assert_eq!(chosen(&[], ""), Ok(TransportKind::Auto));
+        assert_eq!(chosen(&["--transport=auto"], "dev"), Ok(TransportKind::Auto));
+        assert_eq!(chosen(&["--transport=uring"], "foo"), Ok(TransportKind::Uring));
+        let refused = chosen(&[], "foo").unwrap_err();
+        assert!(
+            refused.contains("IPCFS_TRANSPORT is foo") && refused.contains("auto, dev or uring"),
+            "{refused}"
+        );
     }
 
     #[test]

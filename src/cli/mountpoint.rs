@@ -82,11 +82,17 @@ fn mounted_already(dir: &Path, state: &State) -> String {
 
 fn cannot_stat(all: &[Mount], dir: &Path, error: &io::Error) -> String {
     let shown = quoted(dir);
-    match Errno::from_io_error(error) {
-        Some(Errno::NOENT) => {
+    match (Errno::from_io_error(error), fs::read_link(dir)) {
+        (Some(Errno::NOENT), Ok(target)) => {
+            let target = quoted(dir.parent().unwrap_or(dir).join(target));
+            format!(
+                "cannot mount on {shown}: it is a symbolic link to {target}, which does not exist\n  create it: mkdir -p {target}"
+            )
+        }
+        (Some(Errno::NOENT), Err(_)) => {
             format!("cannot mount on {shown}: no such directory\n  create it: mkdir -p {shown}")
         }
-        Some(Errno::NOTCONN | Errno::CONNABORTED) => dead_end(all, dir),
+        (Some(Errno::NOTCONN | Errno::CONNABORTED), _) => dead_end(all, dir),
         _ => format!(
             "cannot mount on {shown}: {}\n  choose an empty directory that you may write to",
             reason(error)

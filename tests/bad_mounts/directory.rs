@@ -22,6 +22,22 @@ fn a_missing_directory_must_be_created_first() {
 }
 
 #[test]
+fn a_link_to_nothing_gets_advice_that_works() {
+    let Some(place) = Place::new() else { return };
+    fs::remove_dir(place.dir()).unwrap();
+    std::os::unix::fs::symlink("behind/the link", place.dir()).unwrap();
+    let target = place.beside("behind/the link");
+    let what =
+        format!("cannot mount on {}: it is a symbolic link to '{}', which", place.name(), target.display());
+    let outcome = place.try_mount(&[]);
+    outcome.failed(&what, &[&format!("create it: mkdir -p '{}'\n", target.display())]);
+    place.sh(outcome.stderr.rsplit_once("create it: ").unwrap().1);
+    place.mount(&[]);
+    assert!(target.join("control/status").exists());
+    assert_eq!(place.ipcfs(&["umount"]).code, Some(0));
+}
+
+#[test]
 fn a_file_is_no_directory() {
     let Some(place) = Place::new() else { return };
     let file = place.beside("file");

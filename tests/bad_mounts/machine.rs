@@ -150,10 +150,12 @@ fn without_io_uring_auto_uses_the_device_and_uring_fails_with_the_reason() {
         let make =
             if make.contains("hide()") { make.to_owned() } else { format!("{make} hide() {{ \"$@\"; }}; ") };
         let why = format!("--transport=uring is unavailable: {why}");
+        // `doctor` has a command where one helps.
+        let advice = if n == 0 { "ipcfs doctor shows how to enable it; or use" } else { "\n  use" };
         sandbox.refused(
             &format!("{make} hide $IPCFS mount --transport=uring $DIR"),
             &why,
-            &["ipcfs doctor", "--transport=auto"],
+            &[&format!("{advice} --transport=auto")],
         );
         let Some(sandbox) = Sandbox::new() else { return };
         let script = format!("{make}

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::common;
-use crate::place::{Outcome, ipcfs};
+use crate::place::{Outcome, Place, ipcfs, run};
 
 /// Options of `mount` with a bad value each, and what the refusal has to name besides the value: bounds and unit.
 const BAD: [(&str, &str, &[&str]); 28] = [
@@ -170,6 +170,18 @@ fn values_on_the_bounds_are_taken() {
 }
 
 #[test]
+fn the_variable_for_the_transport_is_named_if_it_is_wrong_and_nothing_if_it_is_empty() {
+    let Some(place) = Place::new() else { return };
+    let mount =
+        |value: &str| run(common::ipcfs().arg("mount").arg(place.dir()).env("IPCFS_TRANSPORT", value));
+    let what = format!("cannot mount on {}: the environment variable IPCFS_TRANSPORT is foo,", place.name());
+    mount("foo").failed(&what, &["set it to auto, dev or uring"]);
+    place.assert_nothing_left();
+    let outcome = mount("");
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn doctor_names_every_check_and_finds_this_machine_fit() {
     if !common::fuse_is_here() {
         return;
@@ -193,6 +205,8 @@ fn doctor_names_every_check_and_finds_this_machine_fit() {
         let verdict = line.split(' ').next().unwrap();
         assert!(["ok", "off", "missing"].contains(&verdict), "{line}");
     }
+    let allow_other = report.lines().find(|line| line.contains(" allow_other ")).unwrap();
+    assert!(allow_other.starts_with("ok "), "root needs no leave: {allow_other}");
     // Whatever is not as it could be comes with the command that makes it so.
     let lines: Vec<&str> = report.lines().collect();
     for (line, next) in lines.iter().zip(&lines[1..]).filter(|(line, _)| line.starts_with("off")) {

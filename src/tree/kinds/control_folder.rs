@@ -21,7 +21,7 @@ use super::{
 };
 use crate::op::{Attr, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
 use crate::tree::names::Named;
-use crate::tree::names::meta::FOLDER;
+use crate::tree::names::meta::{FOLDER, REGULAR, TYPE_MASK};
 
 /// A folder of `control/`.
 #[derive(Debug, Clone)]
@@ -147,6 +147,19 @@ impl InodeOps for ControlFolder {
             (Inode::Folder(folder), Slot::Top) => folder.next_cookie(cx),
             _ => None,
         }
+    }
+
+    /// A shell that redirects to a name that is not there creates it: what is wrong is the name.
+    fn make_file(
+        &self,
+        _: Header,
+        _: &[u8],
+        mode: u32,
+        open: Option<OpenFlags>,
+        _: &mut Cx<'_>,
+    ) -> Result<(Entry, Option<Opened>), Error> {
+        let regular = open.is_some() || [0, REGULAR].contains(&(mode & TYPE_MASK));
+        Err(if regular { Error::NotFound } else { Error::NotPermitted })
     }
 
     fn unlink(&self, _: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {

@@ -226,10 +226,10 @@ fn nothing_is_made_changed_or_removed_in_control() {
             harness.get(folder, Op::Mkdir { name: b"x", mode: 0o700 }),
             Reply::Failed(Error::NotPermitted)
         );
-        assert_eq!(
-            harness.get(folder, Op::Mknod { name: b"x", mode: 0 }),
-            Reply::Failed(Error::NotPermitted)
-        );
+        // No file of this name is there. Others are not made anywhere.
+        for (mode, error) in [(0o100_600, Error::NotFound), (0o010_600, Error::NotPermitted)] {
+            assert_eq!(harness.get(folder, Op::Mknod { name: b"x", mode }), Reply::Failed(error));
+        }
         assert_eq!(harness.get(folder, Op::Unlink { name: b"status" }), Reply::Failed(Error::NotPermitted));
         assert_eq!(harness.get(folder, Op::Rmdir { name: b"config" }), Reply::Failed(Error::NotPermitted));
         let chmod = SetAttr { mode: Some(0o777), ..SetAttr::default() };
