@@ -15,6 +15,8 @@ mod limits;
 mod log;
 #[path = "cli/manual.rs"]
 mod manual;
+#[path = "cli/message.rs"]
+mod message;
 #[path = "cli/place.rs"]
 mod place;
 #[path = "cli/status.rs"]

@@ -13,11 +13,13 @@ mod listing;
 mod machine;
 mod manual;
 mod memory;
+mod message;
 mod mount;
 mod mount_helper;
 mod mountpoint;
 mod mounts;
 mod notify;
+mod settings;
 mod size;
 mod status;
 mod store;
@@ -57,6 +59,12 @@ enum Command {
     Status(status::Args),
     /// Look into the store of durable mailboxes
     Store(store::Args),
+    /// Send a message, for scripts: with a time limit and exit codes
+    Send(message::SendArgs),
+    /// Receive messages, for scripts: with a time limit and exit codes
+    Recv(message::RecvArgs),
+    /// Show or change the settings of a mailbox, topic, segment or folder of mailboxes
+    Config(settings::Args),
     /// Check this machine, and show the commands that add what is missing
     Doctor,
     /// Write manual pages and completions into a directory
@@ -106,6 +114,9 @@ fn perform(mut words: Vec<OsString>, helper: bool) -> Result<ExitCode, clap::Err
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Store(args) => store::run(&args),
+        Command::Send(args) => message::send(&args),
+        Command::Recv(args) => message::recv(&args),
+        Command::Config(args) => settings::run(&args),
         Command::Doctor => Ok(doctor::run()),
         Command::Manual(args) => manual::run(&args, &Cli::command()),
     };

@@ -1,10 +1,13 @@
 //! `ipcfs status`: all mounts, or the mailboxes, topics and segments of one, as tables or JSON.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
 use super::listing::{self, Listing, Object, Segment, exact};
@@ -26,6 +29,11 @@ pub(super) struct Args {
     /// Print JSON instead of tables
     #[arg(long)]
     json: bool,
+
+    /// Show it again every so many seconds, 2 by default, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "2")]
+    #[arg(value_parser = seconds)]
+    watch: Option<u64>,
 }
 
 /// A mount in the list. In JSON it includes its `control/status`.
@@ -51,34 +59,65 @@ struct Report<'a> {
     unreadable: usize,
 }
 
-/// Shows all mounts, or one.
+/// Shows all mounts, or one, once or again and again.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
-    let all = mounts::all()?;
-    match &args.dir {
-        None => {
-            let lines: Vec<Summary> = visible(&all).map(|mount| Summary::of(mount, mount.state())).collect();
-            if args.json {
-                return Ok(text::print(&json(&lines)?));
-            }
-            Ok(text::print(&if lines.is_empty() { "no ipcfs mounts\n".to_owned() } else { overview(&lines) }))
+    let terminal = args.watch.is_some() && io::stdout().is_terminal();
+    loop {
+        let (text, failure) = look(args)?;
+        // On a terminal, each line overwrites the one before, and what is below the last is erased: nothing flickers.
+        let text = if terminal { format!("\x1b[H{}\x1b[J", text.replace('\n', "\x1b[K\n")) } else { text };
+        let printed = text::print(&text);
+        if let Some(why) = failure {
+            report(&why);
+            return Ok(ExitCode::FAILURE);
         }
-        Some(dir) => {
-            let mount = umount::find(&all, dir)?;
-            let state = mount.state();
-            let line = Summary::of(mount, state.clone());
-            let listing = match &state {
-                State::Live(_) => listing::read(&mount.point)?,
-                _ => Listing::default(),
-            };
-            let text = if args.json { json(&Report::of(&line, &listing))? } else { tables(&line, &listing) };
-            let printed = text::print(&text);
-            if let State::Live(_) = state {
-                return Ok(printed);
-            }
-            report(&advice(mount, &state));
-            Ok(ExitCode::FAILURE)
+        let Some(seconds) = args.watch.filter(|_| printed == ExitCode::SUCCESS) else { return Ok(printed) };
+        if reader_has_left(Duration::from_secs(seconds)) {
+            return Ok(printed);
         }
     }
+}
+
+/// Waits, at most until whoever reads standard output has left.
+fn reader_has_left(longest: Duration) -> bool {
+    let stdout = io::stdout();
+    let timeout = Timespec::try_from(longest).ok();
+    let start = Instant::now();
+    let mut fds = [PollFd::new(&stdout, PollFlags::empty())];
+    match poll(&mut fds, timeout.as_ref()) {
+        Ok(0) => false,
+        Ok(_) => true,
+        // A signal that did not end this process.
+        Err(_) => {
+            thread::sleep(longest.saturating_sub(start.elapsed()));
+            false
+        }
+    }
+}
+
+/// What there is to show, and if it could not be seen, why.
+fn look(args: &Args) -> Result<(String, Option<String>), String> {
+    let all = mounts::all()?;
+    let Some(dir) = &args.dir else {
+        let lines: Vec<Summary> = visible(&all).map(|mount| Summary::of(mount, mount.state())).collect();
+        let text = match (args.json, lines.is_empty()) {
+            (true, _) => json(&lines)?,
+            (false, true) => "no ipcfs mounts\n".to_owned(),
+            (false, false) => overview(&lines),
+        };
+        return Ok((text, None));
+    };
+    let mount = umount::find(&all, dir)?;
+    let state = mount.state();
+    let line = Summary::of(mount, state.clone());
+    let live = matches!(state, State::Live(_));
+    let listing = if live { listing::read(&mount.point)? } else { Listing::default() };
+    let text = if args.json { json(&Report::of(&line, &listing))? } else { tables(&line, &listing) };
+    Ok((text, (!live).then(|| advice(mount, &state))))
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    size::count(text, 1..=86_400)
 }
 
 /// The ipcfs mounts that no other mount covers.

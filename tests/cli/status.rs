@@ -1,7 +1,9 @@
 //! `ipcfs status`: tables for people, JSON for programs, and mounts that do not answer.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::ffi::OsStrExt;
+use std::process::Stdio;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -235,4 +237,25 @@ fn status_of_a_mount_in_use_changes_nothing_in_it() {
     assert_eq!(without_uptime(&before), without_uptime(&after));
     drop(file);
     assert_eq!(place.sh("cat $DIR/mailboxes/jobs"), "one\n");
+}
+
+#[test]
+fn watching_shows_what_changes_until_the_reader_leaves() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    place.sh("echo 1 > $DIR/mailboxes/box");
+    let mut command = common::ipcfs();
+    command.args(["status", "--watch=1"]).arg(place.dir()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let depth =
+        |line: &String| line.starts_with("box ").then(|| line.split_whitespace().nth(1).unwrap().to_owned());
+    assert_eq!(lines.find_map(|line| depth(&line)).unwrap(), "1");
+    place.sh("echo 2 > $DIR/mailboxes/box");
+    assert!(lines.by_ref().filter_map(|line| depth(&line)).any(|depth| depth == "2"));
+    drop(lines);
+    let outcome = Outcome::from(common::output(child));
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    let dead = common::ipcfs().args(["status", "--watch=0"]).output().unwrap();
+    assert_eq!(dead.status.code(), Some(2));
 }

@@ -56,7 +56,7 @@ fn printed(words: &[&str]) -> String {
 #[test]
 fn help_names_every_subcommand() {
     let help = printed(&["--help"]);
-    for subcommand in ["mount", "umount", "status", "doctor"] {
+    for subcommand in ["mount", "umount", "status", "send", "recv", "config", "doctor"] {
         assert!(help.lines().any(|line| line.trim_start().starts_with(&format!("{subcommand} "))), "{help}");
     }
     assert_eq!(printed(&["-h"]), help);
@@ -70,10 +70,13 @@ fn each_subcommand_has_help_with_its_options() {
         .map(|(option, ..)| *option)
         .chain(["--foreground", "--allow-other", "--noexec", "--source", "-o <OPTIONS>"])
         .collect();
-    let cases: [(&str, &[&str]); 4] = [
+    let cases: [(&str, &[&str]); 7] = [
         ("mount", &mount),
         ("umount", &["<DIR>", "-l, --lazy", "-f, --force", "--if-empty"]),
-        ("status", &["[DIR]", "--json"]),
+        ("status", &["[DIR]", "--json", "--watch"]),
+        ("send", &["<PATH>", "[TEXTS]...", "--timeout", "--priority", "--tag"]),
+        ("recv", &["<PATH>", "--timeout", "--count", "--tag", "--json"]),
+        ("config", &["<DIR>", "[NAME]", "[KEY=VALUE]..."]),
         ("doctor", &["Usage: ipcfs doctor"]),
     ];
     for (subcommand, options) in cases {
