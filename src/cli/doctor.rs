@@ -145,6 +145,10 @@ fn fusermount() -> Finding {
             Finding::new(what, Verdict::Missing, "not found in PATH; users other than root need it to mount")
                 .fix("apt-get install fuse3")
         }
+        Some(path) if machine::is_setuid_root(&path) && !Path::new(machine::MTAB).exists() => {
+            let detail = format!("{} cannot unmount: {} does not exist", quoted(&path), machine::MTAB);
+            return Finding::new(what, Verdict::Off, detail).fix(machine::MAKE_MTAB);
+        }
         Some(path) if machine::is_setuid_root(&path) => Finding::ok(what, quoted(&path)),
         Some(path) => {
             let path = quoted(&path);

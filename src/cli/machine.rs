@@ -12,6 +12,10 @@ use rustix::thread::CapabilitySet;
 use super::text::{reason, without_number};
 use crate::kernel::mount_table::{self, Detached, Mount};
 
+/// What fusermount3 reads when it unmounts, and the command that makes it.
+pub(super) const MTAB: &str = "/etc/mtab";
+pub(super) const MAKE_MTAB: &str = "ln -s /proc/self/mounts /etc/mtab";
+
 /// Why unmounting failed.
 #[derive(Debug)]
 pub(super) enum UnmountError {

@@ -74,9 +74,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         Err(UnmountError::Busy) => return Err(busy(&all, mount)),
         Err(UnmountError::Other(why)) => {
             let point = quoted(&mount.point);
-            return Err(format!(
-                "cannot unmount {point}: {why}\n  only root and the user who mounted it may unmount it: sudo ipcfs umount {point}"
-            ));
+            let advice = if why.contains(machine::MTAB) {
+                format!("make it, as root: {}", machine::MAKE_MTAB)
+            } else {
+                format!("only root and the user who mounted it may unmount it: sudo ipcfs umount {point}")
+            };
+            return Err(format!("cannot unmount {point}: {why}\n  {advice}"));
         }
     }
     if let Some(waiting) = waiting {

@@ -56,6 +56,33 @@ fn without_fusermount3_only_root_mounts() {
     assert_eq!(sandbox.works(&script), "control\nmailboxes\nsegments\ntopics\n");
 }
 
+/// Takes /etc/mtab away from a copy of /etc.
+const WITHOUT_MTAB: &str = "mount -t tmpfs none $T && mkdir $T/upper $T/work $T/mnt && chown 4711 $T/mnt
+    printf 'ann:x:4711:4711::/:/bin/sh\\n' > $T/passwd
+    mount -t overlay none /etc -o lowerdir=/etc,upperdir=$T/upper,workdir=$T/work || exit 77
+    cp $T/passwd /etc/passwd; rm /etc/mtab; ";
+
+#[test]
+fn without_mtab_an_ordinary_user_is_told_how_to_make_it() {
+    let Some(sandbox) = Sandbox::new() else { return };
+    let outcome = sandbox.run(&format!(
+        "{WITHOUT_MTAB} as_ann $IPCFS mount $DIR; as_ann $IPCFS umount $DIR; as_ann $IPCFS doctor
+        ln -s /proc/self/mounts /etc/mtab; as_ann $IPCFS umount $DIR && as_ann $IPCFS doctor"
+    ));
+    assert_eq!(outcome.code, Some(0), "the advice works: {outcome:?}");
+    let said = "make it, as root: ln -s /proc/self/mounts /etc/mtab\n";
+    assert!(
+        outcome.stderr.starts_with("ipcfs: cannot unmount ") && outcome.stderr.ends_with(said),
+        "{outcome:?}"
+    );
+    assert_eq!(
+        outcome.stdout.matches("cannot unmount: /etc/mtab does not exist\n").count(),
+        1,
+        "{outcome:?}"
+    );
+    assert_eq!(outcome.stdout.matches("fix: ln -s /proc/self/mounts /etc/mtab\n").count(), 1, "{outcome:?}");
+}
+
 #[test]
 fn mounting_and_unmounting_work_with_a_path_that_lacks_fusermount3() {
     let Some(sandbox) = Sandbox::new() else { return };
