@@ -1,8 +1,9 @@
 //! `ipcfs status`: all mounts, or the mailboxes, topics and segments of one, as tables or JSON.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, IsTerminal as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ pub(super) const AFTER_HELP: &str = "States of a mount: live; dead (its daemon h
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Args {
-    /// Show this mount, with its mailboxes, topics and segments
+    /// Show this mount, with its mailboxes, topics and segments; or one of these, by its path in a mount
     dir: Option<PathBuf>,
 
     /// Print JSON instead of tables
@@ -107,6 +108,12 @@ fn look(args: &Args) -> Result<(String, Option<String>), String> {
         };
         return Ok((text, None));
     };
+    if let Some((mount, below)) = within(&all, dir) {
+        return match mount.state() {
+            State::Live(_) => one(&mount.point, below, args.json).map(|text| (text, None)),
+            state => Ok((String::new(), Some(advice(mount, &state)))),
+        };
+    }
     let mount = umount::find(&all, dir)?;
     let state = mount.state();
     let line = Summary::of(mount, state.clone());
@@ -114,6 +121,30 @@ fn look(args: &Args) -> Result<(String, Option<String>), String> {
     let listing = if live { listing::read(&mount.point)? } else { Listing::default() };
     let text = if args.json { json(&Report::of(&line, &listing))? } else { tables(&line, &listing) };
     Ok((text, (!live).then(|| advice(mount, &state))))
+}
+
+/// The mount that a mailbox, topic or segment is in, and its path there.
+fn within<'a>(all: &'a [Mount], path: &Path) -> Option<(&'a Mount, PathBuf)> {
+    let mount = mounts::around(all, path).filter(|mount| mount.is_ipcfs())?;
+    let below = std::path::absolute(path).ok()?.strip_prefix(&mount.point).ok()?.to_owned();
+    let kinds = ["mailboxes", "topics", "segments"];
+    (below.components().count() > 1 && kinds.iter().any(|kind| below.starts_with(kind)))
+        .then_some((mount, below))
+}
+
+/// The `status` of one object.
+fn one(point: &Path, below: PathBuf, in_json: bool) -> Result<String, String> {
+    let status = point.join("control").join(&below).join("status");
+    let text = fs::read(status).map_err(|error| {
+        let advice = format!("see what there is: ipcfs status {}", quoted(point));
+        format!(
+            "cannot see the status of {}: {}\n  {advice}",
+            quoted(point.join(below)),
+            text::reason(&error)
+        )
+    })?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    if in_json { json(&Status::parse(&text)) } else { Ok(text) }
 }
 
 fn seconds(text: &str) -> Result<u64, String> {

@@ -240,6 +240,31 @@ fn status_of_a_mount_in_use_changes_nothing_in_it() {
 }
 
 #[test]
+fn one_mailbox_topic_or_segment_is_shown_by_its_path() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    place.sh("cd $DIR && mkdir mailboxes/team && echo 1 > mailboxes/team/box && touch topics/news && echo 12345 > segments/frame");
+    for (path, line) in
+        [("mailboxes/team/box", "depth 1"), ("topics/news", "unheard 0"), ("segments/frame", "size 6")]
+    {
+        let outcome = ipcfs(["status".as_ref(), place.path(path).as_os_str()]);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+        assert_eq!(
+            outcome.stdout,
+            fs::read_to_string(place.path("control").join(path).join("status")).unwrap()
+        );
+        assert!(outcome.stdout.lines().any(|shown| shown == line), "{line} is missing in {outcome:?}");
+    }
+    let json = place.sh("cd $DIR && $IPCFS status --json mailboxes/team/box");
+    assert_eq!(serde_json::from_str::<Value>(&json).unwrap()["depth"], 1);
+    for path in ["mailboxes/team", "mailboxes/none"] {
+        let path = place.path(path).display().to_string();
+        ipcfs(["status", &path])
+            .failed(&format!("cannot see the status of {path}: No such file"), &["ipcfs status"]);
+    }
+}
+
+#[test]
 fn watching_shows_what_changes_until_the_reader_leaves() {
     let Some(place) = Place::new() else { return };
     place.mount(&[]);
