@@ -7,9 +7,11 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr as _;
 use std::thread;
 
 use clap::ValueEnum;
+use log::LevelFilter;
 
 use super::background;
 use super::explain::explain;
@@ -149,7 +151,7 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
         return background::start(&args.dir, words);
     }
     let log = args.log.as_deref().map(open_log).transpose()?;
-    start_logging(log.as_ref())?;
+    start_logging(log.as_ref()).map_err(|why| format!("cannot mount on {}: {why}", quoted(&args.dir)))?;
     background::set_process_name();
 
     let (dir, claim) = mountpoint::prepare(&args.dir, report)?;
@@ -248,8 +250,33 @@ fn open_log(path: &Path) -> Result<File, String> {
     })
 }
 
+/// A wrong word in `RUST_LOG`: the logger would take it for the name of a module, and log nothing.
+fn check_levels(levels: &str) -> Result<(), String> {
+    let (directives, _pattern) = levels.split_once('/').unwrap_or((levels, ""));
+    for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
+        let level = match directive.split_once('=') {
+            Some((_, level)) => level.trim(),
+            None if directive.starts_with("ipcfs") || directive.starts_with("fuser") => continue,
+            None => directive,
+        };
+        if !level.is_empty() && LevelFilter::from_str(level).is_err() {
+            return Err(format!("{}, which is no level", quoted(level)));
+        }
+    }
+    Ok(())
+}
+
 fn start_logging(log: Option<&File>) -> Result<(), String> {
-    let mut logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"));
+    let levels = env::var_os("RUST_LOG").unwrap_or_default();
+    let levels = levels.to_string_lossy();
+    check_levels(&levels).map_err(|why| {
+        format!(
+            "the environment variable RUST_LOG has {why}\n  \
+             set it to error, warn, info, debug, trace or off, or unset it: unset RUST_LOG"
+        )
+    })?;
+    let mut logger = env_logger::Builder::new();
+    logger.parse_filters(if levels.is_empty() { "warn" } else { &levels });
     if let Some(log) = log {
         let log = log.try_clone().map_err(|error| format!("cannot use the log file: {}", reason(&error)))?;
         logger.target(env_logger::Target::Pipe(Box::new(io::LineWriter::new(log))));
@@ -318,6 +345,26 @@ mod tests {
 
     fn parsed(args: &[&str]) -> Args {
         Mount::try_parse_from([&["mount", "/mnt"], args].concat()).unwrap().args
+    }
+
+    #[test]
+    fn words_that_are_no_levels_are_found() {
+        for good in [
+            "",
+            "debug",
+            "WARN",
+            "off",
+            "ipcfs",
+            "ipcfs::tree=trace,warn",
+            "info/text",
+            "warn, fuser=off,",
+            "x=",
+        ] {
+            assert_eq!(check_levels(good), Ok(()), "{good}");
+        }
+        for bad in ["dbug", "warn,verbose", "ipcfs=loud", "1"] {
+            assert!(check_levels(bad).unwrap_err().ends_with(", which is no level"), "{bad}");
+        }
     }
 
     #[test]

@@ -148,3 +148,12 @@ fn a_log_that_cannot_be_written_is_said_before_anything_is_mounted() {
     place.try_mount(&["--log", place.name()]).failed(&what, &[]);
     place.assert_nothing_left();
 }
+
+#[test]
+fn a_wrong_level_is_said_before_anything_is_mounted() {
+    let Some(place) = Place::new() else { return };
+    let outcome = run(common::ipcfs().arg("mount").arg(place.dir()).env("RUST_LOG", "warn,ipcfs=loud"));
+    let what = format!("cannot mount on {}: the environment variable RUST_LOG has loud,", place.name());
+    outcome.failed(&what, &["set it to error, warn, info, debug"]);
+    place.assert_nothing_left();
+}
