@@ -85,6 +85,7 @@ fn details(run: &Run) -> String {
         verdict::verdict(run),
         "## Other work\n\n".to_owned(),
         tables::other_work(run),
+        tables::languages(run),
         "## Growth\n\n".to_owned(),
         plot("growth.svg", "Time of a send and a receive, by the number of messages, readers and mailboxes"),
         tables::growth(run),

@@ -213,6 +213,23 @@ pub(super) fn other_work(run: &Run) -> String {
     text
 }
 
+/// Empty for a run that did not measure it.
+pub(super) fn languages(run: &Run) -> String {
+    const PEERS: [&str; 4] = ["fifo", "mq", "ipcfs-dev", "ipcfs-uring"];
+    let points = run.points("languages");
+    if points.is_empty() {
+        return String::new();
+    }
+    let row = |point: &str| {
+        let cells = PEERS.iter().map(|peer| cell(run, "languages", point, peer, "time"));
+        std::iter::once(point.to_owned()).chain(cells).collect()
+    };
+    let rows: Vec<Vec<String>> = points.iter().map(|(point, _)| row(point)).collect();
+    let mut head = vec!["µs per message, 64 B"];
+    head.extend(PEERS.map(name));
+    format!("## Languages\n\n{}{}", table(&head, &rows), about(&["languages"]))
+}
+
 pub(super) fn growth(run: &Run) -> String {
     let checks = scale::checks(run);
     let mut rows: Vec<Vec<String>> = Vec::new();

@@ -3,6 +3,7 @@
 mod blocked;
 mod daemon;
 mod depth;
+mod languages;
 mod lines;
 mod mailboxes;
 mod messages;
@@ -79,6 +80,15 @@ pub const CASES: &[Case] = &[
         about: "The same as a shell script does it, starting a program to receive each message.",
         growth: false,
         run: shell::run,
+    },
+    Case {
+        id: "languages",
+        title: "A message from and to a programming language, 64 B",
+        about: "The same with the functions that each language has for whole files. A FIFO has no end of a message: \
+                a second descriptor keeps it open, and the reader reads 64 bytes. Of these languages, only Rust (by a \
+                library) has POSIX queues.",
+        growth: false,
+        run: languages::run,
     },
     Case {
         id: "lines",
