@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::call::{Context, Door, HandleId, Send, WaitId, WhenFull};
 use super::memory::{Memory, charge_in_hand};
 use super::message::{Message, Run};
+use super::queue::LONGEST_RUN;
 use super::readers::WaitingReader;
 use super::writers::{LineBatch, PartialMessage, Payload, Tail, WaitingWriter};
 use super::{Mailbox, State};
@@ -109,7 +110,7 @@ impl Mailbox {
                         first
                     }
                     0 => return,
-                    count => run.split_lines(count),
+                    count => run.split_lines(count.min(LONGEST_RUN)),
                 },
             };
             let Some(part) = part else {

@@ -268,6 +268,15 @@ impl Mailbox {
         Some(id)
     }
 
+    /// Takes a short step towards the index that reading or polling `handle` needs. True if it is complete: then neither takes
+    /// long.
+    pub fn index_some(&mut self, handle: HandleId) -> bool {
+        match self.handles.get(handle.0).map(|open| open.door.selector(handle)) {
+            Some(Selector::Message(filter)) => self.queue.index_some(&filter),
+            _ => true,
+        }
+    }
+
     /// What poll(2) reports. With `arm`, the next change wakes the poller of `handle`.
     pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
         let Some(open) = self.handles.get(handle.0) else {

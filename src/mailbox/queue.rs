@@ -39,6 +39,20 @@ type Level = OrderedQueue<u64, Message>;
 /// The ranks of messages, by an attribute that they share.
 type Index<K> = BTreeMap<K, BTreeSet<Rank>>;
 
+/// An index that is being made, or was.
+#[derive(Debug)]
+struct Indexed<K> {
+    index: Index<K>,
+    /// It has the messages before this rank. `None`: all.
+    until: Option<Rank>,
+}
+
+/// Messages that one step adds to an index.
+const STEP: usize = 1000;
+
+/// Lines of a run, so that splitting one is a short step.
+pub(super) const LONGEST_RUN: u64 = 1000;
+
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     order: Order,
@@ -48,8 +62,8 @@ pub(super) struct Queue {
     prioritized: BTreeMap<u16, Level>,
     /// Ranks, by id, of messages that are not in the plain level at the position that follows from their id.
     displaced: BTreeMap<u64, Rank>,
-    by_tag: Option<Index<Tag>>,
-    by_sender: Option<Index<u32>>,
+    by_tag: Option<Indexed<Tag>>,
+    by_sender: Option<Indexed<u32>>,
     deadlines: BTreeSet<(Timestamp, Rank)>,
     depth: u64,
     /// Messages with a priority.
@@ -319,11 +333,11 @@ impl Queue {
         if let Some(deadline) = message.expires() {
             self.deadlines.insert((deadline, rank));
         }
-        if let (Some(index), Some(tag)) = (&mut self.by_tag, message.tag()) {
-            index.entry(tag.clone()).or_default().insert(rank);
+        if let (Some(indexed), Some(tag)) = (&mut self.by_tag, message.tag()) {
+            indexed.add(tag.clone(), rank);
         }
-        if let Some(index) = &mut self.by_sender {
-            index.entry(message.sender.uid).or_default().insert(rank);
+        if let Some(indexed) = &mut self.by_sender {
+            indexed.add(message.sender.uid, rank);
         }
     }
 
@@ -342,11 +356,11 @@ impl Queue {
         if let Some(deadline) = message.expires() {
             self.deadlines.remove(&(deadline, rank));
         }
-        if let (Some(index), Some(tag)) = (&mut self.by_tag, message.tag()) {
-            drop_from(index, tag, rank);
+        if let (Some(indexed), Some(tag)) = (&mut self.by_tag, message.tag()) {
+            drop_from(&mut indexed.index, tag, rank);
         }
-        if let Some(index) = &mut self.by_sender {
-            drop_from(index, &message.sender.uid, rank);
+        if let Some(indexed) = &mut self.by_sender {
+            drop_from(&mut indexed.index, &message.sender.uid, rank);
         }
         self.note_removed(&message);
         Some(message)
@@ -400,51 +414,92 @@ impl Queue {
     }
 
     fn find_matching(&mut self, filter: &Filter) -> Option<Rank> {
+        while !self.index_some(filter) {}
         match filter {
             Filter::Any => self.first_rank(),
-            Filter::Tag(tag) => {
-                if self.by_tag.is_none() {
-                    let mut index: Index<Tag> = Index::new();
-                    for (rank, message) in self.all() {
+            Filter::Tag(tag) => self.by_tag.as_ref()?.index.get(tag)?.first().copied(),
+            Filter::Sender(uid) => self.by_sender.as_ref()?.index.get(uid)?.first().copied(),
+        }
+    }
+
+    /// Adds some messages to the index that `filter` needs. True if it has all.
+    pub(super) fn index_some(&mut self, filter: &Filter) -> bool {
+        match filter {
+            Filter::Any => true,
+            Filter::Tag(_) => {
+                let mut indexed = self.by_tag.take().unwrap_or_default();
+                let next = indexed.until.map(|until| self.some_from(until, false));
+                if let Some((some, next)) = next {
+                    indexed.until = next;
+                    for (rank, message) in some {
                         if let Some(tag) = message.tag() {
-                            index.entry(tag.clone()).or_default().insert(rank);
+                            indexed.index.entry(tag.clone()).or_default().insert(rank);
                         }
                     }
-                    self.by_tag = Some(index);
                 }
-                self.by_tag.as_ref()?.get(tag)?.first().copied()
+                let done = indexed.until.is_none();
+                self.by_tag = Some(indexed);
+                done
             }
-            Filter::Sender(uid) => {
-                if self.by_sender.is_none() {
-                    self.split_all_runs();
-                    let mut index: Index<u32> = Index::new();
-                    for (rank, message) in self.all() {
-                        index.entry(message.sender.uid).or_default().insert(rank);
+            Filter::Sender(_) => {
+                let mut indexed = self.by_sender.take().unwrap_or_default();
+                if let Some(until) = indexed.until {
+                    if until.level == Rank::PLAIN {
+                        self.split_next_run(until.position);
                     }
-                    self.by_sender = Some(index);
+                    let (some, next) = self.some_from(until, true);
+                    indexed.until = next;
+                    for (rank, message) in some {
+                        indexed.index.entry(message.sender.uid).or_default().insert(rank);
+                    }
                 }
-                self.by_sender.as_ref()?.get(uid)?.first().copied()
+                let done = indexed.until.is_none();
+                self.by_sender = Some(indexed);
+                done
             }
         }
     }
 
-    fn split_all_runs(&mut self) {
-        if self.plain.values().all(|message| message.run().is_none()) {
-            return;
-        }
-        for (position, message) in self.plain.drain() {
-            for (position, message) in split_run(position, message) {
-                self.plain.push_back(position, message);
+    /// At most [`STEP`] messages from `rank` on, and the rank that follows them. With `singly`, as far as the next run.
+    fn some_from(&self, rank: Rank, singly: bool) -> (Vec<(Rank, &Message)>, Option<Rank>) {
+        let mut some = Vec::new();
+        let levels = self.prioritized.range(rank.level..).filter(|(level, _)| **level != Rank::PLAIN);
+        for (level, line) in levels.chain([(&Rank::PLAIN, &self.plain)]) {
+            let from = if *level == rank.level { rank.position } else { 0 };
+            for (position, message) in line.iter_from(from).filter(|(position, _)| *position >= from) {
+                let here = Rank { level: *level, position };
+                if some.len() >= STEP || (singly && message.run().is_some()) {
+                    return (some, Some(here));
+                }
+                some.push((here, message));
             }
         }
+        (some, None)
     }
 
-    fn all(&self) -> impl Iterator<Item = (Rank, &Message)> {
-        let plain = std::iter::once((&Rank::PLAIN, &self.plain));
-        let levels = self.prioritized.iter().chain(plain);
-        levels.flat_map(|(level, line)| {
-            line.iter().map(|(position, message)| (Rank { level: *level, position }, message))
-        })
+    /// Splits the first run at or after `position`, if nothing is before it.
+    fn split_next_run(&mut self, position: u64) {
+        let next = self.plain.iter_from(position).find(|(first, _)| *first >= position);
+        if let Some((first, message)) = next
+            && message.run().is_some()
+        {
+            self.split_run_at(Rank::PLAIN, first);
+        }
+    }
+}
+
+impl<K> Default for Indexed<K> {
+    fn default() -> Indexed<K> {
+        Indexed { index: Index::new(), until: Some(Rank { level: 0, position: 0 }) }
+    }
+}
+
+impl<K: Ord> Indexed<K> {
+    /// A message was added. If it is not yet its turn, it is indexed later.
+    fn add(&mut self, key: K, rank: Rank) {
+        if self.until.is_none_or(|until| rank < until) {
+            self.index.entry(key).or_default().insert(rank);
+        }
     }
 }
 

@@ -43,7 +43,7 @@ use crate::segment;
 use kinds::{
     ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Read, SegmentFile, TopicTotals,
 };
-use kinds::{Wait, Write};
+use kinds::{Selecting, Wait, Write};
 use names::handles::Handles;
 use names::meta::Meta;
 use names::{Defaults, Named as _};
@@ -275,7 +275,7 @@ impl Tree {
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
                 let call = Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
-                return self.handles.get(*fh)?.ops().read(header, call, cx);
+                return kinds::select(header, *fh, Selecting::Read(call), cx);
             }
             Op::Write { fh, offset, data, nonblock, append, page_cache, kill_suid } => {
                 let call = Write {
@@ -327,7 +327,7 @@ impl Tree {
                 return Ok(None);
             }
             Op::Poll { fh, handle, arm } => {
-                Reply::Ready(self.handles.get(*fh)?.ops().poll(arm.then_some(*handle), cx))
+                return kinds::select(header, *fh, Selecting::Poll(arm.then_some(*handle)), cx);
             }
             Op::Fallocate { fh, offset, length, mode } => {
                 return kinds::allocate(header, *fh, (*offset, *length, *mode), cx);

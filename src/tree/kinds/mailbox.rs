@@ -55,6 +55,8 @@ pub(crate) struct OpenMailbox {
     write: bool,
     /// Who opened it: the sender of what is written through it, whoever writes.
     opener: Caller,
+    /// It reads messages by tag or sender.
+    selective: bool,
 }
 
 impl MailboxFile {
@@ -174,6 +176,7 @@ impl MailboxFile {
         cx: &mut Cx<'_>,
     ) -> Opened {
         let account = cx.opener(header.caller);
+        let selective = matches!(door, Door::Tag(_) | Door::From(_));
         let (id, seekable) = self.state.lock().queue.open(door, mode_of(flags), account);
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let open = OpenMailbox {
@@ -182,6 +185,7 @@ impl MailboxFile {
             id,
             write: flags.write,
             opener: header.caller,
+            selective,
         };
         Opened { fh: cx.opened(OpenFile::Mailbox(open)), how }
     }
@@ -412,6 +416,13 @@ pub(crate) fn feed_starved(cx: &mut Cx<'_>) {
         if !again {
             break;
         }
+    }
+}
+
+impl OpenMailbox {
+    /// Takes a step towards the index that it reads by. True if it has all that it needs.
+    pub(super) fn index_some(&self) -> bool {
+        !self.selective || self.file.state.lock().queue.index_some(self.id)
     }
 }
 

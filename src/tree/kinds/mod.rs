@@ -318,6 +318,8 @@ pub(crate) enum Wait {
 #[derive(Debug)]
 pub(crate) enum Job {
     Segment(SegmentJob),
+    /// Makes the index that a mailbox's reader or poller needs, and then does what it asked.
+    Index(Arc<OpenFile>, Header, Selecting),
     /// Frees what was queued in a mailbox that was removed.
     Discard(Arc<MailboxFile>),
     /// Cuts memory that nobody uses any more, from `at` down.
@@ -325,6 +327,14 @@ pub(crate) enum Job {
         memory: Arc<dyn Memory>,
         at: u64,
     },
+}
+
+/// What may need an index first.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Selecting {
+    Read(Read),
+    /// With a handle, the next change wakes its poller.
+    Poll(Option<PollHandle>),
 }
 
 /// Bytes of memory that one step frees.
@@ -336,6 +346,8 @@ pub(crate) enum Step {
     More(Job),
     /// Its next step comes before all others: it frees memory.
     First(Job),
+    /// The request with this number may wait elsewhere now.
+    Waits(u64),
     Done,
 }
 
@@ -345,6 +357,13 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
     let Some((id, job, ended)) = work.take() else { return false };
     let step = match job {
         Job::Segment(job) => job.step(ended, cx),
+        Job::Index(file, header, what) => match ended {
+            Some(error) => {
+                cx.fx.fail(header.request_id, error);
+                Step::Done
+            }
+            None => index_step(file, header, what, cx),
+        },
         Job::Discard(file) => {
             if mailbox::discard(&file) {
                 Step::First(Job::Discard(file))
@@ -362,9 +381,60 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
     match step {
         Step::More(job) => work.put_back(id, job, false),
         Step::First(job) => work.put_back(id, job, true),
-        Step::Done => work.done(id),
+        Step::Waits(unique) => {
+            // Its caller got a signal during the last step.
+            if let Some(error) = work.done(id)
+                && let Some(Wait::File(inode, wait)) = cx.tree.waits.find(unique)
+            {
+                inode.ops().cancel(wait, error, cx);
+            }
+        }
+        Step::Done => drop(work.done(id)),
     }
     true
+}
+
+/// READ or POLL of an open file. `None`: answered among the effects, or waiting.
+pub(crate) fn select(
+    header: Header,
+    fh: Fh,
+    what: Selecting,
+    cx: &mut Cx<'_>,
+) -> Result<Option<Reply>, Error> {
+    let file = cx.tree.handles.get(fh)?;
+    if let OpenFile::Mailbox(open) = &*file
+        && !open.index_some()
+    {
+        cx.wait_for(header, Job::Index(file, header, what));
+        return Ok(None);
+    }
+    selected(&file, header, what, cx)
+}
+
+fn selected(
+    file: &OpenFile,
+    header: Header,
+    what: Selecting,
+    cx: &mut Cx<'_>,
+) -> Result<Option<Reply>, Error> {
+    match what {
+        Selecting::Read(call) => file.ops().read(header, call, cx),
+        Selecting::Poll(arm) => Ok(Some(Reply::Ready(file.ops().poll(arm, cx)))),
+    }
+}
+
+fn index_step(file: Arc<OpenFile>, header: Header, what: Selecting, cx: &mut Cx<'_>) -> Step {
+    if let OpenFile::Mailbox(open) = &*file
+        && !open.index_some()
+    {
+        return Step::More(Job::Index(file, header, what));
+    }
+    match selected(&file, header, what, cx) {
+        Ok(Some(reply)) => cx.fx.reply(header.request_id, reply),
+        Ok(None) => {}
+        Err(error) => cx.fx.fail(header.request_id, error),
+    }
+    Step::Waits(header.unique())
 }
 
 impl Inode {
@@ -493,6 +563,15 @@ impl Cx<'_> {
     /// A file is open.
     fn opened(&mut self, file: OpenFile) -> Fh {
         self.tree.handles.insert(file, self.opening.take())
+    }
+
+    /// A request waits for a job.
+    fn wait_for(&mut self, header: Header, job: Job) {
+        self.fx.note_waiting();
+        self.tree.work.push(job, |id| {
+            let may_wait = self.tree.waits.insert(header.unique(), Wait::Job(id), self.now);
+            if may_wait { Ok(()) } else { Err(Error::Ending) }
+        });
     }
 
     /// As the domain knows it.

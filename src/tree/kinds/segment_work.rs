@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::segment::{OpenSegment, SegmentFile};
-use super::{Cx, FREE_STEP, Header, Job, Step, Wait};
+use super::{Cx, FREE_STEP, Header, Job, Step};
 use crate::op::{Error, Reply, RequestId, SetAttr, Validity};
 use crate::segment::{KEEP_SIZE, Promised};
 
@@ -55,7 +55,8 @@ pub(super) fn allocate(
     let Some(end) = from.checked_add(length).filter(|_| open.write && length > STEP) else { return false };
     let range = Range { at: from, end, mode, from };
     let (request_id, file) = (header.request_id, Arc::clone(&open.file));
-    start(header, SegmentJob::Allocate { request_id, file, range, promised: None }, cx);
+    let job = SegmentJob::Allocate { request_id, file, range, promised: None };
+    cx.wait_for(header, Job::Segment(job));
     true
 }
 
@@ -64,16 +65,9 @@ pub(super) fn shrink(header: Header, file: &Arc<SegmentFile>, set: &SetAttr, cx:
     let now = file.state.lock().segment.size();
     let Some(size) = set.size.filter(|size| now.saturating_sub(*size) > FREE_STEP) else { return false };
     let (request_id, file) = (header.request_id, Arc::clone(file));
-    start(header, SegmentJob::Shrink { request_id, file, set: *set, size, at: now }, cx);
+    let job = SegmentJob::Shrink { request_id, file, set: *set, size, at: now };
+    cx.wait_for(header, Job::Segment(job));
     true
-}
-
-fn start(header: Header, job: SegmentJob, cx: &mut Cx<'_>) {
-    cx.fx.note_waiting();
-    cx.tree.work.push(Job::Segment(job), |id| {
-        let may_wait = cx.tree.waits.insert(header.unique(), Wait::Job(id), cx.now);
-        if may_wait { Ok(()) } else { Err(Error::Ending) }
-    });
 }
 
 impl SegmentJob {

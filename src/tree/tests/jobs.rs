@@ -200,7 +200,7 @@ fn the_end_of_the_mount_ends_jobs() {
 #[test]
 fn the_messages_of_a_removed_mailbox_are_freed_in_steps() {
     let mut setup = setup(100 << 20);
-    setup.limits.mailbox.maxmsg = 100_000;
+    (setup.limits.mailbox.maxmsg, setup.limits.mailbox.maxbytes) = (100_000, 1 << 20);
     let mut harness = Harness::with(setup);
     let (node, both) = harness.create("mailboxes/box", BOTH);
     for _ in 0..10_000 {
@@ -212,4 +212,76 @@ fn the_messages_of_a_removed_mailbox_are_freed_in_steps() {
     assert_eq!(harness.get(node, read(both)), Reply::Failed(Error::Removed));
     assert!(harness.finish() > 5);
     assert_eq!(harness.tree.accounts.used(Resource::Memory), 0);
+}
+
+/// A mailbox with many messages, all from root, and a way in that reads those of another user or of root.
+fn crowded(uid: u32) -> (Harness, NodeId, Fh, Fh) {
+    let mut setup = setup(100 << 20);
+    (setup.limits.mailbox.maxmsg, setup.limits.mailbox.maxbytes) = (100_000, 1 << 20);
+    let mut harness = Harness::with(setup);
+    let (node, both) = harness.create("mailboxes/box", BOTH);
+    for number in 0..5000 {
+        let text = number.to_string();
+        assert_eq!(harness.get(node, write(both, text.as_bytes())), Reply::Written(text.len() as u32));
+    }
+    let door = harness.node(&format!("control/mailboxes/box/from/{uid}"));
+    let from = harness.open(1, door, READ).unwrap();
+    (harness, door, from, both)
+}
+
+#[test]
+fn an_index_is_made_in_steps_and_others_send_and_receive_meanwhile() {
+    let (mut harness, door, from, both) = crowded(0);
+    let unique = harness.wait(door, read(from));
+    let node = harness.node("mailboxes/box");
+    for number in 0..3 {
+        assert!(harness.step());
+        let first = format!("{number}");
+        assert!(is_message(&harness.get(node, read(both)), first.as_bytes()), "the next is {first}");
+        assert_eq!(harness.get(node, write(both, b"new")), Reply::Written(3));
+    }
+    harness.finish();
+    let late = harness.late();
+    assert!(late.len() == 1 && late[0].0 == unique && is_message(&late[0].1, b"3"), "{late:?}");
+    // The end of file, and then what is left: the index has all of it.
+    assert!(is_message(
+        &harness.get(door, Op::Read { fh: from, offset: 1, size: 9, nonblock: true, direct: true }),
+        b""
+    ));
+    for number in 4..5003 {
+        let got = harness.get(node, Op::Read { fh: both, offset: 0, size: 9, nonblock: true, direct: true });
+        let wanted = if number < 5000 { format!("{number}") } else { String::from("new") };
+        assert!(is_message(&got, wanted.as_bytes()), "{number}");
+    }
+}
+
+#[test]
+fn a_poller_waits_for_the_index_and_so_does_a_reader_that_finds_nothing() {
+    let (mut harness, door, from, _) = crowded(7);
+    let poll = harness.wait(door, Op::Poll { fh: from, handle: PollHandle(1), arm: false });
+    harness.finish();
+    let late = harness.late();
+    assert!(
+        matches!(late[..], [(number, Reply::Ready(ready))] if number == poll && !ready.readable),
+        "{late:?}"
+    );
+    let unique = harness.wait(door, read(from));
+    assert_eq!(harness.parked(), 1);
+    harness.interrupt(unique);
+    assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Interrupted))]);
+}
+
+#[test]
+fn a_reader_is_interrupted_while_its_index_is_made() {
+    let (mut harness, door, from, _) = crowded(7);
+    for steps in 0..3 {
+        let unique = harness.wait(door, read(from));
+        for _ in 0..steps {
+            harness.step();
+        }
+        harness.interrupt(unique);
+        harness.finish();
+        assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Interrupted))]);
+        assert_eq!(harness.parked(), 0);
+    }
 }

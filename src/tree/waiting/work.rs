@@ -89,11 +89,11 @@ impl<J> Work<J> {
         }
     }
 
-    /// The job in hand is done.
-    pub(crate) fn done(&self, id: JobId) {
+    /// The job in hand is done. Returns the error with which it had to end, if that was said during its last step.
+    pub(crate) fn done(&self, id: JobId) -> Option<Error> {
         let mut line = self.line.lock();
         line.in_hand = None;
-        line.ended.remove(&id);
+        line.ended.remove(&id)
     }
 
     /// A job has to end with `error`: it is told at its next step.
