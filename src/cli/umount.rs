@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt::{self, Write as _};
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::{Pid, PidfdFlags};
 
 use super::holders::{self, Holder, Search};
-use super::listing::{self, Listing};
+use super::listing;
 use super::machine::{self, UnmountError};
 use super::mounts::{self, Mount, State};
 use super::text::{escaped, quoted, reason, report};
@@ -42,7 +43,7 @@ pub(super) struct Args {
     #[arg(short, long)]
     force: bool,
 
-    /// Only unmount if no message waits in it
+    /// Only unmount if no message waits in it, except in durable mailboxes
     #[arg(long)]
     if_empty: bool,
 }
@@ -57,6 +58,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         return Err(silent(mount));
     }
     let waiting = Waiting::of(mount, &state);
+    let has_store = matches!(&state, State::Live(status) if status.get("store").is_some());
     if args.if_empty {
         check_empty(mount, &state, waiting.as_ref())?;
     }
@@ -84,7 +86,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     }
     if let Some(waiting) = waiting {
         let verb = if waiting.is_one() { "is" } else { "are" };
-        report(&format!("{} is unmounted: {waiting} {verb} dropped", quoted(&args.dir)));
+        let unless = if waiting.mailboxes.is_none() && has_store { " unless they are durable" } else { "" };
+        report(&format!("{} is unmounted: {waiting} {verb} dropped{unless}", quoted(&args.dir)));
     }
     if let Some((pid, daemon)) = daemon.filter(|_| !lazy) {
         let copies = holders::copies(mount);
@@ -102,10 +105,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What goes with a mount.
+/// What goes with a mount: messages that wait in mailboxes that are not durable.
 struct Waiting {
     messages: u64,
-    /// The mailboxes that have them; `None` if this user may not look into all, or there are too many to look.
+    /// The mailboxes that have them; `None` if this user may not look into all, or there are too many to look. Then durable
+    /// messages are among them, if the mount has a store.
     mailboxes: Option<usize>,
 }
 
@@ -115,10 +119,20 @@ impl Waiting {
         let messages = status.number("messages").filter(|messages| *messages > 0)?;
         let few = status.number("mailboxes").is_some_and(|mailboxes| mailboxes <= MAX_COUNTED);
         let listing = few.then(|| listing::read(&mount.point).ok()).flatten();
-        let filled = |listing: Listing| {
-            listing.mailboxes.iter().filter(|mailbox| mailbox.status.number("depth") > Some(0)).count()
+        let Some(listing) = listing.filter(|listing| listing.unreadable == 0) else {
+            return Some(Waiting { messages, mailboxes: None });
         };
-        Some(Waiting { messages, mailboxes: listing.filter(|listing| listing.unreadable == 0).map(filled) })
+        let durable = |name: &str| {
+            let setting = mount.point.join("control/mailboxes").join(name).join("config/durable");
+            fs::read_to_string(setting).is_ok_and(|durable| durable.trim() != "off")
+        };
+        let depths = listing.mailboxes.iter().filter_map(|mailbox| {
+            let depth = mailbox.status.number("depth").filter(|depth| *depth > 0)?;
+            (!durable(&mailbox.name)).then_some(depth)
+        });
+        let depths: Vec<u64> = depths.collect();
+        let messages = depths.iter().sum();
+        (messages > 0).then_some(Waiting { messages, mailboxes: Some(depths.len()) })
     }
 
     fn is_one(&self) -> bool {

@@ -53,6 +53,25 @@ fn messages_that_go_with_the_mount_are_counted_or_keep_it() {
 }
 
 #[test]
+fn durable_messages_are_kept_and_not_counted() {
+    let Some(place) = Place::new() else { return };
+    let store = place.beside("store").display().to_string();
+    place.mount(&["--store", &store]);
+    place.sh("cd $DIR/mailboxes && touch kept && echo fsync > $DIR/control/mailboxes/kept/config/durable && echo 1 > kept");
+    let outcome = place.ipcfs(&["umount", "--if-empty"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    place.mount(&["-o", &format!("store={store}")]);
+    place.sh("echo 2 > $DIR/mailboxes/lost");
+    assert_eq!(place.ipcfs(&["umount", "--if-empty"]).code, Some(1));
+    let outcome = place.ipcfs(&["umount"]);
+    let said = format!("ipcfs: {} is unmounted: 1 mailbox with 1 waiting message is dropped\n", place.name());
+    assert_eq!((outcome.code, outcome.stderr), (Some(0), said));
+    place.mount(&["--store", &store]);
+    assert_eq!(place.sh("cat $DIR/mailboxes/kept; ls $DIR/mailboxes"), "1\nkept\n");
+    assert_eq!(place.ipcfs(&["umount"]).stderr, "");
+}
+
+#[test]
 fn by_force_it_ends_for_those_who_wait_too_and_with_a_stopped_daemon() {
     let Some(place) = Place::new() else { return };
     for stopped in [false, true] {
