@@ -76,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         Err(UnmountError::Busy) => return Err(busy(&all, mount)),
         Err(UnmountError::Other(why)) => {
             let point = quoted(&mount.point);
-            let advice = if why.contains(machine::MTAB) {
+            let advice = if why.contains(machine::MTAB) && !Path::new(machine::MTAB).exists() {
                 format!("make it, as root: {}", machine::MAKE_MTAB)
             } else {
                 format!("only root and the user who mounted it may unmount it: sudo ipcfs umount {point}")

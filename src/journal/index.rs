@@ -40,8 +40,8 @@ pub(super) struct Kept {
     /// `None`: its record comes later, because an earlier one was in a file that is gone.
     pub(super) object: Option<(Arc<Object>, Place)>,
     pub(super) counters: Counters,
-    /// The file in which the counters were last written, from which the others go on counting.
-    pub(super) counted_in: u64,
+    /// The file in which the counters were last written, and what they were.
+    counted: (u64, Counters),
     /// By the id of the first.
     pub(super) messages: BTreeMap<u64, Entry>,
 }
@@ -134,7 +134,7 @@ impl Index {
             }
             Record::Counters(mailbox, counters) => {
                 let kept = self.kept.entry(*mailbox).or_default();
-                (kept.counters, kept.counted_in) = (*counters, place.file);
+                (kept.counters, kept.counted) = (*counters, (place.file, *counters));
             }
             Record::Begin | Record::Synced(_) | Record::Torn { .. } => {}
         }
@@ -150,11 +150,18 @@ impl Index {
         self.in_use.contains_key(&file)
     }
 
-    /// What only a file that is about to go says of counters.
+    /// What cannot be counted any more without a file that is about to go. A message that is gone counts only where it is known
+    /// to have been there.
     pub(super) fn counters_in(&self, file: u64) -> Vec<Record> {
-        let counted = self.kept.iter().filter(|(_, kept)| kept.counted_in <= file);
-        let counted = counted.filter(|(_, kept)| kept.counters != Counters::default());
-        counted.map(|(ino, kept)| Record::Counters(*ino, kept.counters)).collect()
+        let changed = |kept: &Kept| {
+            let (counted_in, counted) = kept.counted;
+            counted != kept.counters || counted_in <= file && counted != Counters::default()
+        };
+        self.kept
+            .iter()
+            .filter(|(_, kept)| changed(kept))
+            .map(|(ino, kept)| Record::Counters(*ino, kept.counters))
+            .collect()
     }
 
     /// What is in use of a file.

@@ -226,12 +226,23 @@ impl Journal {
     /// Writes what was put, unless another thread is writing, which then does it. Adds the answers that need not wait any longer
     /// to `due`.
     pub fn write(&self, due: &mut Vec<(RequestId, Reply)>) {
-        // Whoever comes while this thread writes leaves its records here; so they are looked for once more after the lock.
+        self.write_rest();
+        self.take_due(due);
+    }
+
+    fn write_rest(&self) {
         while self.put.load(Ordering::SeqCst) > self.written.load(Ordering::SeqCst) {
             let Some(mut log) = self.log.try_lock() else { return };
             self.write_pending(&mut log);
         }
-        self.take_due(due);
+    }
+
+    /// Works on the log. Whoever comes meanwhile does not wait for it and leaves records here, so that they are written then. To be
+    /// followed by [`Journal::take_due`].
+    fn with_log<T>(&self, work: impl FnOnce(&mut MutexGuard<'_, Log>) -> T) -> T {
+        let result = work(&mut self.log.lock());
+        self.write_rest();
+        result
     }
 
     /// Writes what was put. `false` if that is not possible any more.
@@ -307,6 +318,8 @@ impl Journal {
             }
             self.compact(&mut due, &answer);
             self.make_room();
+            self.take_due(&mut due);
+            answer(&mut due);
         }
     }
 
@@ -327,17 +340,11 @@ impl Journal {
 
     /// Synchronizes all that was put by now.
     fn sync(&self) {
-        let (files, position) = {
-            let mut log = self.log.lock();
-            if !self.write_pending(&mut log) {
-                return;
-            }
-            (log.take_unsynced(), log.position())
-        };
-        let written = self.written.load(Ordering::SeqCst);
-        if files.is_empty() {
-            return;
-        }
+        let begun = self.with_log(|log| {
+            let written = self.write_pending(log).then(|| self.written.load(Ordering::SeqCst))?;
+            Some((log.take_unsynced(), log.position(), written)).filter(|(files, ..)| !files.is_empty())
+        });
+        let Some((files, position, written)) = begun else { return };
         for file in files {
             self.syncs.fetch_add(1, Ordering::Relaxed);
             if let Err(error) = file.sync() {
@@ -346,49 +353,46 @@ impl Journal {
                 return;
             }
         }
-        self.log.lock().note_synced(position);
+        self.with_log(|log| log.note_synced(position));
         self.synced.store(written, Ordering::SeqCst);
     }
 
     /// Makes files for what comes.
     fn make_room(&self) {
-        loop {
-            let mut log = self.log.lock();
+        let enough = |log: &mut MutexGuard<'_, Log>| {
             if log.room() >= 2 * RESERVE {
                 self.disk_full.store(false, Ordering::SeqCst);
-                return;
+                return true;
             }
-            match log.add_spare(FILE_SIZE) {
-                Ok(()) => self.room.store(log.room().saturating_sub(RESERVE), Ordering::SeqCst),
-                Err(error) => {
-                    if !self.disk_full.swap(true, Ordering::SeqCst) {
-                        warn!("the store cannot grow, and durable mailboxes take no more messages: {error}");
-                    }
-                    return;
-                }
+            let made = log.add_spare(FILE_SIZE);
+            self.room.store(log.room().saturating_sub(RESERVE), Ordering::SeqCst);
+            if let Err(error) = &made
+                && !self.disk_full.swap(true, Ordering::SeqCst)
+            {
+                warn!("the store cannot grow, and durable mailboxes take no more messages: {error}");
             }
-        }
+            made.is_err()
+        };
+        while !self.with_log(enough) {}
     }
 
     /// Drops files that are not needed, one step after the other.
     fn compact(&self, due: &mut Vec<(RequestId, Reply)>, answer: &impl Fn(&mut Vec<(RequestId, Reply)>)) {
         loop {
-            let emptied = {
-                let mut log = self.log.lock();
-                if !self.write_pending(&mut log)
-                    || !log.wants_compaction(self.disk_full.load(Ordering::SeqCst))
-                {
-                    return;
-                }
-                log.compact()
-            };
+            let emptied = self.with_log(|log| {
+                let wanted =
+                    self.write_pending(log) && log.wants_compaction(self.disk_full.load(Ordering::SeqCst));
+                wanted.then(|| log.compact())
+            });
+            let Some(emptied) = emptied else { return };
             let dropped = match emptied {
                 Ok(true) => {
                     self.sync();
-                    let mut log = self.log.lock();
-                    let dropped = log.drop_oldest();
-                    self.note_size(&log);
-                    dropped
+                    self.with_log(|log| {
+                        let dropped = log.drop_oldest();
+                        self.note_size(log);
+                        dropped
+                    })
                 }
                 Ok(false) => Ok(()),
                 Err(error) => Err(error),

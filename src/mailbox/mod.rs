@@ -67,6 +67,9 @@ pub use queue::Order;
 /// Messages, or runs of them, that one call frees.
 const DISCARDED_AT_ONCE: usize = 1000;
 
+/// Messages and requests that went with the name.
+type Discarded = (Queue, BTreeMap<u64, Request>);
+
 /// A message queue.
 #[derive(Debug)]
 pub struct Mailbox {
@@ -80,7 +83,7 @@ pub struct Mailbox {
     requests: BTreeMap<u64, Request>,
     request_bytes: u64,
     /// What was queued when the name was removed, until [`Mailbox::discard`] has freed it.
-    discarded: (Queue, BTreeMap<u64, Request>),
+    discarded: Option<Box<Discarded>>,
     /// When leases end by themselves.
     lease_ends: BTreeSet<(Timestamp, HandleId)>,
     /// Where it can be kept, in a mount with a store.
@@ -144,7 +147,7 @@ impl Mailbox {
             handles: Slab::new(),
             requests: BTreeMap::new(),
             request_bytes: 0,
-            discarded: Default::default(),
+            discarded: None,
             lease_ends: BTreeSet::new(),
             store: None,
             outbox: Vec::new(),
@@ -337,7 +340,7 @@ impl Mailbox {
         self.removed = true;
         self.end_waits(Error::Removed, cx);
         let lost = self.queue.depth();
-        self.discarded = (self.queue.clear(), std::mem::take(&mut self.requests));
+        self.discarded = Some(Box::new((self.queue.clear(), std::mem::take(&mut self.requests))));
         self.request_bytes = 0;
         self.discard();
         self.wake_readers(cx);
@@ -349,7 +352,7 @@ impl Mailbox {
 
     /// Frees some of the messages and requests that went with the name. False if there are no more.
     pub fn discard(&mut self) -> bool {
-        let (messages, requests) = &mut self.discarded;
+        let Some((messages, requests)) = self.discarded.as_deref_mut() else { return false };
         (0..DISCARDED_AT_ONCE)
             .all(|_| messages.pop_run(usize::MAX).is_some() || requests.pop_first().is_some())
     }

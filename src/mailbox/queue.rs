@@ -62,8 +62,8 @@ pub(super) struct Queue {
     prioritized: BTreeMap<u16, Level>,
     /// Ranks, by id, of messages that are not in the plain level at the position that follows from their id.
     displaced: BTreeMap<u64, Rank>,
-    by_tag: Option<Indexed<Tag>>,
-    by_sender: Option<Indexed<u32>>,
+    by_tag: Option<Box<Indexed<Tag>>>,
+    by_sender: Option<Box<Indexed<u32>>>,
     deadlines: BTreeSet<(Timestamp, Rank)>,
     depth: u64,
     /// Messages with a priority.

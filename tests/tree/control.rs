@@ -102,6 +102,7 @@ fn a_setting_is_read_back_as_it_was_written() {
         names(&mount.path("control/mailboxes/m/config")),
         [
             "dead_letter",
+            "durable",
             "full",
             "lease_time",
             "max_deliver",

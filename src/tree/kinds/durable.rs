@@ -74,10 +74,11 @@ fn meta_of(object: &Object, cx: &Cx<'_>) -> Meta {
 impl MailboxState {
     /// Something of it has changed that is kept. To be called after the change.
     pub(super) fn record(&self, ino: Ino, ceiling: u32, cx: &mut Context<'_>) {
+        let Some((folder, name)) = &self.home else { return };
         self.queue.record_object(cx, |_| {
             let dead_letter = self.queue.rules().dead_letter.map(|rule| (rule.mailbox, rule.setter));
             let settings = settings_text(self.settings(ceiling, true));
-            let mut object = object(&self.meta, ino, (self.home.0, &self.home.1), settings);
+            let mut object = object(&self.meta, ino, (*folder, name), settings);
             (object.atime, object.mtime) = (self.queue.last_received, self.queue.last_sent);
             Object { dead_letter, ..object }
         });
@@ -129,7 +130,7 @@ pub(crate) fn restore(recovered: Vec<Recovered>, journal: &Arc<Journal>, cx: &mu
         let Some(defaults) = names.folder(parent).map(|folder| Arc::clone(&folder.defaults)) else {
             continue;
         };
-        let home = (parent, Arc::clone(&name));
+        let home = (parent, &*name);
         let meta = meta_of(&object, cx);
         let file = MailboxFile::new(object.ino, meta, &defaults, home, cx);
         let charge = cx.tree.accounts.of(object.uid).charge_regardless(Resource::Files, 1);

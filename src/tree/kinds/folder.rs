@@ -102,7 +102,7 @@ impl FolderInode {
         let meta = Meta::created(mode & !TYPE_MASK, caller, &folder.meta, cx.now);
         let defaults = Arc::clone(&folder.defaults);
         let ino = Ino(names.fresh());
-        let home = (self.ino, Arc::from(name));
+        let home = (self.ino, name);
         let inode = match self.namespace {
             Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now)),
             Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, account, cx.tree)?),

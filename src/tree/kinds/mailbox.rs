@@ -42,8 +42,8 @@ pub(crate) struct MailboxState {
     alarm: Option<Timestamp>,
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
-    /// The folder that it is in, and its name there.
-    pub(super) home: (Ino, Arc<[u8]>),
+    /// In a mount with a store: the folder that it is in, and its name there.
+    pub(super) home: Option<(Ino, Arc<[u8]>)>,
 }
 
 /// An open mailbox, through whichever door.
@@ -64,7 +64,7 @@ impl MailboxFile {
         ino: Ino,
         meta: Meta,
         defaults: &Defaults,
-        home: (Ino, Arc<[u8]>),
+        home: (Ino, &[u8]),
         cx: &mut Cx<'_>,
     ) -> Arc<MailboxFile> {
         let setup = &cx.tree.setup;
@@ -72,7 +72,7 @@ impl MailboxFile {
         let state = MailboxState {
             meta,
             queue: queue.with_store(ino, setup.journal.as_ref()),
-            home,
+            home: setup.journal.is_some().then(|| (home.0, Arc::from(home.1))),
             listed: None,
             starved: false,
             attr_cached_on: None,
@@ -331,7 +331,9 @@ impl InodeOps for Arc<MailboxFile> {
     fn renamed(&self, _: &Names, home: (Ino, &[u8]), cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
         state.meta.ctime = cx.now;
-        state.home = (home.0, Arc::from(home.1));
+        if let Some(kept) = &mut state.home {
+            *kept = (home.0, Arc::from(home.1));
+        }
         state.record(self.ino, cx.tree.setup.ceiling, &mut cx.domain());
         state.attr_changed(cx.fx);
     }
