@@ -456,6 +456,9 @@ fn damage_is_told_and_the_rest_is_kept() {
     let verify = stored.command(&["verify"]);
     assert_eq!(verify.code, Some(1), "{verify:?}");
     assert!(verify.stdout.starts_with("1 mailboxes, 19 messages, 1 records lost\ndamaged: "), "{verify:?}");
+    let doctor = run(common::ipcfs().args(["doctor", "--store"]).arg(&stored.store));
+    assert_eq!(doctor.code, Some(1));
+    assert!(doctor.stdout.contains("damaged  store             1 records are lost, in 0"), "{doctor:?}");
     stored.mount();
     assert_eq!((stored.figure("jobs", "depth"), stored.figure("", "store_lost")), (19, 1));
     let dump = stored.command(&["dump"]);

@@ -2,16 +2,18 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use rustix::process::Resource;
 
+use super::explain;
 use super::machine;
 use super::memory::Memory;
 use super::mount::default_threads;
 use super::size;
 use super::text::{self, quoted, reason};
+use crate::journal;
 use crate::kernel::mount_table;
 use crate::kernel::rings::{self, Obstacle, Rings};
 use crate::kernel::run_policy::keeps_callers;
@@ -37,6 +39,15 @@ enum Verdict {
     Missing,
     /// Present, but disabled.
     Off,
+    /// What was kept there cannot be read.
+    Damaged,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Check this store of durable mailboxes, too
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
 }
 
 /// One check.
@@ -52,9 +63,9 @@ struct Finding {
     needed: bool,
 }
 
-/// Prints all findings. The exit code is 0 if this user can mount.
-pub(super) fn run() -> ExitCode {
-    let findings = [
+/// Prints all findings. The exit code is 0 if this user can mount, and nothing is damaged.
+pub(super) fn run(args: &Args) -> ExitCode {
+    let mut findings = vec![
         kernel(),
         device(),
         fusermount(),
@@ -68,6 +79,7 @@ pub(super) fn run() -> ExitCode {
         memory(),
         threads(),
     ];
+    findings.extend(args.store.as_deref().map(store));
     let works = findings.iter().all(|finding| !finding.needed || finding.verdict == Verdict::Ok);
     let mut report: String = findings.iter().map(Finding::line).collect();
     report.push_str(if works {
@@ -76,7 +88,29 @@ pub(super) fn run() -> ExitCode {
         "\nThis user cannot mount ipcfs here: something marked \"needed\" is missing.\n"
     });
     let printed = text::print(&report);
-    if works { printed } else { ExitCode::FAILURE }
+    let damaged = findings.iter().any(|finding| finding.verdict == Verdict::Damaged);
+    if works && !damaged { printed } else { ExitCode::FAILURE }
+}
+
+/// What the store says, and what is damaged in it.
+fn store(dir: &Path) -> Finding {
+    match journal::look(dir) {
+        Err(error) => {
+            let (why, advice) = explain::store(&error);
+            Finding::new("store", Verdict::Damaged, format!("{} cannot be used: {why}", quoted(dir)))
+                .fix(advice)
+        }
+        Ok((_, damage)) if damage.lost > 0 => {
+            let files = damage.files.join(", ");
+            let detail = format!("{} records are lost, in {files}; the others are kept", damage.lost);
+            Finding::new("store", Verdict::Damaged, detail)
+                .fix("replace the disk if it fails again; the files are kept as *.damaged")
+        }
+        Ok((recovered, _)) => {
+            let mailboxes = recovered.iter().filter(|one| !one.object.folder).count();
+            Finding::ok("store", format!("{}: {mailboxes} mailboxes, nothing is damaged", quoted(dir)))
+        }
+    }
 }
 
 impl Finding {
@@ -103,6 +137,7 @@ impl Finding {
             Verdict::Ok => "ok",
             Verdict::Missing => "missing",
             Verdict::Off => "off",
+            Verdict::Damaged => "damaged",
         };
         let needed = if self.needed && self.verdict != Verdict::Ok { " (needed)" } else { "" };
         let fix = self.fix.as_ref().map(|fix| format!("{:27}fix: {fix}\n", "")).unwrap_or_default();

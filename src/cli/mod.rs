@@ -66,7 +66,7 @@ enum Command {
     /// Show or change the settings of a mailbox, topic, segment or folder of mailboxes
     Config(settings::Args),
     /// Check this machine, and show the commands that add what is missing
-    Doctor,
+    Doctor(doctor::Args),
     /// Write manual pages and completions into a directory
     #[command(hide = true)]
     Manual(manual::Args),
@@ -117,7 +117,7 @@ fn perform(mut words: Vec<OsString>, helper: bool) -> Result<ExitCode, clap::Err
         Command::Send(args) => message::send(&args),
         Command::Recv(args) => message::recv(&args),
         Command::Config(args) => settings::run(&args),
-        Command::Doctor => Ok(doctor::run()),
+        Command::Doctor(args) => Ok(doctor::run(&args)),
         Command::Manual(args) => manual::run(&args, &Cli::command()),
     };
     Ok(result.unwrap_or_else(|message| {

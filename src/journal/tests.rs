@@ -337,6 +337,23 @@ fn counters_survive_the_files_that_they_were_counted_in() {
     assert_eq!((recovered[0].counters.sent, recovered[0].counters.received), (1_999, 1_999));
 }
 
+/// What a small message costs the disk beside its bytes, with the record that it is gone.
+#[test]
+fn a_message_takes_64_bytes_more_than_its_own() {
+    let Record::Message(message) = message(1_000, 1_000_000, 0) else { unreachable!() };
+    let (sender, sent) = (Caller { uid: 1000, gid: 1000, pid: 100_000 }, Timestamp(1 << 60));
+    let position = (1 << 32) + message.id;
+    let gone = Record::Gone { mailbox: message.mailbox, first: message.id, count: 1, why: Why::Received };
+    let length = message.body.as_bytes().len();
+    let sent = Record::Message(Arc::new(Message { sender, sent, position, ..(*message).clone() }));
+    let size = |record: &Record| {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        frame::size(bytes.len())
+    };
+    assert!(size(&sent) + size(&gone) <= length + 64, "{} + {}", size(&sent) - length, size(&gone));
+}
+
 #[test]
 fn a_store_of_another_version_is_left_alone() {
     let disk = FakeDisk::default();

@@ -231,6 +231,7 @@ fn extended_attributes_are_kept_on_mailboxes_segments_and_folders() {
         for name in ["trusted.x", "security.x", "system.x"] {
             assert_eq!(setxattr(path, name, b"x", XattrFlags::empty()), Err(Errno::OPNOTSUPP), "{name}");
         }
+        assert_eq!(setxattr(path, "user.", b"x", XattrFlags::empty()), Err(Errno::INVAL), "as on tmpfs");
         for name in ["security.selinux", "system.posix_acl_access", "system.posix_acl_default"] {
             assert!(matches!(get(name, 100), Err(Errno::OPNOTSUPP | Errno::NODATA)), "{name}");
         }

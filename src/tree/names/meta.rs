@@ -197,7 +197,11 @@ const XATTR_COST: usize = 160;
 
 /// Only `user.` attributes mean something here: no ACLs, no security labels, as on a tmpfs without them.
 fn user_name(name: &[u8]) -> Result<(), Error> {
-    if name.starts_with(b"user.") { Ok(()) } else { Err(Error::NotSupported) }
+    match name.strip_prefix(b"user.") {
+        Some(b"") => Err(Error::Invalid),
+        Some(_) => Ok(()),
+        None => Err(Error::NotSupported),
+    }
 }
 
 /// Answers with the length where `size` is 0, with the bytes where they fit, and with `ERANGE` where not.
