@@ -345,7 +345,7 @@ fn a_message_takes_64_bytes_more_than_its_own() {
     let position = (1 << 32) + message.id;
     let gone = Record::Gone { mailbox: message.mailbox, first: message.id, count: 1, why: Why::Received };
     let length = message.body.as_bytes().len();
-    let sent = Record::Message(Arc::new(Message { sender, sent, position, ..(*message).clone() }));
+    let sent = Record::Message(Arc::new(Message { position, sent, sender, ..(*message).clone() }));
     let size = |record: &Record| {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
