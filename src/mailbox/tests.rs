@@ -15,7 +15,7 @@ mod waiting;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proptest::test_runner::Config;
+use proptest::test_runner::{Config, RngSeed};
 
 use super::message::Message;
 use super::{
@@ -26,10 +26,12 @@ use crate::accounts::{Accounts, Charge, Resource};
 use crate::config::{MAX_READ, MailboxLimits};
 use crate::op::{Caller, Effect, Effects, Error, Ino, PollHandle, Ready, Reply, RequestId, Timestamp};
 
-/// `cases` histories, or as many as `PROPTEST_CASES` says.
+/// `cases` histories, the same in each run; or as many other ones as `PROPTEST_CASES` says.
 fn config(cases: u32) -> Config {
-    let cases = if std::env::var_os("PROPTEST_CASES").is_some() { Config::default().cases } else { cases };
-    Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() }
+    let chosen = std::env::var_os("PROPTEST_CASES").is_some();
+    let cases = if chosen { Config::default().cases } else { cases };
+    let rng_seed = if chosen { RngSeed::Random } else { RngSeed::Fixed(1) };
+    Config { cases, rng_seed, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() }
 }
 
 /// More than any test sends.
