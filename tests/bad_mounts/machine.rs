@@ -51,6 +51,7 @@ fn without_fusermount3_only_root_mounts() {
         &["apt-get install fuse3"],
     );
     // A fresh one: the last has left its folders behind.
+    drop(sandbox);
     let Some(sandbox) = Sandbox::new() else { return };
     let script = format!("{WITHOUT_FUSERMOUNT}; $IPCFS mount $DIR && ls $DIR && $IPCFS umount $DIR");
     assert_eq!(sandbox.works(&script), "control\nmailboxes\nsegments\ntopics\n");
@@ -184,6 +185,7 @@ fn without_io_uring_auto_uses_the_device_and_uring_fails_with_the_reason() {
             &why,
             &[&format!("{advice} --transport=auto")],
         );
+        drop(sandbox);
         let Some(sandbox) = Sandbox::new() else { return };
         let script = format!("{make}
             hide $IPCFS mount -f --ready-stdout --transport=auto $DIR > $T/ready 2> $T/said &
@@ -218,6 +220,7 @@ fn without_locked_memory_auto_uses_the_device_and_uring_fails_with_the_reason() 
     );
     let outcome = sandbox.run(&format!("{TIGHT} tight $IPCFS doctor"));
     assert!(outcome.stdout.contains("fix: ulimit -l 8192 (or memlock in limits.conf(5))\n"), "{outcome:?}");
+    drop(sandbox);
     let Some(sandbox) = Sandbox::new() else { return };
     let script = format!(
         "{TIGHT}

@@ -40,7 +40,7 @@ impl Sandbox {
             eprintln!("SKIP: needs fuse3 and util-linux");
             return None;
         }
-        Place::new().map(|place| Sandbox { place, conf: "" })
+        Place::alone().map(|place| Sandbox { place, conf: "" })
     }
 
     /// With that /etc/fuse.conf.

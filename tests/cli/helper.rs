@@ -26,7 +26,7 @@ fn with_helpers(place: &Place, script: &str) -> Outcome {
 
 #[test]
 fn mount_by_type_with_options_of_ours_and_of_all_file_systems() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::alone() else { return };
     for kind in ["ipcfs", "fuse.ipcfs"] {
         let outcome = with_helpers(
             &place,
@@ -45,7 +45,7 @@ fn mount_by_type_with_options_of_ours_and_of_all_file_systems() {
 
 #[test]
 fn a_line_of_fstab_mounts_once() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::alone() else { return };
     let script = r#"
         echo "jobs $DIR ipcfs allow_other,msgsize=64K,nofail,x-systemd.automount 0 0" > $T/fstab
         mount -T $T/fstab -a && echo kept > $DIR/mailboxes/a && mount -T $T/fstab -a && cat $DIR/mailboxes/a &&
@@ -56,7 +56,7 @@ fn a_line_of_fstab_mounts_once() {
 
 #[test]
 fn what_mount_cannot_take_is_named_with_its_exit_codes() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::alone() else { return };
     for (options, code, said) in [
         ("-o bogus=1,memory=3M", 1, "mount option 'bogus' is unknown; ipcfs has allow_other, "),
         ("-o memory", 1, "mount option 'memory' needs a value"),
@@ -77,7 +77,7 @@ fn what_mount_cannot_take_is_named_with_its_exit_codes() {
 
 #[test]
 fn a_list_of_options_is_as_good_as_flags() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::alone() else { return };
     place.mount(&["-o", "maxmsg=5,max_files=10,exec", "-o", "maxmsg=6,", "--maxbytes=100"]);
     let config = "cd $DIR/control/mailboxes/config && cat maxmsg maxbytes";
     assert_eq!(place.sh(config), "6\n100\n", "the last counts");
@@ -105,7 +105,7 @@ fn the_helper_tells_its_own_usage() {
 
 #[test]
 fn the_service_manager_is_told_when_the_tree_answers() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::alone() else { return };
     let path = place.beside("notify");
     let manager = UnixDatagram::bind(&path).unwrap();
     let name = format!("ipcfs-test-{}", std::process::id());

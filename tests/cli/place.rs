@@ -7,15 +7,26 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::common;
 
+/// A test that makes a mount namespace holds it alone: the namespace keeps the mounts of all other tests, too, and they find out.
+static NAMESPACES: RwLock<()> = RwLock::new(());
+
 /// An empty directory, `dir`, in one that every user can enter.
 pub(crate) struct Place {
     temp: tempfile::TempDir,
     dir: PathBuf,
+    _turn: Turn,
+}
+
+/// What a test holds of `NAMESPACES`.
+enum Turn {
+    Shared { _held: RwLockReadGuard<'static, ()> },
+    Alone { _held: RwLockWriteGuard<'static, ()> },
 }
 
 /// What a program did: its exit code and what it printed.
@@ -29,12 +40,23 @@ pub(crate) struct Outcome {
 impl Place {
     /// A fresh one; `None`, after saying so, where nothing can be mounted.
     pub(crate) fn new() -> Option<Place> {
+        // A test may have two.
+        Place::with(|| Turn::Shared { _held: NAMESPACES.read_recursive() })
+    }
+
+    /// The same for a test that makes a mount namespace: no other test has a mount meanwhile.
+    pub(crate) fn alone() -> Option<Place> {
+        Place::with(|| Turn::Alone { _held: NAMESPACES.write() })
+    }
+
+    fn with(turn: fn() -> Turn) -> Option<Place> {
         common::fuse_is_here().then(|| {
+            let turn = turn();
             let temp = tempfile::tempdir().unwrap();
             fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
             let dir = temp.path().join("mnt");
             fs::create_dir(&dir).unwrap();
-            Place { temp, dir }
+            Place { temp, dir, _turn: turn }
         })
     }
 

@@ -103,7 +103,7 @@ fn by_force_it_ends_for_those_who_wait_too_and_with_a_stopped_daemon() {
 
 #[test]
 fn whoever_has_a_copy_of_the_mount_in_another_namespace_is_named() {
-    let Some(place) = Place::new() else { return };
+    let Some(place) = Place::alone() else { return };
     place.mount(&[]);
     let daemon = place.daemon();
     // `unshare` makes the copies private, so that they do not go with the mount.
