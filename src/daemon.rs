@@ -7,21 +7,20 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use log::{debug, info, warn};
+use log::{info, warn};
 use rustix::process::{getgid, getpid, getuid};
 
 use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
 use crate::journal::{JOURNAL_THREAD, Journal, OpenError, Recovered};
 use crate::kernel::dev;
 use crate::kernel::rings::{self, Rings, Started};
-use crate::kernel::run_policy::{RunPolicy, keeps_callers};
+use crate::kernel::run_policy::{RunPolicy, is_reversible, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Alarm, Transport, now};
 use crate::limits;
 use crate::op::Timestamp;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
-use crate::sys::scheduler;
 use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
 
@@ -264,11 +263,7 @@ fn report_end(ends: &Sender<End>, end: io::Result<()>) {
 fn start_clock(transport: &Arc<Transport>, alarms: Receiver<Alarm>) -> io::Result<()> {
     let worker = Arc::clone(transport);
     thread::Builder::new().name(String::from("work")).spawn(move || {
-        // It must not hold up the threads that serve, which may have this policy, too.
-        if let Err(error) = scheduler::set_idle(0, true) {
-            debug!("work that takes long has the policy of other threads: {error}");
-        }
-        worker.run_work();
+        worker.run_work(is_reversible());
     })?;
     let transport = Arc::clone(transport);
     thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&alarms))?;

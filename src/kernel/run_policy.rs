@@ -48,7 +48,7 @@ pub fn keeps_callers(will_lead_session: bool) -> Result<(), Reason> {
 
 /// Whether a thread can leave `SCHED_IDLE`. Tried out on a thread made for it: permission depends on capabilities, limits,
 /// namespaces and security modules.
-fn is_reversible() -> bool {
+pub fn is_reversible() -> bool {
     let attempt = || scheduler::set_idle(0, true).and_then(|()| scheduler::set_idle(0, false)).is_ok();
     thread::Builder::new().spawn(attempt).is_ok_and(|thread| thread.join().unwrap_or(false))
 }

@@ -18,7 +18,7 @@ use super::reply_queue::ReplyQueue;
 use super::request::DecodeError;
 use crate::journal::Journal;
 use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Taken, Timestamp};
-use crate::sys::heap;
+use crate::sys::{heap, scheduler};
 use crate::tree::Tree;
 
 /// Longest time that the timer sleeps before it reads the clock again, in case the system's clock is set.
@@ -138,15 +138,24 @@ impl Transport {
         }
     }
 
-    /// Does the tree's work that takes long, for ever.
-    pub fn run_work(&self) {
+    /// Does the tree's work that takes long, for ever. If this thread can leave `SCHED_IDLE`, it has that policy between two
+    /// steps, so that threads that serve come first where they have the same CPU. During a step it may hold a file's lock,
+    /// for which they would wait: then it must run.
+    pub fn run_work(&self, can_leave_idle: bool) {
         let _ = self.worker.set(thread::current());
+        let stand_back = |back| {
+            if can_leave_idle {
+                // Fails only if a limit was lowered meanwhile.
+                let _ = scheduler::set_idle(0, back);
+            }
+        };
         let mut fx = Effects::new();
         loop {
             while self.tree.work(now(), &mut fx) {
                 self.perform(&mut fx, &mut NoResponder);
-                // Where the threads that serve have the same CPU, they come first.
+                stand_back(true);
                 thread::yield_now();
+                stand_back(false);
             }
             self.perform(&mut fx, &mut NoResponder);
             thread::park();

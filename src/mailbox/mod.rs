@@ -38,6 +38,7 @@ mod tests;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -67,8 +68,18 @@ pub use queue::Order;
 /// Messages, or runs of them, that one call frees.
 const DISCARDED_AT_ONCE: usize = 1000;
 
-/// Messages and requests that went with the name.
-type Discarded = (Queue, BTreeMap<u64, Request>);
+/// Waiting callers, or pollers, that one call tells that the name is gone.
+const ENDED_AT_ONCE: usize = 200;
+
+/// What went with the name.
+#[derive(Debug)]
+struct Discarded {
+    readers: std::vec::IntoIter<WaitingReader>,
+    writers: OrderedQueue<WaitId, WaitingWriter>,
+    polls: std::vec::IntoIter<PollHandle>,
+    messages: Queue,
+    requests: BTreeMap<u64, Request>,
+}
 
 /// A message queue.
 #[derive(Debug)]
@@ -82,7 +93,7 @@ pub struct Mailbox {
     /// Requests that no server has taken yet, by id.
     requests: BTreeMap<u64, Request>,
     request_bytes: u64,
-    /// What was queued when the name was removed, until [`Mailbox::discard`] has freed it.
+    /// Who waited and what was queued when the name was removed, until [`Mailbox::discard`] is done with it.
     discarded: Option<Box<Discarded>>,
     /// When leases end by themselves.
     lease_ends: BTreeSet<(Timestamp, HandleId)>,
@@ -333,28 +344,47 @@ impl Mailbox {
         false
     }
 
-    /// The name was removed. All waits and all later calls fail with `Removed`. Returns the number of messages lost, of which
-    /// [`Mailbox::discard`] frees those that are too many for one call.
+    /// The name was removed. All waits and all later calls fail with `Removed`. Returns the number of messages lost. If there is
+    /// much, [`Mailbox::discard`] must do the rest.
     pub fn remove(&mut self, cx: &mut Context<'_>) -> u64 {
         self.record_removed(cx);
         self.removed = true;
-        self.end_waits(Error::Removed, cx);
         let lost = self.queue.depth();
-        self.discarded = Some(Box::new((self.queue.clear(), std::mem::take(&mut self.requests))));
+        let polls =
+            mem::take(&mut self.polls_in).into_values().chain(mem::take(&mut self.polls_out).into_values());
+        let polls: Vec<PollHandle> = polls.collect();
+        self.discarded = Some(Box::new(Discarded {
+            readers: self.readers.drain().into_iter(),
+            writers: mem::take(&mut self.writers),
+            polls: polls.into_iter(),
+            messages: self.queue.clear(),
+            requests: mem::take(&mut self.requests),
+        }));
         self.request_bytes = 0;
-        self.discard();
-        self.wake_readers(cx);
-        for handle in std::mem::take(&mut self.polls_out).into_values() {
-            cx.fx.wake(handle);
-        }
         lost
     }
 
-    /// Frees some of the messages and requests that went with the name. False if there are no more.
-    pub fn discard(&mut self) -> bool {
-        let Some((messages, requests)) = self.discarded.as_deref_mut() else { return false };
-        (0..DISCARDED_AT_ONCE)
-            .all(|_| messages.pop_run(usize::MAX).is_some() || requests.pop_first().is_some())
+    /// Tells some of those who waited that the name is gone, and then frees some of the messages and requests that went with it.
+    /// False if there are no more.
+    pub fn discard(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(mut rest) = self.discarded.take() else { return false };
+        for _ in 0..ENDED_AT_ONCE {
+            if let Some(reader) = rest.readers.next() {
+                self.wait_ended(reader.call.handle);
+                cx.fx.fail(reader.call.request_id, Error::Removed);
+            } else if let Some(writer) = rest.writers.pop_front() {
+                self.fail_writer(writer, Error::Removed, cx);
+            } else if let Some(poll) = rest.polls.next() {
+                cx.fx.wake(poll);
+            } else {
+                break;
+            }
+        }
+        let told = rest.readers.len() == 0 && rest.writers.is_empty() && rest.polls.len() == 0;
+        let free_one = |_| rest.messages.pop_run(usize::MAX).is_some() || rest.requests.pop_first().is_some();
+        let more = !told || (0..DISCARDED_AT_ONCE).all(free_one);
+        self.discarded = more.then_some(rest);
+        more
     }
 
     /// Ends all waits with `error`.
@@ -447,7 +477,7 @@ impl Mailbox {
 
     /// Wakes whoever polls for something to read.
     fn wake_readers(&mut self, cx: &mut Context<'_>) {
-        for handle in std::mem::take(&mut self.polls_in).into_values() {
+        for handle in mem::take(&mut self.polls_in).into_values() {
             cx.fx.wake(handle);
         }
     }

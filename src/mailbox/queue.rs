@@ -5,7 +5,7 @@
 //! *run*, one entry, until one of them is needed by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem;
+use std::{iter, mem};
 
 use super::message::{Message, Rank, Tag};
 use super::ordered_queue::OrderedQueue;
@@ -56,18 +56,18 @@ pub(super) const LONGEST_RUN: u64 = 1000;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     order: Order,
-    /// Messages without priority, or all messages under [`Order::Fifo`]. Only here are runs.
+    /// Messages without priority. Only here are runs.
     plain: Level,
     /// Messages with a priority, the highest first. No level is empty.
     prioritized: BTreeMap<u16, Level>,
+    /// The first positions of the prioritized levels, and the levels; under [`Order::Fifo`] only.
+    fronts: BTreeSet<(u64, u16)>,
     /// Ranks, by id, of messages that are not in the plain level at the position that follows from their id.
     displaced: BTreeMap<u64, Rank>,
     by_tag: Option<Box<Indexed<Tag>>>,
     by_sender: Option<Box<Indexed<u32>>>,
     deadlines: BTreeSet<(Timestamp, Rank)>,
     depth: u64,
-    /// Messages with a priority.
-    with_priority: u64,
     bytes: u64,
     cost: u64,
 }
@@ -108,22 +108,19 @@ impl Queue {
         levels.filter_map(Level::front).map(|message| message.sent).min()
     }
 
-    /// Changes the order, and sorts all messages accordingly.
+    /// Changes the order. No message moves: the order only says which level has the next one.
     pub(super) fn set_order(&mut self, order: Order) {
-        // If no message has a priority, both orders are the same.
-        if order == self.order || self.with_priority == 0 {
-            self.order = order;
+        if order == self.order {
             return;
         }
-        let mut all: Vec<(u64, Message)> = self.plain.drain().collect();
-        for level in mem::take(&mut self.prioritized).into_values() {
-            all.extend({ level }.drain());
-        }
-        all.sort_by_key(|(position, _)| *position);
-        *self = Queue { order, ..Queue::default() };
-        for (position, message) in all {
-            self.put(Rank { level: self.level_of(&message), position }, message);
-        }
+        self.order = order;
+        self.fronts = match order {
+            Order::Priority => BTreeSet::new(),
+            Order::Fifo => {
+                let fronts = self.prioritized.iter();
+                fronts.filter_map(|(level, line)| Some((line.front_key()?, *level))).collect()
+            }
+        };
     }
 
     /// Adds a message, or a run, behind all others of its priority. `number` is its id, or a later one if it has
@@ -134,7 +131,7 @@ impl Queue {
 
     /// Adds a message, or a run, at a position behind all others of its priority.
     pub(super) fn push_at(&mut self, message: Message, position: u64) {
-        let rank = Rank { level: self.level_of(&message), position };
+        let rank = Rank { level: Rank::level(message.priority), position };
         if message.run().is_some() && (message.expires().is_some() || self.by_sender.is_some()) {
             self.put_singly(rank, message);
         } else {
@@ -148,39 +145,32 @@ impl Queue {
         let levels = self.prioritized.values().chain([&self.plain]);
         let first = levels.filter_map(Level::front_key).min();
         let position = first.map_or(own, |first| own.min(first.saturating_sub(1)));
-        let rank = Rank { level: self.level_of(&message), position };
+        let rank = Rank { level: Rank::level(message.priority), position };
         self.note_added(rank, &message);
-        self.level_mut(rank.level).push_front(position, message);
+        self.change_level(rank.level, |line| line.push_front(position, message));
         position
     }
 
     /// All messages and runs with their positions, in no order.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &Message)> {
-        std::iter::once(&self.plain).chain(self.prioritized.values()).flat_map(Level::iter)
+        iter::once(&self.plain).chain(self.prioritized.values()).flat_map(Level::iter)
     }
 
     /// The message to be received next, or the run that begins with it.
     pub(super) fn first(&self) -> Option<&Message> {
-        self.prioritized.first_key_value().and_then(|(_, level)| level.front()).or_else(|| self.plain.front())
+        self.level(self.first_rank()?.level)?.front()
     }
 
     /// Removes the next message.
     pub(super) fn pop(&mut self) -> Option<Message> {
-        if self.prioritized.is_empty()
-            && let Some(run) = self.plain.front_mut()
-            && let Some(message) = run.split_first()
-        {
-            self.advance_first(1);
-            self.note_removed(&message);
-            return Some(message);
-        }
         let rank = self.first_rank()?;
-        self.take(rank).map(Message::into_single)
+        self.take_first(rank)
     }
 
     /// Removes the next message, or as many lines of a run as fit into `room` bytes, and at least one.
     pub(super) fn pop_run(&mut self, room: usize) -> Option<Message> {
-        if self.prioritized.is_empty()
+        let rank = self.first_rank()?;
+        if rank.level == Rank::PLAIN
             && let Some(run) = self.plain.front_mut()
             && let Some(lines) = run.split_fitting(room)
         {
@@ -188,7 +178,6 @@ impl Queue {
             self.note_removed(&lines);
             return Some(lines);
         }
-        let rank = self.first_rank()?;
         self.take(rank)
     }
 
@@ -203,27 +192,15 @@ impl Queue {
         }
     }
 
-    /// Removes the oldest message of the lowest priority.
+    /// Removes the oldest message; under [`Order::Priority`], that of the lowest priority.
     pub(super) fn pop_oldest(&mut self) -> Option<Message> {
-        if let Some(run) = self.plain.front_mut()
-            && let Some(message) = run.split_first()
-        {
-            self.advance_first(1);
-            self.note_removed(&message);
-            return Some(message);
-        }
-        let plain = self.plain.front_key().map(|position| Rank { level: Rank::PLAIN, position });
-        let lowest = self.prioritized.last_key_value();
-        let lowest =
-            lowest.and_then(|(level, line)| Some(Rank { level: *level, position: line.front_key()? }));
-        self.take(plain.or(lowest)?)
+        let rank = self.oldest_rank()?;
+        self.take_first(rank)
     }
 
     /// True if the message that [`Queue::pop_oldest`] would remove is charged to `account`.
     pub(super) fn oldest_is_charged_to(&self, account: &Account) -> bool {
-        let oldest = self.plain.front();
-        let oldest =
-            oldest.or_else(|| self.prioritized.last_key_value().and_then(|(_, level)| level.front()));
+        let oldest = self.oldest_rank().and_then(|rank| self.level(rank.level)?.front());
         let charge = oldest.and_then(|message| message.charge.as_ref());
         charge.is_some_and(|charge| charge.account().uid() == account.uid())
     }
@@ -252,7 +229,7 @@ impl Queue {
     /// messages have the same position. Messages sent later have later positions.
     pub(super) fn list(&self, position: u64, most: usize) -> Vec<(u64, u64)> {
         let mut list: Vec<(u64, u64)> = Vec::new();
-        for level in std::iter::once(&self.plain).chain(self.prioritized.values()) {
+        for level in iter::once(&self.plain).chain(self.prioritized.values()) {
             let from = list.len();
             for (first, message) in level.iter_from(position) {
                 for n in 0..message.count() {
@@ -286,31 +263,68 @@ impl Queue {
         mem::replace(self, Queue { order: self.order, ..Queue::default() })
     }
 
-    fn level_of(&self, message: &Message) -> u16 {
-        match self.order {
-            Order::Fifo => Rank::PLAIN,
-            Order::Priority => Rank::level(message.priority),
-        }
-    }
-
     fn level(&self, level: u16) -> Option<&Level> {
         if level == Rank::PLAIN { Some(&self.plain) } else { self.prioritized.get(&level) }
     }
 
-    fn level_mut(&mut self, level: u16) -> &mut Level {
-        if level == Rank::PLAIN { &mut self.plain } else { self.prioritized.entry(level).or_default() }
+    /// Changes a level, and what is kept of it.
+    fn change_level<T>(&mut self, level: u16, change: impl FnOnce(&mut Level) -> T) -> T {
+        if level == Rank::PLAIN {
+            return change(&mut self.plain);
+        }
+        let line = self.prioritized.entry(level).or_default();
+        let before = line.front_key();
+        let result = change(line);
+        let after = line.front_key();
+        if after.is_none() {
+            self.prioritized.remove(&level);
+        }
+        if self.order == Order::Fifo && before != after {
+            before.map(|position| self.fronts.remove(&(position, level)));
+            after.map(|position| self.fronts.insert((position, level)));
+        }
+        result
     }
 
     fn first_rank(&self) -> Option<Rank> {
-        let prioritized = self.prioritized.first_key_value();
-        let prioritized =
-            prioritized.and_then(|(level, line)| Some(Rank { level: *level, position: line.front_key()? }));
-        prioritized.or_else(|| Some(Rank { level: Rank::PLAIN, position: self.plain.front_key()? }))
+        let plain = self.plain.front_key().map(|position| Rank { level: Rank::PLAIN, position });
+        let prioritized = match self.order {
+            Order::Fifo => self.fronts.first().map(|(position, level)| (*level, *position)),
+            Order::Priority => self.prioritized.first_key_value().and_then(front_of),
+        };
+        let prioritized = prioritized.map(|(level, position)| Rank { level, position });
+        plain.into_iter().chain(prioritized).min_by_key(|rank| self.turn(*rank))
+    }
+
+    /// The rank of the message that [`Queue::pop_oldest`] would remove, always the first of its level.
+    fn oldest_rank(&self) -> Option<Rank> {
+        if self.order == Order::Fifo {
+            return self.first_rank();
+        }
+        let plain = self.plain.front_key().map(|position| (Rank::PLAIN, position));
+        let lowest = plain.or_else(|| self.prioritized.last_key_value().and_then(front_of));
+        lowest.map(|(level, position)| Rank { level, position })
+    }
+
+    /// When the message at `rank` is received: the least comes first.
+    fn turn(&self, rank: Rank) -> (u16, u64) {
+        let level = if self.order == Order::Fifo { Rank::PLAIN } else { rank.level };
+        (level, rank.position)
+    }
+
+    /// The one of these that is received first. It takes as long as they have levels.
+    fn first_of(&self, ranks: &BTreeSet<Rank>) -> Option<Rank> {
+        if self.order == Order::Priority {
+            return ranks.first().copied();
+        }
+        let next =
+            |rank: &Rank| ranks.range(Rank { level: rank.level.checked_add(1)?, position: 0 }..).next();
+        iter::successors(ranks.first(), |rank| next(rank)).min_by_key(|rank| rank.position).copied()
     }
 
     fn put(&mut self, rank: Rank, message: Message) {
         self.note_added(rank, &message);
-        self.level_mut(rank.level).push_back(rank.position, message);
+        self.change_level(rank.level, |line| line.push_back(rank.position, message));
     }
 
     fn put_singly(&mut self, rank: Rank, run: Message) {
@@ -322,7 +336,6 @@ impl Queue {
     /// Updates figures and indices for a message that is about to be put at `rank`.
     fn note_added(&mut self, rank: Rank, message: &Message) {
         self.depth += message.count();
-        self.with_priority += if message.priority == 0 { 0 } else { message.count() };
         self.bytes += message.len();
         self.cost += message.cost();
         if rank != (Rank { level: Rank::PLAIN, position: FIRST_POSITION + message.id }) {
@@ -341,18 +354,22 @@ impl Queue {
         }
     }
 
+    /// Removes a message that is the first of its level. Of a run, it is the first line.
+    fn take_first(&mut self, rank: Rank) -> Option<Message> {
+        if rank.level == Rank::PLAIN
+            && let Some(run) = self.plain.front_mut()
+            && let Some(message) = run.split_first()
+        {
+            self.advance_first(1);
+            self.note_removed(&message);
+            return Some(message);
+        }
+        self.take(rank).map(Message::into_single)
+    }
+
     /// Removes the entry at `rank`, a message or a run.
     fn take(&mut self, rank: Rank) -> Option<Message> {
-        let message = if rank.level == Rank::PLAIN {
-            self.plain.remove(rank.position)?
-        } else {
-            let level = self.prioritized.get_mut(&rank.level)?;
-            let message = level.remove(rank.position)?;
-            if level.is_empty() {
-                self.prioritized.remove(&rank.level);
-            }
-            message
-        };
+        let message = self.change_level(rank.level, |line| line.remove(rank.position))?;
         if let Some(deadline) = message.expires() {
             self.deadlines.remove(&(deadline, rank));
         }
@@ -369,7 +386,6 @@ impl Queue {
     /// Updates figures for a message, or a part of a run, that was removed.
     fn note_removed(&mut self, message: &Message) {
         self.depth -= message.count();
-        self.with_priority -= if message.priority == 0 { 0 } else { message.count() };
         self.bytes -= message.len();
         self.cost -= message.cost();
         if !self.displaced.is_empty() {
@@ -400,7 +416,7 @@ impl Queue {
         if run.run().is_none() || first + run.count() <= position {
             return;
         }
-        self.level_mut(level).replace(first, |run| split_run(first, run));
+        self.change_level(level, |line| line.replace(first, |run| split_run(first, run)));
     }
 
     /// Lines were removed from the head of the run that comes first.
@@ -417,8 +433,8 @@ impl Queue {
         while !self.index_some(filter) {}
         match filter {
             Filter::Any => self.first_rank(),
-            Filter::Tag(tag) => self.by_tag.as_ref()?.index.get(tag)?.first().copied(),
-            Filter::Sender(uid) => self.by_sender.as_ref()?.index.get(uid)?.first().copied(),
+            Filter::Tag(tag) => self.first_of(self.by_tag.as_ref()?.index.get(tag)?),
+            Filter::Sender(uid) => self.first_of(self.by_sender.as_ref()?.index.get(uid)?),
         }
     }
 
@@ -503,15 +519,9 @@ impl<K: Ord> Indexed<K> {
     }
 }
 
-/// Messages in the order in which they would be received. Runs are not split.
-impl IntoIterator for Queue {
-    type Item = Message;
-    type IntoIter = Box<dyn Iterator<Item = Message>>;
-
-    fn into_iter(mut self) -> Self::IntoIter {
-        let levels = mem::take(&mut self.prioritized).into_values().chain([mem::take(&mut self.plain)]);
-        Box::new(levels.flat_map(|mut level| level.drain().map(|(_, message)| message).collect::<Vec<_>>()))
-    }
+/// The level and first position of a level.
+fn front_of((level, line): (&u16, &Level)) -> Option<(u16, u64)> {
+    Some((*level, line.front_key()?))
 }
 
 /// The messages of a run, and their positions: the first has `position`.

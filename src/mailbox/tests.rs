@@ -261,7 +261,9 @@ impl Rig {
     }
 
     fn remove(&mut self) -> u64 {
-        self.call(Mailbox::remove)
+        let lost = self.call(Mailbox::remove);
+        while self.call(Mailbox::discard) {}
+        lost
     }
 
     fn set_limits(&mut self, limits: MailboxLimits) {

@@ -4,6 +4,9 @@
 //! A sender never waits, whether anybody reads or not. The messages queued for a reader are limited by `backlog` and
 //! by the mount's memory limit. If there is no room, the reader's oldest messages are dropped and counted.
 //!
+//! A message for many readers is given to some at once, and to the others by a job, in steps ([`Topic::advance`]). Nobody sees
+//! the difference: a reader that reads or polls before its turn is given all that it has not got yet.
+//!
 //! Invariant: *while a read waits through an open file, no message is queued for that open file.*
 
 #[cfg(test)]
@@ -17,7 +20,13 @@ use slab::Slab;
 use crate::accounts::{Account, Charge, Resource};
 use crate::framing::Framing;
 use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, charge_in_hand};
-use crate::op::{Caller, Error, PollHandle, Ready, Reply, Slice, Timestamp};
+use crate::op::{Caller, Error, PollHandle, Ready, Reply, RequestId, Slice, Timestamp};
+
+/// Readers that are served at once.
+const AT_ONCE: usize = 200;
+
+/// Open files that are looked at for readers at once.
+const LOOKED_AT: usize = 10_000;
 
 /// Limits of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +45,11 @@ pub struct Topic {
     /// The open file of each waiting read.
     waits: BTreeMap<WaitId, HandleId>,
     next_wait: u64,
+    /// Messages that not all readers have been given, in the order in which they were sent.
+    broadcasts: VecDeque<Broadcast>,
+    /// The next open file whose waits end, while a job ends those of a removed topic.
+    ending: Option<usize>,
+    has_job: bool,
     counts: Counts,
     removed: bool,
     /// Time of the last send, or set by utimes(2).
@@ -44,9 +58,23 @@ pub struct Topic {
     pub last_received: Timestamp,
 }
 
+/// A message that a job gives to the readers.
+#[derive(Debug)]
+struct Broadcast {
+    /// How many messages were sent by then, with this one.
+    number: u64,
+    body: Arc<[u8]>,
+    /// The open file that is next.
+    at: usize,
+    /// Who sent it and waits, and the answer.
+    sender: Option<(WaitId, RequestId, Reply)>,
+}
+
 #[derive(Debug)]
 struct Open {
     mode: Mode,
+    /// It has been given all messages up to the one with this number.
+    given: u64,
     caller: Caller,
     framing: Framing,
     /// Of the user who opened it.
@@ -93,6 +121,9 @@ impl Topic {
             handles: Slab::new(),
             waits: BTreeMap::new(),
             next_wait: 0,
+            broadcasts: VecDeque::new(),
+            ending: None,
+            has_job: false,
             counts: Counts::default(),
             removed: false,
             last_sent: now,
@@ -107,6 +138,7 @@ impl Topic {
         self.counts.readers += u64::from(mode.reads());
         let open = Open {
             mode,
+            given: self.counts.sent,
             caller,
             framing,
             account,
@@ -135,6 +167,7 @@ impl Topic {
 
     /// A read. Answered now, unless the caller has to wait: then its wait is returned.
     pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
+        self.catch_up(call.handle, cx);
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
@@ -156,8 +189,7 @@ impl Topic {
             (true, _) => Error::Removed,
             (false, true) => Error::WouldWait,
             (false, false) => {
-                self.next_wait += 1;
-                let id = WaitId(self.next_wait);
+                let id = next_wait(&mut self.next_wait);
                 open.framing.release();
                 open.waiting.push_back((id, call, cx.now));
                 self.waits.insert(id, call.handle);
@@ -168,15 +200,19 @@ impl Topic {
         None
     }
 
-    /// A write: the message goes to all open readers. Never waits.
-    pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) {
-        match self.try_send(call, cx) {
-            Ok(()) => cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32)),
+    /// A write: the message goes to all open readers. Answered now, unless there are many: then its wait is returned, and the
+    /// answer comes when all have it.
+    pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
+        let written = Reply::Written(call.body.len() as u32);
+        match self.check_send(call) {
+            Ok(()) if call.body.is_empty() => cx.fx.reply(call.request_id, written),
+            Ok(()) => return self.publish(call.body, call.request_id, written, cx),
             Err(error) => cx.fx.fail(call.request_id, error),
         }
+        None
     }
 
-    fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
+    fn check_send(&mut self, call: Send<'_>) -> Result<(), Error> {
         let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
         let open = open.ok_or(Error::BadDescriptor)?;
         if call.continues || std::mem::take(&mut open.split_refused) {
@@ -189,48 +225,130 @@ impl Topic {
         if call.body.len() as u64 > u64::from(self.limits.msgsize) {
             return Err(Error::TooLong);
         }
-        if !call.body.is_empty() {
-            self.publish(call.body, cx);
-        }
         Ok(())
     }
 
-    /// Sends a message to all open readers.
-    pub fn publish(&mut self, body: &[u8], cx: &mut Context<'_>) {
+    /// Sends a message to all open readers, and then answers the request with `reply`: now, or after the wait that is returned.
+    pub fn publish(
+        &mut self,
+        body: &[u8],
+        request_id: RequestId,
+        reply: Reply,
+        cx: &mut Context<'_>,
+    ) -> Option<WaitId> {
         self.counts.sent += 1;
         self.last_sent = cx.now;
         if self.counts.readers == 0 {
             self.counts.unheard += 1;
-            return;
+            cx.fx.reply(request_id, reply);
+            return None;
         }
-        let body: Arc<[u8]> = Arc::from(body);
-        for (_, open) in self.handles.iter_mut().filter(|(_, open)| open.mode.reads()) {
-            if let Some((id, reader, _)) = open.waiting.front().copied() {
-                let Ok(charge) = charge_in_hand(&open.account, Memory::cost(body.len())) else {
-                    open.dropped += 1;
-                    self.counts.dropped += 1;
-                    continue;
-                };
-                open.waiting.pop_front();
-                self.waits.remove(&id);
-                self.counts.received += 1;
-                self.last_received = cx.now;
-                for id in open.deliver(&reader, Arc::clone(&body), charge, cx) {
-                    self.waits.remove(&id);
-                }
-            } else {
-                let lost = open.enqueue(Arc::clone(&body), self.limits.backlog);
-                self.counts.backlog = self.counts.backlog + 1 - lost;
-                self.counts.dropped += lost;
+        let id = next_wait(&mut self.next_wait);
+        self.broadcasts.push_back(Broadcast {
+            number: self.counts.sent,
+            body: Arc::from(body),
+            at: 0,
+            sender: Some((id, request_id, reply)),
+        });
+        if self.broadcasts.len() == 1 {
+            self.serve_some(cx);
+        }
+        let last = self.broadcasts.back()?;
+        (last.number == self.counts.sent).then_some(id)
+    }
+
+    /// True if a job has to be made that calls [`Topic::advance`] until that returns false.
+    pub fn needs_job(&mut self) -> bool {
+        self.is_busy() && !std::mem::replace(&mut self.has_job, true)
+    }
+
+    /// A job's step. False if it was the last.
+    pub fn advance(&mut self, cx: &mut Context<'_>) -> bool {
+        self.serve_some(cx);
+        self.has_job = self.is_busy();
+        self.has_job
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.broadcasts.is_empty() || self.ending.is_some()
+    }
+
+    /// Serves some of the readers that have not been given the next message, or ends some of the waits at a removed topic.
+    fn serve_some(&mut self, cx: &mut Context<'_>) {
+        if let Some(next) = self.broadcasts.front() {
+            let (body, number) = (Arc::clone(&next.body), next.number);
+            let rest = self.some_from(next.at, |topic, index| topic.give(index, number, &body, cx));
+            if let (Some(rest), Some(next)) = (rest, self.broadcasts.front_mut()) {
+                next.at = rest;
+            } else if let Some((_, request_id, reply)) =
+                self.broadcasts.pop_front().and_then(|done| done.sender)
+            {
+                cx.fx.reply(request_id, reply);
             }
-            if let Some(poll) = open.poll.take() {
-                cx.fx.wake(poll);
-            }
+        } else if let Some(from) = self.ending {
+            self.ending = self.some_from(from, |topic, index| topic.end_waits_of(index, cx));
         }
     }
 
+    /// Works on some open files, from `from` on. `work` returns whether there was something to do. Returns the next one, if there
+    /// may be more.
+    fn some_from(&mut self, from: usize, mut work: impl FnMut(&mut Topic, usize) -> bool) -> Option<usize> {
+        let mut done = 0;
+        for index in from..from.saturating_add(LOOKED_AT) {
+            if index >= self.handles.capacity() {
+                return None;
+            }
+            if done == AT_ONCE {
+                return Some(index);
+            }
+            done += usize::from(work(self, index));
+        }
+        Some(from.saturating_add(LOOKED_AT))
+    }
+
+    /// Gives an open file all messages that it has not been given.
+    fn catch_up(&mut self, handle: HandleId, cx: &mut Context<'_>) {
+        for at in 0..self.broadcasts.len() {
+            let Some(next) = self.broadcasts.get(at) else { return };
+            let (number, body) = (next.number, Arc::clone(&next.body));
+            self.give(handle.0, number, &body, cx);
+        }
+    }
+
+    /// Gives an open file a message. False if it has been given it already or reads none.
+    fn give(&mut self, index: usize, number: u64, body: &Arc<[u8]>, cx: &mut Context<'_>) -> bool {
+        let Some(open) = self.handles.get_mut(index).filter(|open| open.mode.reads()) else { return false };
+        if open.given >= number {
+            return false;
+        }
+        open.given = number;
+        if let Some((id, reader, _)) = open.waiting.front().copied() {
+            let Ok(charge) = charge_in_hand(&open.account, Memory::cost(body.len())) else {
+                open.dropped += 1;
+                self.counts.dropped += 1;
+                return true;
+            };
+            open.waiting.pop_front();
+            self.waits.remove(&id);
+            self.counts.received += 1;
+            self.last_received = cx.now;
+            for id in open.deliver(&reader, Arc::clone(body), charge, cx) {
+                self.waits.remove(&id);
+            }
+        } else {
+            let lost = open.enqueue(Arc::clone(body), self.limits.backlog);
+            self.counts.backlog = self.counts.backlog + 1 - lost;
+            self.counts.dropped += lost;
+        }
+        if let Some(poll) = open.poll.take() {
+            cx.fx.wake(poll);
+        }
+        true
+    }
+
     /// What poll(2) reports. With `arm`, the next change wakes the poller of `handle`.
-    pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
+    pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>, cx: &mut Context<'_>) -> Ready {
+        self.catch_up(handle, cx);
         let removed = self.removed;
         let Some(open) = self.handles.get_mut(handle.0) else {
             return Ready { hangup: true, ..Ready::default() };
@@ -243,9 +361,16 @@ impl Topic {
         }
     }
 
-    /// Ends a wait with `error`: the caller got a signal, or may not wait any longer. False if it was answered
-    /// already.
+    /// Ends a wait with `error`: the caller got a signal, or may not wait any longer. A message that was sent goes to all readers
+    /// nevertheless, so its sender gets the answer without error. False if it was answered already.
     pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) -> bool {
+        let is_sender = |next: &Broadcast| next.sender.as_ref().is_some_and(|(other, ..)| *other == id);
+        if let Some(next) = self.broadcasts.iter_mut().find(|next| is_sender(next)) {
+            if let Some((_, request_id, reply)) = next.sender.take() {
+                cx.fx.reply(request_id, reply);
+            }
+            return true;
+        }
         let Some(handle) = self.waits.remove(&id) else { return false };
         let Some(open) = self.handles.get_mut(handle.0) else { return false };
         let Some(at) = open.waiting.iter().position(|(other, _, _)| *other == id) else { return false };
@@ -258,15 +383,22 @@ impl Topic {
     /// The name was removed. All waits fail with `Removed`. Messages queued for a reader can still be read.
     pub fn remove(&mut self, cx: &mut Context<'_>) {
         self.removed = true;
-        self.waits.clear();
-        for (_, open) in &mut self.handles {
-            for (_, call, _) in open.waiting.drain(..) {
-                cx.fx.fail(call.request_id, Error::Removed);
-            }
-            if let Some(poll) = open.poll.take() {
-                cx.fx.wake(poll);
-            }
+        self.ending = Some(0);
+        if self.broadcasts.is_empty() {
+            self.serve_some(cx);
         }
+    }
+
+    fn end_waits_of(&mut self, index: usize, cx: &mut Context<'_>) -> bool {
+        let Some(open) = self.handles.get_mut(index) else { return false };
+        for (id, call, _) in open.waiting.drain(..) {
+            self.waits.remove(&id);
+            cx.fx.fail(call.request_id, Error::Removed);
+        }
+        if let Some(poll) = open.poll.take() {
+            cx.fx.wake(poll);
+        }
+        true
     }
 
     /// The limits in force.
@@ -300,6 +432,11 @@ impl Topic {
         open.map(reader).collect()
     }
 
+    /// How many reads wait.
+    pub fn waiting(&self) -> u64 {
+        self.waits.len() as u64
+    }
+
     /// The waiting readers.
     pub fn waiters(&self) -> Vec<Waiter> {
         let waiting = self.handles.iter().flat_map(|(_, open)| &open.waiting);
@@ -310,6 +447,11 @@ impl Topic {
         };
         waiting.map(waiter).collect()
     }
+}
+
+fn next_wait(last: &mut u64) -> WaitId {
+    *last += 1;
+    WaitId(*last)
 }
 
 impl Open {

@@ -78,13 +78,35 @@ impl Rig {
         self.answers.remove(&unique).unwrap()
     }
 
+    fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
+        self.call(|topic, cx| topic.poll(handle, arm, cx))
+    }
+
     fn send(&mut self, handle: HandleId, body: &str) -> Got {
+        let (unique, wait) = self.start_send(handle, body);
+        assert_eq!(wait, None, "few readers");
+        self.answers.remove(&unique).unwrap()
+    }
+
+    fn start_send(&mut self, handle: HandleId, body: &str) -> (u64, Option<WaitId>) {
         let unique = self.next + 1;
         let (request_id, caller) = (RequestId { unique, reply_path: 0 }, Caller::default());
         let body = body.as_bytes();
         let call = Send { request_id, handle, body, continues: false, nonblock: false, caller };
-        self.call(|topic, cx| topic.send(call, cx));
-        self.answers.remove(&unique).unwrap()
+        (unique, self.call(|topic, cx| topic.send(call, cx)))
+    }
+
+    /// The job, to its end; the number of steps.
+    fn finish(&mut self) -> usize {
+        assert!(
+            self.call(|topic, _| topic.needs_job()) && !self.call(|topic, _| topic.needs_job()),
+            "one job"
+        );
+        let mut steps = 1;
+        while self.call(Topic::advance) {
+            steps += 1;
+        }
+        steps
     }
 }
 
@@ -180,10 +202,97 @@ fn a_wait_is_interrupted_and_a_removal_ends_all() {
 fn pollers_are_woken() {
     let mut rig = Rig::new(NO_LIMIT, 1 << 20);
     let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
-    assert!(!rig.topic.poll(reader, Some(PollHandle(5))).readable);
-    assert!(rig.topic.poll(writer, None).writable);
+    assert!(!rig.poll(reader, Some(PollHandle(5))).readable);
+    assert!(rig.poll(writer, None).writable);
     rig.send(writer, "x");
     assert_eq!(rig.woken, [5]);
-    assert!(rig.topic.poll(reader, None).readable);
+    assert!(rig.poll(reader, None).readable);
     assert_eq!(rig.send(writer, &"x".repeat(65)), Got::Failed(Error::TooLong));
+}
+
+/// 1,000 readers: some wait, some poll, some do neither, and one in the middle of them closes.
+fn crowd(rig: &mut Rig) -> (Vec<HandleId>, Vec<u64>) {
+    let readers: Vec<HandleId> = (0..1000).map(|_| rig.open(Mode::Both)).collect();
+    let calls = readers.iter().step_by(3).map(|reader| rig.read_at(*reader, 0, 9, false).0).collect();
+    for reader in readers.iter().skip(1).step_by(3) {
+        rig.poll(*reader, Some(PollHandle(reader.0 as u64)));
+    }
+    (readers, calls)
+}
+
+#[test]
+fn many_readers_are_served_in_steps_and_none_sees_it() {
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let writer = rig.open(Mode::Send);
+    let (readers, calls) = crowd(&mut rig);
+    let (first, wait) = rig.start_send(writer, "one");
+    assert!(wait.is_some() && !rig.answers.contains_key(&first), "it waits for the rest");
+    let (second, _) = rig.start_send(writer, "two");
+    let late = rig.open(Mode::Both);
+    assert!(rig.poll(readers[998], None).readable, "its turn has not come");
+    assert_eq!([rig.read(readers[998]), rig.read(readers[998])], [bytes("one"), bytes("two")]);
+    assert_eq!(rig.read(readers[998]), Got::Failed(Error::WouldWait));
+    // One whose turn has not come closes, and another takes its place in the table.
+    rig.call(|topic, cx| topic.close(readers[997], cx));
+    let later = rig.open(Mode::Both);
+    assert_eq!(rig.read(later), Got::Failed(Error::WouldWait));
+    assert!(rig.finish() > 5);
+    assert_eq!(
+        (rig.answers.remove(&first), rig.answers.remove(&second)),
+        (Some(Got::Written(3)), Some(Got::Written(3)))
+    );
+    for call in calls {
+        assert_eq!(rig.answers.remove(&call), Some(bytes("one")));
+    }
+    rig.woken.sort_unstable();
+    let polled = readers.iter().skip(1).step_by(3).map(|reader| reader.0 as u64);
+    assert_eq!(rig.woken, polled.filter(|number| *number != readers[997].0 as u64).collect::<Vec<_>>());
+    for (n, reader) in readers.iter().enumerate().filter(|(n, _)| ![997, 998].contains(n)) {
+        let expected: &[&str] = if n % 3 == 0 { &["two"] } else { &["one", "two"] };
+        for text in expected {
+            assert_eq!(rig.read(*reader), bytes(text), "reader {n}");
+        }
+        assert_eq!(rig.read(*reader), Got::Failed(Error::WouldWait));
+    }
+    assert_eq!(
+        [rig.read(late), rig.read(later)],
+        [Got::Failed(Error::WouldWait), Got::Failed(Error::WouldWait)]
+    );
+    assert_eq!((rig.topic.counts().dropped, rig.memory.used()), (0, 0));
+}
+
+#[test]
+fn a_sender_who_is_interrupted_has_sent() {
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let writer = rig.open(Mode::Send);
+    let (readers, _) = crowd(&mut rig);
+    let (call, wait) = rig.start_send(writer, "one");
+    assert!(rig.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)));
+    assert_eq!(rig.answers.remove(&call), Some(Got::Written(3)));
+    rig.finish();
+    assert!(!rig.call(|topic, cx| topic.cancel(wait.unwrap(), Error::Interrupted, cx)), "answered already");
+    assert_eq!(rig.read(readers[998]), bytes("one"));
+}
+
+#[test]
+fn a_removal_ends_many_waits_in_steps_after_what_was_sent_before_is_received() {
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let writer = rig.open(Mode::Send);
+    let (readers, calls) = crowd(&mut rig);
+    let (call, _) = rig.start_send(writer, "one");
+    rig.call(Topic::remove);
+    assert_eq!(rig.start_send(writer, "two").1, None);
+    assert!(rig.finish() > 5);
+    assert_eq!(rig.answers.remove(&call), Some(Got::Written(3)));
+    for call in calls {
+        assert_eq!(rig.answers.remove(&call), Some(bytes("one")));
+    }
+    let mut rig = Rig::new(NO_LIMIT, 1 << 20);
+    let (_, calls) = crowd(&mut rig);
+    rig.call(Topic::remove);
+    assert!(rig.finish() > 3);
+    for call in calls {
+        assert_eq!(rig.answers.remove(&call), Some(Got::Failed(Error::Removed)));
+    }
+    drop(readers);
 }

@@ -365,6 +365,7 @@ impl World {
             }
             Step::Remove => {
                 self.call(Mailbox::remove);
+                while self.call(Mailbox::discard) {}
             }
         }
     }

@@ -255,7 +255,8 @@ impl Pair {
 
     fn clear(&mut self) {
         let mut taken = Vec::new();
-        for mut message in self.queue.clear() {
+        let mut cleared = self.queue.clear();
+        while let Some(mut message) = cleared.pop_run(usize::MAX) {
             while let Some(line) = message.split_first() {
                 taken.push(line);
             }

@@ -17,6 +17,9 @@ use crate::tree::names::meta::REGULAR;
 /// Bytes of the line that `status` has for each caller who waits, or more.
 const STATUS_LINE: u64 = 80;
 
+/// Most such lines of a text that is made at once.
+const SHORT_STATUS: u64 = 2000;
+
 /// A node of a file of text.
 #[derive(Debug, Clone)]
 pub(crate) struct ControlFile {
@@ -103,6 +106,15 @@ impl InodeOps for ControlFile {
             text: Mutex::new((Arc::from([]), None)),
         };
         Ok(Opened { fh: cx.opened(OpenFile::Control(open)), how: OpenAs::Text })
+    }
+}
+
+impl OpenControl {
+    /// True if this read makes a text of so many lines that a job does it.
+    pub(super) fn is_long(&self, call: Read, cx: &Cx<'_>) -> bool {
+        let lines =
+            |file: &ControlFile| file.object.ops().control().map_or(0, super::ControlOps::status_lines);
+        call.offset == 0 && ControlFile::at(self.place, cx).is_ok_and(|(file, _)| lines(&file) > SHORT_STATUS)
     }
 }
 

@@ -7,12 +7,12 @@ use parking_lot::MutexGuard;
 
 use super::control::{ControlNode, Slot};
 use super::mailbox::receive;
-use super::segment::SegmentFile;
+use super::segment::{Bell, SegmentFile};
 use super::{
     Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of, refuse_page_cache,
     set_size_only,
 };
-use crate::mailbox::HandleId;
+use crate::mailbox::{Context, HandleId, WaitId};
 use crate::op::{
     Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr, Validity,
 };
@@ -111,38 +111,60 @@ impl InodeOps for Doorbell {
     }
 }
 
+impl OpenDoorbell {
+    /// Works on the doorbell under the segment's lock, for a call that may have to wait.
+    fn with_waiting(
+        &self,
+        header: Header,
+        cx: &mut Cx<'_>,
+        work: impl FnOnce(&mut Bell, &mut Context<'_>) -> Option<WaitId>,
+    ) {
+        let mut state = self.segment.state.lock();
+        let bell = state.bell(cx.now);
+        if let Some(id) = work(bell, &mut cx.domain()) {
+            cx.fx.note_waiting();
+            let wait = Wait::File(Inode::Segment(Arc::clone(&self.segment)), id);
+            if !cx.tree.waits.insert(header.unique(), wait, cx.now) {
+                bell.topic.cancel(id, Error::Ending, &mut cx.domain());
+            }
+        }
+        bell.leave_rest_to_job(&self.segment, cx);
+    }
+}
+
+/// Takes a step of what was left for a job. False if that was all.
+pub(super) fn advance(segment: &SegmentFile, cx: &mut Cx<'_>) -> bool {
+    let mut state = segment.state.lock();
+    state.bell.as_mut().is_some_and(|bell| bell.topic.advance(&mut cx.domain()))
+}
+
 impl FileOps for OpenDoorbell {
     fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         let id = self.id.ok_or(Error::BadDescriptor)?;
         refuse_page_cache(call)?;
-        let mut state = self.segment.state.lock();
-        let topic = &mut state.bell(cx.now).topic;
-        if let Some(id) = topic.receive(receive(header, id, call), &mut cx.domain()) {
-            cx.fx.note_waiting();
-            let wait = Wait::File(Inode::Segment(Arc::clone(&self.segment)), id);
-            if !cx.tree.waits.insert(header.unique(), wait, cx.now) {
-                topic.cancel(id, Error::Ending, &mut cx.domain());
-            }
-        }
+        let call = receive(header, id, call);
+        self.with_waiting(header, cx, |bell, cx| bell.topic.receive(call, cx));
         Ok(None)
     }
 
     /// Rings, whatever was written. Everyone who waits gets the count.
-    fn write(&self, _: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+    fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         if self.id.is_some() {
             return Err(Error::BadDescriptor);
         }
-        let mut state = self.segment.state.lock();
-        let bell = state.bell(cx.now);
-        bell.count += 1;
-        let count = format!("{}\n", bell.count);
-        bell.topic.publish(count.as_bytes(), &mut cx.domain());
-        Ok(Some(Reply::Written(call.data.len() as u32)))
+        let written = Reply::Written(call.data.len() as u32);
+        self.with_waiting(header, cx, |bell, cx| {
+            bell.count += 1;
+            let count = format!("{}\n", bell.count);
+            bell.topic.publish(count.as_bytes(), header.request_id, written, cx)
+        });
+        Ok(None)
     }
 
-    fn poll(&self, arm: Option<PollHandle>, _: &mut Cx<'_>) -> Ready {
+    fn poll(&self, arm: Option<PollHandle>, cx: &mut Cx<'_>) -> Ready {
         let Some(id) = self.id else { return Ready { readable: true, writable: true, hangup: false } };
-        let ready = self.segment.state.lock().bell.as_mut().map(|bell| bell.topic.poll(id, arm));
+        let mut state = self.segment.state.lock();
+        let ready = state.bell.as_mut().map(|bell| bell.topic.poll(id, arm, &mut cx.domain()));
         ready.unwrap_or_default()
     }
 

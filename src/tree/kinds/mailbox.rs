@@ -341,7 +341,7 @@ impl InodeOps for Arc<MailboxFile> {
     fn unlinked(&self, cx: &mut Cx<'_>) {
         let (lost, more) = self.with(cx, |state, cx| {
             state.meta.ctime = cx.now;
-            (state.queue.remove(cx), state.queue.discard())
+            (state.queue.remove(cx), state.queue.discard(cx))
         });
         if more {
             cx.tree.work.push_first(Job::Discard(Arc::clone(self)));
@@ -428,9 +428,9 @@ impl OpenMailbox {
     }
 }
 
-/// Frees some of what was queued in a mailbox that was removed. False if there is no more.
-pub(super) fn discard(file: &MailboxFile) -> bool {
-    file.state.lock().queue.discard()
+/// Ends some of the waits at a mailbox that was removed, or frees some of what was queued there. False if there is no more.
+pub(super) fn discard(file: &MailboxFile, cx: &mut Cx<'_>) -> bool {
+    file.state.lock().queue.discard(&mut cx.domain())
 }
 
 /// Does what is due in mailboxes by now.

@@ -318,8 +318,10 @@ pub(crate) enum Wait {
 #[derive(Debug)]
 pub(crate) enum Job {
     Segment(SegmentJob),
-    /// Makes the index that a mailbox's reader or poller needs, and then does what it asked.
-    Index(Arc<OpenFile>, Header, Selecting),
+    /// Makes what a reader or poller needs first, if anything, and then does what it asked.
+    Select(Arc<OpenFile>, Header, Selecting),
+    /// Gives messages to readers who are many.
+    Readers(Broadcaster),
     /// Frees what was queued in a mailbox that was removed.
     Discard(Arc<MailboxFile>),
     /// Cuts memory that nobody uses any more, from `at` down.
@@ -329,7 +331,15 @@ pub(crate) enum Job {
     },
 }
 
-/// What may need an index first.
+/// What has readers who each get a copy.
+#[derive(Debug)]
+pub(crate) enum Broadcaster {
+    Topic(Arc<topic::TopicFile>),
+    /// Its doorbell.
+    Segment(Arc<SegmentFile>),
+}
+
+/// What may take long: to make an index first, or a text of many lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selecting {
     Read(Read),
@@ -357,15 +367,22 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
     let Some((id, job, ended)) = work.take() else { return false };
     let step = match job {
         Job::Segment(job) => job.step(ended, cx),
-        Job::Index(file, header, what) => match ended {
+        Job::Select(file, header, what) => match ended {
             Some(error) => {
                 cx.fx.fail(header.request_id, error);
                 Step::Done
             }
-            None => index_step(file, header, what, cx),
+            None => select_step(file, header, what, cx),
         },
+        Job::Readers(of) => {
+            let more = match &of {
+                Broadcaster::Topic(file) => file.advance(cx),
+                Broadcaster::Segment(file) => doorbell::advance(file, cx),
+            };
+            if more { Step::More(Job::Readers(of)) } else { Step::Done }
+        }
         Job::Discard(file) => {
-            if mailbox::discard(&file) {
+            if mailbox::discard(&file, cx) {
                 Step::First(Job::Discard(file))
             } else {
                 Step::Done
@@ -402,10 +419,13 @@ pub(crate) fn select(
     cx: &mut Cx<'_>,
 ) -> Result<Option<Reply>, Error> {
     let file = cx.tree.handles.get(fh)?;
-    if let OpenFile::Mailbox(open) = &*file
-        && !open.index_some()
-    {
-        cx.wait_for(header, Job::Index(file, header, what));
+    let takes_long = match (&*file, what) {
+        (OpenFile::Mailbox(open), _) => !open.index_some(),
+        (OpenFile::Control(open), Selecting::Read(call)) => open.is_long(call, cx),
+        _ => false,
+    };
+    if takes_long {
+        cx.wait_for(header, Job::Select(file, header, what));
         return Ok(None);
     }
     selected(&file, header, what, cx)
@@ -423,11 +443,11 @@ fn selected(
     }
 }
 
-fn index_step(file: Arc<OpenFile>, header: Header, what: Selecting, cx: &mut Cx<'_>) -> Step {
+fn select_step(file: Arc<OpenFile>, header: Header, what: Selecting, cx: &mut Cx<'_>) -> Step {
     if let OpenFile::Mailbox(open) = &*file
         && !open.index_some()
     {
-        return Step::More(Job::Index(file, header, what));
+        return Step::More(Job::Select(file, header, what));
     }
     match selected(&file, header, what, cx) {
         Ok(Some(reply)) => cx.fx.reply(header.request_id, reply),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use slab::Slab;
 
-use super::{ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, free};
+use super::{
+    Broadcaster, ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Write, free,
+};
 use crate::accounts::{Account, Charge, Resource};
 use crate::config::MAX_WRITE;
 use crate::control::SegmentSettings;
@@ -56,6 +58,15 @@ pub(super) struct SegmentState {
 pub(super) struct Bell {
     pub(super) count: u64,
     pub(super) topic: Topic,
+}
+
+impl Bell {
+    /// If there are many readers, a job serves the rest of them.
+    pub(super) fn leave_rest_to_job(&mut self, segment: &Arc<SegmentFile>, cx: &Cx<'_>) {
+        if self.topic.needs_job() {
+            cx.tree.work.push(Job::Readers(Broadcaster::Segment(Arc::clone(segment))), |_| Ok(()));
+        }
+    }
 }
 
 /// The length of the longest count and a newline, and more.
@@ -155,6 +166,7 @@ impl SegmentFile {
         state.linked = false;
         if let Some(bell) = &mut state.bell {
             bell.topic.remove(&mut cx.domain());
+            bell.leave_rest_to_job(self, cx);
         }
         // It has no name any more that could go.
         let _ = self.unused(state, cx.tree);

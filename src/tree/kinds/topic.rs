@@ -8,8 +8,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::control::{Slot, TextFile, refusal_noted, table_file};
 use super::mailbox::{receive, send};
 use super::{
-    ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
-    refuse_page_cache,
+    Broadcaster, ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write,
+    mode_of, refuse_page_cache,
 };
 use crate::config::BACKLOG;
 use crate::control::{TOPIC, TopicSettings, TopicView};
@@ -67,8 +67,12 @@ impl TopicFile {
         Arc::new(TopicFile { ino, state: Mutex::new(TopicState { meta, topic, refusal: None }) })
     }
 
-    /// Works on the topic under its lock, and keeps the totals.
-    fn with<T>(&self, cx: &mut Cx<'_>, work: impl FnOnce(&mut TopicState, &mut Context<'_>) -> T) -> T {
+    /// Works on the topic under its lock, and keeps the totals. What is left for a job is given to one.
+    fn with<T>(
+        self: &Arc<Self>,
+        cx: &mut Cx<'_>,
+        work: impl FnOnce(&mut TopicState, &mut Context<'_>) -> T,
+    ) -> T {
         let totals = &cx.tree.topic_totals;
         let mut state = self.state.lock();
         let before = state.topic.counts();
@@ -77,7 +81,33 @@ impl TopicFile {
         // Wrapping, so that a difference below zero is added as well.
         totals.readers.fetch_add(after.readers.wrapping_sub(before.readers), Ordering::Relaxed);
         totals.backlog.fetch_add(after.backlog.wrapping_sub(before.backlog), Ordering::Relaxed);
+        if state.topic.needs_job() {
+            cx.tree.work.push(Job::Readers(Broadcaster::Topic(Arc::clone(self))), |_| Ok(()));
+        }
         result
+    }
+
+    /// As [`TopicFile::with`], for a call that may have to wait.
+    fn with_waiting(
+        self: &Arc<Self>,
+        header: Header,
+        cx: &mut Cx<'_>,
+        work: impl FnOnce(&mut TopicState, &mut Context<'_>) -> Option<WaitId>,
+    ) {
+        let waits = &cx.tree.waits;
+        self.with(cx, |state, cx| {
+            let Some(id) = work(state, cx) else { return };
+            cx.fx.note_waiting();
+            let wait = Wait::File(Inode::Topic(Arc::clone(self)), id);
+            if !waits.insert(header.unique(), wait, cx.now) {
+                state.topic.cancel(id, Error::Ending, cx);
+            }
+        });
+    }
+
+    /// Takes a step of what is left for a job. False if that was all.
+    pub(super) fn advance(self: &Arc<Self>, cx: &mut Cx<'_>) -> bool {
+        self.with(cx, |state, cx| state.topic.advance(cx))
     }
 }
 
@@ -169,25 +199,19 @@ impl InodeOps for Arc<TopicFile> {
 impl FileOps for OpenTopic {
     fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         refuse_page_cache(call)?;
-        let waits = &cx.tree.waits;
-        self.file.with(cx, |state, cx| {
-            let Some(id) = state.topic.receive(receive(header, self.id, call), cx) else { return };
-            cx.fx.note_waiting();
-            let wait = Wait::File(Inode::Topic(Arc::clone(&self.file)), id);
-            if !waits.insert(header.unique(), wait, cx.now) {
-                state.topic.cancel(id, Error::Ending, cx);
-            }
-        });
+        let call = receive(header, self.id, call);
+        self.file.with_waiting(header, cx, |state, cx| state.topic.receive(call, cx));
         Ok(None)
     }
 
     fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        self.file.with(cx, |state, cx| state.topic.send(send(header, self.id, self.opener, call), cx));
+        let call = send(header, self.id, self.opener, call);
+        self.file.with_waiting(header, cx, |state, cx| state.topic.send(call, cx));
         Ok(None)
     }
 
-    fn poll(&self, arm: Option<PollHandle>, _: &mut Cx<'_>) -> Ready {
-        self.file.state.lock().topic.poll(self.id, arm)
+    fn poll(&self, arm: Option<PollHandle>, cx: &mut Cx<'_>) -> Ready {
+        self.file.with(cx, |state, cx| state.topic.poll(self.id, arm, cx))
     }
 
     fn close(&self, cx: &mut Cx<'_>) {
@@ -210,7 +234,7 @@ impl ControlOps for Arc<TopicFile> {
 
     fn status_lines(&self) -> u64 {
         let state = self.state.lock();
-        state.topic.counts().readers + state.topic.waiters().len() as u64
+        state.topic.counts().readers + state.topic.waiting()
     }
 
     fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {

@@ -285,3 +285,56 @@ fn a_reader_is_interrupted_while_its_index_is_made() {
         assert_eq!(harness.parked(), 0);
     }
 }
+
+#[test]
+fn a_status_of_many_lines_is_written_by_a_job_and_one_of_few_at_once() {
+    let mut harness = harness();
+    harness.create("topics/t", READ);
+    let node = harness.node("topics/t");
+    let status = harness.node("control/topics/t/status");
+    let lines = |reply: &Reply| match reply {
+        Reply::Message(text) => String::from_utf8_lossy(text.as_bytes())
+            .lines()
+            .filter(|line| line.starts_with("reader pid"))
+            .count(),
+        other => panic!("{other:?}"),
+    };
+    for (more, count) in [(1999, 2000), (1, 2001)] {
+        for _ in 0..more {
+            harness.open(1, node, READ).unwrap();
+        }
+        let fh = harness.open(1, status, READ).unwrap();
+        let whole = Op::Read { fh, offset: 0, size: 1 << 20, nonblock: false, direct: true };
+        if count == 2000 {
+            assert_eq!(lines(&harness.get(status, whole)), count);
+        } else {
+            let unique = harness.wait(status, whole);
+            harness.finish();
+            let late = harness.late();
+            assert_eq!((late[0].0, lines(&late[0].1)), (unique, count));
+        }
+    }
+}
+
+#[test]
+fn the_waits_at_a_removed_mailbox_end_in_steps() {
+    let mut harness = harness();
+    harness.create("mailboxes/box", READ);
+    let node = harness.node("mailboxes/box");
+    let mut waiting = Vec::new();
+    for _ in 0..1000 {
+        let fh = harness.open(1, node, READ).unwrap();
+        waiting.push(harness.wait(node, read(fh)));
+    }
+    harness.unlink("mailboxes/box");
+    let at_once = harness.late().len();
+    assert!((1..1000).contains(&at_once));
+    // Signals change nothing for those whose turn has not come.
+    harness.interrupt(waiting[999]);
+    let steps = harness.finish();
+    assert!(steps > 2, "{steps}");
+    let late = harness.late();
+    assert_eq!(late.len() + at_once, 1000);
+    assert!(late.iter().all(|(_, reply)| *reply == Reply::Failed(Error::Removed)));
+    assert_eq!(harness.parked(), 0);
+}
