@@ -136,6 +136,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let ended = end.recv().unwrap_or(End::Unmounted);
     let result = finish(ended, &transport, &mounted);
     if let Some(journal) = &journal {
+        transport.finish_work();
         journal.end();
     }
     if let Some(recorder) = recorder {

@@ -180,6 +180,14 @@ impl Transport {
         }
     }
 
+    /// Returns when the work that takes long is done, so that what was accepted is recorded, or after 2 s.
+    pub fn finish_work(&self) {
+        let limit = Instant::now() + MAX_FLUSH;
+        while self.tree.has_work() && Instant::now() < limit {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Performs effects. The caller must hold no lock.
     pub(super) fn perform(&self, fx: &mut Effects, responder: &mut impl Responder) {
         let mut taken = Vec::new();

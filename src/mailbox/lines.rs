@@ -11,7 +11,36 @@ use super::writers::{LineBatch, PartialMessage, Payload, Tail, WaitingWriter};
 use super::{Mailbox, State};
 use crate::accounts::{Account, Charge, Resource};
 use crate::journal::record::How;
-use crate::op::{Error, Reply, RequestId};
+use crate::op::{Caller, Error, Reply, RequestId};
+use crate::sys::bytes::Filling;
+
+/// What was written through `whole`, if it is long: the bytes are copied in steps to where they can be shared, and then sent.
+#[derive(Debug)]
+pub struct LongText {
+    partial: PartialMessage,
+    copied: Filling,
+    handle: HandleId,
+    /// Of the user who sends.
+    account: Arc<Account>,
+}
+
+impl LongText {
+    /// Bytes that one step copies.
+    pub(super) const STEP: usize = 1 << 20;
+
+    pub(super) fn new(partial: PartialMessage, handle: HandleId, account: Arc<Account>) -> LongText {
+        // What is incomplete is not sent.
+        let length = if partial.incomplete { 0 } else { partial.bytes.len() };
+        LongText { partial, copied: Filling::new(length), handle, account }
+    }
+
+    /// Copies some bytes. True if there are more.
+    pub fn copy_some(&mut self) -> bool {
+        let rest = self.partial.bytes.get(self.copied.filled()..).unwrap_or_default();
+        self.copied.append(rest.get(..LongText::STEP).unwrap_or(rest));
+        self.copied.filled() < self.partial.bytes.len() && !self.partial.incomplete
+    }
+}
 
 impl Mailbox {
     /// A write through `stream`.
@@ -289,7 +318,7 @@ impl Mailbox {
         }
     }
 
-    /// The last close: what was written is sent. If there is no room, it waits as a writer without a caller.
+    /// The last close: what was written is sent.
     pub(super) fn send_partial(
         &mut self,
         partial: PartialMessage,
@@ -297,11 +326,35 @@ impl Mailbox {
         account: Arc<Account>,
         cx: &mut Context<'_>,
     ) {
-        let PartialMessage { bytes, caller, charge, incomplete, .. } = partial;
-        if bytes.is_empty() || incomplete || self.removed {
+        if !partial.bytes.is_empty() && !partial.incomplete {
+            self.send_closed(Arc::from(partial.bytes), partial.charge, partial.caller, handle, account, cx);
+        }
+    }
+
+    /// Sends a text of which [`LongText::copy_some`] has copied all.
+    pub fn send_long(&mut self, text: LongText, cx: &mut Context<'_>) {
+        let LongText { partial, copied, handle, account } = text;
+        if !partial.incomplete
+            && let Ok(bytes) = copied.finish()
+        {
+            self.send_closed(bytes, partial.charge, partial.caller, handle, account, cx);
+        }
+    }
+
+    /// Sends what was written through a file that is closed. If there is no room, it waits as a writer without a caller.
+    fn send_closed(
+        &mut self,
+        bytes: Arc<[u8]>,
+        charge: Option<Charge>,
+        caller: Caller,
+        handle: HandleId,
+        account: Arc<Account>,
+        cx: &mut Context<'_>,
+    ) {
+        if self.removed {
             return;
         }
-        let mut message = self.new_message(Arc::from(bytes), caller, 0, None, cx.now);
+        let mut message = self.new_message(bytes, caller, 0, None, cx.now);
         message.charge = charge;
         let Err(payload) = self.try_admit(Payload::Message(message), handle, &account, false, cx) else {
             return;

@@ -60,6 +60,7 @@ pub use call::{
     Context, Counts, DeadLetter, Door, HandleId, Mode, Receive, Rules, Send, WaitId, Waiter, WhenFull,
 };
 pub use durable::shown;
+pub use lines::LongText;
 pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
@@ -195,9 +196,9 @@ impl Mailbox {
     }
 
     /// Closes an open file. The rest of a partly read message is lost; a leased message returns to the queue; what was
-    /// written through `stream` or `whole` and is not a message yet is sent.
-    pub fn close(&mut self, handle: HandleId, cx: &mut Context<'_>) {
-        let Some(open) = self.handles.get(handle.0) else { return };
+    /// written through `stream` or `whole` and is not a message yet is sent. If it is long, it is returned instead.
+    pub fn close(&mut self, handle: HandleId, cx: &mut Context<'_>) -> Option<Box<LongText>> {
+        let open = self.handles.get(handle.0)?;
         // The kernel releases an open file after its last request was answered, so no read waits. If one does
         // nevertheless, it must not wait for ever.
         let selector = open.door.selector(handle);
@@ -207,11 +208,15 @@ impl Mailbox {
         }
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
+        let mut long = None;
         if let Some(Open { state, framing, account, .. }) = self.handles.try_remove(handle.0) {
             let idle = matches!(state, State::Idle) && framing.charged() == 0;
             drop(framing);
             match state {
                 State::Idle => {}
+                State::Partial(partial) if partial.bytes.len() > LongText::STEP => {
+                    long = Some(Box::new(LongText::new(*partial, handle, account)));
+                }
                 State::Partial(partial) => self.send_partial(*partial, handle, account, cx),
                 State::Leasing(lease) => self.return_lease(handle, *lease, cx),
                 State::Requesting(outstanding) => self.cancel_request(&outstanding),
@@ -225,6 +230,7 @@ impl Mailbox {
         if self.handles.is_empty() {
             self.handles = Slab::new();
         }
+        long
     }
 
     /// A read. Answered now, unless the caller has to wait: then its wait is returned.

@@ -220,6 +220,11 @@ impl Tree {
         any
     }
 
+    /// There is work that takes long.
+    pub fn has_work(&self) -> bool {
+        self.work.is_any()
+    }
+
     /// `Ok(None)`: it is answered already, or waits, or has no answer.
     fn answer(&self, request: &Request<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         let Request { request_id, node, caller, .. } = *request;

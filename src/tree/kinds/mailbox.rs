@@ -10,7 +10,7 @@ use super::{
     refuse_page_cache,
 };
 use crate::control::MailboxSettings;
-use crate::mailbox::{Context, Counts, Door, HandleId, Mailbox, Message, Receive, Send, WaitId};
+use crate::mailbox::{Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Send, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
     SetAttr, Timestamp, Validity,
@@ -380,7 +380,9 @@ impl FileOps for OpenMailbox {
     }
 
     fn close(&self, cx: &mut Cx<'_>) {
-        self.file.with(cx, |state, cx| state.queue.close(self.id, cx));
+        if let Some(text) = self.file.with(cx, |state, cx| state.queue.close(self.id, cx)) {
+            cx.tree.work.push(Job::Send(Arc::clone(&self.file), text), |_| Ok(()));
+        }
         cx.tree.names.lock().nodes.close(self.node, self.write);
     }
 }
@@ -426,6 +428,11 @@ impl OpenMailbox {
     pub(super) fn index_some(&self) -> bool {
         !self.selective || self.file.state.lock().queue.index_some(self.id)
     }
+}
+
+/// Sends a long text.
+pub(super) fn send_long(file: &Arc<MailboxFile>, text: LongText, cx: &mut Cx<'_>) {
+    file.with(cx, |state, cx| state.queue.send_long(text, cx));
 }
 
 /// Ends some of the waits at a mailbox that was removed, or frees some of what was queued there. False if there is no more.

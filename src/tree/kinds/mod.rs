@@ -12,6 +12,7 @@ mod doorbell;
 mod durable;
 mod folder;
 mod folder_control;
+mod jobs;
 mod mailbox;
 mod mailbox_control;
 mod message;
@@ -38,14 +39,14 @@ use crate::op::{
     RenameHow, Reply, RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
 };
 
-use crate::segment::Memory;
 use control_file::ControlFile;
 use control_folder::ControlFolder;
-use segment_work::SegmentJob;
+use jobs::{Broadcaster, FREE_STEP, Step, free};
 
 pub(crate) use control::ControlNode;
 pub(crate) use durable::restore;
 pub(crate) use folder::FolderInode;
+pub(crate) use jobs::{Job, Selecting, allocate, select, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use topic::TopicTotals;
@@ -314,149 +315,6 @@ pub(crate) enum Wait {
     Job(JobId),
 }
 
-/// Work that takes long.
-#[derive(Debug)]
-pub(crate) enum Job {
-    Segment(SegmentJob),
-    /// Makes what a reader or poller needs first, if anything, and then does what it asked.
-    Select(Arc<OpenFile>, Header, Selecting),
-    /// Gives messages to readers who are many.
-    Readers(Broadcaster),
-    /// Frees what was queued in a mailbox that was removed.
-    Discard(Arc<MailboxFile>),
-    /// Cuts memory that nobody uses any more, from `at` down.
-    Free {
-        memory: Arc<dyn Memory>,
-        at: u64,
-    },
-}
-
-/// What has readers who each get a copy.
-#[derive(Debug)]
-pub(crate) enum Broadcaster {
-    Topic(Arc<topic::TopicFile>),
-    /// Its doorbell.
-    Segment(Arc<SegmentFile>),
-}
-
-/// What may take long: to make an index first, or a text of many lines.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Selecting {
-    Read(Read),
-    /// With a handle, the next change wakes its poller.
-    Poll(Option<PollHandle>),
-}
-
-/// Bytes of memory that one step frees.
-const FREE_STEP: u64 = 16 << 20;
-
-/// What became of a job.
-pub(crate) enum Step {
-    /// Its next step is the others' turn first.
-    More(Job),
-    /// Its next step comes before all others: it frees memory.
-    First(Job),
-    /// The request with this number may wait elsewhere now.
-    Waits(u64),
-    Done,
-}
-
-/// Takes one step of the next job. False if there is none.
-pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
-    let work = &cx.tree.work;
-    let Some((id, job, ended)) = work.take() else { return false };
-    let step = match job {
-        Job::Segment(job) => job.step(ended, cx),
-        Job::Select(file, header, what) => match ended {
-            Some(error) => {
-                cx.fx.fail(header.request_id, error);
-                Step::Done
-            }
-            None => select_step(file, header, what, cx),
-        },
-        Job::Readers(of) => {
-            let more = match &of {
-                Broadcaster::Topic(file) => file.advance(cx),
-                Broadcaster::Segment(file) => doorbell::advance(file, cx),
-            };
-            if more { Step::More(Job::Readers(of)) } else { Step::Done }
-        }
-        Job::Discard(file) => {
-            if mailbox::discard(&file, cx) {
-                Step::First(Job::Discard(file))
-            } else {
-                Step::Done
-            }
-        }
-        Job::Free { memory, at } => {
-            let at = at.saturating_sub(FREE_STEP);
-            // If truncating fails, the memory is freed with the last reference to it.
-            let more = memory.set_len(at).is_ok() && at > 0;
-            if more { Step::First(Job::Free { memory, at }) } else { Step::Done }
-        }
-    };
-    match step {
-        Step::More(job) => work.put_back(id, job, false),
-        Step::First(job) => work.put_back(id, job, true),
-        Step::Waits(unique) => {
-            // Its caller got a signal during the last step.
-            if let Some(error) = work.done(id)
-                && let Some(Wait::File(inode, wait)) = cx.tree.waits.find(unique)
-            {
-                inode.ops().cancel(wait, error, cx);
-            }
-        }
-        Step::Done => drop(work.done(id)),
-    }
-    true
-}
-
-/// READ or POLL of an open file. `None`: answered among the effects, or waiting.
-pub(crate) fn select(
-    header: Header,
-    fh: Fh,
-    what: Selecting,
-    cx: &mut Cx<'_>,
-) -> Result<Option<Reply>, Error> {
-    let file = cx.tree.handles.get(fh)?;
-    let takes_long = match (&*file, what) {
-        (OpenFile::Mailbox(open), _) => !open.index_some(),
-        (OpenFile::Control(open), Selecting::Read(call)) => open.is_long(call, cx),
-        _ => false,
-    };
-    if takes_long {
-        cx.wait_for(header, Job::Select(file, header, what));
-        return Ok(None);
-    }
-    selected(&file, header, what, cx)
-}
-
-fn selected(
-    file: &OpenFile,
-    header: Header,
-    what: Selecting,
-    cx: &mut Cx<'_>,
-) -> Result<Option<Reply>, Error> {
-    match what {
-        Selecting::Read(call) => file.ops().read(header, call, cx),
-        Selecting::Poll(arm) => Ok(Some(Reply::Ready(file.ops().poll(arm, cx)))),
-    }
-}
-
-fn select_step(file: Arc<OpenFile>, header: Header, what: Selecting, cx: &mut Cx<'_>) -> Step {
-    if let OpenFile::Mailbox(open) = &*file
-        && !open.index_some()
-    {
-        return Step::More(Job::Select(file, header, what));
-    }
-    match selected(&file, header, what, cx) {
-        Ok(Some(reply)) => cx.fx.reply(header.request_id, reply),
-        Ok(None) => {}
-        Err(error) => cx.fx.fail(header.request_id, error),
-    }
-    Step::Waits(header.unique())
-}
-
 impl Inode {
     /// What `node` stands for.
     pub(crate) fn of_node(node: NodeId, names: &Names) -> Result<Inode, Error> {
@@ -621,37 +479,6 @@ impl FileOps for OpenListing {
 fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
     let mut names = cx.tree.names.lock();
     Inode::at(place, &names)?.ops().entry(&mut names, caller, cx)
-}
-
-/// Cuts memory of `length` that nobody uses any more.
-fn free(memory: Arc<dyn Memory>, length: u64, tree: &Tree) {
-    if length > FREE_STEP {
-        tree.work.push_first(Job::Free { memory, at: length });
-    } else {
-        // If truncating fails, the memory is freed with the last reference to it.
-        let _ = memory.set_len(0);
-    }
-}
-
-/// FALLOCATE of an offset and a length, in a mode. `None`: it waits for a job.
-pub(crate) fn allocate(
-    header: Header,
-    fh: Fh,
-    range: (u64, u64, u32),
-    cx: &mut Cx<'_>,
-) -> Result<Option<Reply>, Error> {
-    let file = cx.tree.handles.get(fh)?;
-    if let OpenFile::Segment(open) = &*file
-        && segment_work::allocate(header, open, range, cx)
-    {
-        return Ok(None);
-    }
-    file.ops().allocate(range.0, range.1, range.2, cx).map(|()| Some(Reply::Done))
-}
-
-/// SETATTR of a size that frees so much memory that a job does it. True: the request waits for it.
-pub(crate) fn shrink(header: Header, inode: &Inode, set: &SetAttr, cx: &mut Cx<'_>) -> bool {
-    if let Inode::Segment(file) = inode { segment_work::shrink(header, file, set, cx) } else { false }
 }
 
 /// RENAME, which concerns two folders.

@@ -338,3 +338,39 @@ fn the_waits_at_a_removed_mailbox_end_in_steps() {
     assert!(late.iter().all(|(_, reply)| *reply == Reply::Failed(Error::Removed)));
     assert_eq!(harness.parked(), 0);
 }
+
+#[test]
+fn a_long_message_is_put_together_in_steps_after_the_last_close() {
+    let mut setup = setup(1 << 24);
+    setup.limits.mailbox.maxbytes = 1 << 24;
+    let mut harness = Harness::with(setup);
+    harness.create("mailboxes/box", READ);
+    let node = harness.node("mailboxes/box");
+    let reader = harness.open(1, node, READ).unwrap();
+    let unique =
+        harness.wait(node, Op::Read { fh: reader, offset: 0, size: 1 << 22, nonblock: false, direct: true });
+    let door = harness.node("control/mailboxes/box/whole");
+    let fh = harness.open(1, door, WRITE).unwrap();
+    let text: Vec<u8> =
+        (0..3 << 19).map(|n: u32| (n % 251) as u8).chain(std::iter::repeat_n(0, 1 << 20)).collect();
+    for part in text.chunks(1 << 19) {
+        assert_eq!(harness.get(door, write(fh, part)), Reply::Written(part.len() as u32));
+    }
+    harness.release(door, fh);
+    assert_eq!((harness.late(), harness.finish()), (vec![], 3));
+    let late = harness.late();
+    assert!(matches!(&late[..], [(number, reply)] if *number == unique && is_message(reply, &text)));
+    // One that was removed meanwhile takes nothing with it.
+    let fh = harness.open(1, door, WRITE).unwrap();
+    for part in text.chunks(1 << 19) {
+        harness.get(door, write(fh, part));
+    }
+    harness.release(node, reader);
+    harness.release(door, fh);
+    harness.unlink("mailboxes/box");
+    harness.finish();
+    assert_eq!(
+        harness.tree.accounts.used(Resource::Waiting) + harness.tree.accounts.used(Resource::Memory),
+        0
+    );
+}

@@ -96,6 +96,12 @@ impl<J> Work<J> {
         line.ended.remove(&id)
     }
 
+    /// There is a job.
+    pub(crate) fn is_any(&self) -> bool {
+        let line = self.line.lock();
+        line.in_hand.is_some() || !line.jobs.is_empty()
+    }
+
     /// A job has to end with `error`: it is told at its next step.
     pub(crate) fn end(&self, id: JobId, error: Error) {
         let mut line = self.line.lock();
