@@ -2,64 +2,11 @@
 
 use std::sync::Arc;
 
-use super::mailbox::{self, MailboxFile};
-use super::segment::SegmentFile;
-use super::segment_work::{self, SegmentJob};
-use super::topic::TopicFile;
-use super::{Cx, Header, Inode, OpenFile, Read, Wait, doorbell};
-use crate::mailbox::LongText;
-use crate::op::{Error, Fh, PollHandle, Reply, SetAttr};
-use crate::segment::Memory;
-use crate::tree::Tree;
-
-/// Work that takes long.
-#[derive(Debug)]
-pub(crate) enum Job {
-    Segment(SegmentJob),
-    /// Makes what a reader or poller needs first, if anything, and then does what it asked.
-    Select(Arc<OpenFile>, Header, Selecting),
-    /// Sends what was written through `whole`.
-    Send(Arc<MailboxFile>, Box<LongText>),
-    /// Gives messages to readers who are many.
-    Readers(Broadcaster),
-    /// Frees what was queued in a mailbox that was removed.
-    Discard(Arc<MailboxFile>),
-    /// Cuts memory that nobody uses any more, from `at` down.
-    Free {
-        memory: Arc<dyn Memory>,
-        at: u64,
-    },
-}
-
-/// What has readers who each get a copy.
-#[derive(Debug)]
-pub(crate) enum Broadcaster {
-    Topic(Arc<TopicFile>),
-    /// Its doorbell.
-    Segment(Arc<SegmentFile>),
-}
-
-/// What may take long: to make an index first, or a text of many lines.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Selecting {
-    Read(Read),
-    /// With a handle, the next change wakes its poller.
-    Poll(Option<PollHandle>),
-}
-
-/// Bytes of memory that one step frees.
-pub(super) const FREE_STEP: u64 = 16 << 20;
-
-/// What became of a job.
-pub(crate) enum Step {
-    /// Its next step is the others' turn first.
-    More(Job),
-    /// Its next step comes before all others: it frees memory.
-    First(Job),
-    /// The request with this number may wait elsewhere now.
-    Waits(u64),
-    Done,
-}
+use super::{
+    Broadcaster, Cx, FREE_STEP, Header, Inode, Job, OpenFile, Selecting, Step, Wait, doorbell, mailbox,
+    segment_work,
+};
+use crate::op::{Error, Fh, Reply, SetAttr};
 
 /// Takes one step of the next job. False if there is none.
 pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
@@ -163,16 +110,6 @@ fn select_step(file: Arc<OpenFile>, header: Header, what: Selecting, cx: &mut Cx
         Err(error) => cx.fx.fail(header.request_id, error),
     }
     Step::Waits(header.unique())
-}
-
-/// Cuts memory of `length` that nobody uses any more.
-pub(super) fn free(memory: Arc<dyn Memory>, length: u64, tree: &Tree) {
-    if length > FREE_STEP {
-        tree.work.push_first(Job::Free { memory, at: length });
-    } else {
-        // If truncating fails, the memory is freed with the last reference to it.
-        let _ = memory.set_len(0);
-    }
 }
 
 /// FALLOCATE of an offset and a length, in a mode. `None`: it waits for a job.

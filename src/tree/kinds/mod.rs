@@ -33,20 +33,21 @@ use super::names::meta::Meta;
 use super::names::{self, Named, Namespace};
 use super::waiting::work::JobId;
 use crate::accounts::{Account, Charge, Resource};
-use crate::mailbox::{Context, Mode, WaitId};
+use crate::mailbox::{Context, LongText, Mode, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
     RenameHow, Reply, RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
 };
 
+use crate::segment::Memory;
 use control_file::ControlFile;
 use control_folder::ControlFolder;
-use jobs::{Broadcaster, FREE_STEP, Step, free};
+use segment_work::SegmentJob;
 
 pub(crate) use control::ControlNode;
 pub(crate) use durable::restore;
 pub(crate) use folder::FolderInode;
-pub(crate) use jobs::{Job, Selecting, allocate, select, shrink, work};
+pub(crate) use jobs::{allocate, select, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use topic::TopicTotals;
@@ -315,6 +316,55 @@ pub(crate) enum Wait {
     Job(JobId),
 }
 
+/// Work that takes long.
+#[derive(Debug)]
+pub(crate) enum Job {
+    Segment(SegmentJob),
+    /// Makes what a reader or poller needs first, if anything, and then does what it asked.
+    Select(Arc<OpenFile>, Header, Selecting),
+    /// Sends what was written through `whole`.
+    Send(Arc<MailboxFile>, Box<LongText>),
+    /// Gives messages to readers who are many.
+    Readers(Broadcaster),
+    /// Frees what was queued in a mailbox that was removed.
+    Discard(Arc<MailboxFile>),
+    /// Cuts memory that nobody uses any more, from `at` down.
+    Free {
+        memory: Arc<dyn Memory>,
+        at: u64,
+    },
+}
+
+/// What has readers who each get a copy.
+#[derive(Debug)]
+pub(crate) enum Broadcaster {
+    Topic(Arc<topic::TopicFile>),
+    /// Its doorbell.
+    Segment(Arc<SegmentFile>),
+}
+
+/// What may take long: to make an index first, or a text of many lines.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Selecting {
+    Read(Read),
+    /// With a handle, the next change wakes its poller.
+    Poll(Option<PollHandle>),
+}
+
+/// Bytes of memory that one step frees.
+const FREE_STEP: u64 = 16 << 20;
+
+/// What became of a job.
+pub(crate) enum Step {
+    /// Its next step is the others' turn first.
+    More(Job),
+    /// Its next step comes before all others: it frees memory.
+    First(Job),
+    /// The request with this number may wait elsewhere now.
+    Waits(u64),
+    Done,
+}
+
 impl Inode {
     /// What `node` stands for.
     pub(crate) fn of_node(node: NodeId, names: &Names) -> Result<Inode, Error> {
@@ -479,6 +529,16 @@ impl FileOps for OpenListing {
 fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
     let mut names = cx.tree.names.lock();
     Inode::at(place, &names)?.ops().entry(&mut names, caller, cx)
+}
+
+/// Cuts memory of `length` that nobody uses any more.
+fn free(memory: Arc<dyn Memory>, length: u64, tree: &Tree) {
+    if length > FREE_STEP {
+        tree.work.push_first(Job::Free { memory, at: length });
+    } else {
+        // If truncating fails, the memory is freed with the last reference to it.
+        let _ = memory.set_len(0);
+    }
 }
 
 /// RENAME, which concerns two folders.
