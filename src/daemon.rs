@@ -14,7 +14,7 @@ use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
 use crate::journal::{JOURNAL_THREAD, Journal, OpenError, Recovered};
 use crate::kernel::dev;
 use crate::kernel::rings::{self, Rings, Started};
-use crate::kernel::run_policy::{RunPolicy, is_reversible, keeps_callers};
+use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Alarm, Transport, now};
 use crate::limits;
@@ -103,7 +103,8 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let devices = dev::descriptors(mounted.device(), readers.min(limits::spare_open_files()));
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
     let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), clock));
-    let served = start_readers(&transport, readers, &ends).and_then(|()| start_clock(&transport, alarms));
+    let served = start_readers(&transport, readers, &ends)
+        .and_then(|()| start_clock(&transport, alarms, policy.clone()));
     let recorder = start_journal(&transport, journal.as_ref()).map_err(Error::Start)?;
     if let Some(rings) = rings {
         let ends = ends.clone();
@@ -261,10 +262,14 @@ fn report_end(ends: &Sender<End>, end: io::Result<()>) {
     let _ = ends.send(end.map_or_else(End::Failed, |()| End::Unmounted));
 }
 
-fn start_clock(transport: &Arc<Transport>, alarms: Receiver<Alarm>) -> io::Result<()> {
+fn start_clock(
+    transport: &Arc<Transport>,
+    alarms: Receiver<Alarm>,
+    policy: Option<Arc<RunPolicy>>,
+) -> io::Result<()> {
     let worker = Arc::clone(transport);
     thread::Builder::new().name(String::from("work")).spawn(move || {
-        worker.run_work(is_reversible());
+        worker.run_work(policy.as_deref());
     })?;
     let transport = Arc::clone(transport);
     thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&alarms))?;

@@ -48,7 +48,7 @@ pub fn keeps_callers(will_lead_session: bool) -> Result<(), Reason> {
 
 /// Whether a thread can leave `SCHED_IDLE`. Tried out on a thread made for it: permission depends on capabilities, limits,
 /// namespaces and security modules.
-pub fn is_reversible() -> bool {
+fn is_reversible() -> bool {
     let attempt = || scheduler::set_idle(0, true).and_then(|()| scheduler::set_idle(0, false)).is_ok();
     thread::Builder::new().spawn(attempt).is_ok_and(|thread| thread.join().unwrap_or(false))
 }
@@ -71,6 +71,15 @@ struct Plan {
 }
 
 impl RunPolicy {
+    /// The calling thread serves no requests and runs for long: where threads that serve have `SCHED_IDLE` and it has not, it
+    /// takes that policy, too, or leaves it.
+    pub(super) fn stand_back(&self, back: bool) {
+        if self.plan.get().is_some_and(|plan| plan.mode == Mode::WhenQuiet) {
+            // Fails only if a limit was lowered meanwhile.
+            let _ = scheduler::set_idle(0, back);
+        }
+    }
+
     /// Begins to use `SCHED_IDLE`, if the conditions allow it. To be called when the daemon has the session that it will keep.
     pub fn start(&self) {
         let conditions = conditions(false);

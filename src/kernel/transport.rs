@@ -16,9 +16,10 @@ use super::reply::{self, Encoded};
 use super::reply_path::ReplyPath;
 use super::reply_queue::ReplyQueue;
 use super::request::DecodeError;
+use super::run_policy::RunPolicy;
 use crate::journal::Journal;
 use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Taken, Timestamp};
-use crate::sys::{heap, scheduler};
+use crate::sys::heap;
 use crate::tree::Tree;
 
 /// Longest time that the timer sleeps before it reads the clock again, in case the system's clock is set.
@@ -138,21 +139,16 @@ impl Transport {
         }
     }
 
-    /// Does the tree's work that takes long, for ever. If this thread can leave `SCHED_IDLE`, it has that policy between two
-    /// steps, so that threads that serve come first where they have the same CPU. During a step it may hold a file's lock,
-    /// for which they would wait: then it must run.
-    pub fn run_work(&self, can_leave_idle: bool) {
+    /// Does the tree's work that takes long, for ever. `policy` is that of the threads that serve.
+    pub fn run_work(&self, policy: Option<&RunPolicy>) {
         let _ = self.worker.set(thread::current());
-        let stand_back = |back| {
-            if can_leave_idle {
-                // Fails only if a limit was lowered meanwhile.
-                let _ = scheduler::set_idle(0, back);
-            }
-        };
+        let stand_back = |back| policy.into_iter().for_each(|policy| policy.stand_back(back));
         let mut fx = Effects::new();
         loop {
             while self.tree.work(now(), &mut fx) {
                 self.perform(&mut fx, &mut NoResponder);
+                // Threads that serve come first where they have the same CPU. During a step this one may hold a file's lock, for
+                // which they would wait: then it must run.
                 stand_back(true);
                 thread::yield_now();
                 stand_back(false);
