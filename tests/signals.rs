@@ -5,6 +5,8 @@ mod common;
 
 #[path = "signals/ending.rs"]
 mod ending;
+#[path = "signals/nameless.rs"]
+mod nameless;
 #[path = "signals/random.rs"]
 mod random;
 #[path = "signals/target.rs"]

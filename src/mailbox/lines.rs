@@ -29,16 +29,14 @@ impl LongText {
     pub(super) const STEP: usize = 1 << 20;
 
     pub(super) fn new(partial: PartialMessage, handle: HandleId, account: Arc<Account>) -> LongText {
-        // What is incomplete is not sent.
-        let length = if partial.incomplete { 0 } else { partial.bytes.len() };
-        LongText { partial, copied: Filling::new(length), handle, account }
+        LongText { copied: Filling::new(partial.bytes.len()), partial, handle, account }
     }
 
     /// Copies some bytes. True if there are more.
     pub fn copy_some(&mut self) -> bool {
         let rest = self.partial.bytes.get(self.copied.filled()..).unwrap_or_default();
         self.copied.append(rest.get(..LongText::STEP).unwrap_or(rest));
-        self.copied.filled() < self.partial.bytes.len() && !self.partial.incomplete
+        self.copied.filled() < self.partial.bytes.len()
     }
 }
 
@@ -326,17 +324,13 @@ impl Mailbox {
         account: Arc<Account>,
         cx: &mut Context<'_>,
     ) {
-        if !partial.bytes.is_empty() && !partial.incomplete {
-            self.send_closed(Arc::from(partial.bytes), partial.charge, partial.caller, handle, account, cx);
-        }
+        self.send_closed(Arc::from(partial.bytes), partial.charge, partial.caller, handle, account, cx);
     }
 
     /// Sends a text of which [`LongText::copy_some`] has copied all.
     pub fn send_long(&mut self, text: LongText, cx: &mut Context<'_>) {
         let LongText { partial, copied, handle, account } = text;
-        if !partial.incomplete
-            && let Ok(bytes) = copied.finish()
-        {
+        if let Ok(bytes) = copied.finish() {
             self.send_closed(bytes, partial.charge, partial.caller, handle, account, cx);
         }
     }

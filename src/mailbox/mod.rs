@@ -214,6 +214,7 @@ impl Mailbox {
             drop(framing);
             match state {
                 State::Idle => {}
+                State::Partial(partial) if partial.bytes.is_empty() || partial.incomplete => {}
                 State::Partial(partial) if partial.bytes.len() > LongText::STEP => {
                     long = Some(Box::new(LongText::new(*partial, handle, account)));
                 }

@@ -94,7 +94,7 @@ impl InodeOps for ControlFolder {
     }
 
     fn look_up(&self, header: Header, name: &[u8], cx: &mut Cx<'_>) -> Result<Entry, Error> {
-        if let Some(entry) = self.control()?.look_up(self.place, name, cx)? {
+        if let Some(entry) = self.control()?.look_up(header, self.place, name, cx)? {
             return Ok(entry);
         }
         let item = self.items()?.into_iter().find(|(item, ..)| item.as_bytes() == name);

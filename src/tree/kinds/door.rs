@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Slot};
 use super::mailbox::MailboxFile;
@@ -13,6 +13,7 @@ use super::{Cx, Header, Inode, InodeOps, Names, set_size_only};
 use crate::control::{DOORS, DoorKind};
 use crate::mailbox::Door;
 use crate::op::{Attr, Entry, Error, Ino, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::tree::names::lookups::RecentLookups;
 use crate::tree::names::meta::REGULAR;
 
 /// A node that leads to a door.
@@ -21,6 +22,7 @@ pub(crate) struct DoorNode {
     file: Arc<MailboxFile>,
     door: Door,
     ino: Ino,
+    lookup: Mutex<RecentLookups>,
 }
 
 /// The door at `index` is a folder of doors, each named by a value.
@@ -33,6 +35,7 @@ pub(super) fn look_up(
     file: &Arc<MailboxFile>,
     place: ControlNode,
     name: &[u8],
+    pid: u32,
     cx: &mut Cx<'_>,
 ) -> Result<Option<Entry>, Error> {
     let (door, ino) = if let Slot::Door(index) = place.slot {
@@ -47,8 +50,12 @@ pub(super) fn look_up(
     };
     let mut names = cx.tree.names.lock();
     let node = NodeId(names.fresh());
-    let found = Arc::new(DoorNode { file: Arc::clone(file), door, ino: ino.unwrap_or(Ino(node.0)) });
+    let mut lookup = RecentLookups::default();
+    lookup.note(pid, cx.now);
+    let (ino, lookup) = (ino.unwrap_or(Ino(node.0)), Mutex::new(lookup));
+    let found = Arc::new(DoorNode { file: Arc::clone(file), door, ino, lookup });
     let attr = found.attr_now();
+    names.nodes.note_look_up(pid);
     names.nodes.look_up_once(node, Inode::Door(found));
     Ok(Some(Entry { node, attr, validity: Validity::None }))
 }
@@ -90,14 +97,17 @@ impl InodeOps for Arc<DoorNode> {
         &self,
         header: Header,
         flags: OpenFlags,
-        names: MutexGuard<'_, Names>,
+        mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        drop(names);
         let (reads, writes) = self.door.ways();
         if (flags.read && !reads) || (flags.write && !writes) {
             return Err(Error::AccessDenied);
         }
-        Ok(self.file.open_door(header, self.door.clone(), flags, cx))
+        let pid = header.caller.pid;
+        let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now);
+        let opening = names.nodes.open_once(is_its_own, pid, cx.now).ok_or(Error::Stale)?;
+        drop(names);
+        Ok(self.file.open_door(header, self.door.clone(), flags, opening, cx))
     }
 }

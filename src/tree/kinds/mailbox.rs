@@ -18,6 +18,7 @@ use crate::op::{
 use crate::tree::Tree;
 use crate::tree::names::Defaults;
 use crate::tree::names::meta::{Meta, REGULAR};
+use crate::tree::names::nodes::Opening;
 
 /// A mailbox and what stat shows of it.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub(crate) struct OpenMailbox {
     opener: Caller,
     /// It reads messages by tag or sender.
     selective: bool,
+    /// No name led here, so the node is shared: a write that waited would keep it locked for all who come that way.
+    never_waits: bool,
 }
 
 impl MailboxFile {
@@ -173,6 +176,7 @@ impl MailboxFile {
         header: Header,
         door: Door,
         flags: OpenFlags,
+        opening: Opening,
         cx: &mut Cx<'_>,
     ) -> Opened {
         let account = cx.opener(header.caller);
@@ -186,6 +190,7 @@ impl MailboxFile {
             write: flags.write,
             opener: header.caller,
             selective,
+            never_waits: opening == Opening::Nameless,
         };
         Opened { fh: cx.opened(OpenFile::Mailbox(open)), how }
     }
@@ -321,11 +326,10 @@ impl InodeOps for Arc<MailboxFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        if !names.nodes.open(header.node, flags.write, header.caller.pid, cx.now) {
-            return Err(Error::Stale);
-        }
+        let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now);
+        let opening = opening.ok_or(Error::Stale)?;
         drop(names);
-        Ok(self.open_door(header, Door::Plain, flags, cx))
+        Ok(self.open_door(header, Door::Plain, flags, opening, cx))
     }
 
     fn renamed(&self, _: &Names, home: (Ino, &[u8]), cx: &mut Cx<'_>) {
@@ -367,6 +371,7 @@ impl FileOps for OpenMailbox {
     }
 
     fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        let call = Write { nonblock: call.nonblock || self.never_waits, ..call };
         let send = send(header, self.id, self.opener, call);
         self.file.with_waiting(header, cx, |state, cx| state.queue.send(send, cx));
         Ok(None)

@@ -6,7 +6,7 @@ use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_fi
 use super::door::{self, is_folder_of_doors};
 use super::mailbox::MailboxFile;
 use super::message::{self, messages_mode};
-use super::{ControlOps, Cx, Inode, Names};
+use super::{ControlOps, Cx, Header, Inode, Names};
 use crate::control::{DOORS, MAILBOX, MailboxSettings, MailboxView, Refusal};
 use crate::journal::Durable;
 use crate::mailbox::DeadLetter;
@@ -71,9 +71,15 @@ impl ControlOps for Arc<MailboxFile> {
         [messages].into_iter().chain(doors).collect()
     }
 
-    fn look_up(&self, place: ControlNode, name: &[u8], cx: &mut Cx<'_>) -> Result<Option<Entry>, Error> {
+    fn look_up(
+        &self,
+        header: Header,
+        place: ControlNode,
+        name: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Entry>, Error> {
         match place.slot {
-            Slot::Top | Slot::Door(_) => door::look_up(self, place, name, cx),
+            Slot::Top | Slot::Door(_) => door::look_up(self, place, name, header.caller.pid, cx),
             Slot::Messages => message::look_up(self, name, cx).map(Some),
             Slot::Config | Slot::File(_) => Ok(None),
         }

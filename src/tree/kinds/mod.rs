@@ -282,7 +282,7 @@ pub(crate) trait ControlOps {
     }
 
     /// LOOKUP of a name that has a node for each look-up. `None`: there is no such name.
-    fn look_up(&self, _: ControlNode, _name: &[u8], _: &mut Cx<'_>) -> Result<Option<Entry>, Error> {
+    fn look_up(&self, _: Header, _: ControlNode, _: &[u8], _: &mut Cx<'_>) -> Result<Option<Entry>, Error> {
         Ok(None)
     }
 

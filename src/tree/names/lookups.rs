@@ -5,6 +5,10 @@ use crate::op::Timestamp;
 /// How long a look-up counts, in nanoseconds. Far longer than unlink(2) needs from its look-up to its lock.
 pub(crate) const LOOKUP_WINDOW: u64 = 50_000_000;
 
+/// How long after its look-up an open(2) is believed to have looked the name up, in nanoseconds. Who opens later may have mounted
+/// the file elsewhere in between.
+const OPEN_WINDOW: u64 = 2_000_000;
+
 /// Threads that may be about to open a mailbox at the same time before that is contention.
 const MAX_CONTENDERS: usize = 16;
 
@@ -49,6 +53,21 @@ impl RecentLookups {
     /// A thread that was refused before has looked it up.
     pub(crate) fn note_refused(&mut self) {
         self.by_refused = true;
+    }
+
+    /// Thread `pid` is one of the two, and no longer ago than an open(2) takes.
+    pub(crate) fn are_by(&self, pid: u32, now: Timestamp) -> bool {
+        let is_recent = |lookup: &Lookup| now.0 < lookup.at.0.saturating_add(OPEN_WINDOW);
+        [self.last, self.before]
+            .iter()
+            .any(|lookup| lookup.pid == pid && lookup.at.0 > 0 && is_recent(lookup))
+    }
+
+    /// Thread `pid` opens it. True if it has looked it up just now.
+    pub(crate) fn end(&mut self, pid: u32, now: Timestamp) -> bool {
+        let is_by = self.are_by(pid, now);
+        self.clear(pid);
+        is_by
     }
 
     /// Thread `pid` has opened it, or is done with it.

@@ -8,8 +8,10 @@
 //!   finds in its cache), and asks to be asked again next time;
 //! - an OPEN that would share a node with a writer is answered `ESTALE`: the kernel looks the name up once more, and that
 //!   LOOKUP reserves a node for the thread. A thread is refused [only once](super::refusals) in an open(2), whatever
-//!   becomes of the node or the name meanwhile. A caller that opens `/dev/stdout` or `/proc/self/fd/N` reaches the same
-//!   node whatever LOOKUP says, and is let in;
+//!   becomes of the node or the name meanwhile;
+//! - a writer that no name has led here reaches the same node whatever LOOKUP says: through a mailbox that is mounted on
+//!   another file, `/dev/stdout` or `/proc/self/fd/N`. So one that has not looked the node up is refused, too. If it comes
+//!   back without a LOOKUP, it is let in and may not wait, and the node is nobody else's from then on;
 //! - a node that another thread has looked up recently counts as taken: that thread may be about to remove or change the
 //!   file, with the node locked;
 //! - under [contention](Contenders) all are answered with one node, which readers can share. Whenever the node at a name
@@ -30,6 +32,14 @@ const TRIED: usize = 16;
 /// What the kernel calls all threads of which it can tell no number, as those of other PID namespaces are. They cannot be
 /// told apart, so none of them is refused.
 const UNKNOWN_THREAD: u32 = 0;
+
+/// How a writer has come to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Opening {
+    ByName,
+    /// By no name: it shares the node with all who come that way.
+    Nameless,
+}
 
 /// The attributes by which the kernel decides who may open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +69,8 @@ struct Node<O> {
     reserved_for: Option<u32>,
     /// What the kernel has for certain of this node, see [`Nodes::asked_for_attr`].
     permissions: Option<Permissions>,
+    /// A writer came by no name, and others may.
+    pinned: bool,
     /// The kernel gave up some of its references and not all. It may have evicted its inode and made another by a look-up
     /// whose answer is on its way, so nobody knows what it has. Attributes are not cached on this node any more, and once
     /// it is quiet another takes its place.
@@ -119,6 +131,7 @@ impl<O: Named> Nodes<O> {
         fresh: impl FnOnce() -> NodeId,
     ) -> NodeId {
         self.drop_overdue_refusals(now);
+        self.refusals.note_look_up(pid);
         let refused = self.refusals.contains(pid);
         let reserved = if refused { self.refusals.reserved(pid) } else { None };
         // The name may stand for another mailbox than it did when the node was reserved.
@@ -153,24 +166,25 @@ impl<O: Named> Nodes<O> {
         id
     }
 
-    /// An OPEN of a mailbox's node by thread `pid`. False: refused, to be looked up again.
-    #[must_use]
-    pub(crate) fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Timestamp) -> bool {
+    /// An OPEN of a mailbox's node by thread `pid`. `None`: refused, to be looked up again.
+    pub(crate) fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Timestamp) -> Option<Opening> {
+        let nameless = write && self.refusals.came_without_look_up(pid);
         let refused_before = self.came_back(pid);
-        let Some(node) = self.by_id.get_mut(&id) else { return false };
+        let node = self.by_id.get_mut(&id)?;
         if !node.pooled {
-            return false;
+            return None;
         }
         let pool = self.pools.entry(node.object.ino()).or_default();
         let shared = if write { node.writers + node.readers > 0 } else { node.writers > 0 };
-        let looked_up = write && node.recent_lookups.are_by_another(pid, now);
+        let looked_up =
+            write && (node.recent_lookups.are_by_another(pid, now) || !node.recent_lookups.are_by(pid, now));
         if let Some(contenders) = &mut pool.contention {
             contenders.left_by(pid);
         }
         if (shared || looked_up) && !refused_before && self.refuse(pid, now) {
-            return false;
+            return None;
         }
-        let Some(node) = self.by_id.get_mut(&id) else { return false };
+        let node = self.by_id.get_mut(&id)?;
         node.recent_lookups.clear(pid);
         if !node.is_open()
             && node.pooled
@@ -184,7 +198,24 @@ impl<O: Named> Nodes<O> {
         } else {
             node.readers += 1;
         }
-        true
+        node.pinned |= nameless;
+        Some(if nameless { Opening::Nameless } else { Opening::ByName })
+    }
+
+    /// An OPEN for writing of a node that each LOOKUP makes anew, by thread `pid`. `is_its_own`: it is the one that looked it
+    /// up. `None`: refused, to be looked up again.
+    pub(crate) fn open_once(&mut self, is_its_own: bool, pid: u32, now: Timestamp) -> Option<Opening> {
+        let nameless = self.refusals.came_without_look_up(pid);
+        let refused_before = self.came_back(pid);
+        if !is_its_own && !refused_before && self.refuse(pid, now) {
+            return None;
+        }
+        Some(if nameless { Opening::Nameless } else { Opening::ByName })
+    }
+
+    /// A LOOKUP by thread `pid` of a node that is made for it.
+    pub(crate) fn note_look_up(&mut self, pid: u32) {
+        self.refusals.note_look_up(pid);
     }
 
     /// The open file counted by [`Nodes::open`] was closed.
@@ -341,6 +372,7 @@ impl<O> Node<O> {
             recent_lookups: RecentLookups::default(),
             reserved_for: None,
             permissions: None,
+            pinned: false,
             uncertain: false,
         }
     }
@@ -351,7 +383,7 @@ impl<O> Node<O> {
 
     /// Nobody has it open, and anybody may be given it.
     fn is_idle(&self) -> bool {
-        !self.is_open() && self.reserved_for.is_none() && !self.uncertain
+        !self.is_open() && self.reserved_for.is_none() && !self.uncertain && !self.pinned
     }
 
     /// Nobody has it open, and nobody but `pid` is about to use it.
@@ -361,7 +393,7 @@ impl<O> Node<O> {
 
     /// Readers may have it open, and anybody may be about to use it.
     fn can_be_shared(&self) -> bool {
-        self.reserved_for.is_none() && self.writers == 0
+        self.reserved_for.is_none() && self.writers == 0 && !self.pinned
     }
 }
 
@@ -412,7 +444,11 @@ mod tests {
         }
 
         fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Timestamp) -> bool {
-            self.nodes.open(id, write, pid, now)
+            // Each open(2) begins with a look-up, or another has been so short a time ago that it makes no difference.
+            if let Some(node) = self.nodes.by_id.get_mut(&id) {
+                node.recent_lookups.note(pid, now);
+            }
+            self.nodes.open(id, write, pid, now).is_some()
         }
     }
 
@@ -452,6 +488,29 @@ mod tests {
         assert!(!world.open(node, true, 2, LATER));
         assert!(world.open(node, true, 2, LATER), "a magic link leads to the same node again");
         assert_eq!((world.nodes.len(), world.nodes.refusals()), (1, 0));
+    }
+
+    #[test]
+    fn who_comes_by_no_name_is_let_in_and_told_apart_and_the_node_is_given_to_nobody_else() {
+        let mut world = World::new();
+        let bound = world.look_up(1, Timestamp(1));
+        // A mailbox that is mounted elsewhere: nobody who opens it there looks anything up.
+        for pid in [2, 3] {
+            assert_eq!(world.nodes.open(bound, true, pid, LATER), None);
+            assert_eq!(world.nodes.open(bound, true, pid, LATER), Some(Opening::Nameless));
+        }
+        for _ in [2, 3] {
+            world.nodes.close(bound, true);
+        }
+        let later = Timestamp(2 * LATER.0);
+        let other = world.look_up(4, later);
+        assert_ne!(other, bound);
+        assert_eq!(world.nodes.open(other, true, 4, Timestamp(3 * LATER.0)), None, "a slow one");
+        assert_eq!(world.look_up(4, Timestamp(3 * LATER.0)), other);
+        assert_eq!(world.nodes.open(other, true, 4, Timestamp(4 * LATER.0)), Some(Opening::ByName));
+        // A reader holds no lock while it waits.
+        assert_eq!(world.nodes.open(bound, false, 5, LATER), Some(Opening::ByName));
+        assert_eq!(world.nodes.refusals(), 0);
     }
 
     #[test]

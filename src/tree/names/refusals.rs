@@ -23,6 +23,8 @@ struct Refusal {
     /// Its key in `by_age`.
     serial: u64,
     at: Timestamp,
+    /// It has looked something up since.
+    looked_up: bool,
     /// The node that LOOKUP reserved for the second attempt.
     reserved: Option<NodeId>,
 }
@@ -46,10 +48,22 @@ impl Refusals {
         self.by_thread.get(&pid).and_then(|refusal| refusal.reserved)
     }
 
+    /// Thread `pid` looks something up.
+    pub(crate) fn note_look_up(&mut self, pid: u32) {
+        if let Some(refusal) = self.by_thread.get_mut(&pid) {
+            refusal.looked_up = true;
+        }
+    }
+
+    /// Thread `pid` was refused and has looked nothing up since: no name led it to what it opens.
+    pub(crate) fn came_without_look_up(&self, pid: u32) -> bool {
+        self.by_thread.get(&pid).is_some_and(|refusal| !refusal.looked_up)
+    }
+
     /// Thread `pid`, of which there is no record, is refused.
     pub(crate) fn insert(&mut self, pid: u32, now: Timestamp) {
         self.last_serial += 1;
-        let refusal = Refusal { serial: self.last_serial, at: now, reserved: None };
+        let refusal = Refusal { serial: self.last_serial, at: now, looked_up: false, reserved: None };
         self.by_age.insert(refusal.serial, pid);
         if let Some(before) = self.by_thread.insert(pid, refusal) {
             self.by_age.remove(&before.serial);

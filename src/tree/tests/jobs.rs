@@ -361,6 +361,7 @@ fn a_long_message_is_put_together_in_steps_after_the_last_close() {
     let late = harness.late();
     assert!(matches!(&late[..], [(number, reply)] if *number == unique && is_message(reply, &text)));
     // One that was removed meanwhile takes nothing with it.
+    let door = harness.node("control/mailboxes/box/whole");
     let fh = harness.open(1, door, WRITE).unwrap();
     for part in text.chunks(1 << 19) {
         harness.get(door, write(fh, part));
