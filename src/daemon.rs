@@ -25,8 +25,8 @@ use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
 
 /// Threads that start after mounting and serve no requests: the timer, the worker, that of the kernel's time limit for requests, and
-/// the journal's.
-const OTHER_THREADS: usize = 4;
+/// the journal's two.
+const OTHER_THREADS: usize = 5;
 
 /// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
 const ROOM_BESIDE_RINGS: usize = 32 << 20;
@@ -180,8 +180,11 @@ fn start_journal(
     journal: Option<&Arc<Journal>>,
 ) -> io::Result<Option<JoinHandle<()>>> {
     let Some(_) = journal else { return Ok(None) };
+    let thread = || thread::Builder::new().name(String::from(JOURNAL_THREAD));
+    let writer = Arc::clone(transport);
+    thread().spawn(move || writer.run_journal_writer())?;
     let transport = Arc::clone(transport);
-    thread::Builder::new().name(String::from(JOURNAL_THREAD)).spawn(move || transport.run_journal()).map(Some)
+    thread().spawn(move || transport.run_journal()).map(Some)
 }
 
 fn cpus() -> usize {

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
 
 mod common;
+#[path = "durable/disk.rs"]
+mod disk;
+#[path = "durable/hung.rs"]
+mod hung;
 #[path = "cli/place.rs"]
 mod place;
 
@@ -28,6 +32,10 @@ impl Stored {
         let place = Place::new()?;
         let store = place.beside("store");
         Some(Stored { place, store })
+    }
+
+    fn at(store: PathBuf) -> Option<Stored> {
+        Place::new().map(|place| Stored { place, store })
     }
 
     fn mount(&self) {

@@ -2,13 +2,14 @@
 
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 /// A folder that one journal uses.
 pub(super) trait Disk: Send + Sync + Debug {
@@ -28,6 +29,8 @@ pub(super) trait Disk: Send + Sync + Debug {
 pub(super) trait DiskFile: Send + Sync + Debug {
     /// Writes all of `bytes`.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Writes all of `bytes` if that waits for nothing, as far as the file system can tell. False: they are to be written again.
+    fn write_now(&self, bytes: &[u8], offset: u64) -> io::Result<bool>;
     /// Returns when everything written before survives a power cut.
     fn sync(&self) -> io::Result<()>;
     /// All of its bytes.
@@ -74,7 +77,7 @@ impl StoreFolder {
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
             let file = options.open(path.join(LOCK))?;
             flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-                if error == rustix::io::Errno::AGAIN {
+                if error == Errno::AGAIN {
                     io::Error::new(io::ErrorKind::ResourceBusy, "a running daemon uses this store")
                 } else {
                     error.into()
@@ -102,7 +105,7 @@ impl Disk for StoreFolder {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         let made = match fallocate(&file, FallocateFlags::empty(), 0, size) {
             // A file system without it: zeros take the room.
-            Err(rustix::io::Errno::OPNOTSUPP) => write_zeros(&file, size),
+            Err(Errno::OPNOTSUPP) => write_zeros(&file, size),
             other => other.map_err(io::Error::from),
         };
         if let Err(error) = made.and_then(|()| file.sync_all()).and_then(|()| self.folder.sync_all()) {
@@ -147,6 +150,16 @@ fn write_zeros(file: &File, size: u64) -> io::Result<()> {
 impl DiskFile for File {
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.write_all_at(bytes, offset)
+    }
+
+    fn write_now(&self, bytes: &[u8], offset: u64) -> io::Result<bool> {
+        match pwritev2(self, &[IoSlice::new(bytes)], offset, ReadWriteFlags::NOWAIT) {
+            Ok(written) => Ok(written == bytes.len()),
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            // Not every file system can tell.
+            Err(Errno::OPNOTSUPP) => self.write_all_at(bytes, offset).map(|()| true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn sync(&self) -> io::Result<()> {

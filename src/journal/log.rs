@@ -20,6 +20,8 @@ const SLACK: u64 = 4 * FILE_SIZE;
 const STEP: u64 = FILE_SIZE / 64;
 /// Bytes that are collected before they are written.
 const BUFFER: usize = 1 << 20;
+/// More than a message's record takes beside its body, and more than each record about one takes.
+const MOST_OF_MESSAGE: usize = 1 << 10;
 
 const SUFFIX: &str = ".log";
 /// Of a file in which something could not be read, once nothing that could be is in use.
@@ -271,8 +273,39 @@ impl Log {
         Ok(())
     }
 
+    /// Whether these records are small and the file that is written has room for them: then no other has to be made.
+    pub(super) fn fits(&self, records: &[Record]) -> bool {
+        let size = |record: &Record| match record {
+            Record::Message(message) => Some((message.body.as_bytes().len() + MOST_OF_MESSAGE) as u64),
+            Record::Gone { .. } | Record::Leased { .. } | Record::Returned { .. } => {
+                Some(MOST_OF_MESSAGE as u64)
+            }
+            _ => None,
+        };
+        let needed = records.iter().try_fold(MOST_OF_MESSAGE as u64, |sum, record| Some(sum + size(record)?));
+        let end = self.offset.saturating_add(self.buffer.len() as u64);
+        let left = self.files.back().map_or(0, |last| last.size.saturating_sub(end));
+        needed.is_some_and(|needed| needed <= left && self.buffer.len() as u64 + needed < BUFFER as u64)
+    }
+
+    /// Appends records that fit. False if [`Log::append`] has to write them, because the disk is busy.
+    pub(super) fn append_now(&mut self, records: &[Record]) -> io::Result<bool> {
+        self.put_all(records)?;
+        let Some(last) = self.files.back() else { return Ok(false) };
+        let written = last.file.write_now(&self.buffer, self.offset)?;
+        if written {
+            self.note_written();
+        }
+        Ok(written)
+    }
+
     /// Appends records. They are written when this returns.
     pub(super) fn append(&mut self, records: &[Record]) -> io::Result<()> {
+        self.put_all(records)?;
+        self.write()
+    }
+
+    fn put_all(&mut self, records: &[Record]) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -283,7 +316,7 @@ impl Log {
             self.put(record)?;
             self.position += 1;
         }
-        self.write()
+        Ok(())
     }
 
     /// The position of the next record.
@@ -351,6 +384,13 @@ impl Log {
         }
         let Some(last) = self.files.back() else { return Ok(()) };
         last.file.write_at(&self.buffer, self.offset)?;
+        self.note_written();
+        Ok(())
+    }
+
+    /// What was encoded is written.
+    fn note_written(&mut self) {
+        let Some(last) = self.files.back() else { return };
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
         if self.buffer.capacity() > 4 * BUFFER {
@@ -359,7 +399,6 @@ impl Log {
         if !self.unsynced.iter().any(|file| Arc::ptr_eq(file, &last.file)) {
             self.unsynced.push(Arc::clone(&last.file));
         }
-        Ok(())
     }
 
     /// Whether the oldest file can go, or has to be emptied: earlier if the disk is full.

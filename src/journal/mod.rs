@@ -1,14 +1,16 @@
 //! The journal of durable mailboxes: what was decided is written down, so that it can be had again after the daemon's death.
 //!
 //! ```text
-//!  the domain, under a mailbox's lock       Journal::put        records in order, in memory
-//!  whoever answers, with no lock held       Journal::write      one write(2) for all that is there
-//!  one thread                               Journal::run        fdatasync(2); compaction; room for what comes
+//!  the domain, under a mailbox's lock       Journal::put         records in order, in memory
+//!  whoever answers, with no lock held       Journal::write_soon  one write(2) for all that is there
+//!  one thread                               Journal::run_writer  the same, where that may take long
+//!  another                                  Journal::run         fdatasync(2); compaction; room for what comes
 //! ```
 //!
 //! An answer that promises something waits until its records are written or synchronized ([`Journal::defer`]). There is no
-//! timer: what comes while one fdatasync(2) runs shares the next one. Nobody waits for a write: who finds another thread writing
-//! leaves its records to that thread.
+//! timer: what comes while one fdatasync(2) runs shares the next one. A thread that serves requests must not wait for a disk,
+//! because everybody would wait with it. So it writes only what has room in the file, without waiting if the file system can do
+//! that, and nothing while the disk does not respond.
 //!
 //! Files (`log`, `frame`) hold records (`record`); `index` is what they say. `disk` is all that is needed of a file system.
 
@@ -16,6 +18,7 @@ mod disk;
 mod frame;
 mod index;
 mod log;
+mod promises;
 pub mod record;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -25,15 +28,16 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::log::{error, info, warn};
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
-use crate::op::{Barrier, Error, Ino, Reply, RequestId, Taken};
+use crate::op::{Barrier, Error, Ino, Reply, RequestId, Taken, Timestamp};
 use disk::{Disk, StoreFolder};
 use index::Index;
 use log::{FILE_SIZE, Log};
+use promises::Promises;
 use record::{Counters, Message, Object, Record, Why};
 
 pub use log::{Damage, OpenError};
@@ -47,7 +51,10 @@ const MESSAGE_ROOM: u64 = 256;
 /// How long the thread sleeps if the disk is full, before it tries to get room again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Name of the thread of [`Journal::run`].
+/// A disk that has not done fdatasync(2) within this time may not do write(2) either.
+const SLOW: Duration = Duration::from_millis(50);
+
+/// Name of the threads of [`Journal::run`] and [`Journal::run_writer`].
 pub const JOURNAL_THREAD: &str = "journal";
 
 /// What a durable mailbox survives.
@@ -96,9 +103,7 @@ pub struct Journal {
     /// Records that are not written.
     pending: Mutex<Vec<Record>>,
     log: Mutex<Log>,
-    waiting: Mutex<Vec<(Barrier, RequestId, Reply)>>,
-    /// There may be some in `waiting`: can be read without the lock.
-    any_waits: AtomicBool,
+    promises: Mutex<Promises>,
     /// Records put so far. Changed with `pending` locked.
     put: AtomicU64,
     /// Records written, and synchronized.
@@ -114,7 +119,18 @@ pub struct Journal {
     size: AtomicU64,
     live: AtomicU64,
     lost: u64,
+    started: Instant,
+    /// When the fdatasync(2) that runs began, in milliseconds since `started`; `u64::MAX` if none runs.
+    syncing_since: AtomicU64,
+    /// For the thread of [`Journal::run_writer`].
+    to_write: Call,
     /// For the thread of [`Journal::run`].
+    to_sync: Call,
+}
+
+/// What a thread of the journal waits for.
+#[derive(Debug, Default)]
+struct Call {
     work: Mutex<Work>,
     wake: Condvar,
 }
@@ -123,6 +139,39 @@ pub struct Journal {
 struct Work {
     any: bool,
     end: bool,
+}
+
+impl Call {
+    fn call(&self) {
+        let mut work = self.work.lock();
+        if !work.any {
+            work.any = true;
+            self.wake.notify_one();
+        }
+    }
+
+    fn is_called(&self) -> bool {
+        self.work.lock().any
+    }
+
+    fn end(&self) {
+        self.work.lock().end = true;
+        self.wake.notify_one();
+    }
+
+    /// Waits for a call, no longer than `limit`. False once it has ended.
+    fn wait(&self, limit: Option<Duration>) -> bool {
+        let mut work = self.work.lock();
+        while !work.any && !work.end {
+            match limit {
+                Some(limit) if self.wake.wait_for(&mut work, limit).timed_out() => break,
+                Some(_) => {}
+                None => self.wake.wait(&mut work),
+            }
+        }
+        work.any = false;
+        !work.end
+    }
 }
 
 impl Journal {
@@ -159,8 +208,7 @@ impl Journal {
             pending: Mutex::default(),
             room: AtomicU64::new(log.room().saturating_sub(RESERVE)),
             log: Mutex::new(log),
-            waiting: Mutex::default(),
-            any_waits: AtomicBool::new(false),
+            promises: Mutex::default(),
             put: AtomicU64::new(0),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
@@ -171,8 +219,10 @@ impl Journal {
             size: AtomicU64::new(0),
             live: AtomicU64::new(0),
             lost,
-            work: Mutex::default(),
-            wake: Condvar::new(),
+            started: Instant::now(),
+            syncing_since: AtomicU64::new(u64::MAX),
+            to_write: Call::default(),
+            to_sync: Call::default(),
         };
         journal.note_size(&journal.log.lock());
         Ok((journal, recovered))
@@ -217,77 +267,139 @@ impl Journal {
         }
     }
 
-    /// An answer that must wait for its records. To be followed by [`Journal::write`].
-    pub fn defer(&self, barrier: Barrier, request_id: RequestId, reply: Reply) {
-        self.waiting.lock().push((barrier, request_id, reply));
-        self.any_waits.store(true, Ordering::SeqCst);
+    /// An answer that must wait for its records, since `now`. Returns it if it need not wait. To be followed by
+    /// [`Journal::write_soon`].
+    #[must_use]
+    pub fn defer(
+        &self,
+        barrier: Barrier,
+        request_id: RequestId,
+        reply: Reply,
+        now: Timestamp,
+    ) -> Option<Reply> {
+        let mut promises = self.promises.lock();
+        if self.is_broken.load(Ordering::SeqCst) {
+            return Some(Reply::Failed(Error::Io));
+        }
+        let is_written = barrier.record <= self.written.load(Ordering::SeqCst);
+        if is_written && (!barrier.synced || barrier.record <= self.synced.load(Ordering::SeqCst)) {
+            return Some(reply);
+        }
+        promises.insert(barrier, request_id, reply, now);
+        drop(promises);
+        if is_written {
+            self.to_sync.call();
+        }
+        None
     }
 
-    /// Writes what was put, unless another thread is writing, which then does it. Adds the answers that need not wait any longer
-    /// to `due`.
-    pub fn write(&self, due: &mut Vec<(RequestId, Reply)>) {
-        self.write_rest();
-        self.take_due(due);
+    /// Takes a request out that waits for its records, which stay. Its answer is the caller's then.
+    pub fn cancel(&self, unique: u64) -> Option<RequestId> {
+        self.promises.lock().cancel(unique)
     }
 
-    fn write_rest(&self) {
-        while self.put.load(Ordering::SeqCst) > self.written.load(Ordering::SeqCst) {
-            let Some(mut log) = self.log.try_lock() else { return };
-            self.write_pending(&mut log);
+    /// The request with this number, if it waits for its records.
+    pub fn find(&self, unique: u64) -> Option<RequestId> {
+        self.promises.lock().find(unique)
+    }
+
+    /// The numbers of the requests that have waited for their records since `limit` or longer.
+    pub fn waiting_since(&self, limit: Timestamp) -> Vec<u64> {
+        self.promises.lock().since(limit)
+    }
+
+    /// Writes what was put if that does not take long, and adds the answers that need not wait any longer to `due`. Otherwise the
+    /// thread of [`Journal::run_writer`] will do it.
+    pub fn write_soon(&self, due: &mut Vec<(RequestId, Reply)>) {
+        if self.put.load(Ordering::SeqCst) <= self.written.load(Ordering::SeqCst) || self.to_write.is_called()
+        {
+            return;
+        }
+        if self.write_now() {
+            self.take_due(due);
+        } else {
+            self.to_write.call();
         }
     }
 
-    /// Works on the log. Whoever comes meanwhile does not wait for it and leaves records here, so that they are written then. To be
-    /// followed by [`Journal::take_due`].
-    fn with_log<T>(&self, work: impl FnOnce(&mut MutexGuard<'_, Log>) -> T) -> T {
-        let result = work(&mut self.log.lock());
-        self.write_rest();
-        result
+    fn write_now(&self) -> bool {
+        let since = self.syncing_since.load(Ordering::Relaxed);
+        let syncing = self.started.elapsed().saturating_sub(Duration::from_millis(since));
+        let Some(mut log) = self.log.try_lock().filter(|_| syncing < SLOW) else { return false };
+        let (records, count) = {
+            let mut pending = self.pending.lock();
+            if !log.fits(&pending) {
+                return false;
+            }
+            (std::mem::take(&mut *pending), self.put.load(Ordering::SeqCst))
+        };
+        self.note_written(|log| log.append_now(&records), count, &mut log)
+    }
+
+    /// Writes what was put, until [`Journal::end`]. `answer` sends answers that have waited.
+    pub fn run_writer(&self, answer: impl Fn(&mut Vec<(RequestId, Reply)>)) {
+        let mut due = Vec::new();
+        while self.to_write.wait(None) {
+            self.write(&mut due);
+            answer(&mut due);
+        }
+    }
+
+    /// Writes what was put. Adds the answers that need not wait any longer to `due`.
+    pub fn write(&self, due: &mut Vec<(RequestId, Reply)>) {
+        while self.put.load(Ordering::SeqCst) > self.written.load(Ordering::SeqCst) {
+            self.write_pending(&mut self.log.lock());
+        }
+        self.take_due(due);
     }
 
     /// Writes what was put. `false` if that is not possible any more.
-    fn write_pending(&self, log: &mut MutexGuard<'_, Log>) -> bool {
+    fn write_pending(&self, log: &mut Log) -> bool {
         let (records, count) = {
             let mut pending = self.pending.lock();
             (std::mem::take(&mut *pending), self.put.load(Ordering::SeqCst))
         };
+        self.note_written(|log| log.append(&records).map(|()| true), count, log);
+        !self.is_broken.load(Ordering::SeqCst)
+    }
+
+    /// Writes records, up to number `count`. False if `write` has left something to be written.
+    fn note_written(
+        &self,
+        write: impl FnOnce(&mut Log) -> io::Result<bool>,
+        count: u64,
+        log: &mut Log,
+    ) -> bool {
         if !self.is_broken.load(Ordering::SeqCst) {
-            if let Err(error) = log.append(&records) {
-                self.give_up("write", &error);
+            match write(log) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(error) => self.give_up("write", &error),
             }
             let room = log.room();
             self.room.store(room.saturating_sub(RESERVE), Ordering::Relaxed);
             self.note_size(log);
             if room < 2 * RESERVE || log.wants_compaction(self.disk_full.load(Ordering::SeqCst)) {
-                self.call();
+                self.to_sync.call();
             }
         }
         self.written.store(count, Ordering::SeqCst);
-        !self.is_broken.load(Ordering::SeqCst)
+        true
     }
 
     /// Takes the answers whose records are where they must be.
     fn take_due(&self, due: &mut Vec<(RequestId, Reply)>) {
-        if !self.any_waits.load(Ordering::SeqCst) {
-            return;
-        }
-        let mut waiting = self.waiting.lock();
-        let (written, synced) = (self.written.load(Ordering::SeqCst), self.synced.load(Ordering::SeqCst));
-        let broken = self.is_broken.load(Ordering::SeqCst);
-        let mut sync = false;
-        waiting.retain(|(barrier, request_id, reply)| {
-            let reached = if barrier.synced { synced } else { written };
-            let is_due = broken || barrier.record <= reached;
-            if is_due {
-                due.push((*request_id, if broken { Reply::Failed(Error::Io) } else { reply.clone() }));
+        let mut promises = self.promises.lock();
+        if self.is_broken.load(Ordering::SeqCst) {
+            let from = due.len();
+            promises.take_due(u64::MAX, u64::MAX, due);
+            due.iter_mut().skip(from).for_each(|(_, reply)| *reply = Reply::Failed(Error::Io));
+        } else {
+            let (written, synced) = (self.written.load(Ordering::SeqCst), self.synced.load(Ordering::SeqCst));
+            promises.take_due(written, synced, due);
+            if promises.want_sync() {
+                self.to_sync.call();
             }
-            sync |= !is_due && barrier.synced;
-            !is_due
-        });
-        self.any_waits.store(!waiting.is_empty(), Ordering::SeqCst);
-        drop(waiting);
-        if sync {
-            self.call();
         }
     }
 
@@ -295,18 +407,8 @@ impl Journal {
     pub fn run(&self, answer: impl Fn(&mut Vec<(RequestId, Reply)>)) {
         let mut due = Vec::new();
         loop {
-            let ended = {
-                let mut work = self.work.lock();
-                while !work.any && !work.end {
-                    if self.disk_full.load(Ordering::SeqCst) {
-                        self.wake.wait_for(&mut work, RETRY);
-                        break;
-                    }
-                    self.wake.wait(&mut work);
-                }
-                work.any = false;
-                work.end
-            };
+            let limit = self.disk_full.load(Ordering::SeqCst).then_some(RETRY);
+            let ended = !self.to_sync.wait(limit);
             self.sync();
             self.take_due(&mut due);
             answer(&mut due);
@@ -323,76 +425,76 @@ impl Journal {
         }
     }
 
-    /// Calls the thread of [`Journal::run`].
-    fn call(&self) {
-        let mut work = self.work.lock();
-        if !work.any {
-            work.any = true;
-            self.wake.notify_one();
-        }
-    }
-
-    /// Ends [`Journal::run`], once everything is synchronized.
+    /// Ends [`Journal::run`], once everything is synchronized, and [`Journal::run_writer`].
     pub fn end(&self) {
-        self.work.lock().end = true;
-        self.wake.notify_one();
+        self.to_write.end();
+        self.to_sync.end();
     }
 
     /// Synchronizes all that was put by now.
     fn sync(&self) {
-        let begun = self.with_log(|log| {
-            let written = self.write_pending(log).then(|| self.written.load(Ordering::SeqCst))?;
-            Some((log.take_unsynced(), log.position(), written)).filter(|(files, ..)| !files.is_empty())
-        });
-        let Some((files, position, written)) = begun else { return };
+        let (files, position, written) = {
+            let mut log = self.log.lock();
+            if !self.write_pending(&mut log) {
+                return;
+            }
+            (log.take_unsynced(), log.position(), self.written.load(Ordering::SeqCst))
+        };
+        if files.is_empty() {
+            return;
+        }
         for file in files {
             self.syncs.fetch_add(1, Ordering::Relaxed);
-            if let Err(error) = file.sync() {
+            self.syncing_since.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+            let synced = file.sync();
+            self.syncing_since.store(u64::MAX, Ordering::Relaxed);
+            if let Err(error) = synced {
                 // A second attempt could succeed although the first one has lost the bytes.
                 self.give_up("fdatasync", &error);
                 return;
             }
         }
-        self.with_log(|log| log.note_synced(position));
+        self.log.lock().note_synced(position);
         self.synced.store(written, Ordering::SeqCst);
     }
 
     /// Makes files for what comes.
     fn make_room(&self) {
-        let enough = |log: &mut MutexGuard<'_, Log>| {
+        loop {
+            let mut log = self.log.lock();
             if log.room() >= 2 * RESERVE {
                 self.disk_full.store(false, Ordering::SeqCst);
-                return true;
+                return;
             }
             let made = log.add_spare(FILE_SIZE);
             self.room.store(log.room().saturating_sub(RESERVE), Ordering::SeqCst);
-            if let Err(error) = &made
-                && !self.disk_full.swap(true, Ordering::SeqCst)
-            {
-                warn!("the store cannot grow, and durable mailboxes take no more messages: {error}");
+            if let Err(error) = made {
+                if !self.disk_full.swap(true, Ordering::SeqCst) {
+                    warn!("the store cannot grow, and durable mailboxes take no more messages: {error}");
+                }
+                return;
             }
-            made.is_err()
-        };
-        while !self.with_log(enough) {}
+        }
     }
 
     /// Drops files that are not needed, one step after the other.
     fn compact(&self, due: &mut Vec<(RequestId, Reply)>, answer: &impl Fn(&mut Vec<(RequestId, Reply)>)) {
         loop {
-            let emptied = self.with_log(|log| {
-                let wanted =
-                    self.write_pending(log) && log.wants_compaction(self.disk_full.load(Ordering::SeqCst));
-                wanted.then(|| log.compact())
-            });
-            let Some(emptied) = emptied else { return };
+            let emptied = {
+                let mut log = self.log.lock();
+                let is_well = self.write_pending(&mut log);
+                if !is_well || !log.wants_compaction(self.disk_full.load(Ordering::SeqCst)) {
+                    return;
+                }
+                log.compact()
+            };
             let dropped = match emptied {
                 Ok(true) => {
                     self.sync();
-                    self.with_log(|log| {
-                        let dropped = log.drop_oldest();
-                        self.note_size(log);
-                        dropped
-                    })
+                    let mut log = self.log.lock();
+                    let dropped = log.drop_oldest();
+                    self.note_size(&log);
+                    dropped
                 }
                 Ok(false) => Ok(()),
                 Err(error) => Err(error),
@@ -413,7 +515,7 @@ impl Journal {
         error!("the store is broken: {call}: {error}; durable mailboxes take no more messages");
         self.broken.lock().get_or_insert_with(|| format!("{call}: {error}"));
         self.is_broken.store(true, Ordering::SeqCst);
-        self.call();
+        self.to_sync.call();
     }
 
     /// For people.

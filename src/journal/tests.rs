@@ -130,7 +130,11 @@ fn history(seed: u64) {
             14 => {
                 journal.put(object(20 + choices.next(3)));
             }
-            15 | 16 => journal.write(&mut Vec::new()),
+            15 => journal.write(&mut Vec::new()),
+            16 => {
+                disk.set_busy(choices.next(3) == 0);
+                journal.write_soon(&mut Vec::new());
+            }
             17 | 18 => {
                 journal.turn();
                 for fate in fates.values_mut() {
@@ -254,19 +258,69 @@ fn a_damaged_file_is_kept_when_it_would_go() {
 fn answers_wait_for_what_they_promise() {
     let disk = FakeDisk::default();
     let (journal, _) = open(&disk);
-    let id = |unique| RequestId { unique, reply_path: 0 };
+    let id = |unique| RequestId { unique, reply_path: 0, pid: 0 };
     let record = journal.put(object(20));
-    journal.defer(Barrier { record, synced: false }, id(1), Reply::Done);
-    journal.defer(Barrier { record, synced: true }, id(2), Reply::Done);
-    journal.defer(Barrier { record: record + 1, synced: false }, id(3), Reply::Done);
+    let defer = |record, synced, unique| {
+        journal.defer(Barrier { record, synced }, id(unique), Reply::Done, Timestamp(unique))
+    };
+    for (record, synced, unique) in [(record, false, 1), (record, true, 2), (record + 1, false, 3)] {
+        assert_eq!(defer(record, synced, unique), None);
+    }
     let mut due = Vec::new();
     journal.take_due(&mut due);
     assert_eq!(due, []);
     journal.write(&mut due);
     assert_eq!(due, [(id(1), Reply::Done)]);
+    assert_eq!(defer(record, false, 4), Some(Reply::Done), "it is written already");
     assert_eq!(journal.turn(), [(id(2), Reply::Done)]);
+    assert_eq!(defer(record, true, 5), Some(Reply::Done), "it is synchronized already");
     journal.put(object(21));
     assert_eq!(journal.turn(), [(id(3), Reply::Done)]);
+}
+
+/// The thread that serves writes what does not wait, and leaves the rest to another.
+#[test]
+fn on_a_busy_disk_records_are_left_to_the_writer() {
+    let disk = FakeDisk::default();
+    let (journal, _) = open(&disk);
+    journal.put(object(20));
+    journal.turn();
+    let mut due = Vec::new();
+    let send = |id: u64| {
+        let record = journal.put(message(20, id, 0));
+        let request_id = RequestId { unique: id, reply_path: 0, pid: 7 };
+        assert_eq!(
+            journal.defer(Barrier { record, synced: false }, request_id, Reply::Done, Timestamp(0)),
+            None
+        );
+    };
+    send(1);
+    journal.write_soon(&mut due);
+    assert_eq!((due.len(), journal.to_write.is_called()), (1, false));
+    disk.set_busy(true);
+    send(2);
+    journal.write_soon(&mut due);
+    assert_eq!((due.len(), journal.to_write.is_called()), (1, true));
+    assert_eq!(contents(&open(&disk.after_kill()).1, 20).len(), 1);
+    send(3);
+    journal.write(&mut due);
+    assert_eq!((due.len(), contents(&open(&disk.after_kill()).1, 20).len()), (3, 3));
+}
+
+#[test]
+fn a_wait_for_the_disk_can_be_ended_and_the_record_stays() {
+    let disk = FakeDisk::default();
+    let (journal, _) = open(&disk);
+    journal.put(object(20));
+    let record = journal.put(message(20, 1, 0));
+    let request_id = RequestId { unique: 8, reply_path: 0, pid: 7 };
+    let barrier = Barrier { record, synced: true };
+    assert_eq!(journal.defer(barrier, request_id, Reply::Written(5), Timestamp(3)), None);
+    assert_eq!((journal.find(8), journal.find(9)), (Some(request_id), None));
+    assert_eq!((journal.waiting_since(Timestamp(2)), journal.waiting_since(Timestamp(3))), (vec![], vec![8]));
+    assert_eq!((journal.cancel(8), journal.cancel(8)), (Some(request_id), None));
+    assert_eq!(journal.turn(), []);
+    assert_eq!(contents(&open(&disk.after_kill()).1, 20).len(), 1);
 }
 
 #[test]
@@ -278,15 +332,17 @@ fn a_failed_fdatasync_is_the_end_and_is_told() {
         journal.turn();
         disk.set_failing(Some(failing));
         let record = journal.put(message(20, 1, 0));
-        let request_id = RequestId { unique: 1, reply_path: 0 };
-        journal.defer(Barrier { record, synced: true }, request_id, Reply::Written(5));
+        let request_id = RequestId { unique: 1, reply_path: 0, pid: 0 };
+        let defer = |record| {
+            journal.defer(Barrier { record, synced: true }, request_id, Reply::Written(5), Timestamp(0))
+        };
+        assert_eq!(defer(record), None);
         assert_eq!(journal.turn(), [(request_id, Reply::Failed(Error::Io))]);
         // A second attempt is not believed.
         disk.set_failing(None);
         assert_eq!(journal.check_room(1), Err(Error::Io));
         let record = journal.put(message(20, 2, 0));
-        journal.defer(Barrier { record, synced: true }, request_id, Reply::Written(5));
-        assert_eq!(journal.turn(), [(request_id, Reply::Failed(Error::Io))]);
+        assert_eq!(defer(record), Some(Reply::Failed(Error::Io)));
         assert!(journal.figures().broken.is_some());
     }
 }

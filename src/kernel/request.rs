@@ -63,7 +63,7 @@ fn decode_body<'a>(
     mut body: Body<'a>,
     reply_path: u32,
 ) -> Result<Request<'a>, DecodeError> {
-    let request_id = RequestId { unique: header.unique, reply_path };
+    let request_id = RequestId { unique: header.unique, reply_path, pid: header.pid };
     let answered = !matches!(header.opcode, opcode::FORGET | opcode::BATCH_FORGET | opcode::INTERRUPT);
     let malformed = if answered { DecodeError::Malformed(request_id) } else { DecodeError::Unanswerable };
     // The kernel may append extensions. They are not needed here.
@@ -318,7 +318,7 @@ mod tests {
     fn a_request_is_decoded() {
         let all = bytes(opcode::LOOKUP, &[b"box\0"]);
         let request = decode(&all, 3).unwrap();
-        assert_eq!(request.request_id, RequestId { unique: 6, reply_path: 3 });
+        assert_eq!(request.request_id, RequestId { unique: 6, reply_path: 3, pid: 7 });
         assert_eq!(request.caller, Caller { uid: 1000, gid: 100, pid: 7 });
         assert_eq!(request.op, Op::Lookup { name: b"box" });
     }
@@ -328,10 +328,13 @@ mod tests {
         let write =
             abi::WriteIn { fh: 1, offset: 0, size: 10, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
         let all = bytes(opcode::WRITE, &[write.as_bytes(), b"short"]);
-        assert_eq!(decode(&all, 0), Err(DecodeError::Malformed(RequestId { unique: 6, reply_path: 0 })));
+        assert_eq!(
+            decode(&all, 0),
+            Err(DecodeError::Malformed(RequestId { unique: 6, reply_path: 0, pid: 7 }))
+        );
         assert_eq!(
             decode(&bytes(opcode::LOOKUP, &[b"no end"]), 0).unwrap_err(),
-            DecodeError::Malformed(RequestId { unique: 6, reply_path: 0 })
+            DecodeError::Malformed(RequestId { unique: 6, reply_path: 0, pid: 7 })
         );
         assert_eq!(decode(&bytes(opcode::FORGET, &[]), 0), Err(DecodeError::Unanswerable));
         assert_eq!(decode(b"tiny", 0), Err(DecodeError::NoHeader));
@@ -366,7 +369,7 @@ mod tests {
     #[test]
     fn an_inconsistent_entry_gives_an_error() {
         let (header, operation) = entry(opcode::LOOKUP, &[], b"box\0");
-        let malformed = Err(DecodeError::Malformed(RequestId { unique: 6, reply_path: 0 }));
+        let malformed = Err(DecodeError::Malformed(RequestId { unique: 6, reply_path: 0, pid: 7 }));
         assert_eq!(decode_entry(&header, &operation, b"a longer payload than said\0", 0), malformed);
         assert_eq!(decode_entry(&header, &operation, b"box", 0), malformed, "a name without a NUL");
         assert_eq!(decode_entry(&header, &[], b"", 0), malformed);

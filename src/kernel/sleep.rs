@@ -1,4 +1,4 @@
-//! Whether a thread sleeps, and how, read from /proc.
+//! Whether a thread sleeps, and how, and whether it is being killed, read from /proc.
 
 /// How a thread sleeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,20 @@ fn parse(stat: &[u8]) -> Option<SleepState> {
     })
 }
 
+/// Whether a fatal signal waits for the thread `tid`, or it is gone, or /proc does not show it. The kernel turns every signal
+/// whose effect is to end the process into SIGKILL for each of its threads, except those that leave a core.
+pub(super) fn is_being_killed(tid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/task/{tid}/status"));
+    status.map_or(true, |status| has_fatal_signal(&status))
+}
+
+/// Parses `proc_pid_status(5)`.
+fn has_fatal_signal(status: &str) -> bool {
+    const SIGKILL: u64 = 1 << (9 - 1);
+    let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
+    pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_none_or(|mask| mask & SIGKILL != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,6 +54,15 @@ mod tests {
         for broken in [&b""[..], b"7 cat", b"7 (cat)", b"7 (cat) "] {
             assert_eq!(parse(broken), None);
         }
+    }
+
+    #[test]
+    fn a_fatal_signal_is_sigkill_of_the_thread() {
+        assert!(has_fatal_signal("Name:\tcat\nSigPnd:\t0000000000000100\nShdPnd:\t0000000000000000\n"));
+        assert!(!has_fatal_signal("Name:\tcat\nSigPnd:\t0000000000002400\nShdPnd:\t0000000000000100\n"));
+        assert!(has_fatal_signal("Name:\tcat\n"));
+        let tid = rustix::thread::gettid().as_raw_nonzero().get() as u32;
+        assert!(!is_being_killed(tid) && is_being_killed(0));
     }
 
     #[test]

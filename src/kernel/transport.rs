@@ -1,6 +1,7 @@
 //! What all transports share: they pass requests to the tree, and perform the effects that it returns.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -17,6 +18,7 @@ use super::reply_path::ReplyPath;
 use super::reply_queue::ReplyQueue;
 use super::request::DecodeError;
 use super::run_policy::RunPolicy;
+use super::sleep;
 use crate::journal::Journal;
 use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Taken, Timestamp};
 use crate::sys::heap;
@@ -29,6 +31,9 @@ const MAX_SLEEP: Duration = Duration::from_secs(10);
 /// another thread, and answered by then.
 const INTERRUPT_AGAIN: Duration = Duration::from_millis(1);
 
+/// Longest time between two looks at a caller who waits for the disk and got a signal.
+const MAX_LOOK_INTERVAL: Duration = Duration::from_millis(160);
+
 /// Longest time that the end of a mount waits for answers to be submitted.
 const MAX_FLUSH: Duration = Duration::from_secs(2);
 
@@ -37,8 +42,8 @@ const MAX_FLUSH: Duration = Duration::from_secs(2);
 pub enum Alarm {
     /// To call the tree at this time.
     At(Timestamp),
-    /// To ask for the INTERRUPT of this request again.
-    Interrupt(u64),
+    /// To look after this time at a request whose caller got a signal.
+    Interrupt(u64, Duration),
 }
 
 /// The connection between the kernel and the tree, shared by all threads that serve.
@@ -107,27 +112,29 @@ impl Transport {
     /// transport's `alarms` sends.
     pub fn run_timer(&self, alarms: &Receiver<Alarm>) {
         let mut next: Option<Timestamp> = None;
-        let mut interrupts: VecDeque<(Instant, u64)> = VecDeque::new();
+        let mut interrupts: BinaryHeap<Reverse<(Instant, u64, Duration)>> = BinaryHeap::new();
         loop {
             // The system's clock may be set meanwhile.
             let left = next.map(|next| Duration::from_nanos(next.0.saturating_sub(now().0)).min(MAX_SLEEP));
-            let interrupt = interrupts.front().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+            let interrupt = interrupts.peek().map(|next| next.0.0.saturating_duration_since(Instant::now()));
             let alarm = match left.into_iter().chain(interrupt).min() {
                 None => alarms.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(left) => alarms.recv_timeout(left),
             };
             match alarm {
                 Ok(Alarm::At(alarm)) => next = Some(next.map_or(alarm, |next| next.min(alarm))),
-                Ok(Alarm::Interrupt(unique)) => {
-                    interrupts.push_back((Instant::now() + INTERRUPT_AGAIN, unique));
+                Ok(Alarm::Interrupt(unique, after)) => {
+                    interrupts.push(Reverse((Instant::now() + after, unique, after)));
                 }
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            while interrupts.front().is_some_and(|(due, _)| *due <= Instant::now())
-                && let Some((_, unique)) = interrupts.pop_front()
+            while interrupts.peek().is_some_and(|next| next.0.0 <= Instant::now())
+                && let Some(Reverse((_, unique, after))) = interrupts.pop()
             {
-                self.request_interrupt_again(unique);
+                if !self.look_at_promise(unique, after * 2, &mut NoResponder) {
+                    self.request_interrupt_again(unique);
+                }
             }
             let now = now();
             if next.is_some_and(|next| next <= now) {
@@ -163,16 +170,31 @@ impl Transport {
         let mut fx = Effects::new();
         self.tree.expire(limit, now(), &mut fx);
         self.perform(&mut fx, &mut NoResponder);
+        self.end_promises(limit, Error::Interrupted);
     }
 
-    /// Ends all waits and refuses new ones. Returns when all answers are submitted, or after 2 s.
+    /// Ends all waits and refuses new ones. Who waits for the disk gets its answer, unless the disk does not respond. Returns when
+    /// all answers are submitted, or after 2 s.
     pub fn end(&self) {
         let mut fx = Effects::new();
         self.tree.end(now(), &mut fx);
         self.perform(&mut fx, &mut NoResponder);
         let limit = now().0.saturating_add(MAX_FLUSH.as_nanos() as u64);
-        while self.reply_queues.iter().any(|reply_queue| !reply_queue.is_drained()) && now().0 < limit {
-            thread::sleep(Duration::from_millis(1));
+        let wait_until = |done: &dyn Fn() -> bool| {
+            while !done() && now().0 < limit {
+                thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let promised = |journal: &Arc<Journal>| journal.waiting_since(Timestamp(u64::MAX)).is_empty();
+        wait_until(&|| self.journal.as_ref().is_none_or(promised));
+        self.end_promises(Timestamp(u64::MAX), Error::Ending);
+        wait_until(&|| self.reply_queues.iter().all(|reply_queue| reply_queue.is_drained()));
+    }
+
+    /// Ends the waits for the journal that began at `limit` or before.
+    fn end_promises(&self, limit: Timestamp, error: Error) {
+        for unique in self.journal.iter().flat_map(|journal| journal.waiting_since(limit)) {
+            self.end_promise(unique, error, &mut NoResponder);
         }
     }
 
@@ -184,6 +206,49 @@ impl Transport {
         }
     }
 
+    /// Ends the wait of a request for the journal, if it waits for that. What was decided stays so.
+    fn end_promise(&self, unique: u64, error: Error, responder: &mut impl Responder) {
+        if let Some(request_id) = self.journal.as_ref().and_then(|journal| journal.cancel(unique)) {
+            self.answer_all([(request_id, Reply::Failed(error))], responder);
+        }
+    }
+
+    /// Ends the wait of a request, for whatever it waits.
+    pub(super) fn end_wait(
+        &self,
+        unique: u64,
+        error: Error,
+        fx: &mut Effects,
+        responder: &mut impl Responder,
+    ) {
+        self.tree.cancel_wait(unique, error, now(), fx);
+        self.perform(fx, responder);
+        self.end_promise(unique, error, responder);
+    }
+
+    /// Ends the wait of a request whose caller got a signal.
+    pub(super) fn interrupt(&self, unique: u64, fx: &mut Effects, responder: &mut impl Responder) {
+        self.tree.cancel_wait(unique, Error::Interrupted, now(), fx);
+        self.perform(fx, responder);
+        self.look_at_promise(unique, INTERRUPT_AGAIN, responder);
+    }
+
+    /// Ends the wait of a request for the journal if its caller is being killed; otherwise looks at it again after a while,
+    /// because the kernel sends one INTERRUPT only. Another signal does not end a write to a disk: its caller would not know
+    /// whether the message was accepted, and would send it again. False if the request waits for nothing of the journal.
+    fn look_at_promise(&self, unique: u64, again: Duration, responder: &mut impl Responder) -> bool {
+        let Some(request_id) = self.journal.as_ref().and_then(|journal| journal.find(unique)) else {
+            return false;
+        };
+        if sleep::is_being_killed(request_id.pid) {
+            self.end_promise(unique, Error::Interrupted, responder);
+        } else {
+            // Fails only if the timer has ended with the mount.
+            let _ = self.alarms.send(Alarm::Interrupt(unique, again.min(MAX_LOOK_INTERVAL)));
+        }
+        true
+    }
+
     /// Performs effects. The caller must hold no lock.
     pub(super) fn perform(&self, fx: &mut Effects, responder: &mut impl Responder) {
         let mut taken = Vec::new();
@@ -193,16 +258,23 @@ impl Transport {
                 Effect::Deliver(request_id, reply, messages) => {
                     taken.extend(self.answer(request_id, reply, messages, responder));
                 }
-                Effect::Promise(barrier, request_id, reply) => match &self.journal {
-                    Some(journal) => journal.defer(barrier, request_id, reply),
-                    None => self.answer_all([(request_id, reply)], responder),
-                },
+                Effect::Promise(barrier, request_id, reply) => {
+                    let reply = match &self.journal {
+                        Some(journal) => journal.defer(barrier, request_id, reply, now()),
+                        None => Some(reply),
+                    };
+                    self.answer_all(reply.map(|reply| (request_id, reply)), responder);
+                }
                 // ENOENT: nobody polls any longer.
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
                 // ENOENT: the kernel has forgotten the node and its attributes.
                 Effect::InvalidateAttr(node) => drop(self.write(0, &reply::encode_invalidate_attr(node))),
-                // Fails only if the timer has ended with the mount.
-                Effect::InterruptAgain { unique } => drop(self.alarms.send(Alarm::Interrupt(unique))),
+                Effect::InterruptAgain { unique } => {
+                    if !self.look_at_promise(unique, INTERRUPT_AGAIN, responder) {
+                        // Fails only if the timer has ended with the mount.
+                        let _ = self.alarms.send(Alarm::Interrupt(unique, INTERRUPT_AGAIN));
+                    }
+                }
                 Effect::Alarm(time) => drop(self.alarms.send(Alarm::At(time))),
                 Effect::Work => self.worker.get().into_iter().for_each(Thread::unpark),
                 Effect::ShareReached { uid, resource } => {
@@ -218,19 +290,26 @@ impl Transport {
         self.record(taken, responder);
     }
 
-    /// Records that messages are gone whose readers' answers the kernel has, and writes what the journal has. A message of
-    /// which this is not recorded when the daemon dies is delivered once more.
+    /// Records that messages are gone whose readers' answers the kernel has, and has the journal written. A message of which this
+    /// is not written when the daemon dies is delivered once more.
     pub(super) fn record(&self, taken: Vec<Taken>, responder: &mut impl Responder) {
         let Some(journal) = &self.journal else { return };
         journal.put_taken(taken);
         let mut due = Vec::new();
-        journal.write(&mut due);
+        journal.write_soon(&mut due);
         self.answer_all(due, responder);
     }
 
     fn answer_all(&self, due: impl IntoIterator<Item = (RequestId, Reply)>, responder: &mut impl Responder) {
         for (request_id, reply) in due {
             self.answer(request_id, reply, Vec::new(), responder);
+        }
+    }
+
+    /// Writes the journal, until it ends.
+    pub fn run_journal_writer(&self) {
+        if let Some(journal) = &self.journal {
+            journal.run_writer(|due| self.answer_all(due.drain(..), &mut NoResponder));
         }
     }
 

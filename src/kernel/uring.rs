@@ -31,7 +31,7 @@ use super::reply_queue::ReplyQueue;
 use super::request::{self, DecodeError};
 use super::run_policy::RingPolicy;
 use super::sleep::{SleepState, sleep_state};
-use super::transport::{Responder, Transport, now};
+use super::transport::{Responder, Transport};
 use crate::op::{Effects, Error, NodeId, Op, Reply, RequestId};
 use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot};
 
@@ -233,7 +233,7 @@ impl RingServer {
         let Some((headers, payload)) = self.ring.request(slot) else { return };
         let reply_path = ReplyPath::Entry { ring: self.index, slot }.into();
         let (header, operation) = headers.split_at(OPERATION);
-        let request_id = RequestId { unique: request::unique(header), reply_path };
+        let request_id = RequestId { unique: request::unique(header), reply_path, pid: 0 };
         if Queue::is_kick(request_id.unique) {
             if let Some(queue) = self.queue_of(slot) {
                 debug!("the kernel looks at the pending requests of CPU {} again", queue.id());
@@ -283,8 +283,7 @@ impl RingServer {
             && !queue.has_room()
         {
             warn!("at most {} calls can wait on CPU {id}: {error}", queue.entries());
-            transport.tree.cancel_wait(unique, Error::NoMemory, now(), fx);
-            transport.perform(fx, self);
+            transport.end_wait(unique, Error::NoMemory, fx, self);
         }
     }
 
@@ -335,10 +334,7 @@ impl RingServer {
             match sleep_state(wait.pid) {
                 // It waits for longer than most calls do, and its payload is not needed any longer.
                 Some(SleepState::Interruptible) => self.ring.shrink(wait.slot),
-                Some(SleepState::Uninterruptible) => {
-                    transport.tree.cancel_wait(wait.unique, Error::Interrupted, now(), fx);
-                    transport.perform(fx, self);
-                }
+                Some(SleepState::Uninterruptible) => transport.interrupt(wait.unique, fx, self),
                 // It is about to enter one of these states, or it is stopped.
                 _ => {
                     wait.interval = (wait.interval * 2).min(MAX_CHECK_INTERVAL);

@@ -61,7 +61,7 @@ impl Table {
 
     fn call(&mut self, file: Ino, call: &LockCall, wait: bool) -> Outcome {
         self.request_ids += 1;
-        let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
+        let request_id = RequestId { unique: self.request_ids, reply_path: 0, pid: 0 };
         let waits = self.locks.set(file, call, &self.account, (request_id, wait), &mut self.fx);
         // The call's own reply comes before those of the calls that it unblocks.
         match waits {
@@ -80,7 +80,7 @@ impl Table {
     /// Sets, and returns the replies to other calls.
     fn set_for_others(&mut self, call: &LockCall) -> Vec<(RequestId, Reply)> {
         self.request_ids += 1;
-        let request_id = RequestId { unique: self.request_ids, reply_path: 0 };
+        let request_id = RequestId { unique: self.request_ids, reply_path: 0, pid: 0 };
         assert_eq!(self.locks.set(FILE, call, &self.account, (request_id, false), &mut self.fx), None);
         let mut replies = self.replies();
         assert_eq!(replies.remove(0), (request_id, Reply::Done));

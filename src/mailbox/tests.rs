@@ -342,7 +342,7 @@ impl PartialEq for Message {
 }
 
 fn request_id(unique: u64) -> RequestId {
-    RequestId { unique, reply_path: 7 }
+    RequestId { unique, reply_path: 7, pid: 0 }
 }
 
 /// A different process for each call.

@@ -46,6 +46,8 @@ pub struct RequestId {
     pub unique: u64,
     /// Index of the device descriptor it came from.
     pub reply_path: u32,
+    /// Thread that made the call; 0 if it is outside the daemon's pid namespace.
+    pub pid: u32,
 }
 
 /// Nanoseconds since 1970-01-01 UTC. An argument of every call, because the domain has no clock.

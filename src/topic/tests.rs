@@ -68,7 +68,7 @@ impl Rig {
         nonblock: bool,
     ) -> (u64, Option<WaitId>) {
         let unique = self.next + 1;
-        let request_id = RequestId { unique, reply_path: 0 };
+        let request_id = RequestId { unique, reply_path: 0, pid: 0 };
         let call = Receive { request_id, handle, offset, size, nonblock, caller: Caller::default() };
         (unique, self.call(|topic, cx| topic.receive(call, cx)))
     }
@@ -90,7 +90,7 @@ impl Rig {
 
     fn start_send(&mut self, handle: HandleId, body: &str) -> (u64, Option<WaitId>) {
         let unique = self.next + 1;
-        let (request_id, caller) = (RequestId { unique, reply_path: 0 }, Caller::default());
+        let (request_id, caller) = (RequestId { unique, reply_path: 0, pid: 0 }, Caller::default());
         let body = body.as_bytes();
         let call = Send { request_id, handle, body, continues: false, nonblock: false, caller };
         (unique, self.call(|topic, cx| topic.send(call, cx)))

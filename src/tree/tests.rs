@@ -107,7 +107,7 @@ impl Harness {
     fn ask(&mut self, pid: u32, node: NodeId, op: Op<'_>) -> (u64, Option<Reply>) {
         self.now += 1;
         self.unique += 2;
-        let request_id = RequestId { unique: self.unique, reply_path: 0 };
+        let request_id = RequestId { unique: self.unique, reply_path: 0, pid: 0 };
         let request = Request { request_id, node, caller: Caller { uid: 0, gid: 0, pid }, op };
         let mut fx = Effects::new();
         self.tree.handle(&request, Timestamp(self.now), &mut fx);

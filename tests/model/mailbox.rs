@@ -281,7 +281,7 @@ impl Pair {
 
     fn request_id(&mut self) -> RequestId {
         self.now += 1;
-        RequestId { unique: self.now, reply_path: 0 }
+        RequestId { unique: self.now, reply_path: 0, pid: 0 }
     }
 
     fn answer_to(&self, request_id: u64) -> Option<Got> {

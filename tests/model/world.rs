@@ -152,7 +152,7 @@ impl World {
     /// Has a request done. `None`: its caller waits, or it is one that is never answered.
     pub fn ask(&mut self, who: u8, node: NodeId, op: Op<'_>) -> Option<Reply> {
         self.next_unique += 2;
-        let request_id = RequestId { unique: self.next_unique, reply_path: u32::from(who) };
+        let request_id = RequestId { unique: self.next_unique, reply_path: u32::from(who), pid: 0 };
         let pid = 100 + u32::from(who);
         let caller = Caller { uid: u32::from(who), gid: u32::from(who), pid };
         let request = Request { request_id, node, caller, op };

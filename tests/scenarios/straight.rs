@@ -59,7 +59,7 @@ impl Straight {
         self.now += 1_000_000_000;
         let unique = self.now;
         let caller = Caller { uid: 0, gid: 0, pid: 1 };
-        let request = Request { request_id: RequestId { unique, reply_path: 0 }, node, caller, op };
+        let request = Request { request_id: RequestId { unique, reply_path: 0, pid: 0 }, node, caller, op };
         let mut fx = Effects::new();
         self.tree.handle(&request, Timestamp(self.now), &mut fx);
         for effect in fx.drain() {

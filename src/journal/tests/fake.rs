@@ -20,6 +20,8 @@ struct State {
     files: BTreeMap<String, FakeFile>,
     /// No file can be made.
     full: bool,
+    /// A write would wait.
+    busy: bool,
     /// Calls of this kind fail.
     failing: Option<Failing>,
 }
@@ -64,6 +66,10 @@ impl Journal {
 impl FakeDisk {
     pub(crate) fn set_full(&self, full: bool) {
         self.0.lock().full = full;
+    }
+
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.0.lock().busy = busy;
     }
 
     pub(crate) fn set_failing(&self, failing: Option<Failing>) {
@@ -171,6 +177,13 @@ impl DiskFile for FakeFile {
         assert!(offset + bytes.len() <= content.cached.len(), "beyond the room that was made");
         content.cached[offset..offset + bytes.len()].copy_from_slice(bytes);
         Ok(())
+    }
+
+    fn write_now(&self, bytes: &[u8], offset: u64) -> io::Result<bool> {
+        if self.disk.0.lock().busy {
+            return Ok(false);
+        }
+        self.write_at(bytes, offset).map(|()| true)
     }
 
     fn sync(&self) -> io::Result<()> {

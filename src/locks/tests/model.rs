@@ -295,7 +295,7 @@ fn run(limit: usize, steps: Vec<Step>) {
     for (step, unique) in steps.into_iter().chain(finish).zip(0..) {
         match step {
             Step::Set { file, call, wait } => {
-                let request_id = RequestId { unique, reply_path: 0 };
+                let request_id = RequestId { unique, reply_path: 0, pid: 0 };
                 unanswered.insert(request_id);
                 let id = locks.set(file, &call, &account, (request_id, wait), &mut fx);
                 waited.extend(id);
@@ -362,7 +362,7 @@ proptest! {
             let call =
                 LockCall { fh: Fh(fh), owner: LockOwner(u64::MAX - owner), pid: 0, flock, kind, start, end };
             locks.test(Ino(u64::MAX), &call);
-            locks.set(Ino(u64::MAX), &call, &account, (RequestId { unique, reply_path: 0 }, wait), &mut fx);
+            locks.set(Ino(u64::MAX), &call, &account, (RequestId { unique, reply_path: 0, pid: 0 }, wait), &mut fx);
         }
         (0..3).for_each(|fh| locks.close_handle(Fh(fh), &mut fx));
         prop_assert_eq!((locks.held(), locks.waiting(), fx.drain().count()), (0, 0, count));

@@ -31,7 +31,7 @@ impl Hall {
     fn ask(&self, unique: u64, node: NodeId, op: Op<'_>) -> bool {
         let caller = Caller { uid: 0, gid: 0, pid: unique as u32 };
         let mut fx = Effects::new();
-        let request = Request { request_id: RequestId { unique, reply_path: 0 }, node, caller, op };
+        let request = Request { request_id: RequestId { unique, reply_path: 0, pid: 0 }, node, caller, op };
         self.tree.handle(&request, Timestamp(unique), &mut fx);
         let mut again = false;
         for effect in fx.drain() {
