@@ -9,6 +9,10 @@ mod disk;
 mod hung;
 #[path = "cli/place.rs"]
 mod place;
+#[path = "durable/power.rs"]
+mod power;
+#[path = "durable/trouble.rs"]
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -73,10 +77,20 @@ impl Stored {
         line.unwrap_or_else(|| panic!("no {key} in {text}")).parse().unwrap()
     }
 
+    /// Waits until a daemon that was killed is gone. Its last fdatasync(2) may take long.
+    fn wait_for_end(&self) {
+        let is_free = || {
+            let lock = File::open(self.store.join("lock"));
+            let how = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+            lock.map_or(true, |lock| rustix::fs::flock(lock, how).is_ok())
+        };
+        common::wait_for("the daemon to be gone", || self.place.processes().is_empty() && is_free());
+    }
+
     /// Kills the daemon and mounts again.
     fn crash(&self) {
         self.place.kill_daemon();
-        common::wait_for("the daemon to be gone", || self.place.processes().is_empty());
+        self.wait_for_end();
         self.mount();
     }
 
@@ -299,7 +313,7 @@ fn under_load(how: &str, kills: usize) {
                 }
             }
         });
-        common::wait_for("the daemon to be gone", || stored.place.processes().is_empty());
+        stored.wait_for_end();
         stored.mount();
         assert_eq!(stored.figure("", "store_lost"), 0);
     }

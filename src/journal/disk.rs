@@ -5,10 +5,14 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{
+    AtFlags, Dir, FallocateFlags, FlockOperation, Mode, OFlags, fallocate, flock, openat, renameat, unlinkat,
+};
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 /// A folder that one journal uses.
@@ -19,7 +23,7 @@ pub(super) trait Disk: Send + Sync + Debug {
     fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn DiskFile>>;
     /// A file that is there.
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
-    /// Removes a name.
+    /// Removes a file, for certain once this returns.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Renames a file.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -39,17 +43,31 @@ pub(super) trait DiskFile: Send + Sync + Debug {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
-/// A folder of a file system.
+/// A folder of a file system, whatever its path means meanwhile.
 #[derive(Debug)]
 pub(super) struct StoreFolder {
-    path: PathBuf,
-    /// Synchronized for names.
     folder: File,
     /// Locked as long as it is open.
     _lock: Option<OwnedFd>,
 }
 
 const LOCK: &str = "lock";
+/// How long the end of a daemon that was killed may take: its last fdatasync(2).
+const END: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(20);
+
+fn lock(file: &File) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::AGAIN) if start.elapsed() < END => thread::sleep(RETRY),
+            Err(Errno::AGAIN) => {
+                return Err(io::Error::new(io::ErrorKind::ResourceBusy, "a running daemon uses this store"));
+            }
+            other => return Ok(other?),
+        }
+    }
+}
 
 impl StoreFolder {
     /// Opens a folder that no other daemon uses, and makes it if it is missing. With `read_only`, it may be in use.
@@ -76,62 +94,58 @@ impl StoreFolder {
             let options =
                 OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).clone();
             let file = options.open(path.join(LOCK))?;
-            flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|error| {
-                if error == Errno::AGAIN {
-                    io::Error::new(io::ErrorKind::ResourceBusy, "a running daemon uses this store")
-                } else {
-                    error.into()
-                }
-            })?;
+            lock(&file)?;
             Some(file.into())
         };
-        Ok(StoreFolder { path: path.to_owned(), folder, _lock: lock })
+        Ok(StoreFolder { folder, _lock: lock })
+    }
+
+    fn open_file(&self, name: &str, flags: OFlags) -> Result<File, Errno> {
+        openat(&self.folder, name, flags | OFlags::CLOEXEC, Mode::RUSR | Mode::WUSR).map(File::from)
     }
 }
 
 impl Disk for StoreFolder {
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
+        for entry in Dir::read_from(&self.folder)? {
+            if let Ok(name) = entry?.file_name().to_str() {
+                names.push(name.to_owned());
             }
         }
         Ok(names)
     }
 
     fn create(&self, name: &str, size: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.path.join(name);
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = self.open_file(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)?;
         let made = match fallocate(&file, FallocateFlags::empty(), 0, size) {
             // A file system without it: zeros take the room.
             Err(Errno::OPNOTSUPP) => write_zeros(&file, size),
             other => other.map_err(io::Error::from),
         };
         if let Err(error) = made.and_then(|()| file.sync_all()).and_then(|()| self.folder.sync_all()) {
-            let _ = fs::remove_file(&path);
+            let _ = unlinkat(&self.folder, name, AtFlags::empty());
             return Err(error);
         }
         Ok(Arc::new(file))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.path.join(name);
-        match OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(Arc::new(match self.open_file(name, OFlags::RDWR) {
             // To be looked at only.
-            Err(error) if matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem) => {
-                Ok(Arc::new(File::open(&path)?))
-            }
-            other => Ok(Arc::new(other?)),
-        }
+            Err(Errno::ROFS) => self.open_file(name, OFlags::RDONLY)?,
+            other => other?,
+        }))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.path.join(name))
+        unlinkat(&self.folder, name, AtFlags::empty())?;
+        // The files go in order: one that came back without the next would bring back what that one says is gone.
+        self.folder.sync_all()
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        fs::rename(self.path.join(from), self.path.join(to))?;
+        renameat(&self.folder, from, &self.folder, to)?;
         self.folder.sync_all()
     }
 }
@@ -163,7 +177,11 @@ impl DiskFile for File {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+        self.sync_data()?;
+        if self.metadata()?.nlink() == 0 {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "a file of the store was removed"));
+        }
+        Ok(())
     }
 
     fn read_all(&self) -> io::Result<Vec<u8>> {

@@ -192,8 +192,10 @@ impl Log {
                 for spare in std::mem::take(&mut self.spares) {
                     self.disk.remove(&name(spare.number))?;
                 }
-                // It may have been written and not synchronized before the daemon died.
-                log_file.file.sync()?;
+                if !read_only {
+                    // It may have been written and not synchronized before the daemon died.
+                    log_file.file.sync()?;
+                }
                 let is_whole = blank && !damaged && reading.gaps.len() == gaps;
                 // Otherwise new records go to a file of their own, behind whatever a power cut has left in this one.
                 self.offset = if is_whole { end as u64 } else { u64::MAX };

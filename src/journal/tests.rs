@@ -185,7 +185,7 @@ fn history(seed: u64) {
 
 #[test]
 fn whatever_a_crash_leaves_what_was_promised_is_there_and_what_is_gone_stays_gone() {
-    let histories = std::env::var("IPCFS_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(2_000);
+    let histories = std::env::var("IPCFS_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000);
     for seed in 0..histories {
         history(seed * 7919 + 1);
     }

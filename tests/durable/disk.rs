@@ -1,8 +1,6 @@
 //! A disk that a test holds in its hands: a file of a FUSE file system in this process, on which a loop device stands. It can
 //! hang, fail, and tell what was written between which flushes, so that it can be made again as a power cut would leave it.
 
-#![allow(dead_code)] // the power cuts use more of it
-
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
@@ -273,15 +271,25 @@ impl Disk {
         Some(Disk { state, device: None, mounted, served, session: Some(session), _temp: temp })
     }
 
+    /// The program that makes such a file system, if it is there.
+    pub(crate) fn tools(kind: &str) -> Option<String> {
+        let name = format!("mkfs.{kind}");
+        Command::new(&name).arg("-V").output().ok().map(|_| name)
+    }
+
     /// Makes a file system on it, and mounts that.
     pub(crate) fn format(&mut self, kind: &str) {
         self.attach();
-        tool("mkfs", &["-t", kind, "-q", self.device.as_ref().unwrap().to_str().unwrap()]).unwrap();
+        let make = Disk::tools(kind).unwrap();
+        tool(&make, &["-q", self.device.as_ref().unwrap().to_str().unwrap()]).unwrap();
         self.mount(kind).unwrap();
     }
 
     fn attach(&mut self) {
         let file = self.served.join("disk");
+        // Somebody may still have a file of the one before open.
+        let used = || tool("losetup", &["-j", file.to_str().unwrap()]).unwrap();
+        common::wait_for("the disk to be free", || used().is_empty());
         let device = tool("losetup", &["-f", "--show", file.to_str().unwrap()]).unwrap();
         self.device = Some(PathBuf::from(device.trim()));
     }
@@ -300,6 +308,13 @@ impl Disk {
     pub(crate) fn replace(&mut self, image: Image, kind: &str) -> Result<(), String> {
         self.detach();
         self.state.lock().image = image;
+        self.attach();
+        self.mount(kind).map(drop)
+    }
+
+    /// Unmounts the file system and mounts it again, as after a restart of the machine.
+    pub(crate) fn remount(&mut self, kind: &str) -> Result<(), String> {
+        self.detach();
         self.attach();
         self.mount(kind).map(drop)
     }
