@@ -5,12 +5,16 @@
 mod common;
 #[path = "durable/disk.rs"]
 mod disk;
+#[path = "durable/forge.rs"]
+mod forge;
 #[path = "durable/hung.rs"]
 mod hung;
 #[path = "cli/place.rs"]
 mod place;
 #[path = "durable/power.rs"]
 mod power;
+#[path = "durable/replay.rs"]
+mod replay;
 #[path = "durable/trouble.rs"]
 mod trouble;
 
