@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::record::{Counters, How, Message, Object, Record};
+use super::record::{Counters, How, Message, Object, Record, Why};
 use crate::op::Ino;
 
 /// Where a record stands.
@@ -112,13 +112,14 @@ impl Index {
                 };
                 self.insert(message.mailbox, message.id, entry);
                 self.counters(message.mailbox).count_in(message.how, count);
+                if let How::MovedFrom(source, why) = message.how
+                    && source != message.mailbox
+                {
+                    self.gone(source, (message.id, count), why);
+                }
             }
             Record::Gone { mailbox, first, count, why } => {
-                let taken = self.take(*mailbox, *first, *count);
-                let count = taken.iter().map(|(_, entry)| entry.count).sum();
-                if count > 0 {
-                    self.counters(*mailbox).count_out(*why, count);
-                }
+                self.gone(*mailbox, (*first, *count), *why);
             }
             Record::Leased { mailbox, id } => {
                 for (id, entry) in self.take(*mailbox, *id, 1) {
@@ -209,6 +210,15 @@ impl Index {
         self.kept.entry(mailbox).or_default().messages.insert(id, entry);
     }
 
+    /// Messages with these ids are gone. Those of which that is known already do not count again.
+    fn gone(&mut self, mailbox: Ino, (first, count): (u64, u64), why: Why) {
+        let taken = self.take(mailbox, first, count);
+        let count = taken.iter().map(|(_, entry)| entry.count).sum();
+        if count > 0 {
+            self.counters(mailbox).count_out(why, count);
+        }
+    }
+
     /// Takes out the messages with these ids, as far as they are there.
     fn take(&mut self, mailbox: Ino, first: u64, count: u64) -> Vec<(u64, Entry)> {
         let mut taken = Vec::new();
@@ -239,7 +249,6 @@ impl Index {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::record::Why;
     use crate::op::{Caller, Slice, Timestamp};
 
     const BOX: Ino = Ino(20);
@@ -387,5 +396,28 @@ c
         assert_eq!(index.strays(), [BOX]);
         index.apply(&Record::Removed(BOX), at(1), true);
         assert!(index.kept.is_empty() && !index.uses(1));
+    }
+
+    #[test]
+    fn a_message_that_moves_is_in_one_place_whether_or_not_the_next_record_is_there() {
+        const OTHER: Ino = Ino(21);
+        let mut index = Index::default();
+        index.apply(&message(1, 0, b"moves"), at(3), true);
+        index.apply(&message(2, 0, b"stays"), at(3), true);
+        let Record::Message(moved) = message(1, 0, b"moves") else { unreachable!() };
+        let how = How::MovedFrom(BOX, Why::DeadLetter);
+        let moved = Record::Message(Arc::new(Message { mailbox: OTHER, how, ..(*moved).clone() }));
+        index.apply(&moved, at(4), true);
+        for _ in 0..2 {
+            assert_eq!(bodies(&index), [(2, 102, b"stays".to_vec())]);
+            let counters = [&index.kept[&BOX], &index.kept[&OTHER]].map(|kept| kept.counters);
+            assert_eq!((counters[0].dead_lettered, counters[1].moved_in), (1, 1));
+            index.apply(
+                &Record::Gone { mailbox: BOX, first: 1, count: 1, why: Why::DeadLetter },
+                at(5),
+                true,
+            );
+        }
+        assert_eq!(index.messages(), 2);
     }
 }

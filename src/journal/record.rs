@@ -89,6 +89,9 @@ pub enum How {
     Sent,
     /// It came from another mailbox.
     Moved,
+    /// It came from another durable mailbox, in which it is no longer, and why. One record says both, so that whatever is cut off
+    /// behind it, the message is in one place.
+    MovedFrom(Ino, Why),
     /// It was there already: the record replaces an earlier one.
     Kept,
 }
@@ -125,7 +128,7 @@ impl Counters {
     pub(super) fn count_in(&mut self, how: How, count: u64) {
         match how {
             How::Sent => self.sent += count,
-            How::Moved => self.moved_in += count,
+            How::Moved | How::MovedFrom(..) => self.moved_in += count,
             How::Kept => {}
         }
     }
@@ -207,6 +210,8 @@ const TORN: u8 = 9;
 const BEGIN: u8 = 10;
 
 const HOW: [How; 3] = [How::Sent, How::Moved, How::Kept];
+/// Comes instead of one of those, before the mailbox and the reason.
+const MOVED_FROM: u8 = HOW.len() as u8;
 const WHY: [Why; 6] = [Why::Received, Why::Expired, Why::Dropped, Why::Removed, Why::Moved, Why::DeadLetter];
 
 impl Record {
@@ -321,7 +326,11 @@ impl Message {
     fn encode<'a, 'b>(&self, to: &'a mut Writer<'b>) -> &'a mut Writer<'b> {
         to.u8(MESSAGE).number(self.mailbox.0).number(self.id);
         to.number(self.position.wrapping_sub(self.id).wrapping_sub(USUAL_DISTANCE));
-        to.u8(place(&HOW, &self.how)).time(self.sent).caller(self.sender);
+        match &self.how {
+            How::MovedFrom(from, why) => to.u8(MOVED_FROM).number(from.0).u8(place(&WHY, why)),
+            how => to.u8(place(&HOW, how)),
+        };
+        to.time(self.sent).caller(self.sender);
         to.number(self.priority).number(self.deliveries).number(self.lines);
         to.bytes(self.tag.as_deref().unwrap_or_default());
         to.number(self.expires.map_or(0, |expires| expires.0));
@@ -331,7 +340,10 @@ impl Message {
     fn decode(from: &mut Reader<'_>) -> Option<Message> {
         let (mailbox, id): (_, u64) = (from.ino()?, from.number()?);
         let position = from.number::<u64>()?.wrapping_add(id).wrapping_add(USUAL_DISTANCE);
-        let how = *HOW.get(from.u8()? as usize)?;
+        let how = match from.u8()? {
+            MOVED_FROM => How::MovedFrom(from.ino()?, *WHY.get(from.u8()? as usize)?),
+            how => *HOW.get(how as usize)?,
+        };
         let (sent, sender) = (from.time()?, from.caller()?);
         let (priority, deliveries, lines) = (from.number()?, from.number()?, from.number()?);
         let tag = Some(from.bytes()?).filter(|tag| !tag.is_empty()).map(Arc::from);

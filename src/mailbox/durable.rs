@@ -72,6 +72,14 @@ impl Mailbox {
         Some(Taken { mailbox: store.ino, first: message.id, count: message.count() })
     }
 
+    /// How a message comes into another mailbox that leaves this one.
+    pub fn how_moved(&self, why: Why) -> How {
+        match &self.store {
+            Some(store) if self.durable() != Durable::Off => How::MovedFrom(store.ino, why),
+            _ => How::Moved,
+        }
+    }
+
     /// A message that [`Mailbox::extract_message`] has taken out is in another mailbox now.
     pub fn moved_out(&self, id: u64, cx: &mut Context<'_>) {
         self.record_gone(id, 1, Why::Moved, cx);

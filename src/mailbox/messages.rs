@@ -57,7 +57,13 @@ impl Mailbox {
 
     /// Inserts a message of another mailbox behind all others of its priority. It keeps its id, sender, priority, tag and
     /// time of sending. Its time to live begins anew and, with `reset_deliveries`, its count of deliveries too.
-    pub fn insert_message(&mut self, mut message: Message, reset_deliveries: bool, cx: &mut Context<'_>) {
+    pub fn insert_message(
+        &mut self,
+        mut message: Message,
+        how: How,
+        reset_deliveries: bool,
+        cx: &mut Context<'_>,
+    ) {
         if self.removed {
             // The mailbox was removed while the message was on its way.
             self.counters.dropped += 1;
@@ -72,7 +78,7 @@ impl Mailbox {
         }
         self.counters.moved_in += 1;
         let number = cx.memory.allocate_ids(1);
-        self.record_message(&message, number, How::Moved, cx);
+        self.record_message(&message, number, how, cx);
         if let Some(message) = self.offer(message, cx) {
             self.queue.push(message, number);
             self.wake_readers(cx);

@@ -90,7 +90,8 @@ fn record(bytes: [u8; 6]) -> Record {
                 mailbox,
                 id: number(a),
                 position: number(b).wrapping_add(1 << 32),
-                how: [How::Sent, How::Moved, How::Kept][usize::from(c % 3)],
+                how: [How::Sent, How::Moved, How::Kept, How::MovedFrom(Ino(u64::from(b)), Why::Moved)]
+                    [usize::from(c % 4)],
                 sent: Timestamp(number(c)),
                 sender: caller,
                 priority: u16::from(c % 3),

@@ -1,6 +1,7 @@
 //! Random operations through all doors at once. Invariants: each call is answered once, no message is lost,
 //! duplicated, truncated or interleaved, no caller waits without reason, and no memory stays charged.
 
+use crate::journal::record::How;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -356,7 +357,7 @@ impl World {
             }
             Step::MoveIn { reset_deliveries } => {
                 let Some(message) = self.moving.pop() else { return };
-                self.call(|mailbox, cx| mailbox.insert_message(message, *reset_deliveries, cx));
+                self.call(|mailbox, cx| mailbox.insert_message(message, How::Moved, *reset_deliveries, cx));
             }
             Step::Tick(time) => {
                 self.now += time;

@@ -1,6 +1,7 @@
 //! Leases, time limits, dead letters, and messages that are moved.
 
 use super::*;
+use crate::journal::record::How;
 
 const NONE: [&str; 0] = [];
 
@@ -235,7 +236,7 @@ fn a_moved_message_keeps_its_attributes_and_its_time_begins_anew() {
     let message = rig.call(|mailbox, cx| mailbox.extract_message(first, cx)).unwrap();
     let (sent, tag) = (message.sent, message.tag().cloned());
     assert_eq!(rig.mailbox.check_insert(&message), Ok(()));
-    rig.call(|mailbox, cx| mailbox.insert_message(message, true, cx));
+    rig.call(|mailbox, cx| mailbox.insert_message(message, How::Moved, true, cx));
     let now = rig.now;
     let moved = rig.mailbox.message(first).unwrap();
     assert_eq!((moved.sent, moved.tag().cloned(), moved.deliveries()), (sent, tag, 0));
@@ -266,12 +267,12 @@ fn a_message_is_moved_only_where_it_fits() {
     }
     let call = rig.await_message(reader);
     assert_eq!(rig.mailbox.check_insert(&message), Ok(()));
-    rig.call(|mailbox, cx| mailbox.insert_message(message.clone(), true, cx));
+    rig.call(|mailbox, cx| mailbox.insert_message(message.clone(), How::Moved, true, cx));
     // The clone that went in has no charge.
     assert_eq!((rig.got(call), rig.memory.used()), (bytes("0123456789"), Memory::cost(10)));
     rig.remove();
     assert_eq!(rig.mailbox.check_insert(&message), Err(Error::NotFound));
-    rig.call(|mailbox, cx| mailbox.insert_message(message, false, cx));
+    rig.call(|mailbox, cx| mailbox.insert_message(message, How::Moved, false, cx));
     assert_eq!((rig.counts().depth, rig.counts().dropped, rig.memory.used()), (0, 1, 0), "it came too late");
 }
 

@@ -10,6 +10,7 @@ use super::{
     refuse_page_cache,
 };
 use crate::control::MailboxSettings;
+use crate::journal::record::Why;
 use crate::mailbox::{Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Send, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
@@ -133,7 +134,10 @@ impl MailboxFile {
         for letter in &mut letters {
             letter.note_death(self.ino);
         }
-        let rule = self.state.lock().queue.rules().dead_letter;
+        let (rule, [died, expired]) = {
+            let queue = &self.state.lock().queue;
+            (queue.rules().dead_letter, [Why::DeadLetter, Why::Expired].map(|why| queue.how_moved(why)))
+        };
         let target = rule.and_then(|rule| {
             let names = cx.tree.names.lock();
             names
@@ -151,8 +155,10 @@ impl MailboxFile {
                 for letter in accepted {
                     match state.queue.check_insert(&letter) {
                         Ok(()) => {
-                            moved.push((letter.id, letter.expires().is_some()));
-                            state.queue.insert_message(letter, false, cx);
+                            let has_expired = letter.expires().is_some();
+                            moved.push((letter.id, has_expired));
+                            let how = if has_expired { expired } else { died };
+                            state.queue.insert_message(letter, how, false, cx);
                         }
                         Err(_) => refused.push(letter),
                     }
@@ -162,7 +168,7 @@ impl MailboxFile {
             _ => letters,
         };
         if !moved.is_empty() {
-            // Recorded in this order: a message that is in both after a crash is not lost.
+            // For a target that is not durable.
             self.with(cx, |state, cx| state.queue.dead_letters_moved(&moved, cx));
         }
         if !refused.is_empty() {

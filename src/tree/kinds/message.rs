@@ -7,6 +7,7 @@ use parking_lot::MutexGuard;
 use super::mailbox::MailboxFile;
 use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of, refuse_page_cache};
 use crate::accounts::{Charge, Resource};
+use crate::journal::record::Why;
 use crate::mailbox::{Mailbox, Memory};
 use crate::op::{
     Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity,
@@ -103,7 +104,8 @@ pub(super) fn rename(
     here.note_use(source, cx.tree);
     there.note_use(target, cx.tree);
     let message = here.queue.extract_message(id, &mut cx.domain()).ok_or(Error::NotFound)?;
-    there.queue.insert_message(message, true, &mut cx.domain());
+    let how = here.queue.how_moved(Why::Moved);
+    there.queue.insert_message(message, how, true, &mut cx.domain());
     here.queue.moved_out(id, &mut cx.domain());
     let letters = here.queue.take_outbox();
     here.attr_changed(cx.fx);
