@@ -493,6 +493,24 @@ fn damage_is_told_and_the_rest_is_kept() {
 }
 
 #[test]
+fn a_store_that_is_compacted_says_the_same() {
+    let Some(stored) = Stored::new() else { return };
+    stored.mount();
+    let path = stored.durable("jobs", "fsync");
+    for n in 0..10 {
+        fs::write(&path, format!("message {n}\n")).unwrap();
+    }
+    assert_eq!(receive(&path), b"message 0\n");
+    assert_eq!(stored.place.ipcfs(&["umount"]).code, Some(0));
+    let before = stored.command(&["dump"]);
+    assert_eq!(stored.command(&["compact"]).code, Some(0));
+    assert_eq!(stored.command(&["dump"]).stdout, before.stdout);
+    stored.mount();
+    assert_eq!((stored.figure("jobs", "depth"), stored.figure("jobs", "received")), (9, 1));
+    assert_eq!(stored.place.ipcfs(&["umount"]).code, Some(0));
+}
+
+#[test]
 fn a_removed_mailbox_and_a_renamed_one_stay_so() {
     let Some(stored) = Stored::new() else { return };
     stored.mount();

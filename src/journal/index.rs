@@ -130,7 +130,8 @@ impl Index {
                 for (id, entry) in self.take(*mailbox, *id, 1) {
                     let (position, deliveries) = (*position, *deliveries);
                     self.insert(*mailbox, id, Entry { leased: false, position, deliveries, ..entry });
-                    self.counters(*mailbox).redelivered += 1;
+                    let redelivered = &mut self.counters(*mailbox).redelivered;
+                    *redelivered = redelivered.saturating_add(1);
                 }
             }
             Record::Counters(mailbox, counters) => {

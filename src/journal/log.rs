@@ -452,8 +452,9 @@ impl Log {
 
     /// Keeps only what is in use, in new files.
     pub(super) fn compact_all(&mut self) -> io::Result<()> {
-        let first_new = self.next_number;
         self.begin_file(0)?;
+        // It may be one that was made for later.
+        let first_new = self.files.back().map_or(0, |file| file.number);
         while self.files.front().is_some_and(|oldest| oldest.number < first_new) {
             if self.compact()? {
                 for file in self.take_unsynced() {

@@ -126,23 +126,25 @@ pub struct Counters {
 impl Counters {
     /// Counts messages that have come.
     pub(super) fn count_in(&mut self, how: How, count: u64) {
-        match how {
-            How::Sent => self.sent += count,
-            How::Moved | How::MovedFrom(..) => self.moved_in += count,
-            How::Kept => {}
-        }
+        let counter = match how {
+            How::Sent => &mut self.sent,
+            How::Moved | How::MovedFrom(..) => &mut self.moved_in,
+            How::Kept => return,
+        };
+        *counter = counter.saturating_add(count);
     }
 
     /// Counts messages that have gone.
     pub(super) fn count_out(&mut self, why: Why, count: u64) {
-        *match why {
+        let counter = match why {
             Why::Received => &mut self.received,
             Why::Expired => &mut self.expired,
             Why::Dropped => &mut self.dropped,
             Why::Removed => &mut self.removed,
             Why::Moved => &mut self.moved_out,
             Why::DeadLetter => &mut self.dead_lettered,
-        } += count;
+        };
+        *counter = counter.saturating_add(count);
     }
 
     fn list(self) -> [u64; 9] {

@@ -197,7 +197,8 @@ macro_rules! kept_counters {
         }
 
         fn set_counters(counts: &mut Counts, counters: Counters) {
-            $(counts.$name = counters.$name;)*
+            // Room to count on from whatever a store says.
+            $(counts.$name = counters.$name.min(u64::MAX / 2);)*
         }
     };
 }
