@@ -25,6 +25,7 @@ pub mod scale;
 pub mod servers;
 pub mod soak;
 pub mod stats;
+pub mod stores;
 
 pub mod work;
 pub mod worker;

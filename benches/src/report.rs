@@ -29,6 +29,7 @@ pub fn report(run: &Run) -> String {
         let _ = writeln!(text, "\n{} ({}; rounds: {})", case.title, case.id, run.rounds[case.id]);
         text.push_str(&match case.id {
             "requests" => requests(run),
+            "durable" | "durable-stores" => peers(run, case) + &growth(run, case),
             _ if case.growth => growth(run, case),
             "daemon" => growth(run, case),
             _ => peers(run, case),

@@ -141,7 +141,9 @@ fn versions(plan: &Plan) -> Result<BTreeMap<String, String>> {
     }
     versions
         .insert("ipcfs".to_owned(), ipcfs.with_context(|| format!("{} does not run", program.display()))?);
-    for (name, argument) in [("redis-server", "--version"), ("nats-server", "--version")] {
+    for (name, argument) in
+        [("redis-server", "--version"), ("nats-server", "--version"), ("beanstalkd", "-v")]
+    {
         if let Some(version) = version(name, argument) {
             versions.insert(name.to_owned(), version);
         }

@@ -131,6 +131,37 @@ pub fn nats(temp: &Path) -> Result<Listening> {
     })
 }
 
+/// Redis that answers when the message is on the disk.
+pub fn redis_always(dir: &Path) -> Result<Listening> {
+    listen(dir, "redis-server", |command, port, dir| {
+        command
+            .args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "yes", "--appendfsync", "always"])
+            .args(["--port", &port.to_string()])
+            .arg("--dir")
+            .arg(dir);
+    })
+}
+
+/// NATS that answers when the message is on the disk.
+pub fn nats_always(dir: &Path) -> Result<Listening> {
+    let config = dir.join("nats.conf");
+    let store = dir.join("jetstream");
+    fs::write(
+        &config,
+        format!("jetstream {{ store_dir: \"{}\", sync_interval: always }}\n", store.display()),
+    )?;
+    listen(dir, "nats-server", |command, port, _| {
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"]).arg(&config);
+    })
+}
+
+/// beanstalkd that answers when the job is on the disk.
+pub fn beanstalkd_always(dir: &Path) -> Result<Listening> {
+    listen(dir, "beanstalkd", |command, port, dir| {
+        command.args(["-l", "127.0.0.1", "-p", &port.to_string(), "-f", "0", "-b"]).arg(dir);
+    })
+}
+
 /// Starts a server and waits until it accepts connections.
 fn listen(temp: &Path, program: &str, arguments: impl Fn(&mut Command, u16, &Path)) -> Result<Listening> {
     let dir = temp.join(program);

@@ -125,6 +125,16 @@ impl Channel {
         Channel { address, ends: None, kept: false }
     }
 
+    /// A new mailbox at this path.
+    pub fn mailbox(path: PathBuf) -> Result<Channel> {
+        mailbox::make(path).map(Channel::at)
+    }
+
+    /// A new stream of NATS that is kept in files.
+    pub fn nats_file(port: u16, name: &str) -> Result<Channel> {
+        nats::make_in_files(port, name).map(Channel::at)
+    }
+
     /// A sender in this process.
     pub fn sender(&self) -> Result<Box<dyn Sender>> {
         match &self.ends {
@@ -233,7 +243,12 @@ impl Peer {
 
 /// The peer that does a case's work in the plainest way, and that others are measured by.
 pub fn yardstick(case: &str) -> &'static str {
-    if case == "segments" { "shm" } else { "fifo" }
+    match case {
+        "segments" => "shm",
+        "durable-stores" => "journal",
+        "durable" => "ipcfs-uring-fsync",
+        _ => "fifo",
+    }
 }
 
 /// A peer's name for people, by the one in the JSON.
@@ -256,6 +271,14 @@ pub fn name(id: &str) -> &str {
         "ipcfs-mailbox" => "mailbox",
         "ipcfs-doorbell" => "segment, doorbell",
         "ipcfs-futex" => "segment, futex",
+        "ipcfs-uring-fsync" => "ipcfs fsync, io_uring",
+        "ipcfs-dev-fsync" => "ipcfs fsync, /dev/fuse",
+        "ipcfs-uring-daemon" => "ipcfs daemon, io_uring",
+        "ipcfs-uring-off" => "ipcfs off, io_uring",
+        "redis-always" => "Redis, always",
+        "nats-always" => "JetStream, always",
+        "beanstalkd-always" => "beanstalkd -f 0",
+        "litequeue-full" => "litequeue, FULL",
         other => other,
     }
 }

@@ -26,13 +26,21 @@ async fn connect(port: u16) -> Result<Context> {
 }
 
 pub(super) fn make(port: u16, name: &str, shared: bool) -> Result<Address> {
+    make_stream(port, name, shared, StorageType::Memory)
+}
+
+pub(super) fn make_in_files(port: u16, name: &str) -> Result<Address> {
+    make_stream(port, name, true, StorageType::File)
+}
+
+fn make_stream(port: u16, name: &str, shared: bool, storage: StorageType) -> Result<Address> {
     runtime()?.block_on(async {
         let context = connect(port).await?;
         let config = Config {
             name: name.to_owned(),
             subjects: vec![name.to_owned()],
             retention: RetentionPolicy::WorkQueue,
-            storage: StorageType::Memory,
+            storage,
             ..Config::default()
         };
         let stream =

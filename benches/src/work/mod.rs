@@ -3,6 +3,7 @@
 mod blocked;
 mod daemon;
 mod depth;
+mod durable;
 mod languages;
 mod lines;
 mod mailboxes;
@@ -130,6 +131,24 @@ pub const CASES: &[Case] = &[
                 out of it, with a word in it that says whose turn it is.",
         growth: false,
         run: segments::hand_over,
+    },
+    Case {
+        id: "durable-stores",
+        title: "Messages kept on a disk, by a library",
+        about: "Threads put messages, each of which has to survive a power cut before the next; for each, the oldest of \
+                1,000 is taken. All share one fdatasync(2) among those that come meanwhile. `bytes`: written to the \
+                disk for each message.",
+        growth: false,
+        run: durable::stores,
+    },
+    Case {
+        id: "durable",
+        title: "Messages kept on a disk, by a server",
+        about: "Threads send messages, each waiting until its message survives a power cut (`fsync`, `always`, `full`). \
+                For comparison, a mailbox that survives the death of the daemon only (`daemon`), and one that does not \
+                (`off`). `syncs`: calls of fdatasync(2) for each message. litequeue runs in one Python process.",
+        growth: false,
+        run: durable::services,
     },
     Case {
         id: "daemon",
