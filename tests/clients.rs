@@ -291,7 +291,7 @@ fn a_program_that_asks_for_the_end_of_file_twice_returns_the_message_that_it_too
     let path = mount.make_mailbox("box", &[]);
     for size in [6, 300_000] {
         let message = text(size);
-        std::fs::write(&path, &message).unwrap();
+        fs::write(&path, &message).unwrap();
         let got = client.receive("file_digest_reads", &path).finish("file_digest_reads");
         assert!(got == message.as_bytes(), "{size} bytes");
     }
