@@ -42,9 +42,6 @@ impl Piece {
 ///                            └◀──────── read at the end: the next message ────────────┘
 /// ```
 ///
-/// Some programs ask for the end of file twice before they believe it. So where the next message would have to be waited for, a
-/// read gets a second end of file first.
-///
 /// Opened for reading and writing, and through some doors, it is a *stream of messages*: what does not fit into a buffer
 /// is kept for the next read, and there is no end of file. Through other doors it reads *one message at a time*, then
 /// end of file until that message is settled or replied to.
@@ -94,8 +91,6 @@ pub(crate) struct Held {
     base: u64,
     /// A read has returned the end of file after the message.
     eof_sent: bool,
-    /// And another read has returned it again.
-    eof_repeated: bool,
     /// The last piece was answered in full up to here, and its read(2) goes on. If the message ends here, the next piece
     /// ends that read(2), and the end of file is for the next one.
     continues: Option<u64>,
@@ -130,14 +125,6 @@ impl Framing {
             Framing::File(held) => held.as_ref().is_none_or(|held| held.eof_sent),
             Framing::Stream(rests) => rests.iter().all(|rest| rest.reserved),
             Framing::Single(single) => matches!(single, Single::Idle),
-        }
-    }
-
-    /// A read would have to wait for the next message. True if it gets the end of file after the last one again.
-    pub(crate) fn repeats_end(&mut self) -> bool {
-        match self {
-            Framing::File(Some(held)) => held.eof_sent && !std::mem::replace(&mut held.eof_repeated, true),
-            _ => false,
         }
     }
 
@@ -227,8 +214,7 @@ impl Framing {
             Framing::File(held) => {
                 let part = truncate(message.clone(), piece.size);
                 let continues = piece.goes_on_after(&part);
-                let (base, eof_sent, eof_repeated) = (piece.offset, false, false);
-                *held = Some(Held { message, charge, base, eof_sent, eof_repeated, continues });
+                *held = Some(Held { message, charge, base: piece.offset, eof_sent: false, continues });
                 part
             }
             Framing::Stream(_) | Framing::Single(_) => self.first_part(message, charge, piece),
@@ -285,7 +271,7 @@ impl Held {
         let at = usize::try_from(offset - self.base).unwrap_or(usize::MAX);
         let from = self.message.from.saturating_add(at);
         if from < self.message.to {
-            (self.eof_sent, self.eof_repeated) = (false, false);
+            self.eof_sent = false;
             let part = truncate(Slice { from, ..self.message.clone() }, piece.size);
             self.continues = piece.goes_on_after(&part);
             return Resumed::Bytes(part);

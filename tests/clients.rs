@@ -285,19 +285,6 @@ fn python_receives_one_message_a_call() {
 }
 
 #[test]
-fn a_program_that_asks_for_the_end_of_file_twice_returns_the_message_that_it_took() {
-    let Some(client) = python() else { return };
-    let Some(mount) = common::mount() else { return };
-    let path = mount.make_mailbox("box", &[]);
-    for size in [6, 300_000] {
-        let message = text(size);
-        fs::write(&path, &message).unwrap();
-        let got = client.receive("file_digest_reads", &path).finish("file_digest_reads");
-        assert!(got == message.as_bytes(), "{size} bytes");
-    }
-}
-
-#[test]
 fn python_sends_one_message_a_file_object() {
     let Some(client) = python() else { return };
     let calls = [

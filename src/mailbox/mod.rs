@@ -46,7 +46,7 @@ use slab::Slab;
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Error, PollHandle, Ready, Reply, Slice, Timestamp};
+use crate::op::{Error, PollHandle, Ready, Timestamp};
 use call::Selector;
 use durable::Store;
 use lease::Lease;
@@ -284,12 +284,6 @@ impl Mailbox {
         }
         if call.nonblock {
             self.cancel(id, Error::WouldWait, cx);
-            return None;
-        }
-        if self.handles.get_mut(call.handle.0).is_some_and(|open| open.framing.repeats_end()) {
-            self.readers.remove(id);
-            self.wait_ended(call.handle);
-            cx.fx.reply(call.request_id, Reply::Message(Slice::whole([])));
             return None;
         }
         Some(id)

@@ -188,10 +188,6 @@ impl Topic {
         let error = match (self.removed, call.nonblock) {
             (true, _) => Error::Removed,
             (false, true) => Error::WouldWait,
-            (false, false) if open.framing.repeats_end() => {
-                cx.fx.reply(call.request_id, Reply::Message(Slice::whole([])));
-                return None;
-            }
             (false, false) => {
                 let id = next_wait(&mut self.next_wait);
                 open.framing.release();

@@ -25,16 +25,6 @@ def open_read_unbuffered(path):
         return file.read()
 
 
-def file_digest_reads(path):
-    # As hashlib.file_digest reads: until a read returns nothing, each of which reads until its buffer is full or the file ends.
-    text = b""
-    with open(path, "rb") as file:
-        buffer = bytearray(2**18)
-        while size := file.readinto(buffer):
-            text += buffer[:size]
-    return text
-
-
 def readline(path):
     with open(path) as file:
         return file.readline().encode()

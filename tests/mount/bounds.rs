@@ -165,12 +165,8 @@ fn what_a_process_pipes_in_waits_for_room_and_arrives_in_order() {
     let script = "exec seq 1 500 | while read n; do echo \"$n\" > \"$1\"; done";
     let writer = crate::tools::shell(script, &path);
     let reader = File::from(open(&path, READ));
-    let all = aside(move || {
-        let read = || read(&reader, 99).unwrap();
-        // Where it would have waited, it gets the end of file again.
-        let next = || Some(read()).filter(|message| !message.is_empty()).unwrap_or_else(read);
-        (1..=500).map(|_| (next(), read())).collect()
-    });
+    let all =
+        aside(move || (1..=500).map(|_| (read(&reader, 99).unwrap(), read(&reader, 99).unwrap())).collect());
     let all: Vec<_> = finish("the reader", all);
     let expected = (1..=500).map(|number| (format!("{number}\n").into_bytes(), vec![]));
     assert!(all.into_iter().eq(expected));

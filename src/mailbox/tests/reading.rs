@@ -279,26 +279,3 @@ fn times_and_counts_follow_sends_and_receives() {
     assert_eq!(rig.mailbox.last_received, received, "the rest of a message is no receive");
     assert_eq!(rig.mailbox.last_sent, sent);
 }
-
-#[test]
-fn the_end_of_file_is_told_again_before_a_reader_waits_and_never_instead_of_a_message() {
-    let mut rig = Rig::new();
-    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
-    for round in 0..3 {
-        rig.fill(writer, &["abc"]);
-        let at = 3 * round;
-        assert_eq!(rig.read_on(reader, at, 64), bytes("abc"));
-        assert_eq!(rig.read_on(reader, at + 3, 64), bytes(""));
-        assert_eq!(rig.read_on(reader, at + 3, 64), Got::Failed(Error::WouldWait));
-        let again = rig.read_at(reader, at + 3, 64, false);
-        assert_eq!((rig.got(again), rig.counts().waiting_readers), (bytes(""), 0));
-        let waits = rig.read_at(reader, at + 3, 64, false);
-        assert_eq!(rig.got(waits), Got::Waits);
-        rig.cancel(waits);
-    }
-    rig.fill(writer, &["d", "e"]);
-    assert_eq!(rig.read_on(reader, 9, 64), bytes("d"));
-    assert_eq!(rig.read_on(reader, 10, 64), bytes(""));
-    let next = rig.read_at(reader, 10, 64, false);
-    assert_eq!(rig.got(next), bytes("e"), "it is there");
-}
