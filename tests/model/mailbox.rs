@@ -207,6 +207,7 @@ impl Pair {
             Step::Elsewhere(messages) => self.elsewhere(*messages as usize),
             Step::Remove => {
                 let lost = self.call(Mailbox::remove);
+                while self.call(Mailbox::discard) {}
                 assert_eq!(lost, self.reference.remove());
             }
         }
@@ -387,6 +388,7 @@ impl Pair {
         }
         let depth = self.mailbox.counts().depth;
         assert_eq!(self.call(Mailbox::remove), depth);
+        while self.call(Mailbox::discard) {}
         assert!(self.waits.is_empty(), "never answered: {:?}", self.waits);
         assert_eq!(self.answered, (1..=self.now).collect(), "every call is answered");
         assert_eq!(self.memory.used(), 0);

@@ -133,7 +133,7 @@ impl World {
         World {
             tree,
             fx: Effects::new(),
-            now: 0,
+            now: 1,
             next_unique: 0,
             parked: BTreeMap::new(),
             nodes: BTreeMap::from([(NodeId(1), Known { ino: ROOT, kind: Kind::Folder, lookups: 1 })]),

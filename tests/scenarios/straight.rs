@@ -177,13 +177,15 @@ impl Harness for Straight {
     }
 
     fn open(&mut self, path: &str, mode: Mode) -> Outcome<Open> {
-        let node = self.look_up(path)?;
+        let mut node = self.look_up(path)?;
         let (read, write) = (mode != Mode::Send, mode != Mode::Receive);
-        let Reply::Opened(opened) =
-            self.get(node, Op::Open(OpenFlags { read, write, ..OpenFlags::default() }))?
-        else {
-            panic!()
-        };
+        let open = || Op::Open(OpenFlags { read, write, ..OpenFlags::default() });
+        let mut reply = self.get(node, open());
+        if reply == Err(Error::Stale) {
+            node = self.look_up(path)?;
+            reply = self.get(node, open());
+        }
+        let Reply::Opened(opened) = reply? else { panic!() };
         let stream = opened.how == OpenAs::Stream;
         self.files.push(Some(File { node, fh: opened.fh, position: 0, stream }));
         Ok(Open(self.files.len() - 1))
