@@ -44,9 +44,6 @@ const MAX_CHECKS_PER_TURN: usize = 32;
 
 /// How long a thread looks for something to do before it sleeps.
 const SPIN: Duration = Duration::from_micros(20);
-/// How short a sleep must have been for the next wait to begin with looking: without the sleep, and the other's, it would have
-/// been shorter by the time that waking two CPUs takes.
-const SHORT_SLEEP: Duration = Duration::from_micros(60);
 
 /// Number of turns after which a thread checks whether it still runs on its CPU.
 const AFFINITY_CHECK_TURNS: u64 = 1024;
@@ -170,8 +167,7 @@ impl RingServer {
     fn wait(&mut self) -> io::Result<()> {
         let limit = self.wait_limit();
         let began = Instant::now();
-        let spins = self.spins && !self.unconfirmed_waits.is_empty() && self.policy.is_idle();
-        if spins {
+        if self.spins && !self.unconfirmed_waits.is_empty() && self.policy.is_idle() {
             self.ring.submit()?;
             while !self.ring.has_event() && !self.reply_queue.has_any() {
                 if began.elapsed() > SPIN {
@@ -183,7 +179,7 @@ impl RingServer {
         if self.reply_queue.sleep(|| self.ring.submit_and_wait(limit)).transpose()?.is_none() {
             self.ring.submit_and_poll()?;
         }
-        self.spins = began.elapsed() < if spins { SPIN } else { SHORT_SLEEP };
+        self.spins = began.elapsed() < SPIN;
         Ok(())
     }
 
