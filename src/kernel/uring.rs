@@ -42,9 +42,6 @@ const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(160);
 /// Most callers checked in one turn, so that requests are not kept waiting.
 const MAX_CHECKS_PER_TURN: usize = 32;
 
-/// How long a thread looks for something to do before it sleeps.
-const SPIN: Duration = Duration::from_micros(20);
-
 /// Number of turns after which a thread checks whether it still runs on its CPU.
 const AFFINITY_CHECK_TURNS: u64 = 1024;
 
@@ -80,8 +77,6 @@ pub(super) struct RingServer {
     entries: Vec<EntryState>,
     unconfirmed_waits: BinaryHeap<UnconfirmedWait>,
     policy: RingPolicy,
-    /// The last wait was so short that the next one is spent looking, not sleeping.
-    spins: bool,
     /// Turns of the request loop so far.
     turns: u64,
     failed: Option<io::Error>,
@@ -108,7 +103,6 @@ impl RingServer {
             entries: Vec::new(),
             unconfirmed_waits: BinaryHeap::new(),
             policy,
-            spins: false,
             turns: 0,
             failed: None,
         };
@@ -133,7 +127,7 @@ impl RingServer {
         let mut fx = Effects::new();
         let (mut arrived, mut answers) = (Vec::new(), Vec::new());
         loop {
-            self.wait()?;
+            self.ring.submit_and_wait(self.wait_limit())?;
             if !self.collect(&mut arrived) {
                 return Ok(());
             }
@@ -161,26 +155,6 @@ impl RingServer {
                 return Err(error);
             }
         }
-    }
-
-    /// Submits all answers, and returns when there is something to do.
-    fn wait(&mut self) -> io::Result<()> {
-        let limit = self.wait_limit();
-        let began = Instant::now();
-        if self.spins && !self.unconfirmed_waits.is_empty() && self.policy.is_idle() {
-            self.ring.submit()?;
-            while !self.ring.has_event() && !self.reply_queue.has_any() {
-                if began.elapsed() > SPIN {
-                    break;
-                }
-                std::hint::spin_loop();
-            }
-        }
-        if self.reply_queue.sleep(|| self.ring.submit_and_wait(limit)).transpose()?.is_none() {
-            self.ring.submit_and_poll()?;
-        }
-        self.spins = began.elapsed() < SPIN;
-        Ok(())
     }
 
     /// Takes all completions, and adds entries that carry a request to `arrived`. False if the mount has ended.
