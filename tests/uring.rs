@@ -311,3 +311,32 @@ fn threads_of_rings_keep_callers_on_their_cpu_and_status_says_how() {
         (begin, _) => assert!(matches!(begin, "idle" | "mixed"), "{how}: {all:?}"),
     }
 }
+
+/// A request that comes while the rings are still being registered is answered like any other.
+#[test]
+fn a_call_that_is_made_while_the_mount_starts_is_answered() {
+    const MOUNTS: u32 = 40;
+    if mount(&[]).is_none() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let status = dir.path().join("control/status");
+    let cpus = sched_getaffinity(None).unwrap();
+    for _ in 0..MOUNTS {
+        let callers: Vec<_> = (0..CpuSet::MAX_CPU).filter(|cpu| cpus.is_set(*cpu)).collect();
+        let callers = callers.into_iter().map(|cpu| {
+            let status = status.clone();
+            std::thread::spawn(move || {
+                stay_on(cpu);
+                while fs::metadata(&status).is_err() {}
+            })
+        });
+        let callers: Vec<_> = callers.collect();
+        let mut command = common::ipcfs();
+        command.args(["mount", "--foreground", "--transport=uring"]).arg(dir.path());
+        let mut daemon = command.stdout(Stdio::null()).spawn().unwrap();
+        wait_for("all callers to have an answer", || callers.iter().all(JoinHandle::is_finished));
+        kill_process(Pid::from_child(&daemon), Signal::INT).unwrap();
+        assert_eq!(reap(&mut daemon).code(), Some(0));
+    }
+}

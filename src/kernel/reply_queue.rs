@@ -16,6 +16,10 @@ pub(super) type Queued = (RequestId, Reply, Vec<Taken>);
 pub struct ReplyQueue {
     answers: Mutex<Vec<Queued>>,
     waker: Waker,
+    /// There are answers.
+    any: AtomicBool,
+    /// The ring's thread sleeps or is about to, and has to be woken.
+    asleep: AtomicBool,
     /// Every answer that was put here has been submitted.
     drained: AtomicBool,
 }
@@ -23,19 +27,34 @@ pub struct ReplyQueue {
 impl ReplyQueue {
     /// An empty queue. `waker` wakes the thread that serves the ring.
     pub(super) fn new(waker: Waker) -> ReplyQueue {
-        ReplyQueue { answers: Mutex::default(), waker, drained: AtomicBool::new(true) }
+        let (any, asleep) = (AtomicBool::new(false), AtomicBool::new(false));
+        ReplyQueue { answers: Mutex::default(), waker, any, asleep, drained: AtomicBool::new(true) }
     }
 
-    /// Adds an answer, and wakes the ring's thread if the queue was empty.
+    /// Adds an answer, and wakes the ring's thread if it sleeps.
     pub(super) fn put(&self, request_id: RequestId, reply: Reply, taken: Vec<Taken>) {
         let mut answers = self.answers.lock();
-        let was_empty = answers.is_empty();
         answers.push((request_id, reply, taken));
         self.drained.store(false, Ordering::SeqCst);
+        self.any.store(true, Ordering::SeqCst);
         drop(answers);
-        if was_empty {
+        // Either this sees that the thread is about to sleep, or the thread sees that there is an answer.
+        if self.asleep.swap(false, Ordering::SeqCst) {
             self.waker.wake();
         }
+    }
+
+    /// There are answers to take.
+    pub(super) fn has_any(&self) -> bool {
+        self.any.load(Ordering::SeqCst)
+    }
+
+    /// Calls `sleep`, from which whoever adds an answer wakes this thread, unless there are answers.
+    pub(super) fn sleep<T>(&self, sleep: impl FnOnce() -> T) -> Option<T> {
+        self.asleep.store(true, Ordering::SeqCst);
+        let slept = (!self.has_any()).then(sleep);
+        self.asleep.store(false, Ordering::SeqCst);
+        slept
     }
 
     /// Whether every answer that was put here has been submitted to the kernel.
@@ -45,7 +64,11 @@ impl ReplyQueue {
 
     /// Moves all answers into `into`, which must be empty.
     pub(super) fn take(&self, into: &mut Vec<Queued>) {
-        std::mem::swap(&mut *self.answers.lock(), into);
+        if self.has_any() {
+            let mut answers = self.answers.lock();
+            std::mem::swap(&mut *answers, into);
+            self.any.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Records that all answers taken so far have been submitted.

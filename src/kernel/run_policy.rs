@@ -153,6 +153,15 @@ impl RingPolicy {
         RingPolicy { shared, turns: 0, state: State::New }
     }
 
+    /// The thread has `SCHED_IDLE` now.
+    pub(super) fn is_idle(&self) -> bool {
+        match &self.state {
+            State::New => false,
+            State::Adaptive(adaptive) => !adaptive.has_left,
+            State::Fixed => self.shared.plan.get().is_some_and(|plan| matches!(plan.mode, Mode::OwnGroup(_))),
+        }
+    }
+
     /// To be called by the thread in each turn.
     pub(super) fn turn(&mut self) {
         self.turns = self.turns.wrapping_add(1);

@@ -42,6 +42,12 @@ const MAX_CHECK_INTERVAL: Duration = Duration::from_millis(160);
 /// Most callers checked in one turn, so that requests are not kept waiting.
 const MAX_CHECKS_PER_TURN: usize = 32;
 
+/// How long a thread looks for something to do before it sleeps.
+const SPIN: Duration = Duration::from_micros(20);
+/// How short a sleep must have been for the next wait to begin with looking: without the sleep, and the other's, it would have
+/// been shorter by the time that waking two CPUs takes.
+const SHORT_SLEEP: Duration = Duration::from_micros(60);
+
 /// Number of turns after which a thread checks whether it still runs on its CPU.
 const AFFINITY_CHECK_TURNS: u64 = 1024;
 
@@ -75,8 +81,12 @@ pub(super) struct RingServer {
     reply_queue: Arc<ReplyQueue>,
     queues: Vec<Queue>,
     entries: Vec<EntryState>,
+    /// Entries that carry a request not yet looked at.
+    arrived: Vec<Slot>,
     unconfirmed_waits: BinaryHeap<UnconfirmedWait>,
     policy: RingPolicy,
+    /// The last wait was so short that the next one is spent looking, not sleeping.
+    spins: bool,
     /// Turns of the request loop so far.
     turns: u64,
     failed: Option<io::Error>,
@@ -101,8 +111,10 @@ impl RingServer {
             reply_queue,
             queues: Vec::new(),
             entries: Vec::new(),
+            arrived: Vec::new(),
             unconfirmed_waits: BinaryHeap::new(),
             policy,
+            spins: false,
             turns: 0,
             failed: None,
         };
@@ -110,10 +122,12 @@ impl RingServer {
             server.queues.push(Queue::new(id, Instant::now()));
             server.register(id, range)?;
         }
-        // The kernel returns entries that it refuses at once.
+        // The kernel returns entries that it refuses at once. Other queues may be registered by now, so that requests come.
         while let Some(event) = server.ring.next_event() {
-            if let Event::Entry(_, Err(error)) = event {
-                return Err(error.into());
+            match event {
+                Event::Woken => {}
+                Event::Entry(slot, Ok(())) => server.request_arrived(slot),
+                Event::Entry(_, Err(error)) => return Err(error.into()),
             }
         }
         Ok(server)
@@ -127,10 +141,13 @@ impl RingServer {
         let mut fx = Effects::new();
         let (mut arrived, mut answers) = (Vec::new(), Vec::new());
         loop {
-            self.ring.submit_and_wait(self.wait_limit())?;
-            if !self.collect(&mut arrived) {
+            if self.arrived.is_empty() {
+                self.wait()?;
+            }
+            if !self.collect() {
                 return Ok(());
             }
+            std::mem::swap(&mut self.arrived, &mut arrived);
             for slot in arrived.drain(..) {
                 self.receive(slot, transport, &mut fx);
             }
@@ -157,28 +174,40 @@ impl RingServer {
         }
     }
 
-    /// Takes all completions, and adds entries that carry a request to `arrived`. False if the mount has ended.
-    fn collect(&mut self, arrived: &mut Vec<Slot>) -> bool {
+    /// Submits all answers, and returns when there is something to do.
+    fn wait(&mut self) -> io::Result<()> {
+        let limit = self.wait_limit();
+        let began = Instant::now();
+        let spins = self.spins && !self.unconfirmed_waits.is_empty() && self.policy.is_idle();
+        if spins {
+            self.ring.submit()?;
+            while !self.ring.has_event() && !self.reply_queue.has_any() {
+                if began.elapsed() > SPIN {
+                    break;
+                }
+                std::hint::spin_loop();
+            }
+        }
+        if self.reply_queue.sleep(|| self.ring.submit_and_wait(limit)).transpose()?.is_none() {
+            self.ring.submit_and_poll()?;
+        }
+        self.spins = began.elapsed() < if spins { SPIN } else { SHORT_SLEEP };
+        Ok(())
+    }
+
+    /// Takes all completions. False if the mount has ended.
+    fn collect(&mut self) -> bool {
         while let Some(event) = self.ring.next_event() {
-            let slot = match event {
-                Event::Woken => continue,
-                Event::Entry(slot, Ok(())) => slot,
+            match event {
+                Event::Woken => {}
+                Event::Entry(slot, Ok(())) => self.request_arrived(slot),
                 Event::Entry(_, Err(Errno::NOTCONN | Errno::CONNABORTED | Errno::CANCELED)) => return false,
                 // The kernel does not know the request that was answered. Only this entry is lost.
                 Event::Entry(slot, Err(error)) => {
                     warn!("the kernel refuses entry {slot} of ring {}: {error}", self.index);
                     self.entry_lost(slot, error);
-                    continue;
                 }
-            };
-            let unique = self.ring.request(slot).map_or(0, |(headers, _)| request::unique(headers));
-            let Some(entry) = self.entries.get_mut(slot as usize) else { continue };
-            let epoch = entry.epoch;
-            *entry = EntryState { unique, epoch: Epoch::default() };
-            if let Some(queue) = self.queue_of(slot) {
-                queue.request_arrived(epoch);
             }
-            arrived.push(slot);
         }
         let submitted = self.ring.is_submitted() && !self.ring.has_overflowed();
         for queue in &mut self.queues {
@@ -191,6 +220,18 @@ impl RingServer {
         }
         self.ring.release_memory();
         true
+    }
+
+    /// The kernel returned an entry with a request.
+    fn request_arrived(&mut self, slot: Slot) {
+        let unique = self.ring.request(slot).map_or(0, |(headers, _)| request::unique(headers));
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return };
+        let epoch = entry.epoch;
+        *entry = EntryState { unique, epoch: Epoch::default() };
+        if let Some(queue) = self.queue_of(slot) {
+            queue.request_arrived(epoch);
+        }
+        self.arrived.push(slot);
     }
 
     /// The kernel returned an entry without a request, for good. A queue without entries would serve nobody.

@@ -136,6 +136,7 @@ impl FuseRing {
             .setup_r_disabled()
             .setup_single_issuer()
             .setup_defer_taskrun()
+            .setup_taskrun_flag()
             .setup_submit_all()
             .setup_cqsize(COMPLETIONS)
             .dontfork()
@@ -219,19 +220,36 @@ impl FuseRing {
     /// # Errors
     /// Those of `io_uring_enter(2)`, except for those that pass: ETIME, EINTR, EAGAIN and EBUSY.
     pub fn submit_and_wait(&mut self, limit: Option<Duration>) -> io::Result<()> {
+        self.enter(1, limit)
+    }
+
+    fn enter(&mut self, want: usize, limit: Option<Duration>) -> io::Result<()> {
         let time = limit.map(Timespec::from);
         let mut args = SubmitArgs::new();
         if let Some(time) = &time {
             args = args.timespec(time);
         }
         let flags = if self.no_iowait { EnterFlags::NO_IOWAIT } else { EnterFlags::empty() };
-        match self.ring.submitter().submit_with_args_and_flags(1, &args, flags) {
+        match self.ring.submitter().submit_with_args_and_flags(want, &args, flags) {
             Ok(_) => Ok(()),
             Err(error) => match Errno::from_io_error(&error) {
                 Some(Errno::TIME | Errno::INTR | Errno::AGAIN | Errno::BUSY) => Ok(()),
                 _ => Err(error),
             },
         }
+    }
+
+    /// Submits all registrations and answers, and lets the kernel deliver what has come, without waiting.
+    ///
+    /// # Errors
+    /// Those of `io_uring_enter(2)`, except for those that pass.
+    pub fn submit_and_poll(&mut self) -> io::Result<()> {
+        self.enter(0, None)
+    }
+
+    /// Whether there is a completion, or [`FuseRing::submit_and_wait`] will find one.
+    pub fn has_event(&mut self) -> bool {
+        !self.ring.completion().is_empty() || self.ring.submission().taskrun()
     }
 
     /// Takes the next completion, if there is one.
