@@ -95,6 +95,41 @@ fn map_shared(file: &File) -> std::io::Result<()> {
     unsafe { memmap2::MmapOptions::new().len(4096).map(file) }.map(drop)
 }
 
+/// mmap(2) of a private mapping with `MAP_POPULATE`, which reads ahead all of it.
+#[allow(unsafe_code)]
+fn populate(file: &File) -> std::io::Result<()> {
+    // SAFETY: nothing looks at the mapping, which ends here.
+    unsafe { memmap2::MmapOptions::new().len(8192).populate().map_copy_read_only(file) }.map(drop)
+}
+
+#[test]
+fn a_private_mapping_ends_whatever_it_reads_ahead_and_takes_nothing() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let segment = mount.segment("segment");
+    fs::write(&segment, [7; 4096]).unwrap();
+    send(&path, b"here");
+    let topic = mount.path("topics/topic");
+    File::create(&topic).unwrap();
+    let control = |name: &str| mount.path("control").join(name);
+    for file in [&path, &topic, &control("status"), &control("mailboxes/box/peek"), &segment] {
+        let file = File::open(file).unwrap();
+        let mapped = std::thread::spawn(move || populate(&file));
+        common::wait_for("mmap(2) to return", || mapped.is_finished());
+        mapped.join().unwrap().unwrap();
+    }
+    assert_eq!(receive(&path), b"here");
+    // The descriptor is as it was.
+    let file = open(&path, BOTH);
+    send(&path, b"again");
+    let mapped = populate(&File::from(file.try_clone().unwrap()));
+    assert!(mapped.is_ok(), "{mapped:?}");
+    let mut buffer = [0; 9];
+    assert_eq!(rustix::io::read(&file, &mut buffer), Ok(5));
+    assert_eq!(rustix::io::write(&file, b"back"), Ok(4));
+    assert_eq!(receive(&path), b"back");
+}
+
 #[test]
 fn a_mailbox_cannot_be_mapped() {
     let Some(mount) = common::mount() else { return };

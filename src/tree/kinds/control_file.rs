@@ -5,10 +5,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Slot, TextFile};
-use super::{
-    Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, part_of, refuse_page_cache,
-    set_size_only,
-};
+use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, part_of, set_size_only};
 use crate::accounts::{Account, Charge, Resource};
 use crate::op::{Attr, Caller, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
 use crate::tree::names::Named as _;
@@ -121,7 +118,6 @@ impl OpenControl {
 impl FileOps for OpenControl {
     /// Reading from the beginning shows the state of now; what follows belongs to the same state.
     fn read(&self, _: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        refuse_page_cache(call)?;
         if call.offset == 0 {
             let (file, index) = ControlFile::at(self.place, cx)?;
             let control = file.object.ops().control().ok_or(Error::NotFound)?;

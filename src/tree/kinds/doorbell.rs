@@ -9,8 +9,7 @@ use super::control::{ControlNode, Slot};
 use super::mailbox::receive;
 use super::segment::{Bell, SegmentFile};
 use super::{
-    Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of, refuse_page_cache,
-    set_size_only,
+    Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of, set_size_only,
 };
 use crate::mailbox::{Context, HandleId, WaitId};
 use crate::op::{
@@ -141,7 +140,6 @@ pub(super) fn advance(segment: &SegmentFile, cx: &mut Cx<'_>) -> bool {
 impl FileOps for OpenDoorbell {
     fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         let id = self.id.ok_or(Error::BadDescriptor)?;
-        refuse_page_cache(call)?;
         let call = receive(header, id, call);
         self.with_waiting(header, cx, |bell, cx| bell.topic.receive(call, cx));
         Ok(None)

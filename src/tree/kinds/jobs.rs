@@ -3,10 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    Broadcaster, Cx, FREE_STEP, Header, Inode, Job, OpenFile, Selecting, Step, Wait, doorbell, mailbox,
+    Broadcaster, Cx, FREE_STEP, Header, Inode, Job, OpenFile, Read, Selecting, Step, Wait, doorbell, mailbox,
     segment_work,
 };
 use crate::op::{Error, Fh, Reply, SetAttr};
+
+/// Number of reads by the page cache, without one by read(2) between them, that are refused before they get the end of the
+/// file. No program calls splice(2) as often without falling back to read(2).
+const MAX_REFUSALS: u32 = 64;
 
 /// Takes one step of the next job. False if there is none.
 pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
@@ -73,7 +77,11 @@ pub(crate) fn select(
     what: Selecting,
     cx: &mut Cx<'_>,
 ) -> Result<Option<Reply>, Error> {
-    let file = cx.tree.handles.get(fh)?;
+    let direct = !matches!(what, Selecting::Read(Read { direct: false, .. }));
+    let (file, page_cache_reads) = cx.tree.handles.get_to_read(fh, direct)?;
+    if !direct && !matches!(*file, OpenFile::Segment(_)) {
+        return refuse_page_cache(page_cache_reads).map(Some);
+    }
     let takes_long = match (&*file, what) {
         (OpenFile::Mailbox(open), _) => !open.index_some(),
         (OpenFile::Control(open), Selecting::Read(call)) => open.is_long(call, cx),
@@ -84,6 +92,15 @@ pub(crate) fn select(
         return Ok(None);
     }
     selected(&file, header, what, cx)
+}
+
+/// Only read(2) takes messages and texts. The page cache asks for whole pages on behalf of others, and would keep what it
+/// gets. Refused, a program that used splice(2) or sendfile(2) falls back to read(2).
+///
+/// A mapping with `MAP_POPULATE` asks again and again, because the kernel takes any failure of the page cache for a fault to
+/// be repeated (`populate_vma_page_range` in its mm/gup.c). The end of the file ends that: no page is beyond it.
+fn refuse_page_cache(reads: u32) -> Result<Reply, Error> {
+    if reads <= MAX_REFUSALS { Err(Error::Invalid) } else { Ok(Reply::Data(Vec::new())) }
 }
 
 fn selected(

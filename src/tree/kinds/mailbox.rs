@@ -7,7 +7,6 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write, mode_of,
-    refuse_page_cache,
 };
 use crate::control::MailboxSettings;
 use crate::journal::record::Why;
@@ -370,7 +369,6 @@ impl InodeOps for Arc<MailboxFile> {
 
 impl FileOps for OpenMailbox {
     fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        refuse_page_cache(call)?;
         let receive = receive(header, self.id, call);
         self.file.with_waiting(header, cx, |state, cx| state.queue.receive(receive, cx));
         Ok(None)

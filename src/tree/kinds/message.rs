@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::mailbox::MailboxFile;
-use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of, refuse_page_cache};
+use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of};
 use crate::accounts::{Charge, Resource};
 use crate::journal::record::Why;
 use crate::mailbox::{Mailbox, Memory};
@@ -200,7 +200,6 @@ impl InodeOps for Arc<MessageNode> {
 
 impl FileOps for OpenMessage {
     fn read(&self, _: Header, call: Read, _: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        refuse_page_cache(call)?;
         Ok(Some(part_of(&self.body, call)))
     }
 }

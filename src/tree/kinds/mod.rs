@@ -579,12 +579,6 @@ fn part_of(bytes: &Arc<[u8]>, call: Read) -> Reply {
     Reply::Message(Slice { bytes: Arc::clone(bytes), from, to })
 }
 
-/// Only read(2) takes messages and texts. The page cache asks for whole pages on behalf of others, and would keep what
-/// it gets. Refused, a program that used splice(2) or sendfile(2) falls back to read(2).
-fn refuse_page_cache(call: Read) -> Result<(), Error> {
-    if call.direct { Ok(()) } else { Err(Error::Invalid) }
-}
-
 fn mode_of(flags: OpenFlags) -> Mode {
     match (flags.read, flags.write) {
         (true, true) => Mode::Both,

@@ -9,7 +9,7 @@ use super::control::{Slot, TextFile, refusal_noted, table_file};
 use super::mailbox::{receive, send};
 use super::{
     Broadcaster, ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write,
-    mode_of, refuse_page_cache,
+    mode_of,
 };
 use crate::config::BACKLOG;
 use crate::control::{TOPIC, TopicSettings, TopicView};
@@ -198,7 +198,6 @@ impl InodeOps for Arc<TopicFile> {
 
 impl FileOps for OpenTopic {
     fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        refuse_page_cache(call)?;
         let call = receive(header, self.id, call);
         self.file.with_waiting(header, cx, |state, cx| state.topic.receive(call, cx));
         Ok(None)

@@ -1,6 +1,7 @@
 //! Open files, by the number that the kernel names them with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::RwLock;
 use slab::Slab;
@@ -18,6 +19,8 @@ pub(crate) struct Handles<F> {
 #[derive(Debug)]
 struct Entry<F> {
     file: Arc<F>,
+    /// Number of reads by the page cache since the last of other calls.
+    page_cache_reads: AtomicU32,
     /// For one open file, of the user who opened it.
     _charge: Option<Charge>,
 }
@@ -30,13 +33,26 @@ impl<F> Default for Handles<F> {
 
 impl<F> Handles<F> {
     pub(crate) fn insert(&self, file: F, charge: Option<Charge>) -> Fh {
-        Fh(self.open.write().insert(Entry { file: Arc::new(file), _charge: charge }) as u64)
+        let entry = Entry { file: Arc::new(file), page_cache_reads: AtomicU32::new(0), _charge: charge };
+        Fh(self.open.write().insert(entry) as u64)
     }
 
     pub(crate) fn get(&self, fh: Fh) -> Result<Arc<F>, Error> {
         let open = self.open.read();
         let entry = usize::try_from(fh.0).ok().and_then(|key| open.get(key));
         entry.map(|entry| Arc::clone(&entry.file)).ok_or(Error::BadDescriptor)
+    }
+
+    /// The same for READ and POLL: also how many reads by the page cache have come in a row, with this one.
+    pub(crate) fn get_to_read(&self, fh: Fh, direct: bool) -> Result<(Arc<F>, u32), Error> {
+        let open = self.open.read();
+        let entry = usize::try_from(fh.0).ok().and_then(|key| open.get(key)).ok_or(Error::BadDescriptor)?;
+        let mut reads = entry.page_cache_reads.load(Ordering::Relaxed);
+        if !direct || reads > 0 {
+            reads = if direct { 0 } else { reads.saturating_add(1) };
+            entry.page_cache_reads.store(reads, Ordering::Relaxed);
+        }
+        Ok((Arc::clone(&entry.file), reads))
     }
 
     pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<F>> {
