@@ -223,6 +223,45 @@ fn in_the_shared_folders_everyone_removes_only_what_is_his() {
 }
 
 #[test]
+fn a_symbolic_link_in_a_shared_folder_leads_nobody_astray() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut user, mut other]) = users() else { return };
+    let link = |target: &str, at: &Path| format!("os.symlink({target:?}, {at:?})");
+    for kind in ["mailboxes", "topics", "segments"] {
+        let dir = mount.path(kind);
+        for target in ["/etc/passwd", "..", "../segments/x", "a/../x", "a/..", "/"] {
+            assert_eq!(user.ask(&link(target, &dir.join("link"))), "EPERM", "{target}");
+        }
+        // In a folder of one's own it leads anywhere; and cannot be moved to where it could not be made.
+        user.run(&format!("os.mkdir({:?}, 0o755)", dir.join("own")));
+        user.run(&link("/etc/hostname", &dir.join("own/away")));
+        assert_eq!(
+            user.ask(&format!("os.rename({:?}, {:?})", dir.join("own/away"), dir.join("away"))),
+            "EPERM"
+        );
+        user.run(&link("file", &dir.join("alias")));
+        user.run(&format!("os.close(os.open({:?}, os.O_CREAT | os.O_WRONLY, 0o666))", dir.join("file")));
+        let stat = format!("os.stat({:?}).st_uid", dir.join("alias"));
+        assert_eq!(other.ask(&stat), USER.to_string(), "one name is followed by all");
+        // By way of a folder below, where anything may be, only its owner follows, and whoever owns the shared folder leads.
+        user.run(&link("own/away", &dir.join("astray")));
+        assert_eq!(other.ask(&format!("os.readlink({:?})", dir.join("astray"))), "EACCES");
+        assert_eq!(other.ask(&format!("os.stat({:?})", dir.join("astray"))), "EACCES");
+        assert_eq!(
+            fs::metadata(dir.join("astray")).unwrap_err().kind(),
+            std::io::ErrorKind::PermissionDenied
+        );
+        assert_eq!(user.ask(&format!("os.readlink({:?})", dir.join("astray"))), "own/away");
+        std::os::unix::fs::symlink("own/x", dir.join("roots")).unwrap();
+        assert_eq!(other.ask(&format!("os.readlink({:?})", dir.join("roots"))), "own/x");
+        // Only its owner removes it, as anything in a shared folder.
+        assert_eq!(other.ask(&format!("os.unlink({:?})", dir.join("alias"))), "EPERM");
+        assert_eq!(other.ask(&format!("os.rename({0:?}, {0:?} + 'x')", dir.join("alias"))), "EPERM");
+        user.run(&format!("os.unlink({:?})", dir.join("alias")));
+    }
+}
+
+#[test]
 fn a_private_folder_hides_what_is_in_it_and_so_does_its_mirror_in_control() {
     let Some(mount) = mount_for_all() else { return };
     let Some([mut owner, mut other]) = users() else { return };

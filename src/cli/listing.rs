@@ -182,11 +182,12 @@ impl Listing {
                     let inner = self.with_names(inner);
                     folders.push(inner);
                 }
-                Some(metadata) => {
+                Some(metadata) if metadata.is_file() => {
                     let below = folder.below.join(&name);
                     self.segments.push(Segment::of(&below, &metadata, users));
                 }
-                None => {}
+                // A symbolic link.
+                Some(_) | None => {}
             }
         }
     }
@@ -309,6 +310,7 @@ mod tests {
         fs::write(mount.path().join("mailboxes/jobs"), "").unwrap();
         fs::create_dir_all(mount.path().join("segments/team")).unwrap();
         fs::write(mount.path().join("segments/team/frame"), "12345").unwrap();
+        std::os::unix::fs::symlink("team/frame", mount.path().join("segments/alias")).unwrap();
 
         let listing = read(mount.path()).unwrap();
         let names: Vec<&str> = listing.mailboxes.iter().map(|mailbox| mailbox.name.as_str()).collect();

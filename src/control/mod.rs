@@ -73,6 +73,7 @@ pub struct MountView {
     pub uptime_ns: u64,
     pub threads: usize,
     pub folders: u64,
+    pub symlinks: u64,
     pub mailboxes: u64,
     pub segments: u64,
     pub topics: u64,

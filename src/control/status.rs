@@ -12,7 +12,7 @@ use crate::op::{Caller, Timestamp};
 pub fn mount_status(view: &MountView) -> String {
     let uptime = format!("{}.{:03}", view.uptime_ns / 1_000_000_000, view.uptime_ns / 1_000_000 % 1000);
     let counts = view.counts;
-    let pairs: [(&str, &dyn std::fmt::Display); 30] = [
+    let pairs: [(&str, &dyn std::fmt::Display); 31] = [
         ("version", &env!("CARGO_PKG_VERSION")),
         ("pid", &view.pid),
         ("transport", &view.transport),
@@ -21,6 +21,7 @@ pub fn mount_status(view: &MountView) -> String {
         ("threads", &view.threads),
         ("uptime", &uptime),
         ("folders", &view.folders),
+        ("symlinks", &view.symlinks),
         ("mailboxes", &view.mailboxes),
         ("segments", &view.segments),
         ("topics", &view.topics),

@@ -6,7 +6,7 @@ use super::abi::{self, fopen};
 use super::errno::errno;
 use crate::op::{
     Attr, Entry, Listed, LockHeld, LockKind, NodeId, OpenAs, Opened, PollHandle, Ready, Reply, RequestId,
-    Space, Validity,
+    Sort, Space, Validity,
 };
 
 /// How long the kernel may cache names and attributes that only it can change, in seconds.
@@ -267,7 +267,11 @@ fn listing(list: &[Listed], room: usize) -> Vec<u8> {
         if bytes.len() + len.next_multiple_of(8) > room {
             break;
         }
-        let kind = if item.folder { libc::DT_DIR } else { libc::DT_REG };
+        let kind = match item.sort {
+            Sort::Folder => libc::DT_DIR,
+            Sort::Regular => libc::DT_REG,
+            Sort::Symlink => libc::DT_LNK,
+        };
         let entry = abi::Dirent {
             ino: item.ino.0,
             off: item.cookie,

@@ -105,9 +105,10 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
             let arg: abi::Rename2In = body.take()?;
             rename(&mut body, NodeId(arg.newdir), arg.flags)?
         }
-        // link(2), symlink(2): a file system without links answers EPERM.
-        opcode::LINK | opcode::SYMLINK => Op::Refuse(Error::KindRefused),
-        opcode::READLINK => Op::Refuse(Error::Invalid),
+        opcode::SYMLINK => Op::Symlink { name: body.name()?, target: body.name()? },
+        opcode::READLINK => Op::Readlink,
+        // link(2): a file system without hard links answers EPERM.
+        opcode::LINK => Op::Refuse(Error::KindRefused),
         opcode::OPEN => {
             let arg: abi::OpenIn = body.take()?;
             Op::Open(open_flags(arg.flags, arg.open_flags))

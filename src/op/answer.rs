@@ -127,6 +127,15 @@ impl Slice {
     }
 }
 
+/// What sort of file a name leads to, as a listing shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Sort {
+    Folder,
+    Regular,
+    Symlink,
+}
+
 /// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -134,8 +143,8 @@ pub struct Listed {
     pub ino: Ino,
     /// The offset at which a listing continues after this entry.
     pub cookie: u64,
-    /// It is a folder; otherwise a regular file.
-    pub folder: bool,
+    /// `d_type`
+    pub sort: Sort,
     /// The name.
     pub name: Arc<[u8]>,
 }

@@ -8,7 +8,7 @@ mod answer;
 mod effect;
 mod error;
 
-pub use answer::{Attr, Entry, Listed, LockHeld, OpenAs, Opened, Ready, Reply, Slice, Space, Validity};
+pub use answer::{Attr, Entry, Listed, LockHeld, OpenAs, Opened, Ready, Reply, Slice, Sort, Space, Validity};
 pub use effect::{Barrier, Effect, Effects, Taken};
 pub use error::Error;
 
@@ -110,6 +110,11 @@ pub enum Op<'a> {
         name: &'a [u8],
         mode: u32,
     },
+    Symlink {
+        name: &'a [u8],
+        target: &'a [u8],
+    },
+    Readlink,
     Unlink {
         name: &'a [u8],
     },

@@ -37,7 +37,7 @@ use crate::journal::{Journal, Recovered};
 use crate::locks::Locks;
 use crate::mailbox::Memory;
 use crate::op::{
-    Effect, Effects, Error, Fh, Ino, LockCall, NodeId, Op, Reply, Request, RequestId, Space, Timestamp,
+    Effect, Effects, Error, Fh, Ino, LockCall, NodeId, Op, Reply, Request, RequestId, Slice, Space, Timestamp,
 };
 use crate::segment;
 use kinds::{
@@ -260,6 +260,10 @@ impl Tree {
             Op::Mkdir { name, mode } => {
                 Reply::Entry(self.inode(node)?.ops().make_folder(header, name, *mode, cx)?)
             }
+            Op::Symlink { name, target } => {
+                Reply::Entry(self.inode(node)?.ops().make_symlink(header, name, target, cx)?)
+            }
+            Op::Readlink => Reply::Message(Slice::whole(self.inode(node)?.ops().target(caller, cx)?)),
             Op::Unlink { name } => done(self.inode(node)?.ops().unlink(header, name, false, cx))?,
             Op::Rmdir { name } => done(self.inode(node)?.ops().unlink(header, name, true, cx))?,
             Op::Rename { name, new_parent, new_name, how } => {

@@ -42,6 +42,7 @@ impl Tree {
             uptime_ns: now.0.saturating_sub(self.started.0),
             threads: self.setup.threads,
             folders: count.folders,
+            symlinks: count.symlinks,
             mailboxes: count.files_in(Namespace::Mailboxes),
             segments: count.files_in(Namespace::Segments),
             topics: count.files_in(Namespace::Topics),

@@ -7,7 +7,7 @@ use ipcfs::op::{
     SetAttr, SetTime, Timestamp, Whence,
 };
 
-use super::world::{File, Kind, Listing, Part, ROOT, World};
+use super::world::{File, Kind, Listing, Part, ROOT, TARGET, World};
 
 /// Numbers that choose a request and its arguments.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ pub fn perform(world: &mut World, step: Step) {
     match what {
         0..=19 => look_up(world, who, a, b),
         20..=49 => create(world, who, step),
-        50..=63 => make(world, who, a, b, c.is_multiple_of(2)),
+        50..=63 => make(world, who, step),
         64..=79 => unlink(world, who, a, b, c.is_multiple_of(3)),
         80..=99 => rename(world, who, step),
         100..=119 => {
@@ -109,7 +109,8 @@ fn any_node(world: &mut World, number: u8, folder: bool) -> Option<NodeId> {
         let top = if number.is_multiple_of(4) { "mailboxes" } else { "segments" };
         return world.look_up(0, NodeId::ROOT, top.as_bytes());
     }
-    let nodes = world.nodes.iter().filter(|(_, known)| (known.kind == Kind::Folder) == folder);
+    let fits = |kind: Kind| if folder { kind == Kind::Folder } else { kind.is_file() };
+    let nodes = world.nodes.iter().filter(|(_, known)| fits(known.kind));
     pick(&nodes.map(|(node, _)| *node).collect::<Vec<_>>(), number / 2)
 }
 
@@ -165,10 +166,10 @@ fn create(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
         // Looked up again, or opened at once where the owner asks.
         (Reply::Failed(Error::Stale), Err(Error::Exists)) if !flags.exclusive => {
             let node = world.look_up(who, folder, name).expect("it exists");
-            if world.nodes[&node].kind == Kind::Folder {
-                world.given_up.insert(who);
-            } else {
+            if world.nodes[&node].kind.is_file() {
                 world.open_again(who, node, flags);
+            } else {
+                world.given_up.insert(who);
             }
         }
         (Reply::Created(entry, opened), Err(Error::Exists)) if !flags.exclusive => {
@@ -182,14 +183,18 @@ fn create(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
     }
 }
 
-fn make(world: &mut World, who: u8, a: u8, b: u8, folder: bool) {
+fn make(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
     let Some(parent) = any_node(world, a, true) else { return };
     let name = name(b);
     let expected = check_new(world, parent, name);
-    let op = if folder { Op::Mkdir { name, mode: 0o755 } } else { Op::Mknod { name, mode: 0o100_644 } };
+    let op = match c % 4 {
+        0 | 2 => Op::Mkdir { name, mode: 0o755 },
+        1 => Op::Mknod { name, mode: 0o100_644 },
+        _ => Op::Symlink { name, target: TARGET },
+    };
     match (world.get(who, parent, op), expected) {
         (Reply::Entry(entry), Ok(part)) => {
-            let kind = if folder { Kind::Folder } else { kind_of(part) };
+            let kind = [Kind::Folder, kind_of(part), Kind::Folder, Kind::Symlink][usize::from(c % 4)];
             world.learn(&entry, kind);
             world.name(world.nodes[&parent].ino, name, entry.attr.ino, kind);
         }
@@ -202,7 +207,7 @@ fn check_removable(world: &World, child: (ipcfs::op::Ino, Kind), as_folder: bool
     match child.1 {
         Kind::Folder if !as_folder => Err(Error::IsFolder),
         Kind::Folder if !world.names[&child.0].is_empty() => Err(Error::NotEmpty),
-        Kind::Mailbox | Kind::Segment if as_folder => Err(Error::NotFolder),
+        Kind::Mailbox | Kind::Segment | Kind::Symlink if as_folder => Err(Error::NotFolder),
         _ => Ok(()),
     }
 }
@@ -402,7 +407,7 @@ fn lock(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
 
 fn configure(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
     let files: Vec<_> = world.names.values().flat_map(|names| names.values()).copied().collect();
-    let files: Vec<_> = files.into_iter().filter(|(_, kind)| *kind != Kind::Folder).collect();
+    let files: Vec<_> = files.into_iter().filter(|(_, kind)| kind.is_file()).collect();
     let Some((ino, kind)) = pick(&files, a) else { return };
     let mailbox = [
         ("maxmsg", "1"),
@@ -443,7 +448,7 @@ fn configure(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
 fn show(world: &mut World, who: u8, a: u8) {
     let files: Vec<_> = world.names.values().flat_map(|names| names.values()).copied().collect();
     let path = pick(&files, a).and_then(|(ino, kind)| Some((world.path(ino)?, kind)));
-    let Some((path, kind)) = path.filter(|(_, kind)| *kind != Kind::Folder) else { return };
+    let Some((path, kind)) = path.filter(|(_, kind)| kind.is_file()) else { return };
     let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).chain([&b"status"[..]]).collect();
     let node = world.control(who, &path).expect("every file has its folder in control/");
     let text = world.show(who, node);
@@ -534,7 +539,7 @@ pub fn perform_garbage(world: &mut World, step: Step) {
         end: far.wrapping_add(u64::from(b)),
     };
     let nonblock = c & 1 != 0;
-    let op = match what % 35 {
+    let op = match what % 37 {
         0 => Op::Lookup { name },
         1 => Op::Forget(vec![(node, far), (NodeId(number(b)), 1)]),
         2 => Op::Getattr,
@@ -583,6 +588,8 @@ pub fn perform_garbage(world: &mut World, step: Step) {
                 long: a % 2 == 0,
             })
         }
+        34 => Op::Symlink { name, target: other },
+        35 => Op::Readlink,
         _ => Op::Interrupt { unique: pick(&world.waiting(), a).unwrap_or(far) },
     };
     world.ask(who, node, op);

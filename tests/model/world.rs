@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipcfs::config::{Limits, MailboxLimits};
 use ipcfs::op::{
     Caller, Effect, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Op, OpenFlags, Opened, Reply, Request,
-    RequestId, Timestamp,
+    RequestId, Slice, Timestamp,
 };
 use ipcfs::tree::{Setup, Tree};
 
@@ -22,7 +22,18 @@ pub enum Kind {
     Folder,
     Mailbox,
     Segment,
+    Symlink,
 }
+
+impl Kind {
+    /// It can be opened, and `control/` shows it.
+    pub fn is_file(self) -> bool {
+        matches!(self, Kind::Mailbox | Kind::Segment)
+    }
+}
+
+/// What each symbolic link leads to.
+pub const TARGET: &[u8] = b"a";
 
 /// Which part of the tree a folder belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,6 +254,10 @@ impl World {
             (Reply::Entry(entry), Some((ino, kind))) => {
                 assert_eq!(entry.attr.ino, ino);
                 self.learn(&entry, kind);
+                if kind == Kind::Symlink {
+                    let reply = self.get(who, entry.node, Op::Readlink);
+                    assert_eq!(reply, Reply::Message(Slice::whole(TARGET)));
+                }
                 Some(entry.node)
             }
             (Reply::Failed(_), None) => None,
@@ -537,6 +552,7 @@ impl World {
         let status = self.show(0, status);
         let empty = [
             "folders",
+            "symlinks",
             "mailboxes",
             "segments",
             "messages",

@@ -19,7 +19,7 @@ use super::message;
 use super::{
     ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots, set_size_only,
 };
-use crate::op::{Attr, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::op::{Attr, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Sort, Validity};
 use crate::tree::names::Named;
 use crate::tree::names::meta::{FOLDER, REGULAR, TYPE_MASK};
 
@@ -124,10 +124,10 @@ impl InodeOps for ControlFolder {
         if let Some(ino) = self.object.folder().filter(|_| self.place.slot == Slot::Top) {
             let names = cx.tree.names.lock();
             let folder = names.folder(ino).ok_or(Error::Stale)?;
-            list.extend(folder.list(after).take(most).map(|(cookie, name, inode)| Listed {
+            list.extend(folder.list_shown(after).take(most).map(|(cookie, name, inode)| Listed {
                 ino: ControlNode::top(inode.ino()).ino(),
                 cookie,
-                folder: true,
+                sort: Sort::Folder,
                 name: Arc::clone(name),
             }));
         }
@@ -135,7 +135,7 @@ impl InodeOps for ControlFolder {
         list.extend(items.map(|(name, slot, folder, cookie)| Listed {
             ino: self.place.with(slot).ino(),
             cookie,
-            folder,
+            sort: if folder { Sort::Folder } else { Sort::Regular },
             name: Arc::from(name.as_bytes()),
         }));
         Ok(list)

@@ -8,11 +8,12 @@ use super::control::{ControlNode, NAME};
 use super::durable::{record_folder, record_folder_removed};
 use super::mailbox::MailboxFile;
 use super::segment::SegmentFile;
+use super::symlink;
 use super::topic::TopicFile;
 use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots};
 use crate::accounts::Resource;
 use crate::op::{
-    Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Timestamp,
+    Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Sort, Timestamp,
     Validity,
 };
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
@@ -41,6 +42,10 @@ pub(super) fn rename(
     check_removable(&names, to, caller, cx)?;
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
     let other = names.folder(to.0).and_then(|folder| folder.get(to.1)).cloned();
+    symlink::check_move(&names, moved.as_ref(), to.0)?;
+    if how == RenameHow::Exchange {
+        symlink::check_move(&names, other.as_ref(), from.0)?;
+    }
     let replaced = match how {
         RenameHow::Exchange => names.exchange(from, to, cx.now).map(|()| None),
         RenameHow::Replace => names.rename(from, to, true, cx.now),
@@ -81,6 +86,14 @@ fn check_removable(
         object.ops().read_meta(&mut |meta| owner = Some(meta.uid), cx)?;
     }
     if owner == Some(caller.uid) { Ok(()) } else { Err(Error::NotPermitted) }
+}
+
+fn sort_of(inode: &Inode) -> Sort {
+    match inode {
+        Inode::Folder(_) => Sort::Folder,
+        Inode::Symlink(_) => Sort::Symlink,
+        _ => Sort::Regular,
+    }
 }
 
 impl FolderInode {
@@ -204,12 +217,12 @@ impl InodeOps for FolderInode {
         list.extend(folder.list(after.max(2)).take(most).map(|(cookie, name, inode)| Listed {
             ino: inode.ino(),
             cookie,
-            folder: inode.folder().is_some(),
+            sort: sort_of(inode),
             name: Arc::clone(name),
         }));
         if self.ino == ROOT && after < CONTROL_COOKIE {
             let (ino, name) = (ControlNode::ROOT.ino(), Arc::from(NAME));
-            list.push(Listed { ino, cookie: CONTROL_COOKIE, folder: true, name });
+            list.push(Listed { ino, cookie: CONTROL_COOKIE, sort: Sort::Folder, name });
         }
         Ok(list)
     }
@@ -261,6 +274,16 @@ impl InodeOps for FolderInode {
             folder.record(&names, cx);
         }
         inode.ops().entry(&mut names, header.caller, cx)
+    }
+
+    fn make_symlink(
+        &self,
+        header: Header,
+        name: &[u8],
+        target: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> Result<Entry, Error> {
+        symlink::make(self.ino, name, target, header.caller, cx)
     }
 
     fn unlink(&self, header: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {

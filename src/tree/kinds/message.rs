@@ -10,7 +10,7 @@ use crate::accounts::{Charge, Resource};
 use crate::journal::record::Why;
 use crate::mailbox::{Mailbox, Memory};
 use crate::op::{
-    Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity,
+    Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Validity,
 };
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR};
 
@@ -47,7 +47,7 @@ pub(super) fn list(file: &MailboxFile, after: u64, most: usize) -> Vec<Listed> {
     let listed = list.into_iter().map(|(place, id)| Listed {
         ino: Ino(MESSAGES + id),
         cookie: place,
-        folder: false,
+        sort: Sort::Regular,
         name: Arc::from(id.to_string().into_bytes()),
     });
     listed.collect()

@@ -19,6 +19,7 @@ mod message;
 mod segment;
 mod segment_control;
 mod segment_work;
+mod symlink;
 mod topic;
 mod user;
 
@@ -36,7 +37,7 @@ use crate::accounts::{Account, Charge, Resource};
 use crate::mailbox::{Context, LongText, Mode, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
-    RenameHow, Reply, RequestId, SetAttr, Slice, Timestamp, Validity, Whence,
+    RenameHow, Reply, RequestId, SetAttr, Slice, Sort, Timestamp, Validity, Whence,
 };
 
 use crate::segment::Memory;
@@ -62,6 +63,7 @@ pub(crate) enum Inode {
     Mailbox(Arc<MailboxFile>),
     Topic(Arc<topic::TopicFile>),
     Segment(Arc<SegmentFile>),
+    Symlink(Arc<symlink::SymlinkFile>),
     Door(Arc<door::DoorNode>),
     Message(Arc<message::MessageNode>),
     Doorbell(Box<doorbell::Doorbell>),
@@ -192,6 +194,16 @@ pub(crate) trait InodeOps {
     /// MKDIR in it.
     fn make_folder(&self, _: Header, _name: &[u8], _mode: u32, _: &mut Cx<'_>) -> Result<Entry, Error> {
         Err(Error::NotPermitted)
+    }
+
+    /// SYMLINK in it.
+    fn make_symlink(&self, _: Header, _name: &[u8], _target: &[u8], _: &mut Cx<'_>) -> Result<Entry, Error> {
+        Err(Error::NotPermitted)
+    }
+
+    /// READLINK.
+    fn target(&self, _: Caller, _: &mut Cx<'_>) -> Result<Arc<[u8]>, Error> {
+        Err(Error::Invalid)
     }
 
     /// UNLINK in it, or RMDIR.
@@ -403,6 +415,7 @@ impl Inode {
             Inode::Mailbox(file) => file,
             Inode::Topic(file) => file,
             Inode::Segment(file) => file,
+            Inode::Symlink(file) => file,
             Inode::Door(node) => node,
             Inode::Message(node) => node,
             Inode::Doorbell(node) => &**node,
@@ -425,6 +438,10 @@ impl Named for Inode {
 
     fn folder(&self) -> Option<Ino> {
         if let Inode::Folder(folder) = self { Some(folder.ino) } else { None }
+    }
+
+    fn is_symlink(&self) -> bool {
+        matches!(self, Inode::Symlink(_))
     }
 }
 
@@ -568,7 +585,7 @@ pub(crate) fn rename(
 
 /// "." and "..", which a listing from the beginning starts with.
 pub(super) fn dots(own: Ino, parent: Ino, after: u64) -> Vec<Listed> {
-    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, folder: true, name: Arc::from(name) };
+    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, sort: Sort::Folder, name: Arc::from(name) };
     [dot(own, 1, b"."), dot(parent, 2, b"..")].into_iter().filter(|dot| dot.cookie > after).collect()
 }
 

@@ -7,7 +7,9 @@ use parking_lot::MutexGuard;
 use super::control::{ControlNode, SIZE, Slot, TextFile};
 use super::{ControlOps, Cx, Header, InodeOps, Names, control_entry, dots};
 use crate::control::{UserView, user_status};
-use crate::op::{Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::op::{
+    Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, SetAttr, Sort, Validity,
+};
 use crate::tree::names::ROOT;
 use crate::tree::names::meta::FOLDER;
 
@@ -82,7 +84,7 @@ impl InodeOps for UsersFolder {
         list.extend(users.map(|uid| Listed {
             ino: User(uid).file().ino(),
             cookie: FIRST_COOKIE + u64::from(uid),
-            folder: false,
+            sort: Sort::Regular,
             name: Arc::from(uid.to_string().into_bytes()),
         }));
         Ok(list)

@@ -32,6 +32,9 @@ pub(crate) struct Defaults {
     pub(crate) rules: Rules,
 }
 
+/// Names and what they lead to, by cookie.
+type Entries<O> = BTreeMap<u64, (Arc<[u8]>, O)>;
+
 /// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings. So a
 /// listing shows every entry that was there all along exactly once, whatever comes and goes meanwhile.
 #[derive(Debug)]
@@ -44,7 +47,9 @@ pub(crate) struct Folder<O> {
     /// Why the last value written to `config/` was refused.
     pub(crate) refusal: Option<Box<str>>,
     names: HashMap<Arc<[u8]>, u64>,
-    entries: BTreeMap<u64, (Arc<[u8]>, O)>,
+    shown: Entries<O>,
+    /// Those of which `control/` shows nothing: a listing there must not have to pass over them.
+    hidden: Entries<O>,
     next_cookie: u64,
     folders: u32,
     /// Its name is gone. It stays while the kernel knows its node.
@@ -53,20 +58,43 @@ pub(crate) struct Folder<O> {
 
 impl<O: Named> Folder<O> {
     pub(super) fn new(meta: Meta, namespace: Namespace, parent: Ino, defaults: Arc<Defaults>) -> Folder<O> {
-        let (names, entries) = (HashMap::new(), BTreeMap::new());
+        let (names, shown, hidden) = (HashMap::new(), BTreeMap::new(), BTreeMap::new());
         // 0 means "from the beginning"; 1 and 2 are "." and "..".
         let (next_cookie, folders, removed, refusal) = (3, 0, false, None);
-        Folder { meta, namespace, parent, defaults, refusal, names, entries, next_cookie, folders, removed }
+        Folder {
+            meta,
+            namespace,
+            parent,
+            defaults,
+            refusal,
+            names,
+            shown,
+            hidden,
+            next_cookie,
+            folders,
+            removed,
+        }
     }
 
     pub(crate) fn get(&self, name: &[u8]) -> Option<&O> {
-        self.names.get(name).and_then(|cookie| self.entries.get(cookie)).map(|(_, object)| object)
+        let cookie = self.names.get(name)?;
+        self.shown.get(cookie).or_else(|| self.hidden.get(cookie)).map(|(_, object)| object)
     }
 
     /// Entries after the one with `cookie`, in the order of their creation.
     pub(crate) fn list(&self, cookie: u64) -> impl Iterator<Item = (u64, &Arc<[u8]>, &O)> {
-        let from = cookie.saturating_add(1);
-        self.entries.range(from..).map(|(cookie, (name, object))| (*cookie, name, object))
+        let mut hidden = after(&self.hidden, cookie).peekable();
+        let mut shown = after(&self.shown, cookie).peekable();
+        std::iter::from_fn(move || match (shown.peek(), hidden.peek()) {
+            (Some(one), Some(other)) if other.0 < one.0 => hidden.next(),
+            (None, _) => hidden.next(),
+            _ => shown.next(),
+        })
+    }
+
+    /// As [`Folder::list`], without those of which `control/` shows nothing.
+    pub(crate) fn list_shown(&self, cookie: u64) -> impl Iterator<Item = (u64, &Arc<[u8]>, &O)> {
+        after(&self.shown, cookie)
     }
 
     /// The cookie that the next name will get.
@@ -80,7 +108,7 @@ impl<O: Named> Folder<O> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.names.is_empty()
     }
 
     pub(crate) fn attr(&self, ino: Ino) -> Attr {
@@ -91,14 +119,15 @@ impl<O: Named> Folder<O> {
     pub(super) fn insert(&mut self, name: &Arc<[u8]>, object: O, now: Timestamp) {
         self.folders += u32::from(object.folder().is_some());
         self.names.insert(Arc::clone(name), self.next_cookie);
-        self.entries.insert(self.next_cookie, (Arc::clone(name), object));
+        let entries = if object.is_symlink() { &mut self.hidden } else { &mut self.shown };
+        entries.insert(self.next_cookie, (Arc::clone(name), object));
         self.next_cookie += 1;
         self.touch(now);
     }
 
     pub(super) fn remove(&mut self, name: &[u8], now: Timestamp) -> Option<O> {
         let cookie = self.names.remove(name)?;
-        let (_, object) = self.entries.remove(&cookie)?;
+        let (_, object) = self.shown.remove(&cookie).or_else(|| self.hidden.remove(&cookie))?;
         self.folders -= u32::from(object.folder().is_some());
         self.touch(now);
         Some(object)
@@ -107,4 +136,10 @@ impl<O: Named> Folder<O> {
     fn touch(&mut self, now: Timestamp) {
         (self.meta.mtime, self.meta.ctime) = (now, now);
     }
+}
+
+/// The entries after the one with `cookie`.
+fn after<O>(entries: &Entries<O>, cookie: u64) -> impl Iterator<Item = (u64, &Arc<[u8]>, &O)> {
+    let from = cookie.saturating_add(1);
+    entries.range(from..).map(|(cookie, (name, object))| (*cookie, name, object))
 }

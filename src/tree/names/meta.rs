@@ -12,6 +12,8 @@ use crate::op::{Attr, Caller, Error, Ino, Reply, SetAttr, SetTime, Timestamp};
 pub(crate) const FOLDER: u32 = 0o040_000;
 /// `S_IFREG`
 pub(crate) const REGULAR: u32 = 0o100_000;
+/// `S_IFLNK`
+pub(crate) const SYMLINK: u32 = 0o120_000;
 /// `S_IFMT`
 pub(crate) const TYPE_MASK: u32 = 0o170_000;
 /// `S_ISGID`: on a folder, what is created in it gets its group.
@@ -39,7 +41,7 @@ impl Meta {
         Meta { mode: mode & PERMISSIONS, uid, gid, atime: now, mtime: now, ctime: now, xattrs }
     }
 
-    /// The attributes of an empty file or folder with one name: `kind` is [`FOLDER`] or [`REGULAR`].
+    /// The attributes of an empty file or folder with one name: `kind` is [`FOLDER`], [`REGULAR`] or [`SYMLINK`].
     pub(crate) fn attr(&self, ino: Ino, kind: u32) -> Attr {
         Attr {
             ino,

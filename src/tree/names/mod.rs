@@ -35,4 +35,6 @@ pub(crate) trait Named: Clone {
     fn ino(&self) -> Ino;
     /// Its number, if it is a folder.
     fn folder(&self) -> Option<Ino>;
+    /// It is a symbolic link, of which `control/` shows nothing.
+    fn is_symlink(&self) -> bool;
 }

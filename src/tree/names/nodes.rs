@@ -422,6 +422,10 @@ mod tests {
         fn folder(&self) -> Option<Ino> {
             None
         }
+
+        fn is_symlink(&self) -> bool {
+            false
+        }
     }
 
     struct World {

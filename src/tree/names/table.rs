@@ -38,6 +38,7 @@ pub(crate) struct Names<O> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Count {
     pub(crate) folders: u64,
+    pub(crate) symlinks: u64,
     files: [u64; 4],
 }
 
@@ -50,6 +51,7 @@ impl Count {
     fn of<O: Named>(&mut self, object: &O, namespace: Namespace) -> &mut u64 {
         match object.folder() {
             Some(_) => &mut self.folders,
+            None if object.is_symlink() => &mut self.symlinks,
             None => &mut self.files[namespace.index()],
         }
     }
