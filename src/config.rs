@@ -17,6 +17,9 @@ pub const MAX_WRITE: u32 = 1024 * 1024;
 /// hardly any buffer ends with a piece: whether a read(2) goes on after a full piece is known only of other buffers.
 pub const MAX_READ: u32 = 131_101;
 
+/// Most names of one segment.
+pub const LINK_MAX: usize = 1000;
+
 /// Longest target of a symbolic link, in bytes: a path with its NUL has 4096.
 pub const SYMLINK_MAX: usize = 4095;
 

@@ -19,6 +19,8 @@ mod input;
 mod long;
 #[path = "segments/mapped.rs"]
 mod mapped;
+#[path = "segments/names.rs"]
+mod names;
 #[path = "segments/sealing.rs"]
 mod sealing;
 #[path = "segments/sharing.rs"]

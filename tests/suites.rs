@@ -217,7 +217,7 @@ fn locks_stand_stress() {
 fn names_and_attributes_stand_stress() {
     stress(
         "--rename 2 --dentry 1 --dentries 500 --dir 1 --dir-dirs 500 --filename 1 --chmod 1 --chown 1 --utime 1 \
-         --fstat 1 --getdent 1 --open 1 --access 1 --xattr 1",
+         --fstat 1 --getdent 1 --open 1 --access 1 --xattr 1 --symlink 1 --link 1",
     );
 }
 

@@ -114,7 +114,7 @@ fn files_are_made_opened_and_removed_as_on_any_file_system() {
         assert_eq!(errno(OpenOptions::new().write(true).open(path.parent().unwrap())), Some(Errno::ISDIR));
         let nameless = rustix::fs::OFlags::TMPFILE.bits() as i32;
         let nameless = OpenOptions::new().write(true).custom_flags(nameless).open(mount.path(kind));
-        assert_eq!(errno(nameless), Some(Errno::OPNOTSUPP));
+        assert_eq!(errno(nameless), (kind != "segments").then_some(Errno::OPNOTSUPP));
         fs::remove_file(&path).unwrap();
         assert!(!path.exists());
         mknodat(CWD, &path, FileType::RegularFile, Mode::from(0o640), 0).unwrap();
@@ -132,7 +132,9 @@ fn hard_links_and_devices_are_refused() {
     for kind in KINDS {
         let (file, new) = (mount.path(kind).join("file"), mount.path(kind).join("new"));
         create(&file).unwrap();
-        assert_eq!(errno(fs::hard_link(&file, &new)), Some(Errno::PERM));
+        if kind != "segments" {
+            assert_eq!(errno(fs::hard_link(&file, &new)), Some(Errno::PERM));
+        }
         for (sort, device) in [
             (FileType::Fifo, 0),
             (FileType::Socket, 0),

@@ -24,6 +24,7 @@ incoming! {
     }
     MknodIn { mode: u32, rdev: u32, umask: u32, padding: u32 }
     MkdirIn { mode: u32, umask: u32 }
+    LinkIn { oldnodeid: u64 }
     RenameIn { newdir: u64 }
     Rename2In { newdir: u64, flags: u32, padding: u32 }
     OpenIn { flags: u32, open_flags: u32 }
@@ -71,6 +72,7 @@ incoming! {
 /// Request numbers.
 pub(super) mod opcode {
     pub(in crate::kernel) const LOOKUP: u32 = 1;
+    pub(in crate::kernel) const TMPFILE: u32 = 51;
     pub(in crate::kernel) const FORGET: u32 = 2;
     pub(in crate::kernel) const GETATTR: u32 = 3;
     pub(in crate::kernel) const SETATTR: u32 = 4;

@@ -42,6 +42,7 @@ pub(super) fn errno(error: Error) -> Errno {
         Error::NoSuchCall => Errno::NOSYS,
         Error::NoSuchControl => Errno::NOTTY,
         Error::NoAttribute => Errno::NODATA,
+        Error::TooManyLinks => Errno::MLINK,
         Error::TooManyOpen => Errno::MFILE,
         Error::Deadlock => Errno::DEADLK,
         Error::NoLocks => Errno::NOLCK,

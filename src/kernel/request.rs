@@ -107,8 +107,10 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
         }
         opcode::SYMLINK => Op::Symlink { name: body.name()?, target: body.name()? },
         opcode::READLINK => Op::Readlink,
-        // link(2): a file system without hard links answers EPERM.
-        opcode::LINK => Op::Refuse(Error::KindRefused),
+        opcode::LINK => {
+            let arg: abi::LinkIn = body.take()?;
+            Op::Link { file: NodeId(arg.oldnodeid), name: body.name()? }
+        }
         opcode::OPEN => {
             let arg: abi::OpenIn = body.take()?;
             Op::Open(open_flags(arg.flags, arg.open_flags))
@@ -116,6 +118,10 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
         opcode::CREATE => {
             let arg: abi::CreateIn = body.take()?;
             Op::Create { name: body.name()?, mode: arg.mode, flags: open_flags(arg.flags, arg.open_flags) }
+        }
+        opcode::TMPFILE => {
+            let arg: abi::CreateIn = body.take()?;
+            Op::Tmpfile { mode: arg.mode, flags: open_flags(arg.flags, arg.open_flags) }
         }
         opcode::READ => {
             let arg: abi::ReadIn = body.take()?;

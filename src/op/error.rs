@@ -58,6 +58,8 @@ pub enum Error {
     NoSuchCall,
     #[error("no such attribute")]
     NoAttribute,
+    #[error("too many links")]
+    TooManyLinks,
     #[error("too many open files")]
     TooManyOpen,
     #[error("would deadlock")]

@@ -110,6 +110,11 @@ pub enum Op<'a> {
         name: &'a [u8],
         mode: u32,
     },
+    /// Another name for a file; the request's node is the folder.
+    Link {
+        file: NodeId,
+        name: &'a [u8],
+    },
     Symlink {
         name: &'a [u8],
         target: &'a [u8],
@@ -130,6 +135,11 @@ pub enum Op<'a> {
     Open(OpenFlags),
     Create {
         name: &'a [u8],
+        mode: u32,
+        flags: OpenFlags,
+    },
+    /// open(2) with `O_TMPFILE` in a folder.
+    Tmpfile {
         mode: u32,
         flags: OpenFlags,
     },

@@ -260,6 +260,7 @@ impl Tree {
             Op::Mkdir { name, mode } => {
                 Reply::Entry(self.inode(node)?.ops().make_folder(header, name, *mode, cx)?)
             }
+            Op::Link { file, name } => Reply::Entry(kinds::link(header, *file, name, cx)?),
             Op::Symlink { name, target } => {
                 Reply::Entry(self.inode(node)?.ops().make_symlink(header, name, target, cx)?)
             }
@@ -281,6 +282,11 @@ impl Tree {
                     (entry, Some(opened)) => Reply::Created(entry, opened),
                     (_, None) => return Err(Error::Io),
                 }
+            }
+            Op::Tmpfile { mode, flags } => {
+                cx.charge_open(caller)?;
+                let (entry, opened) = self.inode(node)?.ops().make_nameless(header, *mode, *flags, cx)?;
+                Reply::Created(entry, opened)
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
                 let call = Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };

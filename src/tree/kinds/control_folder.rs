@@ -104,7 +104,7 @@ impl InodeOps for ControlFolder {
             let names = cx.tree.names.lock();
             let top = self.object.folder().filter(|_| self.place.slot == Slot::Top);
             let folder = top.and_then(|ino| names.folder(ino));
-            let inode = folder.and_then(|folder| folder.get(name)).ok_or(Error::NotFound)?;
+            let inode = folder.and_then(|folder| folder.get_shown(name)).ok_or(Error::NotFound)?;
             ControlNode::top(inode.ino())
         };
         control_entry(place, header.caller, cx)

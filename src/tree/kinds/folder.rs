@@ -8,6 +8,7 @@ use super::control::{ControlNode, NAME};
 use super::durable::{record_folder, record_folder_removed};
 use super::mailbox::MailboxFile;
 use super::segment::SegmentFile;
+use super::segment_names;
 use super::symlink;
 use super::topic::TopicFile;
 use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots};
@@ -260,6 +261,19 @@ impl InodeOps for FolderInode {
         // The kernel learns of no node with an error, and will forget none.
         let opened = opened.inspect_err(|_| cx.tree.forget(&[(entry.node, 1)], cx.now))?;
         Ok((entry, Some(opened)))
+    }
+
+    fn make_nameless(
+        &self,
+        header: Header,
+        mode: u32,
+        open: OpenFlags,
+        cx: &mut Cx<'_>,
+    ) -> Result<(Entry, Opened), Error> {
+        match self.namespace {
+            Namespace::Segments => segment_names::make_nameless(self.ino, header, mode, open, cx),
+            _ => Err(Error::NotSupported),
+        }
     }
 
     fn make_folder(&self, header: Header, name: &[u8], mode: u32, cx: &mut Cx<'_>) -> Result<Entry, Error> {

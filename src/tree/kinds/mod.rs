@@ -18,6 +18,7 @@ mod mailbox_control;
 mod message;
 mod segment;
 mod segment_control;
+mod segment_names;
 mod segment_work;
 mod symlink;
 mod topic;
@@ -51,6 +52,7 @@ pub(crate) use folder::FolderInode;
 pub(crate) use jobs::{allocate, select, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
+pub(crate) use segment_names::link;
 pub(crate) use topic::TopicTotals;
 
 /// All names of a mount.
@@ -189,6 +191,17 @@ pub(crate) trait InodeOps {
         _cx: &mut Cx<'_>,
     ) -> Result<(Entry, Option<Opened>), Error> {
         Err(Error::NotPermitted)
+    }
+
+    /// TMPFILE in it.
+    fn make_nameless(
+        &self,
+        _: Header,
+        _mode: u32,
+        _open: OpenFlags,
+        _: &mut Cx<'_>,
+    ) -> Result<(Entry, Opened), Error> {
+        Err(Error::NotSupported)
     }
 
     /// MKDIR in it.

@@ -41,10 +41,12 @@ pub(super) struct SegmentState {
     pub(super) bell: Option<Box<Bell>>,
     /// On the list of those that are asked now and then whether they are still mapped.
     orphaned: bool,
-    /// A name leads here. Without one, the memory goes with the last open file.
-    linked: bool,
-    /// Removed while somebody was about to open it: the memory stays until the kernel forgets the node.
+    /// Names that lead here. Without one, the memory goes with the last open file.
+    pub(super) names: u32,
+    /// Removed while somebody was about to open it, or made without a name: the memory stays until the kernel forgets the node.
     kept_until_forget: bool,
+    /// Of one that was made without a name and may get one: for the file.
+    pub(super) nameless: Option<Charge>,
     recent_lookups: RecentLookups,
     /// The kernel's number for the backing memory, while any file is open in passthrough.
     backing: Option<u32>,
@@ -104,13 +106,20 @@ impl SegmentFile {
             openers: Slab::new(),
             bell: None,
             orphaned: false,
-            linked: true,
+            names: 1,
             kept_until_forget: false,
+            nameless: None,
             recent_lookups: RecentLookups::default(),
             backing: None,
             refusal: None,
         };
         Ok(Arc::new(SegmentFile { ino, state: Mutex::new(state), _charge: charge }))
+    }
+
+    /// It has no name yet. `charge` is for the file.
+    pub(super) fn without_name(&self, charge: Charge) {
+        let mut state = self.state.lock();
+        (state.names, state.kept_until_forget, state.nameless) = (0, true, Some(charge));
     }
 
     /// Does what may need memory, and once more if some came free that nobody uses any more.
@@ -137,9 +146,9 @@ impl SegmentFile {
         if let (Some(id), Some(backing)) = (state.backing.take(), &tree.setup.backing) {
             backing.close(id);
         }
-        let dying = state.linked && state.segment.lifetime() == Lifetime::LastClose;
+        let dying = state.names > 0 && state.segment.lifetime() == Lifetime::LastClose;
         // Or it has no memory that could go, as once it is gone.
-        if !dying && (state.linked || state.kept_until_forget || state.segment.promised() == 0) {
+        if !dying && (state.names > 0 || state.kept_until_forget || state.segment.promised() == 0) {
             return false;
         }
         // Only passthrough lets others map the memory itself: otherwise a mapping keeps the file open.
@@ -161,9 +170,9 @@ impl SegmentFile {
         false
     }
 
-    /// The name is gone: whoever waits at the doorbell is told, and the memory goes with its last user.
+    /// The last name is gone: whoever waits at the doorbell is told, and the memory goes with its last user.
     fn lose_name(self: &Arc<Self>, state: &mut SegmentState, cx: &mut Cx<'_>) {
-        state.linked = false;
+        state.names = 0;
         if let Some(bell) = &mut state.bell {
             bell.topic.remove(&mut cx.domain());
             bell.leave_rest_to_job(self, cx);
@@ -172,18 +181,21 @@ impl SegmentFile {
         let _ = self.unused(state, cx.tree);
     }
 
-    /// The name of a segment that lives until its last close goes, unless somebody has opened it again.
+    /// The names of a segment that lives until its last close go, unless somebody has opened it again.
     fn unlink_unused(self: &Arc<Self>, cx: &mut Cx<'_>) {
         let mut names = cx.tree.names.lock();
         let mut state = self.state.lock();
-        if state.openers.is_empty()
-            && state.linked
-            && let Some((folder, name)) =
-                names.link_of(self.ino).map(|link| (link.folder, Arc::clone(&link.name)))
-            && names.unlink(folder, &name, false, cx.now).is_ok()
-        {
-            self.lose_name(&mut state, cx);
+        if !state.openers.is_empty() || state.names == 0 {
+            return;
         }
+        while let Some((folder, name)) =
+            names.link_of(self.ino).map(|link| (link.folder, Arc::clone(&link.name)))
+        {
+            if names.unlink(folder, &name, false, cx.now).is_err() {
+                return;
+            }
+        }
+        self.lose_name(&mut state, cx);
     }
 }
 
@@ -215,7 +227,7 @@ impl SegmentState {
         Attr {
             size: self.segment.size(),
             blocks: self.segment.blocks(),
-            nlink: u32::from(self.linked),
+            nlink: self.names,
             ..self.meta.attr(ino, REGULAR)
         }
     }
@@ -290,7 +302,7 @@ impl InodeOps for Arc<SegmentFile> {
     ) -> Result<Opened, Error> {
         let refused_before = names.nodes.came_back(header.caller.pid);
         let mut state = self.state.lock();
-        if !state.linked && state.openers.is_empty() && !state.kept_until_forget {
+        if state.names == 0 && state.openers.is_empty() && !state.kept_until_forget {
             // Its memory is gone; the name may have a new owner, whom the kernel finds when it looks the name up again. It
             // does so once.
             if refused_before {
@@ -335,8 +347,12 @@ impl InodeOps for Arc<SegmentFile> {
 
     fn unlinked(&self, cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
-        state.kept_until_forget = state.recent_lookups.meet(cx.now);
         state.meta.ctime = cx.now;
+        if state.names > 1 {
+            state.names -= 1;
+            return;
+        }
+        state.kept_until_forget = state.recent_lookups.meet(cx.now);
         self.lose_name(&mut state, cx);
     }
 

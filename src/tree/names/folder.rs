@@ -48,7 +48,7 @@ pub(crate) struct Folder<O> {
     pub(crate) refusal: Option<Box<str>>,
     names: HashMap<Arc<[u8]>, u64>,
     shown: Entries<O>,
-    /// Those of which `control/` shows nothing: a listing there must not have to pass over them.
+    /// Those that `control/` does not show: a listing there must not have to pass over them.
     hidden: Entries<O>,
     next_cookie: u64,
     folders: u32,
@@ -81,6 +81,11 @@ impl<O: Named> Folder<O> {
         self.shown.get(cookie).or_else(|| self.hidden.get(cookie)).map(|(_, object)| object)
     }
 
+    /// As [`Folder::get`], of a name that `control/` shows.
+    pub(crate) fn get_shown(&self, name: &[u8]) -> Option<&O> {
+        self.names.get(name).and_then(|cookie| self.shown.get(cookie)).map(|(_, object)| object)
+    }
+
     /// Entries after the one with `cookie`, in the order of their creation.
     pub(crate) fn list(&self, cookie: u64) -> impl Iterator<Item = (u64, &Arc<[u8]>, &O)> {
         let mut hidden = after(&self.hidden, cookie).peekable();
@@ -92,7 +97,7 @@ impl<O: Named> Folder<O> {
         })
     }
 
-    /// As [`Folder::list`], without those of which `control/` shows nothing.
+    /// As [`Folder::list`], without those that `control/` does not show.
     pub(crate) fn list_shown(&self, cookie: u64) -> impl Iterator<Item = (u64, &Arc<[u8]>, &O)> {
         after(&self.shown, cookie)
     }
@@ -116,10 +121,11 @@ impl<O: Named> Folder<O> {
         Attr { nlink, ..self.meta.attr(ino, FOLDER) }
     }
 
-    pub(super) fn insert(&mut self, name: &Arc<[u8]>, object: O, now: Timestamp) {
+    /// `shown`: in `control/` too.
+    pub(super) fn insert(&mut self, name: &Arc<[u8]>, object: O, shown: bool, now: Timestamp) {
         self.folders += u32::from(object.folder().is_some());
         self.names.insert(Arc::clone(name), self.next_cookie);
-        let entries = if object.is_symlink() { &mut self.hidden } else { &mut self.shown };
+        let entries = if shown { &mut self.shown } else { &mut self.hidden };
         entries.insert(self.next_cookie, (Arc::clone(name), object));
         self.next_cookie += 1;
         self.touch(now);
@@ -131,6 +137,15 @@ impl<O: Named> Folder<O> {
         self.folders -= u32::from(object.folder().is_some());
         self.touch(now);
         Some(object)
+    }
+
+    /// `control/` shows a name from now on.
+    pub(super) fn show(&mut self, name: &[u8]) {
+        if let Some(cookie) = self.names.get(name)
+            && let Some(entry) = self.hidden.remove(cookie)
+        {
+            self.shown.insert(*cookie, entry);
+        }
     }
 
     fn touch(&mut self, now: Timestamp) {

@@ -8,12 +8,12 @@ use super::nodes::Nodes;
 use super::numbers::ByNumber;
 use super::{MAILBOXES, Named, ROOT, SEGMENTS, TOPICS};
 use crate::accounts::Charge;
-use crate::config::NAME_MAX;
+use crate::config::{LINK_MAX, NAME_MAX};
 use crate::op::{Caller, Error, Ino, NodeId, Timestamp};
 
 const FIRST_FREE: u64 = 16;
 
-/// Where a file's name is.
+/// Where a file's name is: its first, if it has several.
 #[derive(Debug)]
 pub(crate) struct Link<O> {
     pub(crate) object: O,
@@ -21,6 +21,41 @@ pub(crate) struct Link<O> {
     pub(crate) name: Arc<[u8]>,
     /// For the user who made it.
     charge: Charge,
+    /// Its other names, at most [`LINK_MAX`] with the first. `control/` does not show them.
+    others: Vec<Alias>,
+}
+
+/// A name of a file beside its first.
+#[derive(Debug)]
+struct Alias {
+    folder: Ino,
+    name: Arc<[u8]>,
+    /// For the user who made it.
+    charge: Charge,
+}
+
+impl<O> Link<O> {
+    fn is_at(&self, (folder, name): (Ino, &[u8])) -> bool {
+        self.folder == folder && *self.name == *name
+    }
+
+    /// The name at `from` is at `to` now. True if it is the first.
+    fn relocate(&mut self, from: (Ino, &[u8]), to: (Ino, &Arc<[u8]>)) -> bool {
+        if self.is_at(from) {
+            (self.folder, self.name) = (to.0, Arc::clone(to.1));
+            return true;
+        }
+        if let Some(alias) = self.others.iter_mut().find(|alias| alias.is_at(from)) {
+            (alias.folder, alias.name) = (to.0, Arc::clone(to.1));
+        }
+        false
+    }
+}
+
+impl Alias {
+    fn is_at(&self, (folder, name): (Ino, &[u8])) -> bool {
+        self.folder == folder && *self.name == *name
+    }
 }
 
 /// All names and nodes of a mount.
@@ -64,9 +99,9 @@ impl<O: Named> Names<O> {
         let copy = |mode| Meta::new(mode, meta.uid, meta.gid, meta.mtime);
         let mut root = Folder::new(copy(meta.mode), Namespace::Root, ROOT, Arc::clone(&defaults));
         let now = meta.mtime;
-        root.insert(&Arc::from(*b"mailboxes"), O::of_folder(MAILBOXES, Namespace::Mailboxes), now);
-        root.insert(&Arc::from(*b"segments"), O::of_folder(SEGMENTS, Namespace::Segments), now);
-        root.insert(&Arc::from(*b"topics"), O::of_folder(TOPICS, Namespace::Topics), now);
+        root.insert(&Arc::from(*b"mailboxes"), O::of_folder(MAILBOXES, Namespace::Mailboxes), true, now);
+        root.insert(&Arc::from(*b"segments"), O::of_folder(SEGMENTS, Namespace::Segments), true, now);
+        root.insert(&Arc::from(*b"topics"), O::of_folder(TOPICS, Namespace::Topics), true, now);
         let folder = |namespace| Folder::new(copy(shared_mode), namespace, ROOT, Arc::clone(&defaults));
         let folders = ByNumber::from_iter([
             (ROOT, root),
@@ -170,6 +205,30 @@ impl<O: Named> Names<O> {
         self.place(folder, &Arc::from(name), object, charge, now);
     }
 
+    /// Gives a file that may have a name already another, which [`Names::check_new`] has found free.
+    pub(crate) fn link_again(
+        &mut self,
+        folder: Ino,
+        name: &[u8],
+        object: &O,
+        charge: Charge,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let Some(link) = self.links.get_mut(&object.ino()) else {
+            self.link(folder, name, object, charge, now);
+            return Ok(());
+        };
+        if link.others.len() + 1 >= LINK_MAX {
+            return Err(Error::TooManyLinks);
+        }
+        let name = Arc::from(name);
+        link.others.push(Alias { folder, name: Arc::clone(&name), charge });
+        if let Some(holder) = self.folders.get_mut(&folder) {
+            holder.insert(&name, object.clone(), false, now);
+        }
+        Ok(())
+    }
+
     /// A new folder; `check_new` comes first.
     pub(crate) fn make_folder(
         &mut self,
@@ -234,7 +293,7 @@ impl<O: Named> Names<O> {
             .get_mut(&folder)
             .and_then(|holder| holder.remove(name, now))
             .ok_or(Error::NotFound)?;
-        self.forget_name(&object, folder);
+        self.forget_name(&object, (folder, name));
         Ok(object)
     }
 
@@ -263,10 +322,10 @@ impl<O: Named> Names<O> {
         }
         if let (Some(target), Some(folder)) = (&target, self.folders.get_mut(&to.0)) {
             folder.remove(to.1, now);
-            self.forget_name(target, to.0);
+            self.forget_name(target, to);
         }
         self.take(from, now);
-        self.replace(to, &object, now);
+        self.relocate(from, to, &object, now);
         Ok(target)
     }
 
@@ -284,8 +343,8 @@ impl<O: Named> Names<O> {
         }
         self.take(one, now);
         self.take(two, now);
-        self.replace(two, &first, now);
-        self.replace(one, &second, now);
+        self.relocate(one, two, &first, now);
+        self.relocate(two, one, &second, now);
         Ok(())
     }
 
@@ -336,32 +395,56 @@ impl<O: Named> Names<O> {
         }
     }
 
-    /// Gives another name to a file that has one.
-    fn replace(&mut self, (folder, name): (Ino, &[u8]), object: &O, now: Timestamp) {
-        if let Some(Link { charge, .. }) = self.links.remove(&object.ino()) {
-            // Counted again where it is placed; it stays in its namespace.
-            let namespace = self.folders.get(&folder).map_or(Namespace::Root, |folder| folder.namespace);
-            *self.count.of(object, namespace) -= 1;
-            self.place(folder, &Arc::from(name), object, charge, now);
-        }
+    /// The name that `object` had at `from`, where it was taken, is at `to` now, in the same namespace.
+    fn relocate(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8]), object: &O, now: Timestamp) {
+        let name = Arc::from(to.1);
+        let Some(link) = self.links.get_mut(&object.ino()) else { return };
+        let is_first = link.relocate(from, (to.0, &name));
+        self.put(to.0, &name, object, is_first, now);
     }
 
     fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, charge: Charge, now: Timestamp) {
+        let Some(namespace) = self.put(folder, name, object, true, now) else { return };
+        let (object, name, others) = (object.clone(), Arc::clone(name), Vec::new());
+        *self.count.of(&object, namespace) += 1;
+        self.links.insert(object.ino(), Link { object, folder, name, charge, others });
+    }
+
+    /// Puts a name into a folder. Returns its namespace.
+    fn put(
+        &mut self,
+        folder: Ino,
+        name: &Arc<[u8]>,
+        object: &O,
+        is_first: bool,
+        now: Timestamp,
+    ) -> Option<Namespace> {
         if let Some(moved) = object.folder().and_then(|ino| self.folders.get_mut(&ino)) {
             moved.parent = folder;
             moved.meta.ctime = now;
         }
-        let Some(holder) = self.folders.get_mut(&folder) else { return };
-        let namespace = holder.namespace;
-        holder.insert(name, object.clone(), now);
-        let link = Link { object: object.clone(), folder, name: Arc::clone(name), charge };
-        self.links.insert(object.ino(), link);
-        *self.count.of(object, namespace) += 1;
+        let holder = self.folders.get_mut(&folder)?;
+        holder.insert(name, object.clone(), is_first && !object.is_symlink(), now);
+        Some(holder.namespace)
     }
 
-    /// The name that `object` had in `folder` is gone.
-    fn forget_name(&mut self, object: &O, folder: Ino) {
-        let namespace = self.folders.get(&folder).map_or(Namespace::Root, |folder| folder.namespace);
+    /// The name that `object` had at `from` is gone.
+    fn forget_name(&mut self, object: &O, from: (Ino, &[u8])) {
+        if let Some(link) = self.links.get_mut(&object.ino())
+            && !link.others.is_empty()
+        {
+            if let Some(at) = link.others.iter().position(|alias| alias.is_at(from)) {
+                link.others.remove(at);
+            } else {
+                let Alias { folder, name, charge } = link.others.remove(0);
+                if let Some(holder) = self.folders.get_mut(&folder) {
+                    holder.show(&name);
+                }
+                (link.folder, link.name, link.charge) = (folder, name, charge);
+            }
+            return;
+        }
+        let namespace = self.folders.get(&from.0).map_or(Namespace::Root, |folder| folder.namespace);
         if self.links.remove(&object.ino()).is_some() {
             *self.count.of(object, namespace) -= 1;
         }
