@@ -11,6 +11,8 @@ mod common;
 mod attributes;
 #[path = "tree/control.rs"]
 mod control;
+#[path = "tree/file_handles.rs"]
+mod file_handles;
 #[path = "tree/listing.rs"]
 mod listing;
 #[path = "tree/metrics.rs"]

@@ -204,6 +204,7 @@ impl fuser::Filesystem for Handshake {
             (InitFlags::FUSE_PARALLEL_DIROPS, "look-ups in one folder wait for each other"),
             // Sizes change only through this kernel, so a change of size need not drop cached pages.
             (InitFlags::FUSE_EXPLICIT_INVAL_DATA, "cached segments are read again after each resize"),
+            (InitFlags::FUSE_EXPORT_SUPPORT, "file handles are stale once the kernel has forgotten the file"),
             // Otherwise the kernel asks for `security.capability` before every write.
             (InitFlags::FUSE_HANDLE_KILLPRIV_V2, "each send costs a second request"),
         ];

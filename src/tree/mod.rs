@@ -230,6 +230,8 @@ impl Tree {
         let Request { request_id, node, caller, .. } = *request;
         let header = Header { request_id, node, caller };
         let reply = match &request.op {
+            Op::Lookup { name: b"." } => Reply::Entry(kinds::find_again(header, false, cx)?),
+            Op::Lookup { name: b".." } => Reply::Entry(kinds::find_again(header, true, cx)?),
             Op::Lookup { name } => {
                 names::check_name(name)?;
                 Reply::Entry(self.inode(node)?.ops().look_up(header, name, cx)?)

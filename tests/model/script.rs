@@ -116,7 +116,12 @@ fn any_node(world: &mut World, number: u8, folder: bool) -> Option<NodeId> {
 
 fn look_up(world: &mut World, who: u8, a: u8, b: u8) {
     let Some(folder) = any_node(world, a, true) else { return };
-    if b >= 250 {
+    if [b"." as &[u8], b".."].contains(&name(b)) {
+        // As for a file handle.
+        if let Reply::Entry(entry) = world.get(who, folder, Op::Lookup { name: name(b) }) {
+            world.learn(&entry, Kind::Folder);
+        }
+    } else if b >= 250 {
         assert!(matches!(world.get(who, folder, Op::Lookup { name: name(b) }), Reply::Failed(_)));
     } else {
         world.look_up(who, folder, name(b));

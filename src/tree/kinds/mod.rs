@@ -10,6 +10,7 @@ mod control_folder;
 mod door;
 mod doorbell;
 mod durable;
+mod file_handle;
 mod folder;
 mod folder_control;
 mod jobs;
@@ -48,6 +49,7 @@ use segment_work::SegmentJob;
 
 pub(crate) use control::ControlNode;
 pub(crate) use durable::restore;
+pub(crate) use file_handle::find_again;
 pub(crate) use folder::FolderInode;
 pub(crate) use jobs::{allocate, select, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};

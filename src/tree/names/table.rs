@@ -129,6 +129,13 @@ impl<O: Named> Names<O> {
         self.links.get(&ino)
     }
 
+    /// What `ino` is the number of, as long as it has a name.
+    pub(crate) fn object(&self, ino: Ino) -> Option<O> {
+        let folder =
+            || Some(O::of_folder(ino, self.folders.get(&ino).filter(|folder| !folder.removed)?.namespace));
+        self.links.get(&ino).map(|link| link.object.clone()).or_else(folder)
+    }
+
     /// The mailbox at a path below `mailboxes/`, if `caller` may go there.
     pub(crate) fn find_mailbox(&self, path: &[u8], caller: Caller) -> Result<O, Error> {
         let mut object = O::of_folder(MAILBOXES, Namespace::Mailboxes);
