@@ -300,6 +300,14 @@ pub struct SetAttr {
     pub kill_suid: bool,
 }
 
+impl SetAttr {
+    /// chown(2), which clears set-ID bits. With neither a user nor a group the kernel sends it as a change of nothing, which no
+    /// other call is.
+    pub fn is_chown(&self) -> bool {
+        self.uid.is_some() || self.gid.is_some() || *self == SetAttr::default()
+    }
+}
+
 /// The type of a lock; `Unlock` releases it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LockKind {

@@ -103,6 +103,38 @@ fn a_change_of_owner_or_contents_takes_set_user_id_away() {
 }
 
 #[test]
+fn chown_that_names_nobody_takes_set_id_bits_away_too() {
+    let Some(mount) = common::mount() else { return };
+    let plain = tempfile::NamedTempFile::new().unwrap();
+    for path in
+        KINDS.map(|kind| mount.path(kind).join("file")).iter().map(PathBuf::as_path).chain([plain.path()])
+    {
+        drop(create(path));
+        for (before, after) in [(0o6755, 0o0755), (0o2745, 0o2745), (0o6711, 0o0711), (0o0644, 0o0644)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(before)).unwrap();
+            chown(path, None, None).unwrap();
+            assert_eq!(mode(path), after, "{path:?}, {before:o}");
+        }
+    }
+}
+
+#[test]
+fn no_file_has_an_ioctl() {
+    const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
+    const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+    let Some(mount) = common::mount() else { return };
+    let Some(mut peer) = Peer::start() else { return };
+    for path in one_of_each(&mount).into_iter().chain([mount.path("control/status")]) {
+        peer.open("fd", &path, "O_RDONLY | os.O_NONBLOCK");
+        for number in [FS_IOC_GETFLAGS, FS_IOC_FSGETXATTR, 0x5401, 0x1234_5678, 0x8008_1234] {
+            let answer = peer.ask(&format!("fcntl.ioctl(fd, {number}, b'\\0' * 64)"));
+            assert_eq!(answer, "ENOTTY", "{number:#x} of {path:?}");
+        }
+        peer.run("os.close(fd)");
+    }
+}
+
+#[test]
 fn the_umask_holds_for_files_and_folders() {
     let Some(mount) = common::mount() else { return };
     for kind in KINDS {

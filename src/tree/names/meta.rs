@@ -70,7 +70,7 @@ impl Meta {
             SetTime::Now => now,
             SetTime::At(at) => at,
         };
-        if (set.uid.is_some() || set.gid.is_some() || set.kill_suid) && !folder {
+        if (set.is_chown() || set.kill_suid) && !folder {
             self.kill_suid();
         }
         self.uid = set.uid.unwrap_or(self.uid);
