@@ -6,11 +6,15 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustix::fs::OFlags;
 use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
 
 use super::mounts::Status;
 use super::text::{escaped, quoted, reason};
@@ -34,8 +38,9 @@ pub(super) struct Listing {
 /// A mailbox or a topic.
 #[derive(Debug, Serialize)]
 pub(super) struct Object {
-    /// Below `mailboxes/` or `topics/`; escaped where it is not UTF-8.
-    pub(super) name: String,
+    /// Below `mailboxes/` or `topics/`.
+    #[serde(flatten)]
+    pub(super) name: ExactPath,
     /// The name, safe for a terminal.
     #[serde(skip)]
     pub(super) shown: String,
@@ -50,8 +55,9 @@ pub(super) struct Object {
 /// A segment.
 #[derive(Debug, Serialize)]
 pub(super) struct Segment {
-    /// Below `segments/`; escaped where it is not UTF-8.
-    pub(super) name: String,
+    /// Below `segments/`.
+    #[serde(flatten)]
+    pub(super) name: ExactPath,
     /// The name, safe for a terminal.
     #[serde(skip)]
     pub(super) shown: String,
@@ -217,14 +223,14 @@ impl Listing {
 impl Object {
     fn of(below: &Path, status: Status, file: Option<&Metadata>, users: &Users) -> Object {
         let file = file.map(|file| Rights::of(file, users));
-        Object { name: exact(below), shown: escaped(below), status, file }
+        Object { name: ExactPath::name(below), shown: escaped(below), status, file }
     }
 }
 
 impl Segment {
     fn of(below: &Path, file: &Metadata, users: &Users) -> Segment {
         Segment {
-            name: exact(below),
+            name: ExactPath::name(below),
             shown: escaped(below),
             size: file.size(),
             resident: file.blocks().saturating_mul(512),
@@ -240,9 +246,39 @@ impl Rights {
     }
 }
 
-/// A name for programs: unchanged if it is UTF-8, escaped otherwise.
-pub(super) fn exact(path: &Path) -> String {
-    path.to_str().map_or_else(|| escaped(path), str::to_owned)
+/// A path in JSON: as it is if it is UTF-8, otherwise in base64, under another key.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct ExactPath {
+    path: PathBuf,
+    keys: [&'static str; 2],
+}
+
+impl ExactPath {
+    pub(super) fn name(path: &Path) -> ExactPath {
+        ExactPath { path: path.to_owned(), keys: ["name", "name_base64"] }
+    }
+
+    pub(super) fn dir(path: &Path) -> ExactPath {
+        ExactPath { path: path.to_owned(), keys: ["dir", "dir_base64"] }
+    }
+}
+
+impl AsRef<Path> for ExactPath {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Serialize for ExactPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let [text, base64] = self.keys;
+        let mut map = serializer.serialize_map(Some(1))?;
+        match self.path.to_str() {
+            Some(path) => map.serialize_entry(text, path)?,
+            None => map.serialize_entry(base64, &STANDARD.encode(self.path.as_os_str().as_bytes()))?,
+        }
+        map.end()
+    }
 }
 
 /// Whether it is a mailbox or topic. A folder has no file `status`: everything in it is a directory.
@@ -313,14 +349,17 @@ mod tests {
         std::os::unix::fs::symlink("team/frame", mount.path().join("segments/alias")).unwrap();
 
         let listing = read(mount.path()).unwrap();
-        let names: Vec<&str> = listing.mailboxes.iter().map(|mailbox| mailbox.name.as_str()).collect();
-        assert_eq!(names, ["jobs", "team/a"]);
+        let names: Vec<&Path> = listing.mailboxes.iter().map(|mailbox| mailbox.name.as_ref()).collect();
+        assert_eq!(names, ["jobs", "team/a"].map(Path::new));
         let jobs = &listing.mailboxes[0];
         assert_eq!((jobs.status.number("depth"), jobs.status.number("sent")), (Some(3), Some(5)));
         assert!(jobs.file.is_some() && listing.mailboxes[1].file.is_none());
         assert_eq!(listing.topics[0].status.number("readers"), Some(2));
         assert_eq!(listing.segments.len(), 1);
-        assert_eq!((listing.segments[0].name.as_str(), listing.segments[0].size), ("team/frame", 5));
+        assert_eq!(
+            (listing.segments[0].name.as_ref(), listing.segments[0].size),
+            (Path::new("team/frame"), 5)
+        );
         assert_eq!(listing.unreadable, 0);
     }
 }

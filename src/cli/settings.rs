@@ -1,7 +1,9 @@
 //! `ipcfs config`: shows or changes the files in an object's `config/`.
 
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -67,9 +69,8 @@ fn shown(config: &Path) -> Result<String, String> {
         let key = escaped(entry.file_name());
         // What only the owner may read is left out for others.
         if let Ok(value) = fs::read(entry.path()) {
-            lines.push(
-                format!("{key} {}", String::from_utf8_lossy(&value).trim_end()).trim_end().to_owned() + "\n",
-            );
+            let value = escaped(OsStr::from_bytes(value.strip_suffix(b"\n").unwrap_or(&value)));
+            lines.push(if value.is_empty() { key + "\n" } else { format!("{key} {value}\n") });
         }
     }
     lines.sort();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 
-use super::listing::{self, Listing, Object, Segment, exact};
+use super::listing::{self, ExactPath, Listing, Object, Segment};
 use super::mounts::{self, Mount, State, Status};
 use super::size;
 use super::text::{self, escaped, quoted, report, table};
@@ -40,7 +40,8 @@ pub(super) struct Args {
 /// A mount in the list. In JSON it includes its `control/status`.
 #[derive(Debug, Serialize)]
 struct Summary {
-    dir: String,
+    #[serde(flatten)]
+    dir: ExactPath,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -159,7 +160,7 @@ fn visible(all: &[Mount]) -> impl Iterator<Item = &Mount> {
 
 impl Summary {
     fn of(mount: &Mount, state: State) -> Summary {
-        let (dir, word) = (exact(&mount.point), state.word());
+        let (dir, word) = (ExactPath::dir(&mount.point), state.word());
         match state {
             State::Live(status) => Summary { dir, state: word, why: None, status },
             State::Failing(why) => Summary { dir, state: word, why: Some(why), status: Status::default() },
@@ -193,7 +194,7 @@ fn overview(lines: &[Summary]) -> String {
     let mut rows = vec![heading.map(str::to_owned).to_vec()];
     for line in lines {
         rows.push(vec![
-            escaped(&line.dir),
+            escaped(line.dir.as_ref()),
             line.state.to_owned(),
             shown(&line.status, "version"),
             shown(&line.status, "transport"),

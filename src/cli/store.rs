@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::explain;
+use super::listing::ExactPath;
 use super::text::{escaped, quoted, table};
 use crate::journal::{self, Damage, Recovered};
 use crate::mailbox;
@@ -49,7 +50,8 @@ enum What {
 
 #[derive(Serialize)]
 struct Mailbox {
-    name: String,
+    #[serde(flatten)]
+    name: ExactPath,
     messages: u64,
     bytes: u64,
     leased: u64,
@@ -98,7 +100,9 @@ fn paths(recovered: &[Recovered]) -> BTreeMap<Ino, Vec<u8>> {
 fn list(recovered: &[Recovered], json: bool) -> io::Result<()> {
     let paths = paths(recovered);
     let mailboxes = recovered.iter().filter(|one| !one.object.folder).map(|one| Mailbox {
-        name: paths.get(&one.object.ino).map_or_else(String::new, |path| escaped(OsStr::from_bytes(path))),
+        name: ExactPath::name(Path::new(OsStr::from_bytes(
+            paths.get(&one.object.ino).map_or(&[][..], Vec::as_slice),
+        ))),
         messages: one.messages.iter().map(|(message, _)| message.count()).sum(),
         bytes: one.messages.iter().map(|(message, _)| message.body.as_bytes().len() as u64).sum(),
         leased: one.messages.iter().filter(|(_, leased)| *leased).count() as u64,
@@ -117,7 +121,7 @@ fn list(recovered: &[Recovered], json: bool) -> io::Result<()> {
     rows.extend(mailboxes.into_iter().map(|one| {
         let figures =
             [one.messages, one.bytes, one.leased, one.sent, one.received].map(|figure| figure.to_string());
-        [one.name].into_iter().chain(figures).collect()
+        [escaped(one.name.as_ref())].into_iter().chain(figures).collect()
     }));
     out.write_all(table(&[false, true, true, true, true, true], &rows).as_bytes())
 }

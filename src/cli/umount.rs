@@ -122,13 +122,13 @@ impl Waiting {
         let Some(listing) = listing.filter(|listing| listing.unreadable == 0) else {
             return Some(Waiting { messages, mailboxes: None });
         };
-        let durable = |name: &str| {
+        let durable = |name: &Path| {
             let setting = mount.point.join("control/mailboxes").join(name).join("config/durable");
             fs::read_to_string(setting).is_ok_and(|durable| durable.trim() != "off")
         };
         let depths = listing.mailboxes.iter().filter_map(|mailbox| {
             let depth = mailbox.status.number("depth").filter(|depth| *depth > 0)?;
-            (!durable(&mailbox.name)).then_some(depth)
+            (!durable(mailbox.name.as_ref())).then_some(depth)
         });
         let depths: Vec<u64> = depths.collect();
         let messages = depths.iter().sum();

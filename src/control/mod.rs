@@ -45,7 +45,7 @@ pub struct File<View, Settings> {
 }
 
 impl<View, Settings> File<View, Settings> {
-    /// Its value is the path of a mailbox, which the tree must resolve.
+    /// Its value is the path of a mailbox: the tree resolves it, and shows it.
     pub fn names_mailbox(&self) -> bool {
         self.config && self.name == "dead_letter"
     }
@@ -118,8 +118,6 @@ pub struct MailboxView {
     pub settings: MailboxSettings,
     pub counts: Counts,
     pub waiters: Vec<Waiter>,
-    /// Path of the dead-letter mailbox below `mailboxes/`; empty if there is none.
-    pub dead_letter: String,
     /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
@@ -254,7 +252,8 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 13] = [
     setting(
         "dead_letter",
         "mailbox for expired and rejected messages, as a path below mailboxes/; empty: drop them",
-        |view| line(&view.dead_letter),
+        // A path may be any bytes, so that the tree shows it.
+        |_| String::new(),
         |_, settings| settings.named.clone().map(|mailbox| settings.rules.dead_letter = mailbox),
     ),
 ];

@@ -17,7 +17,10 @@ struct Shown<'a> {
     pid: u32,
     priority: u16,
     #[serde(skip_serializing_if = "Option::is_none")]
-    tag: Option<std::borrow::Cow<'a, str>>,
+    tag: Option<&'a str>,
+    /// Instead of `tag`, if that is not valid UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag_base64: Option<String>,
     deliveries: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
@@ -33,6 +36,7 @@ pub(super) fn write(message: &Message, line: &mut Vec<u8>) {
 
 fn write_with_body(message: &Message, slice: &Slice, line: &mut Vec<u8>) {
     let body = std::str::from_utf8(slice.as_bytes()).ok();
+    let tag = message.tag().and_then(|tag| std::str::from_utf8(tag).ok());
     let shown = Shown {
         id: message.id,
         // In microseconds, which a double represents exactly for centuries.
@@ -41,7 +45,8 @@ fn write_with_body(message: &Message, slice: &Slice, line: &mut Vec<u8>) {
         gid: message.sender.gid,
         pid: message.sender.pid,
         priority: message.priority,
-        tag: message.tag().map(|tag| String::from_utf8_lossy(tag)),
+        tag_base64: message.tag().filter(|_| tag.is_none()).map(|tag| STANDARD.encode(tag)),
+        tag,
         deliveries: message.deliveries(),
         body_base64: body.is_none().then(|| STANDARD.encode(slice.as_bytes())),
         body,

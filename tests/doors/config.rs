@@ -1,11 +1,13 @@
 //! `config/`: what it takes and refuses, and that those who wait feel it at once.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::io::Errno;
 
 use crate::common::{self, Mount};
-use crate::tools::{WRITE, aside, finish, open, receive_text, run, send, set, try_receive, try_send};
+use crate::tools::{BOTH, WRITE, aside, finish, open, receive_text, run, send, set, try_receive, try_send};
 use crate::ways::side;
 
 fn get(mount: &Mount, key: &str) -> String {
@@ -18,6 +20,44 @@ fn error(mount: &Mount) -> String {
 
 fn try_set(mount: &Mount, key: &str, value: &[u8]) -> Result<usize, Errno> {
     rustix::io::write(open(&side(mount, "box", &format!("config/{key}")), WRITE), value)
+}
+
+#[test]
+fn a_dead_letter_mailbox_is_named_by_its_exact_bytes() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("box", &[("max_deliver", "1")]);
+    let file = side(&mount, "box", "config/dead_letter");
+    let names = [
+        &b"grave"[..],
+        b" grave",
+        b"grave ",
+        b"grave\n",
+        b"gr\nave",
+        b"\xff\xfe",
+        b" ",
+        b"\n",
+        b"\xe2\x80\x83",
+    ];
+    for name in names {
+        let grave = mount.mailbox("").join(OsStr::from_bytes(name));
+        fs::write(&grave, "buried before").unwrap();
+        assert_eq!(fs::read(&grave).unwrap(), b"buried before");
+        let value = [name, b"\n"].concat();
+        assert_eq!(try_set(&mount, "dead_letter", &value), Ok(value.len()), "{}", name.escape_ascii());
+        assert_eq!(fs::read(&file).unwrap(), value, "{}", name.escape_ascii());
+        fs::write(mount.mailbox("box"), name).unwrap();
+        let lease = open(&side(&mount, "box", "lease"), BOTH);
+        let mut body = [0; 16];
+        let length = rustix::io::read(&lease, &mut body).unwrap();
+        assert_eq!(&body[..length], name);
+        rustix::io::write(&lease, b"reject").unwrap();
+        assert_eq!(fs::read(&grave).unwrap(), name, "{}", name.escape_ascii());
+    }
+    // Without the newline it is the same, unless the name ends with one.
+    assert_eq!(try_set(&mount, "dead_letter", b"\xff\xfe"), Ok(2));
+    assert_eq!(fs::read(&file).unwrap(), b"\xff\xfe\n");
+    assert_eq!(try_set(&mount, "dead_letter", b"\xff\n"), Err(Errno::INVAL));
+    assert_eq!(error(&mount), "dead_letter: there is no mailbox '\\xff'\n");
 }
 
 #[test]

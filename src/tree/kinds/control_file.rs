@@ -124,7 +124,7 @@ impl FileOps for OpenControl {
             let text = control.show(index, self.opener, cx)?;
             let charge = self.account.charge(Resource::Texts, text.len() as u64);
             let charge = Some(charge.map_err(|_| Error::NoMemory)?);
-            *self.text.lock() = (Arc::from(text.into_bytes()), charge);
+            *self.text.lock() = (Arc::from(text), charge);
         }
         Ok(Some(part_of(&self.text.lock().0, call)))
     }

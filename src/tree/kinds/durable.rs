@@ -20,13 +20,8 @@ use crate::tree::names::{Defaults, Folder, MAILBOXES, Namespace};
 
 /// The files of `config/`, as the journal has them.
 fn settings_text(settings: MailboxSettings) -> String {
-    let view = MailboxView {
-        settings,
-        counts: Counts::default(),
-        waiters: Vec::new(),
-        dead_letter: String::new(),
-        refusal: String::new(),
-    };
+    let view =
+        MailboxView { settings, counts: Counts::default(), waiters: Vec::new(), refusal: String::new() };
     let files = MAILBOX.iter().filter(|file| file.config && !file.names_mailbox());
     let lines: Vec<String> = files.map(|file| format!("{} {}", file.name, (file.show)(&view))).collect();
     lines.concat()

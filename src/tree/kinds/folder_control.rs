@@ -57,26 +57,26 @@ impl ControlOps for FolderInode {
         }
     }
 
-    fn show(&self, index: usize, reader: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, reader: Caller, cx: &mut Cx<'_>) -> Result<Vec<u8>, Error> {
         if self.namespace == Namespace::Root {
             let text = match index {
                 0 => cx.tree.status(cx.now),
                 _ => cx.tree.metrics(reader, cx.now),
             };
-            return Ok(text);
+            return Ok(text.into_bytes());
         }
         let (defaults, refusal) = {
             let names = cx.tree.names.lock();
             let folder = names.folder(self.ino).ok_or(Error::NotFound)?;
             (Arc::clone(&folder.defaults), folder.refusal.as_deref().map(String::from).unwrap_or_default())
         };
-        Ok((setting(index)?.show)(&MailboxView {
+        let text = (setting(index)?.show)(&MailboxView {
             settings: settings_of(&defaults, cx),
             counts: Counts::default(),
             waiters: Vec::new(),
-            dead_letter: String::new(),
             refusal,
-        }))
+        });
+        Ok(text.into_bytes())
     }
 
     fn store(&self, index: usize, text: &[u8], _: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {

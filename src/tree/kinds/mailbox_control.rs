@@ -16,17 +16,18 @@ impl MailboxFile {
     /// The mailbox that a written value names, if `caller` may send to it. Empty: none.
     fn find_dead_letter(
         &self,
-        text: &str,
+        text: &[u8],
         caller: Caller,
         cx: &Cx<'_>,
     ) -> Result<Option<DeadLetter>, Refusal> {
-        let path = text.trim();
+        // One newline ends the value; any other byte is part of a name.
+        let path = text.strip_suffix(b"\n").unwrap_or(text);
         if path.is_empty() {
             return Ok(None);
         }
         let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
-        let shown: String = path.chars().take(80).flat_map(char::escape_default).collect();
-        let file = match cx.tree.names.lock().find_mailbox(path.as_bytes(), caller) {
+        let shown = path.get(..80).unwrap_or(path).escape_ascii();
+        let file = match cx.tree.names.lock().find_mailbox(path, caller) {
             Ok(Inode::Mailbox(file)) => file,
             Err(Error::AccessDenied) => {
                 return Err(refuse(Error::AccessDenied, &format!("you may not search the way to '{shown}'")));
@@ -94,35 +95,35 @@ impl ControlOps for Arc<MailboxFile> {
         counts.waiting_readers + counts.waiting_writers
     }
 
-    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<Vec<u8>, Error> {
         let file = table_file(&MAILBOX, index)?;
-        let target = self.state.lock().queue.rules().dead_letter;
-        let path = target.map(|rule| cx.tree.names.lock().path_of(rule.mailbox)).unwrap_or_default();
-        let dead_letter = String::from_utf8_lossy(&path).into_owned();
+        if file.names_mailbox() {
+            let target = self.state.lock().queue.rules().dead_letter;
+            let path = target.map(|rule| cx.tree.names.lock().path_of(rule.mailbox)).unwrap_or_default();
+            return Ok(if path.is_empty() { path } else { [&path, &b"\n"[..]].concat() });
+        }
         let view = {
             let state = self.state.lock();
             MailboxView {
                 settings: state.settings(cx.tree.setup.ceiling, cx.tree.setup.journal.is_some()),
                 counts: state.queue.counts(),
                 waiters: state.queue.waiters(),
-                dead_letter,
                 refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
             }
         };
-        Ok((file.show)(&view))
+        Ok((file.show)(&view).into_bytes())
     }
 
     fn store(&self, index: usize, text: &[u8], caller: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
         let file = table_file(&MAILBOX, index)?;
         let store = file.store.ok_or(Error::AccessDenied)?;
-        let text = String::from_utf8_lossy(text);
         // Found before the mailbox is locked: names come first.
-        let named = if file.names_mailbox() { self.find_dead_letter(&text, caller, cx) } else { Ok(None) };
+        let named = if file.names_mailbox() { self.find_dead_letter(text, caller, cx) } else { Ok(None) };
         let (ceiling, has_store) = (cx.tree.setup.ceiling, cx.tree.setup.journal.is_some());
         self.with(cx, |state, cx| {
             let old = state.settings(ceiling, has_store);
             let mut new = MailboxSettings { named, ..old.clone() };
-            let result = store(&text, &mut new);
+            let result = store(&String::from_utf8_lossy(text), &mut new);
             if new.limits != old.limits {
                 state.queue.set_limits(new.limits, cx);
             }

@@ -324,7 +324,7 @@ pub(crate) trait ControlOps {
     }
 
     /// The text of a file, for whoever opened it.
-    fn show(&self, index: usize, reader: Caller, cx: &mut Cx<'_>) -> Result<String, Error>;
+    fn show(&self, index: usize, reader: Caller, cx: &mut Cx<'_>) -> Result<Vec<u8>, Error>;
 
     /// A value was written to a file.
     fn store(&self, _index: usize, _: &[u8], _: Caller, _: &mut Cx<'_>) -> Result<(), Error> {

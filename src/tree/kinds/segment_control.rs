@@ -40,7 +40,7 @@ impl ControlOps for Arc<SegmentFile> {
         self.state.lock().openers.len() as u64
     }
 
-    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<Vec<u8>, Error> {
         let file = table_file(&SEGMENT, index)?;
         let state = self.state.lock();
         let openers = state.openers.iter();
@@ -55,7 +55,7 @@ impl ControlOps for Arc<SegmentFile> {
             refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
         };
         drop(state);
-        Ok((file.show)(&view))
+        Ok((file.show)(&view).into_bytes())
     }
 
     fn store(&self, index: usize, text: &[u8], _: Caller, _: &mut Cx<'_>) -> Result<(), Error> {

@@ -236,7 +236,7 @@ impl ControlOps for Arc<TopicFile> {
         state.topic.counts().readers + state.topic.waiting()
     }
 
-    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<Vec<u8>, Error> {
         let file = table_file(&TOPIC, index)?;
         let view = {
             let state = self.state.lock();
@@ -248,7 +248,7 @@ impl ControlOps for Arc<TopicFile> {
                 refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
             }
         };
-        Ok((file.show)(&view))
+        Ok((file.show)(&view).into_bytes())
     }
 
     fn store(&self, index: usize, text: &[u8], _: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {

@@ -144,8 +144,8 @@ impl ControlOps for User {
         vec![TextFile { name: "", config: false, writable: false, private: true, size: SIZE }]
     }
 
-    fn show(&self, _: usize, _: Caller, cx: &mut Cx<'_>) -> Result<String, Error> {
+    fn show(&self, _: usize, _: Caller, cx: &mut Cx<'_>) -> Result<Vec<u8>, Error> {
         let account = cx.tree.accounts.find(self.0).ok_or(Error::NotFound)?;
-        Ok(user_status(&UserView { usage: account.usage() }))
+        Ok(user_status(&UserView { usage: account.usage() }).into_bytes())
     }
 }
