@@ -52,6 +52,9 @@ pub enum Error {
     /// Requests could not be read.
     #[error("the request loop failed: {0}")]
     Serve(io::Error),
+    /// What shall be in the mount when it is ready could not be made.
+    #[error("{0}")]
+    Prepare(String),
 }
 
 /// What ends a mount.
@@ -62,10 +65,12 @@ enum End {
     Unmounted,
     /// Reading requests failed.
     Failed(io::Error),
+    /// The mount could not be made ready.
+    Unready(String),
 }
 
-/// Mounts and serves until the mount ends. `ready` is called once, when the tree answers.
-pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
+/// Mounts and serves until the mount ends. `ready` is called once, when the tree answers; if it fails, the mount ends.
+pub fn run(config: &Config, ready: impl FnOnce() -> Result<(), String>) -> Result<(), Error> {
     limits::set();
     heap::fill_reserves();
     // Before mounting: a store that is in use or cannot be read must not end a mount.
@@ -124,7 +129,9 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
             Err(error) => warn!("{} does not respond: {error}", config.dir.display()),
         }
         info!("mounted on {}", config.dir.display());
-        ready();
+        if let Err(why) = ready() {
+            let _ = ends.send(End::Unready(why));
+        }
         // Only now has the daemon the session that it will keep.
         if let Some(policy) = policy {
             policy.start();
@@ -163,6 +170,11 @@ fn finish(ended: End, transport: &Transport, mounted: &Mounted) -> Result<(), Er
             transport.end();
             mounted.unmount();
             return Err(Error::Serve(error));
+        }
+        End::Unready(why) => {
+            transport.end();
+            mounted.unmount();
+            return Err(Error::Prepare(why));
         }
     }
     Ok(())

@@ -5,6 +5,8 @@ mod common;
 
 #[path = "cli/background.rs"]
 mod background;
+#[path = "cli/config_file.rs"]
+mod config_file;
 #[path = "cli/endings.rs"]
 mod endings;
 #[path = "cli/helper.rs"]

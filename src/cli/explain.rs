@@ -28,6 +28,7 @@ pub(super) fn explain(dir: &Path, error: &daemon::Error) -> String {
             reason(error),
             limit_advice(error)
         ),
+        daemon::Error::Prepare(why) => format!("cannot mount on {dir}: {why}"),
         daemon::Error::Serve(error) => format!(
             "the mount on {dir} has ended: the daemon failed: {}\n  \
              mount again: ipcfs mount {dir} (for details: RUST_LOG=debug ipcfs mount -f {dir})",

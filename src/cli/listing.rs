@@ -1,7 +1,6 @@
 //! The contents of a mount, read through the mount itself: mailboxes and topics with their statistics from `control/`,
 //! segments from their attributes. The tree may change meanwhile; what is removed meanwhile is omitted.
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
@@ -18,6 +17,7 @@ use serde::ser::{SerializeMap as _, Serializer};
 
 use super::mounts::Status;
 use super::text::{escaped, quoted, reason};
+use super::users::Names;
 
 /// Most bytes of a status file that are read; it has a line for each waiting process.
 const STATUS_MAX: u64 = 16 * 1024 * 1024;
@@ -88,9 +88,11 @@ pub(super) fn read(point: &Path) -> Result<Listing, String> {
         looked.map_err(|error| format!("cannot access {}: {}", quoted(&root), reason(&error)))?;
     }
     let mut listing = Listing::default();
-    let users = Users::read();
-    listing.mailboxes = listing.read_objects(point, "mailboxes", &users);
-    listing.topics = listing.read_objects(point, "topics", &users);
+    let users = Names::users();
+    let open = |path: PathBuf| Folder::open(&path, PathBuf::new());
+    let top = |kind| (open(point.join("control").join(kind)), open(point.join(kind)));
+    listing.mailboxes = listing.read_objects("mailboxes", top("mailboxes"), &users);
+    listing.topics = listing.read_objects("topics", top("topics"), &users);
     listing.read_segments(point, &users);
     listing.segments.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(listing)
@@ -129,11 +131,15 @@ impl Folder {
 }
 
 impl Listing {
-    fn read_objects(&mut self, point: &Path, kind: &str, users: &Users) -> Vec<Object> {
+    /// `top`: the folder of a kind in `control/`, and the one that the files themselves are in.
+    fn read_objects(
+        &mut self,
+        kind: &str,
+        top: (io::Result<Folder>, io::Result<Folder>),
+        users: &Names,
+    ) -> Vec<Object> {
         let mut objects = Vec::new();
-        let open = |path: PathBuf| Folder::open(&path, PathBuf::new());
-        // Each folder with the folder that the files themselves are in, and the names in it that were not looked at.
-        let top = (open(point.join("control").join(kind)), open(point.join(kind)));
+        // Each folder with both views, and the names in it that were not looked at.
         let mut folders = vec![self.with_names(top)];
         while let Some((views, files, names)) = folders.last_mut() {
             let Some(name) = names.pop() else {
@@ -174,7 +180,7 @@ impl Listing {
         objects
     }
 
-    fn read_segments(&mut self, point: &Path, users: &Users) {
+    fn read_segments(&mut self, point: &Path, users: &Names) {
         let top = Folder::open(&point.join("segments"), PathBuf::new());
         let mut folders = vec![self.with_names((top, Err(io::ErrorKind::NotFound.into())))];
         while let Some((folder, _, names)) = folders.last_mut() {
@@ -221,14 +227,14 @@ impl Listing {
 }
 
 impl Object {
-    fn of(below: &Path, status: Status, file: Option<&Metadata>, users: &Users) -> Object {
+    fn of(below: &Path, status: Status, file: Option<&Metadata>, users: &Names) -> Object {
         let file = file.map(|file| Rights::of(file, users));
         Object { name: ExactPath::name(below), shown: escaped(below), status, file }
     }
 }
 
 impl Segment {
-    fn of(below: &Path, file: &Metadata, users: &Users) -> Segment {
+    fn of(below: &Path, file: &Metadata, users: &Names) -> Segment {
         Segment {
             name: ExactPath::name(below),
             shown: escaped(below),
@@ -240,7 +246,7 @@ impl Segment {
 }
 
 impl Rights {
-    fn of(file: &Metadata, users: &Users) -> Rights {
+    fn of(file: &Metadata, users: &Names) -> Rights {
         let mode = format!("{:04o}", file.mode() & 0o7777);
         Rights { owner: users.name(file.uid()), uid: file.uid(), gid: file.gid(), mode }
     }
@@ -296,40 +302,9 @@ fn read_status(dir: &Path) -> io::Result<Status> {
     Ok(Status::parse(&String::from_utf8_lossy(&bytes)))
 }
 
-/// The users of `/etc/passwd`; others are shown by number.
-struct Users(HashMap<u32, String>);
-
-impl Users {
-    fn read() -> Users {
-        let text = fs::read("/etc/passwd").unwrap_or_default();
-        Users::parse(&String::from_utf8_lossy(&text))
-    }
-
-    fn parse(passwd: &str) -> Users {
-        let user = |line: &str| {
-            let mut fields = line.split(':');
-            let login = fields.next()?;
-            Some((fields.nth(1)?.parse().ok()?, escaped(login)))
-        };
-        // Of several names of one user, `ls` shows the first.
-        Users(passwd.lines().rev().filter_map(user).collect())
-    }
-
-    fn name(&self, uid: u32) -> String {
-        self.0.get(&uid).map_or_else(|| uid.to_string(), String::clone)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn users_have_names() {
-        let users =
-            Users::parse("root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:\nbroken\nann:x:1000:1000::/:\n");
-        assert_eq!([users.name(0), users.name(1000), users.name(7)], ["root", "ann", "7"]);
-    }
 
     #[test]
     fn a_tree_is_listed() {

@@ -6,6 +6,8 @@
 mod ask;
 mod background;
 mod claim;
+mod config_dir;
+mod config_file;
 mod doctor;
 mod explain;
 mod holders;
@@ -25,6 +27,7 @@ mod status;
 mod store;
 mod text;
 mod umount;
+mod users;
 
 use std::env;
 use std::ffi::OsString;

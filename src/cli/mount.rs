@@ -14,6 +14,7 @@ use clap::ValueEnum;
 use log::LevelFilter;
 
 use super::background;
+use super::config_file::ConfigFile;
 use super::explain::explain;
 use super::memory::Memory;
 use super::mountpoint;
@@ -107,6 +108,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
+    /// Make the folders, mailboxes, topics and segments that this file names, with their owners, modes and settings, before the
+    /// mount is ready; `ipcfs config DIR --save` prints such a file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
     /// Do not let programs in segments/ be executed
     #[arg(long)]
     noexec: bool,
@@ -151,25 +157,35 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
         return background::start(&args.dir, words);
     }
     let log = args.log.as_deref().map(open_log).transpose()?;
-    start_logging(log.as_ref()).map_err(|why| format!("cannot mount on {}: {why}", quoted(&args.dir)))?;
+    start_logging(log.as_ref()).map_err(|why| args.cannot(&why))?;
     background::set_process_name();
 
+    let wanted = args.config.as_deref().map(ConfigFile::read).transpose().map_err(|why| args.cannot(&why))?;
     let (dir, claim) = mountpoint::prepare(&args.dir, report)?;
     let transport = args.transport(env::var_os(TRANSPORT))?;
     let config = args.config(dir, transport)?;
     log::info!("mounting {} as {config:?}", escaped(&config.dir));
     let ready = || {
+        if let Some(wanted) = wanted {
+            wanted.apply(&config.dir)?;
+        }
         drop(claim);
         notify::ready();
         if args.ready_stdout {
             background::detach(log.as_ref());
         }
+        Ok(())
     };
     daemon::run(&config, ready).map_err(|error| explain(&config.dir, &error))?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Args {
+    /// The message that mounting failed, with the reason and what to do.
+    fn cannot(&self, why: &str) -> String {
+        format!("cannot mount on {}: {why}", quoted(&self.dir))
+    }
+
     /// How requests shall reach the daemon, by the flag or the environment variable. If that is empty, it is as if it were unset.
     fn transport(&self, variable: Option<OsString>) -> Result<TransportKind, String> {
         let variable = variable.filter(|value| !value.is_empty());

@@ -1,16 +1,14 @@
 //! `ipcfs config`: shows or changes the files in an object's `config/`.
 
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rustix::io::Errno;
-
-use super::text::{self, escaped, quoted, reason};
-use super::{mounts, umount};
+use super::config_dir::{store, values};
+use super::text::{self, escaped, quoted};
+use super::{config_file, mounts, umount};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -28,12 +26,20 @@ pub(super) struct Args {
     /// Settings to change, such as maxmsg=100 or full=fail
     #[arg(value_name = "KEY=VALUE")]
     settings: Vec<String>,
+
+    /// Print all folders, mailboxes, topics and segments with their owners, modes and settings, as a file for `ipcfs mount
+    /// --config`
+    #[arg(long, conflicts_with = "name")]
+    save: bool,
 }
 
 /// Shows or changes settings.
 pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let all = mounts::all()?;
     let point = &umount::find(&all, &args.dir)?.point;
+    if args.save {
+        return Ok(text::print(&config_file::saved(point)?));
+    }
     // The first of them may be in the place of a name.
     let first = args.name.as_deref().and_then(Path::to_str).filter(|name| name.contains('='));
     let name = args.name.as_deref().filter(|_| first.is_none()).unwrap_or(Path::new("mailboxes"));
@@ -46,7 +52,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let config = point.join("control").join(below).join(name).join("config");
     let settings: Vec<&str> = first.into_iter().chain(args.settings.iter().map(String::as_str)).collect();
     if settings.is_empty() {
-        return Ok(text::print(&shown(&config)?));
+        let mut text = String::new();
+        for (key, value) in values(&config)? {
+            let value = escaped(OsStr::from_bytes(&value));
+            let _ = if value.is_empty() { writeln!(text, "{key}") } else { writeln!(text, "{key} {value}") };
+        }
+        return Ok(text::print(&text));
     }
     for setting in settings {
         let Some((key, value)) = setting.split_once('=') else {
@@ -55,57 +66,4 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
         store(&config, key, value)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Lines of `key value`, in the order of the alphabet.
-fn shown(config: &Path) -> Result<String, String> {
-    let failed = |error: io::Error| cannot("read", config, &error);
-    let mut lines = Vec::new();
-    for entry in fs::read_dir(config).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if entry.file_name() == "error" {
-            continue;
-        }
-        let key = escaped(entry.file_name());
-        // What only the owner may read is left out for others.
-        if let Ok(value) = fs::read(entry.path()) {
-            let value = escaped(OsStr::from_bytes(value.strip_suffix(b"\n").unwrap_or(&value)));
-            lines.push(if value.is_empty() { key + "\n" } else { format!("{key} {value}\n") });
-        }
-    }
-    lines.sort();
-    Ok(lines.concat())
-}
-
-fn store(config: &Path, key: &str, value: &str) -> Result<(), String> {
-    let file = config.join(key);
-    // Not made, and not by a path that leads elsewhere.
-    let known = !key.is_empty() && !key.contains('/') && key != "error";
-    if !known || (config.exists() && !file.exists()) {
-        let keys = shown(config)?;
-        let keys: Vec<&str> = keys.lines().filter_map(|line| line.split(' ').next()).collect();
-        return Err(format!("there is no setting {}\n  there are {}", quoted(key), keys.join(", ")));
-    }
-    let opened = OpenOptions::new().write(true).open(&file);
-    // An empty value needs a line to be written at all.
-    match opened.and_then(|mut file| file.write_all(format!("{value}\n").as_bytes())) {
-        Ok(()) => Ok(()),
-        Err(error) if matches!(Errno::from_io_error(&error), Some(Errno::INVAL | Errno::RANGE)) => {
-            let why = [config.join("error"), config.with_file_name("error")]
-                .into_iter()
-                .find_map(|error| fs::read_to_string(error).ok());
-            let why = why.filter(|why| !why.is_empty()).unwrap_or_else(|| reason(&error));
-            Err(format!("{} was refused\n  {}", quoted(format!("{key}={value}")), escaped(why.trim_end())))
-        }
-        Err(error) => Err(cannot("change", &file, &error)),
-    }
-}
-
-fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
-    let advice = match Errno::from_io_error(error) {
-        Some(Errno::NOENT) => "see the names: ipcfs status DIR",
-        Some(Errno::ACCESS) => "only its owner and root may change it",
-        _ => "see its state: ipcfs status DIR",
-    };
-    format!("cannot {what} {}: {}\n  {advice}", quoted(path), reason(error))
 }
