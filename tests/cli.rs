@@ -23,6 +23,8 @@ mod message;
 mod place;
 #[path = "cli/status.rs"]
 mod status;
+#[path = "cli/top.rs"]
+mod top;
 #[path = "cli/umount.rs"]
 mod umount;
 #[path = "cli/usage.rs"]

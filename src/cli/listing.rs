@@ -98,6 +98,22 @@ pub(super) fn read(point: &Path) -> Result<Listing, String> {
     Ok(listing)
 }
 
+/// The mailboxes by name, from `control/` alone, so without owners and modes; and how many files this user may not read.
+pub(super) fn mailboxes(point: &Path) -> Result<(Vec<Object>, usize), String> {
+    let top = Folder::open(&point.join("control/mailboxes"), PathBuf::new());
+    let top = top.map_err(|error| format!("cannot access {}: {}", quoted(point), reason(&error)))?;
+    let mut listing = Listing::default();
+    let objects =
+        listing.read_objects("mailboxes", (Ok(top), Err(io::ErrorKind::NotFound.into())), &Names::none());
+    Ok((objects, listing.unreadable))
+}
+
+/// The status of the mount.
+pub(super) fn mount_status(point: &Path) -> Result<Status, String> {
+    let control = point.join("control");
+    read_status(&control).map_err(|error| format!("cannot read {}: {}", quoted(&control), reason(&error)))
+}
+
 /// A folder with a second view of it, and names in it.
 type Listed = (io::Result<Folder>, io::Result<Folder>, Vec<OsString>);
 

@@ -253,7 +253,7 @@ fn advised(error: &io::Error) -> String {
 }
 
 /// A time with a unit, or in seconds.
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     seconds.map_or_else(
         || humantime::parse_duration(text).map_err(|_| "write a time such as 500ms, 3s or 2m".to_owned()),

@@ -26,6 +26,7 @@ mod size;
 mod status;
 mod store;
 mod text;
+mod top;
 mod umount;
 mod users;
 
@@ -60,6 +61,8 @@ enum Command {
     Umount(umount::Args),
     /// Show all mounts, or the mailboxes, topics and segments of one
     Status(status::Args),
+    /// Watch the mailboxes of a mount on a full screen
+    Top(top::Args),
     /// Look into the store of durable mailboxes
     Store(store::Args),
     /// Send a message, for scripts: with a time limit and exit codes
@@ -116,6 +119,7 @@ fn perform(mut words: Vec<OsString>, helper: bool) -> Result<ExitCode, clap::Err
         Command::Mount(args) => mount::run(&args, &words),
         Command::Umount(args) => umount::run(&args),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Send(args) => message::send(&args),
         Command::Recv(args) => message::recv(&args),

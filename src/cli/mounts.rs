@@ -75,6 +75,11 @@ impl Status {
         self.0.iter().find(|(known, _)| known == key).map(|(_, value)| value.as_str())
     }
 
+    /// All values of `key`.
+    pub(super) fn all(&self, key: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == key).map(|(_, value)| value.as_str())
+    }
+
     /// The first value of `key`, if it is a number; a fraction is cut off.
     pub(super) fn number(&self, key: &str) -> Option<u64> {
         let value = self.get(key)?;

@@ -311,6 +311,12 @@ fn uptime(seconds: u64) -> String {
     humantime::format_duration(Duration::from_secs(coarse)).to_string()
 }
 
+/// Why a mount cannot be looked into, and what to do; `None` if it can.
+pub(super) fn trouble(mount: &Mount) -> Option<String> {
+    let state = mount.state();
+    (!matches!(state, State::Live(_))).then(|| advice(mount, &state))
+}
+
 fn advice(mount: &Mount, state: &State) -> String {
     let point = quoted(&mount.point);
     match state {

@@ -16,6 +16,11 @@ impl Names {
         Names::read("/etc/group")
     }
 
+    /// Nobody has a name.
+    pub(super) fn none() -> Names {
+        Names(Vec::new())
+    }
+
     fn read(path: &str) -> Names {
         Names::parse(&String::from_utf8_lossy(&fs::read(path).unwrap_or_default()))
     }
