@@ -12,6 +12,7 @@ mod doctor;
 mod explain;
 mod holders;
 mod listing;
+mod logging;
 mod machine;
 mod manual;
 mod memory;

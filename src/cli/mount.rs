@@ -2,25 +2,21 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::str::FromStr as _;
 use std::thread;
 
 use clap::ValueEnum;
-use log::LevelFilter;
 
 use super::background;
 use super::config_file::ConfigFile;
 use super::explain::explain;
+use super::logging;
 use super::memory::Memory;
 use super::mountpoint;
 use super::notify;
 use super::size;
-use super::text::{escaped, quoted, reason, report};
+use super::text::{self, escaped, quoted, reason, report};
 use crate::config::{
     Config, Limits, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind, USER_SHARE,
 };
@@ -45,7 +41,8 @@ const LIMIT_CEILING: u64 = NO_LIMIT - 1;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Sizes may have a suffix K, M, G or T (powers of 1024): 64K, 1MiB, 2G.\n\
-    Logging: set RUST_LOG to error, warn, info or debug; the log goes to standard error, or to the file of --log.\n\
+    Logging: RUST_LOG is error, warn (the default), info or debug. In the foreground and while mounting, the log goes to standard \
+    error; then to the journal (journalctl -t ipcfs), or else to syslog. With --log, all of it goes to that file.\n\
     Signals: SIGTERM, SIGINT, SIGHUP and SIGQUIT unmount; SIGUSR1, SIGUSR2 and SIGALRM are ignored.")]
 #[allow(clippy::struct_excessive_bools)] // each is a flag
 pub(super) struct Args {
@@ -121,7 +118,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "NAME", value_parser = source, default_value = "ipcfs")]
     source: String,
 
-    /// Append the log to this file (created with mode 0600) instead of standard error
+    /// Append the log to this file (created with mode 0600) instead of standard error, the journal and syslog
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
 
@@ -156,8 +153,11 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
     if !args.foreground {
         return background::start(&args.dir, words);
     }
-    let log = args.log.as_deref().map(open_log).transpose()?;
-    start_logging(log.as_ref()).map_err(|why| args.cannot(&why))?;
+    let log = args.log.as_deref().map(logging::open).transpose()?;
+    logging::start(log.as_ref()).map_err(|why| args.cannot(&why))?;
+    if log.is_none() && logging::is_in_journal() {
+        logging::move_to_system(&args.dir);
+    }
     background::set_process_name();
 
     let wanted = args.config.as_deref().map(ConfigFile::read).transpose().map_err(|why| args.cannot(&why))?;
@@ -172,7 +172,12 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
         drop(claim);
         notify::ready();
         if args.ready_stdout {
+            if log.is_none() {
+                logging::move_to_system(&config.dir);
+            }
             background::detach(log.as_ref());
+        } else {
+            text::print(&format!("mounted on {}; Ctrl-C unmounts\n", quoted(&config.dir)));
         }
         Ok(())
     };
@@ -256,50 +261,6 @@ pub(super) fn default_threads() -> usize {
     thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 
-fn open_log(path: &Path) -> Result<File, String> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|error| {
-        format!(
-            "cannot open the log file {}: {}\n  choose a file that you may write: ipcfs mount --log FILE DIR",
-            quoted(path),
-            reason(&error)
-        )
-    })
-}
-
-/// A wrong word in `RUST_LOG`: the logger would take it for the name of a module, and log nothing.
-fn check_levels(levels: &str) -> Result<(), String> {
-    let (directives, _pattern) = levels.split_once('/').unwrap_or((levels, ""));
-    for directive in directives.split(',').map(str::trim).filter(|directive| !directive.is_empty()) {
-        let level = match directive.split_once('=') {
-            Some((_, level)) => level.trim(),
-            None if directive.starts_with("ipcfs") || directive.starts_with("fuser") => continue,
-            None => directive,
-        };
-        if !level.is_empty() && LevelFilter::from_str(level).is_err() {
-            return Err(format!("{}, which is no level", quoted(level)));
-        }
-    }
-    Ok(())
-}
-
-fn start_logging(log: Option<&File>) -> Result<(), String> {
-    let levels = env::var_os("RUST_LOG").unwrap_or_default();
-    let levels = levels.to_string_lossy();
-    check_levels(&levels).map_err(|why| {
-        format!(
-            "the environment variable RUST_LOG has {why}\n  \
-             set it to error, warn, info, debug, trace or off, or unset it: unset RUST_LOG"
-        )
-    })?;
-    let mut logger = env_logger::Builder::new();
-    logger.parse_filters(if levels.is_empty() { "warn" } else { &levels });
-    if let Some(log) = log {
-        let log = log.try_clone().map_err(|error| format!("cannot use the log file: {}", reason(&error)))?;
-        logger.target(env_logger::Target::Pipe(Box::new(io::LineWriter::new(log))));
-    }
-    logger.try_init().map_err(|error| format!("cannot start logging: {error}"))
-}
-
 fn msgsize(text: &str) -> Result<u32, String> {
     size::bytes(text, 1..=u64::from(MSGSIZE_CEILING)).map(|size| size as u32)
 }
@@ -361,26 +322,6 @@ mod tests {
 
     fn parsed(args: &[&str]) -> Args {
         Mount::try_parse_from([&["mount", "/mnt"], args].concat()).unwrap().args
-    }
-
-    #[test]
-    fn words_that_are_no_levels_are_found() {
-        for good in [
-            "",
-            "debug",
-            "WARN",
-            "off",
-            "ipcfs",
-            "ipcfs::tree=trace,warn",
-            "info/text",
-            "warn, fuser=off,",
-            "x=",
-        ] {
-            assert_eq!(check_levels(good), Ok(()), "{good}");
-        }
-        for bad in ["dbug", "warn,verbose", "ipcfs=loud", "1"] {
-            assert!(check_levels(bad).unwrap_err().ends_with(", which is no level"), "{bad}");
-        }
     }
 
     #[test]

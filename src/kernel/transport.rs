@@ -2,8 +2,10 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ffi::OsStr;
 use std::io::IoSlice;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
@@ -405,7 +407,7 @@ fn may_be_missing(op: &Op<'_>) -> usize {
     }
 }
 
-/// A request as it is logged: without message bodies and values.
+/// A request as it is logged: without message bodies and values, and with names as text.
 struct Summary<'a>(&'a Request<'a>);
 
 impl std::fmt::Debug for Summary<'_> {
@@ -416,8 +418,27 @@ impl std::fmt::Debug for Summary<'_> {
             Op::Write { fh, offset, data, .. } => {
                 write!(f, "Write {fh:?} offset {offset}, {} bytes", data.len())
             }
-            Op::Setxattr { name, value, .. } => write!(f, "Setxattr {name:?}, {} bytes", value.len()),
+            Op::Setxattr { name, value, .. } => {
+                write!(f, "Setxattr {:?}, {} bytes", shown(name), value.len())
+            }
+            Op::Lookup { name } => write!(f, "Lookup {:?}", shown(name)),
+            Op::Mknod { name, mode } => write!(f, "Mknod {:?} mode {mode:o}", shown(name)),
+            Op::Mkdir { name, mode } => write!(f, "Mkdir {:?} mode {mode:o}", shown(name)),
+            Op::Create { name, mode, flags } => write!(f, "Create {:?} mode {mode:o} {flags:?}", shown(name)),
+            Op::Unlink { name } => write!(f, "Unlink {:?}", shown(name)),
+            Op::Rmdir { name } => write!(f, "Rmdir {:?}", shown(name)),
+            Op::Rename { name, new_parent, new_name, how } => {
+                let (name, new_name) = (shown(name), shown(new_name));
+                write!(f, "Rename {name:?} to {new_name:?} in node {}, {how:?}", new_parent.0)
+            }
+            Op::Getxattr { name, size } => write!(f, "Getxattr {:?}, {size} bytes", shown(name)),
+            Op::Removexattr { name } => write!(f, "Removexattr {:?}", shown(name)),
             other => write!(f, "{other:?}"),
         }
     }
+}
+
+/// Prints in quotes, with escapes for what is no text.
+fn shown(name: &[u8]) -> &OsStr {
+    OsStr::from_bytes(name)
 }

@@ -145,7 +145,8 @@ fn in_the_foreground_ctrl_c_and_sigterm_unmount_with_exit_code_0() {
         let status = common::reap(&mut child);
         assert_eq!(status.code(), Some(0), "after {end:?}");
         let outcome = Outcome::from(child.wait_with_output().unwrap());
-        assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""), "after {end:?}");
+        let ready = format!("mounted on {}; Ctrl-C unmounts\n", place.name());
+        assert_eq!((outcome.stdout, outcome.stderr.as_str()), (ready, ""), "after {end:?}");
         place.assert_nothing_left();
     }
 }

@@ -3,6 +3,8 @@
 use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -156,4 +158,94 @@ fn a_wrong_level_is_said_before_anything_is_mounted() {
     let what = format!("cannot mount on {}: the environment variable RUST_LOG has loud,", place.name());
     outcome.failed(&what, &["set it to error, warn, info, debug"]);
     place.assert_nothing_left();
+}
+
+/// What is sent to the sockets of the journal and of syslog while a script mounts and unmounts, in a namespace that has those
+/// of them that are named.
+fn sent_to_the_system(place: &Place, there: &[&str], script: &str) -> [Vec<String>; 2] {
+    let sockets = ["journal", "syslog"].map(|name| {
+        let socket = UnixDatagram::bind(place.beside(name)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    });
+    let here = |name: &str, path: &str| {
+        let bind = format!("mkdir -p $(dirname {path}) && touch {path} && mount --bind $T/{name} {path} && ");
+        if there.contains(&name) { bind } else { String::new() }
+    };
+    let script = format!(
+        "mkdir -p $T/dev && mount -t tmpfs none $T/dev && cp -a /dev/null /dev/fuse $T/dev && mount --bind $T/dev /dev &&
+         mount -t tmpfs none /run && {}{} export RUST_LOG=info && {script}",
+        here("journal", "/run/systemd/journal/socket"),
+        here("syslog", "/dev/log")
+    );
+    let script = place.script(&script);
+    let mut unshared = Command::new("unshare");
+    unshared.arg("-m").arg(script.get_program()).args(script.get_args());
+    unshared.envs(script.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let outcome = run(&mut unshared);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
+    // Nothing more comes: the daemon has ended.
+    sockets.map(|socket| {
+        let mut messages = Vec::new();
+        let mut buffer = [0; 4096];
+        while let Ok(length) = socket.recv(&mut buffer) {
+            messages.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        }
+        messages
+    })
+}
+
+const IN_THE_BACKGROUND: &str = "$IPCFS mount $DIR 2> $T/early && $IPCFS umount $DIR";
+
+#[test]
+fn a_daemon_in_the_background_logs_to_the_journal() {
+    let Some(place) = Place::alone() else { return };
+    let [journal, syslog] = sent_to_the_system(&place, &["journal", "syslog"], IN_THE_BACKGROUND);
+    let unmounted = journal.iter().find(|message| message.ends_with("\nMESSAGE=unmounted\n"));
+    let unmounted = unmounted.unwrap_or_else(|| panic!("{journal:?}"));
+    let dir = format!("\nIPCFS_DIR={}\n", place.name());
+    for field in ["PRIORITY=6\n", "\nSYSLOG_IDENTIFIER=ipcfs\n", &dir, "\nCODE_MODULE=ipcfs::daemon\n"] {
+        assert!(unmounted.contains(field), "{field} is missing in {unmounted}");
+    }
+    assert_eq!(syslog, [""; 0], "once is enough");
+    let early = fs::read_to_string(place.beside("early")).unwrap();
+    assert!(
+        early.contains("mounted on") && !early.contains("unmounted"),
+        "the terminal has the beginning: {early}"
+    );
+}
+
+#[test]
+fn without_a_journal_it_logs_to_syslog() {
+    let Some(place) = Place::alone() else { return };
+    let [journal, syslog] = sent_to_the_system(&place, &["syslog"], IN_THE_BACKGROUND);
+    assert_eq!(journal, [""; 0]);
+    let line =
+        syslog.iter().find(|line| line.ends_with("]: unmounted")).unwrap_or_else(|| panic!("{syslog:?}"));
+    assert!(line.starts_with("<30>ipcfs["), "{line}");
+}
+
+#[test]
+fn a_service_logs_to_the_journal_from_the_beginning() {
+    let Some(place) = Place::alone() else { return };
+    let script = "touch $T/early && mkfifo $T/ready && stream=$(stat -c %d:%i $T/early) &&
+        { JOURNAL_STREAM=$stream $IPCFS mount -f $DIR > $T/ready 2> $T/early & } &&
+        read -r ready < $T/ready && $IPCFS umount $DIR && wait";
+    let [journal, _] = sent_to_the_system(&place, &["journal"], script);
+    for message in [format!("\nMESSAGE=mounted on {}\n", place.name()), String::from("\nMESSAGE=unmounted\n")]
+    {
+        assert!(journal.iter().any(|sent| sent.ends_with(&message)), "{message} is missing in {journal:?}");
+    }
+    assert_eq!(fs::read_to_string(place.beside("early")).unwrap(), "");
+}
+
+#[test]
+fn names_in_the_log_are_text() {
+    let Some(place) = Place::new() else { return };
+    mount(&place, "debug");
+    place.sh("cd $DIR/mailboxes && mkdir folder && touch folder/one && mv folder/one other && rm other");
+    let text = log(&place);
+    for named in ["Mkdir \"folder\"", "Unlink \"other\"", "Lookup \"mailboxes\""] {
+        assert!(text.contains(named), "{named} is missing in {text}");
+    }
 }
