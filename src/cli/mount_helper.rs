@@ -76,10 +76,16 @@ pub(super) fn translate(words: &[OsString], mount: &Command) -> Result<Option<Ve
         }
     }
     let mut source = OsString::from("--source=");
-    source.push(&helper.source);
+    source.push(name_of(&helper.source));
     let options = OsString::from(list.join(","));
     let words = ["ipcfs".into(), "mount".into(), source, "-o".into(), options, "--".into()];
     Ok(Some(words.into_iter().chain([helper.dir.into_os_string()]).collect()))
+}
+
+/// The name that a source is: mount(8) makes an absolute path of one that is a file or folder in the current directory.
+fn name_of(source: &OsStr) -> &OsStr {
+    let path = Path::new(source);
+    path.file_name().filter(|_| path.is_absolute()).unwrap_or(source)
 }
 
 /// The flags of `ipcfs mount` that stand for lists of options, or which option is unknown.

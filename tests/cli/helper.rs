@@ -44,6 +44,15 @@ fn mount_by_type_with_options_of_ours_and_of_all_file_systems() {
 }
 
 #[test]
+fn the_source_is_a_name_whatever_is_in_the_current_directory() {
+    let Some(place) = Place::alone() else { return };
+    let script = "mkdir $T/jobs && cd $T && mount -t ipcfs jobs $DIR && grep \" $DIR \" /proc/self/mountinfo && umount $DIR";
+    let outcome = with_helpers(&place, script);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""), "{outcome:?}");
+    assert!(outcome.stdout.contains(" - fuse.ipcfs jobs "), "{outcome:?}");
+}
+
+#[test]
 fn a_line_of_fstab_mounts_once() {
     let Some(place) = Place::alone() else { return };
     let script = r#"
