@@ -106,7 +106,7 @@ pub(super) struct Args {
     store: Option<PathBuf>,
 
     /// Make the folders, mailboxes, topics and segments that this file names, with their owners, modes and settings, before the
-    /// mount is ready; `ipcfs config DIR --save` prints such a file
+    /// mount is ready; ipcfs-config(1) says how to print such a file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 

@@ -42,6 +42,7 @@ pub(super) struct Row {
 
 /// What is on the screen.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is what the user chose, or what the daemon tells
 pub(super) struct Table {
     last: Option<Sample>,
     all: Vec<Row>,
