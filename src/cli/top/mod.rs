@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::{DefaultTerminal, Terminal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::emulate_default_handler;
 
@@ -177,6 +178,9 @@ impl Screen<'_> {
                 drawn_silent = silent;
             }
             changed = false;
+            if has_gone(&io::stdout()) {
+                return Err(String::from("the terminal is gone"));
+            }
             if event::poll(TICK).map_err(|error| terminal_failed(&error))? {
                 match event::read().map_err(|error| terminal_failed(&error))? {
                     Event::Key(key) if key.kind != KeyEventKind::Release => {
@@ -206,6 +210,13 @@ impl Screen<'_> {
         }
         Ok(())
     }
+}
+
+/// Nobody is at the other end of the terminal. Reading from it would return at once, for ever.
+fn has_gone(terminal: &io::Stdout) -> bool {
+    let mut polled = [PollFd::new(terminal, PollFlags::empty())];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    poll(&mut polled, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 fn terminal_failed(error: &io::Error) -> String {

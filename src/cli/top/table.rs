@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::path::Path;
 
 use clap::ValueEnum;
 
@@ -115,17 +116,17 @@ impl Table {
 
     /// Takes a new sample.
     pub(super) fn update(&mut self, sample: Sample) {
-        let before: HashMap<&str, &Status> = self
+        let before: HashMap<&Path, &Status> = self
             .last
             .iter()
-            .flat_map(|last| last.mailboxes.iter().map(|mailbox| (mailbox.name.as_str(), &mailbox.status)))
+            .flat_map(|last| last.mailboxes.iter().map(|mailbox| (mailbox.name.as_ref(), &mailbox.status)))
             .collect();
         let seconds = self.last.as_ref().map_or(0.0, |last| (sample.taken - last.taken).as_secs_f64());
         let row = |mailbox: &Object| {
             let status = &mailbox.status;
             let number = |key| status.number(key).unwrap_or(0);
             let rate = |key| {
-                let before = before.get(mailbox.name.as_str())?.number(key)?;
+                let before = before.get(mailbox.name.as_ref())?.number(key)?;
                 // Fewer than before: another mailbox has the name now.
                 let grown = status.number(key)?.checked_sub(before)?;
                 (seconds > 0.0).then(|| grown as f64 / seconds)
@@ -232,12 +233,13 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
+    use crate::cli::listing::ExactPath;
 
     fn sample(taken: Instant, mailboxes: &[(&str, &str)]) -> Sample {
         let mailboxes = mailboxes
             .iter()
             .map(|(name, status)| Object {
-                name: (*name).to_owned(),
+                name: ExactPath::name(Path::new(name)),
                 shown: (*name).to_owned(),
                 status: Status::parse(status),
                 file: None,

@@ -199,7 +199,7 @@ mod tests {
 
     use super::super::sample::Sample;
     use super::*;
-    use crate::cli::listing::Object;
+    use crate::cli::listing::{ExactPath, Object};
     use crate::cli::mounts::Status;
 
     fn frame(width: u16, height: u16, table: &mut Table) -> Vec<String> {
@@ -215,7 +215,7 @@ mod tests {
         let mut table = Table::new(Column::Depth, "", None);
         let waiting = "waiting reader pid 12 uid 1000 since 100.000\n".repeat(30);
         let mailbox = |number: u64| Object {
-            name: format!("team/box-{number:03}"),
+            name: ExactPath::name(Path::new(&format!("team/box-{number:03}"))),
             shown: format!("team/box-{number:03}"),
             status: Status::parse(&format!(
                 "depth {number}\nbytes 2048\nwaiting_readers 30\noldest_age 75.5\n{waiting}"
