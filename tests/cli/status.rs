@@ -251,10 +251,12 @@ fn one_mailbox_topic_or_segment_is_shown_by_its_path() {
     {
         let outcome = ipcfs(["status".as_ref(), place.path(path).as_os_str()]);
         assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-        assert_eq!(
-            outcome.stdout,
-            fs::read_to_string(place.path("control").join(path).join("status")).unwrap()
-        );
+        let file = fs::read_to_string(place.path("control").join(path).join("status")).unwrap();
+        // Only the age of the oldest message changes by itself.
+        let lasting = |text: &str| -> Vec<String> {
+            text.lines().filter(|line| !line.starts_with("oldest_age ")).map(str::to_owned).collect()
+        };
+        assert_eq!(lasting(&outcome.stdout), lasting(&file));
         assert!(outcome.stdout.lines().any(|shown| shown == line), "{line} is missing in {outcome:?}");
     }
     let json = place.sh("cd $DIR && $IPCFS status --json mailboxes/team/box");
