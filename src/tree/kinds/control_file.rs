@@ -11,6 +11,7 @@ use super::{
 };
 use crate::accounts::{Account, Charge, Resource};
 use crate::op::{Attr, Caller, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
+use crate::state::saved;
 use crate::tree::names::Named as _;
 use crate::tree::names::meta::REGULAR;
 
@@ -39,6 +40,8 @@ pub(crate) struct OpenControl {
     account: Arc<Account>,
     text: Mutex<(Arc<[u8]>, Option<Charge>)>,
 }
+
+saved!(struct OpenControl { place, opener, account, text });
 
 impl ControlFile {
     pub(super) fn new(place: ControlNode, object: Inode, file: TextFile, owner: Attr) -> ControlFile {

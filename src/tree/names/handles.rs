@@ -7,6 +7,7 @@ use slab::Slab;
 
 use crate::accounts::Charge;
 use crate::op::{Error, Fh};
+use crate::state::saved;
 
 /// All open files of a mount.
 #[derive(Debug)]
@@ -15,12 +16,16 @@ pub(crate) struct Handles<F> {
     open: RwLock<Slab<Entry<F>>>,
 }
 
+saved!(struct Handles<F> { open });
+
 #[derive(Debug)]
 struct Entry<F> {
     file: Arc<F>,
     /// For one open file, of the user who opened it.
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
 }
+
+saved!(struct Entry<F> { file, charge });
 
 impl<F> Default for Handles<F> {
     fn default() -> Handles<F> {
@@ -30,7 +35,7 @@ impl<F> Default for Handles<F> {
 
 impl<F> Handles<F> {
     pub(crate) fn insert(&self, file: F, charge: Option<Charge>) -> Fh {
-        Fh(self.open.write().insert(Entry { file: Arc::new(file), _charge: charge }) as u64)
+        Fh(self.open.write().insert(Entry { file: Arc::new(file), charge }) as u64)
     }
 
     pub(crate) fn get(&self, fh: Fh) -> Result<Arc<F>, Error> {
