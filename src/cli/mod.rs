@@ -18,13 +18,13 @@ mod mount;
 mod mount_helper;
 mod mountpoint;
 mod mounts;
-mod notify;
 mod settings;
 mod size;
 mod status;
 mod store;
 mod text;
 mod umount;
+mod upgrade;
 
 use std::env;
 use std::ffi::OsString;
@@ -36,6 +36,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control;
+use crate::handover::successor::TAKE_OVER;
 use crate::sys::{heap, signals};
 
 /// Bytes of stack for everything that the main thread would do: its own stack may be as small as `ulimit -s` says.
@@ -55,6 +56,8 @@ enum Command {
     Mount(mount::Args),
     /// Unmount; if the mount is busy, list the processes that use it
     Umount(umount::Args),
+    /// Replace the daemon of a mount by another version, while the mount is in use
+    Upgrade(upgrade::Args),
     /// Show all mounts, or the mailboxes, topics and segments of one
     Status(status::Args),
     /// Look into the store of durable mailboxes
@@ -72,6 +75,9 @@ enum Command {
     Manual(manual::Args),
     #[command(name = ask::ASK, hide = true, subcommand)]
     Ask(ask::Question),
+    /// Take a mount over from the daemon that started this process
+    #[command(name = TAKE_OVER, hide = true)]
+    TakeOver(upgrade::TakeOver),
 }
 
 /// Runs the subcommand that the process's arguments name. Does not return for `--help` and wrong usage.
@@ -112,6 +118,8 @@ fn perform(mut words: Vec<OsString>, helper: bool) -> Result<ExitCode, clap::Err
         Command::Ask(question) => return Ok(ask::answer(&question)),
         Command::Mount(args) => mount::run(&args, &words),
         Command::Umount(args) => umount::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
+        Command::TakeOver(args) => upgrade::take_over(&args),
         Command::Status(args) => status::run(&args),
         Command::Store(args) => store::run(&args),
         Command::Send(args) => message::send(&args),

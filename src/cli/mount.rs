@@ -17,7 +17,6 @@ use super::background;
 use super::explain::explain;
 use super::memory::Memory;
 use super::mountpoint;
-use super::notify;
 use super::size;
 use super::text::{escaped, quoted, reason, report};
 use crate::config::{
@@ -26,6 +25,7 @@ use crate::config::{
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 use crate::limits;
+use crate::notify;
 
 /// The environment variable that chooses a transport.
 const TRANSPORT: &str = "IPCFS_TRANSPORT";
@@ -158,6 +158,7 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
     let transport = args.transport(env::var_os(TRANSPORT))?;
     let config = args.config(dir, transport)?;
     log::info!("mounting {} as {config:?}", escaped(&config.dir));
+    let daemon_log = log.as_ref().and_then(|log| log.try_clone().ok());
     let ready = || {
         drop(claim);
         notify::ready();
@@ -165,7 +166,7 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
             background::detach(log.as_ref());
         }
     };
-    daemon::run(&config, ready).map_err(|error| explain(&config.dir, &error))?;
+    daemon::run(&config, daemon_log, ready).map_err(|error| explain(&config.dir, &error))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -266,7 +267,7 @@ fn check_levels(levels: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn start_logging(log: Option<&File>) -> Result<(), String> {
+pub(super) fn start_logging(log: Option<&File>) -> Result<(), String> {
     let levels = env::var_os("RUST_LOG").unwrap_or_default();
     let levels = levels.to_string_lossy();
     check_levels(&levels).map_err(|why| {
