@@ -95,6 +95,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
         descriptors: limits::descriptors_for_segments(),
         pid: getpid().as_raw_nonzero().get() as u32,
         journal: journal.clone(),
+        engine: false,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
     let tree = Tree::new(setup, Box::new(make_memory), now());
@@ -102,7 +103,7 @@ pub fn run(config: &Config, ready: impl FnOnce()) -> Result<(), Error> {
     let (clock, alarms) = mpsc::channel();
     let devices = dev::descriptors(mounted.device(), readers.min(limits::spare_open_files()));
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
-    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), clock));
+    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), None, clock));
     let served = start_readers(&transport, readers, &ends)
         .and_then(|()| start_clock(&transport, alarms, policy.clone()));
     let recorder = start_journal(&transport, journal.as_ref()).map_err(Error::Start)?;

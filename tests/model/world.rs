@@ -124,6 +124,7 @@ impl World {
             descriptors: 1000,
             pid: 1,
             journal: None,
+            engine: false,
         };
         let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Plain::default()))), Timestamp(0));
         let tops = [("mailboxes", MAILBOXES), ("segments", SEGMENTS)];

@@ -7,10 +7,12 @@ use parking_lot::MutexGuard;
 use super::control::{ControlNode, NAME};
 use super::durable::{record_folder, record_folder_removed};
 use super::mailbox::MailboxFile;
+use super::remote::{RemoteNode, check_movable, describe_folder, described, forget_folder, shared_folder};
 use super::segment::SegmentFile;
 use super::topic::TopicFile;
 use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots};
 use crate::accounts::Resource;
+use crate::engine::Carrier;
 use crate::op::{
     Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Timestamp,
     Validity,
@@ -39,6 +41,8 @@ pub(super) fn rename(
 ) -> Result<(), Error> {
     check_removable(&names, from, caller, cx)?;
     check_removable(&names, to, caller, cx)?;
+    check_movable(&names, from.0, from.1)?;
+    check_movable(&names, to.0, to.1)?;
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
     let other = names.folder(to.0).and_then(|folder| folder.get(to.1)).cloned();
     let replaced = match how {
@@ -106,6 +110,10 @@ impl FolderInode {
         let inode = match self.namespace {
             Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now)),
             Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, account, cx.tree)?),
+            Namespace::Mailboxes if defaults.carrier == Carrier::Nats => {
+                let told = described(&meta, &defaults, false);
+                Inode::Remote(RemoteNode::make(names, home, (meta, told), true, cx)?)
+            }
             Namespace::Mailboxes | Namespace::Root => {
                 let file = MailboxFile::new(ino, meta, &defaults, home, cx);
                 file.state.lock().record(ino, cx.tree.setup.ceiling, &mut cx.domain());
@@ -120,6 +128,7 @@ impl FolderInode {
     pub(super) fn record(self, names: &Names, cx: &mut Cx<'_>) {
         if self.namespace == Namespace::Mailboxes {
             record_folder(names, self.ino, cx);
+            describe_folder(names, self.ino, cx);
         }
     }
 
@@ -264,12 +273,15 @@ impl InodeOps for FolderInode {
     }
 
     fn unlink(&self, header: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let inode = {
+        let (inode, shared) = {
             let mut names = cx.tree.names.lock();
             check_removable(&names, (self.ino, name), header.caller, cx)?;
-            names.unlink(self.ino, name, folder, cx.now)?
+            let found = names.folder(self.ino).and_then(|holder| holder.get(name));
+            let shared = found.and_then(Named::folder).and_then(|ino| shared_folder(&names, ino));
+            (names.unlink(self.ino, name, folder, cx.now)?, shared)
         };
         inode.ops().unlinked(cx);
+        forget_folder(shared, cx);
         Ok(())
     }
 

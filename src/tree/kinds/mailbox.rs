@@ -9,7 +9,7 @@ use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write, mode_of,
     refuse_page_cache,
 };
-use crate::control::MailboxSettings;
+use crate::control::{CarrierSetting, MailboxSettings};
 use crate::journal::record::Why;
 use crate::mailbox::{Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Send, WaitId};
 use crate::op::{
@@ -267,7 +267,14 @@ impl MailboxState {
 
     pub(super) fn settings(&self, ceiling: u32, has_store: bool) -> MailboxSettings {
         let (limits, rules) = (self.queue.limits(), self.queue.rules());
-        MailboxSettings { limits, rules, ceiling, has_store, named: Ok(None) }
+        MailboxSettings {
+            limits,
+            rules,
+            ceiling,
+            has_store,
+            named: Ok(None),
+            carrier: CarrierSetting::default(),
+        }
     }
 }
 

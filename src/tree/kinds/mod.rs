@@ -16,6 +16,7 @@ mod jobs;
 mod mailbox;
 mod mailbox_control;
 mod message;
+mod remote;
 mod segment;
 mod segment_control;
 mod segment_work;
@@ -49,6 +50,7 @@ pub(crate) use durable::restore;
 pub(crate) use folder::FolderInode;
 pub(crate) use jobs::{allocate, select, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
+pub(crate) use remote::{Remotes, engine};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use topic::TopicTotals;
 
@@ -60,6 +62,7 @@ pub(crate) type Names = names::Names<Inode>;
 pub(crate) enum Inode {
     Folder(FolderInode),
     Mailbox(Arc<MailboxFile>),
+    Remote(remote::RemoteNode),
     Topic(Arc<topic::TopicFile>),
     Segment(Arc<SegmentFile>),
     Door(Arc<door::DoorNode>),
@@ -75,6 +78,7 @@ pub(crate) enum Inode {
 #[derive(Debug)]
 pub(crate) enum OpenFile {
     Mailbox(mailbox::OpenMailbox),
+    Remote(remote::OpenRemote),
     Topic(topic::OpenTopic),
     Segment(segment::OpenSegment),
     Message(message::OpenMessage),
@@ -401,6 +405,7 @@ impl Inode {
         match self {
             Inode::Folder(folder) => folder,
             Inode::Mailbox(file) => file,
+            Inode::Remote(node) => node,
             Inode::Topic(file) => file,
             Inode::Segment(file) => file,
             Inode::Door(node) => node,
@@ -433,6 +438,7 @@ impl OpenFile {
     pub(crate) fn ops(&self) -> &dyn FileOps {
         match self {
             OpenFile::Mailbox(open) => open,
+            OpenFile::Remote(open) => open,
             OpenFile::Topic(open) => open,
             OpenFile::Segment(open) => open,
             OpenFile::Message(open) => open,

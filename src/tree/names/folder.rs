@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::meta::{FOLDER, Meta};
 use super::{CONFIG, Named};
 use crate::config::MailboxLimits;
+use crate::engine::Carrier;
 use crate::mailbox::Rules;
 use crate::op::{Attr, Ino, Timestamp};
 
@@ -30,6 +31,7 @@ impl Namespace {
 pub(crate) struct Defaults {
     pub(crate) limits: MailboxLimits,
     pub(crate) rules: Rules,
+    pub(crate) carrier: Carrier,
 }
 
 /// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings. So a
@@ -79,7 +81,7 @@ impl<O: Named> Folder<O> {
         self.namespace == Namespace::Mailboxes && name == CONFIG
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
