@@ -466,8 +466,13 @@ fn shells_may_send_to_others_mailboxes_where_sticky_folders_are_protected() {
     ] {
         assert_eq!(other.ask(&call), "EPERM", "{call}");
     }
+    let shared = mount.path("mailboxes");
+    for call in ["os.setxattr({}, 'user.a', b'')", "os.removexattr({}, 'user.a')"] {
+        assert_eq!(other.ask(&call.replace("{}", &format!("{shared:?}"))), "EPERM", "{call}");
+    }
     let folder = mount.mailbox("folder");
     owner.run(&format!("os.mkdir({folder:?}); os.chmod({folder:?}, 0o777)"));
+    other.run(&format!("os.setxattr({folder:?}, 'user.a', b'')"));
     assert_eq!(other.ask(&format!("os.rmdir({folder:?})")), "EPERM");
     let inside = folder.join("inside");
     owner.run(&opened(&inside, "O_CREAT | os.O_WRONLY"));

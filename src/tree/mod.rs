@@ -313,6 +313,7 @@ impl Tree {
             Op::Releasedir { fh } => done(self.handles.remove(*fh).map(drop).ok_or(Error::BadDescriptor))?,
             Op::Statfs => self.space(),
             Op::Setxattr { name, value, create, replace } => {
+                self.inode(node)?.ops().check_set_xattr(caller, cx)?;
                 let account = self.accounts.of(caller.uid);
                 self.with_meta(node, cx, |meta, now| {
                     meta.set_xattr(name, value, (*create, *replace), &account, now).map(|()| Reply::Done)
@@ -321,6 +322,7 @@ impl Tree {
             Op::Getxattr { name, size } => self.read_meta(node, cx, |meta| meta.get_xattr(name, *size))?,
             Op::Listxattr { size } => self.read_meta(node, cx, |meta| meta.list_xattrs(*size))?,
             Op::Removexattr { name } => {
+                self.inode(node)?.ops().check_set_xattr(caller, cx)?;
                 self.with_meta(node, cx, |meta, now| meta.remove_xattr(name, now).map(|()| Reply::Done))?
             }
             Op::Getlk(call) => {

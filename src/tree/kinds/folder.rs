@@ -59,6 +59,11 @@ pub(super) fn rename(
     Ok(())
 }
 
+/// Everyone may write it since the start, and the rules of sticky folders hold in it.
+fn is_like_sticky(folder: Ino, cx: &Cx<'_>) -> bool {
+    cx.tree.setup.shared && matches!(folder, MAILBOXES | SEGMENTS | TOPICS)
+}
+
 /// In folders that everyone may write since the start, only the owner of a name's file, the folder's owner and root remove or
 /// replace the name, as in a sticky folder. The kernel is not told of a sticky bit: with `fs.protected_regular`, it would
 /// refuse `echo > box` to all but the box's owner.
@@ -68,8 +73,7 @@ fn check_removable(
     caller: Caller,
     cx: &mut Cx<'_>,
 ) -> Result<(), Error> {
-    let shared = cx.tree.setup.shared && matches!(folder, MAILBOXES | SEGMENTS | TOPICS);
-    if !shared || caller.uid == 0 {
+    if !is_like_sticky(folder, cx) || caller.uid == 0 {
         return Ok(());
     }
     let Some(holder) = names.folder(folder).filter(|holder| holder.meta.uid != caller.uid) else {
@@ -163,6 +167,17 @@ impl InodeOps for FolderInode {
         work(&mut names.folder_mut(self.ino).ok_or(Error::Stale)?.meta);
         self.record(&names, cx);
         Ok(())
+    }
+
+    /// As in a sticky folder: its attributes are its owner's to change, and what is charged for them is not left behind by
+    /// others.
+    fn check_set_xattr(&self, caller: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
+        if !is_like_sticky(self.ino, cx) || caller.uid == 0 {
+            return Ok(());
+        }
+        let names = cx.tree.names.lock();
+        let owner = names.folder(self.ino).map(|folder| folder.meta.uid);
+        if owner == Some(caller.uid) { Ok(()) } else { Err(Error::NotPermitted) }
     }
 
     fn read_meta(&self, look: &mut dyn FnMut(&Meta), cx: &mut Cx<'_>) -> Result<(), Error> {

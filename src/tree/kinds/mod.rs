@@ -162,6 +162,11 @@ pub(crate) trait InodeOps {
         self.with_meta(&mut |meta| look(meta), cx)
     }
 
+    /// Whether the caller may set and remove extended attributes, beyond what the kernel checks.
+    fn check_set_xattr(&self, _caller: Caller, _cx: &mut Cx<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// LOOKUP of a name in it.
     fn look_up(&self, _header: Header, _name: &[u8], _cx: &mut Cx<'_>) -> Result<Entry, Error> {
         Err(Error::NotFolder)
