@@ -58,6 +58,7 @@ struct Life {
 }
 
 impl Life {
+    #[allow(clippy::zombie_processes)] // its whole group is waited for
     fn start(mount: &Mount, seed: u64, chance: &mut Chance) -> Life {
         let user = if seed.is_multiple_of(2) { USER } else { OTHER };
         let mut command = again(TEST, &seed.to_string());
