@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::MountView;
-use crate::mailbox::Counts;
+use crate::mailbox::{Counts, Waited};
 
 /// Most bytes of the text, for programs that believe a file's size.
 pub const METRICS_SIZE: u64 = 1 << 20;
@@ -15,7 +15,7 @@ pub const METRICS_SIZE: u64 = 1 << 20;
 const LINES: usize = METRICS_SIZE as usize - (64 << 10);
 
 /// A line beside its label, at most.
-const LINE: usize = 80;
+const LINE: usize = 96;
 
 /// A figure of a mailbox: its name, what it is, and where it stands in the counts.
 type Figure = (&'static str, &'static str, fn(&Counts) -> u64);
@@ -68,6 +68,8 @@ pub struct MailboxFigures {
     pub counts: Counts,
     /// How long its oldest message has waited, in nanoseconds.
     pub oldest_ns: Option<u64>,
+    /// How long messages waited, if any was received.
+    pub waited: Option<Waited>,
 }
 
 /// `control/metrics`
@@ -79,8 +81,9 @@ pub fn metrics(view: &MetricsView) -> String {
         .mailboxes
         .iter()
         .map(|mailbox| (label(&mailbox.path), mailbox))
-        .take_while(|(label, _)| {
-            let lines = (GAUGES.len() + COUNTERS.len() + 1) * (label.len() + LINE);
+        .take_while(|(label, mailbox)| {
+            let steps = mailbox.waited.as_ref().map_or(0, |waited| waited.steps().count() + 3);
+            let lines = (GAUGES.len() + COUNTERS.len() + 1 + steps) * (label.len() + LINE);
             room.checked_sub(lines).map(|left| room = left).is_some()
         })
         .collect();
@@ -104,6 +107,7 @@ pub fn metrics(view: &MetricsView) -> String {
             labelled(&mut text, &name, label, figure(&mailbox.counts));
         }
     }
+    waiting_times(&mut text, &shown);
     let mut others = view.others_counts;
     view.mailboxes[shown.len()..].iter().for_each(|mailbox| others.add(&mailbox.counts));
     let count = view.others + (view.mailboxes.len() - shown.len()) as u64;
@@ -114,6 +118,23 @@ pub fn metrics(view: &MetricsView) -> String {
     }
     text.push_str("# EOF\n");
     text
+}
+
+fn waiting_times(text: &mut String, shown: &[(String, &MailboxFigures)]) {
+    let name = "ipcfs_mailbox_waited_seconds";
+    let _ = writeln!(text, "# TYPE {name} histogram");
+    help_line(text, name, "How long messages waited until they were first received or leased.");
+    for (label, mailbox) in shown {
+        let Some(waited) = &mailbox.waited else { continue };
+        for (bound, count) in waited.steps() {
+            let _ = writeln!(text, "{name}_bucket{{mailbox=\"{label}\",le=\"{}\"}} {count}", decimal(bound));
+        }
+        let count = waited.count();
+        let sum = format!("{}.{:09}", waited.sum() / 1_000_000_000, waited.sum() % 1_000_000_000);
+        let _ = writeln!(text, "{name}_bucket{{mailbox=\"{label}\",le=\"+Inf\"}} {count}");
+        labelled(text, &format!("{name}_sum"), label, sum);
+        labelled(text, &format!("{name}_count"), label, count);
+    }
 }
 
 fn mount(text: &mut String, view: &MountView) {
@@ -176,6 +197,13 @@ fn seconds(nanos: u64) -> String {
     format!("{}.{:03}", nanos / 1_000_000_000, nanos / 1_000_000 % 1000)
 }
 
+/// Nanoseconds in seconds, as `OpenMetrics` writes bounds of buckets: with a point, and no more digits than needed.
+fn decimal(nanos: u64) -> String {
+    let text = format!("{}.{:04}", nanos / 1_000_000_000, nanos / 100_000 % 10_000);
+    let digits = text.trim_end_matches('0');
+    format!("{digits}{}", if digits.ends_with('.') { "0" } else { "" })
+}
+
 /// A path as the value of a label. Two paths have two labels: what is not UTF-8 or controls a terminal is shown as `\xff`,
 /// and a backslash is doubled, before the format's own escapes.
 fn label(path: &[u8]) -> String {
@@ -202,6 +230,12 @@ fn label(path: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_plain_numbers() {
+        let shown = [100_000, 50_000_000, 1_000_000_000, 10_000_000_000_000].map(decimal);
+        assert_eq!(shown, ["0.0001", "0.05", "1.0", "10000.0"]);
+    }
 
     #[test]
     fn labels_are_distinct_and_escaped() {

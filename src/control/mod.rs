@@ -11,7 +11,7 @@ mod value;
 use crate::accounts::{COUNT, Usage};
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
 use crate::journal::{Durable, Figures};
-use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waiter, WhenFull};
+use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waited, Waiter, WhenFull};
 use crate::op::{Caller, Error};
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
@@ -116,11 +116,29 @@ pub struct MailboxSettings {
 pub struct MailboxView {
     pub settings: MailboxSettings,
     pub counts: Counts,
+    /// How long its oldest message has waited, in nanoseconds; 0 if none waits.
+    pub oldest_ns: u64,
+    pub waited: Waited,
     pub waiters: Vec<Waiter>,
     /// Path of the dead-letter mailbox below `mailboxes/`; empty if there is none.
     pub dead_letter: String,
     /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
+}
+
+impl MailboxView {
+    /// Of settings alone.
+    pub fn of_settings(settings: MailboxSettings) -> MailboxView {
+        MailboxView {
+            settings,
+            counts: Counts::default(),
+            oldest_ns: 0,
+            waited: Waited::default(),
+            waiters: Vec::new(),
+            dead_letter: String::new(),
+            refusal: String::new(),
+        }
+    }
 }
 
 /// The settings of a topic.

@@ -84,6 +84,12 @@ pub(super) fn mailbox(view: &MailboxView) -> String {
         ("serving", &counts.serving),
         ("replied", &counts.replied),
     ]);
+    let waited = |percent| span(view.waited.percentile(percent));
+    text += &lines(&[
+        ("oldest_age", &span(view.oldest_ns)),
+        ("waited_p50", &waited(50)),
+        ("waited_p99", &waited(99)),
+    ]);
     add_waiters(&mut text, &view.waiters);
     text
 }
@@ -156,6 +162,11 @@ fn lines(pairs: &[(&str, &dyn std::fmt::Display)]) -> String {
         let _ = writeln!(text, "{key} {value}");
     }
     text
+}
+
+/// A span of nanoseconds, in seconds.
+fn span(nanos: u64) -> String {
+    format!("{}.{:06}", nanos / 1_000_000_000, nanos / 1000 % 1_000_000)
 }
 
 /// Seconds since 1970, as `date +%s.%3N` prints them.

@@ -35,6 +35,7 @@ mod rpc;
 mod send;
 #[cfg(test)]
 mod tests;
+mod waited;
 mod writers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,6 +66,7 @@ pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
 pub use queue::Order;
+pub use waited::Waited;
 
 /// Messages, or runs of them, that one call frees.
 const DISCARDED_AT_ONCE: usize = 1000;
@@ -110,6 +112,8 @@ pub struct Mailbox {
     next_wait: u64,
     /// Counters of events. Current figures are computed in [`Mailbox::counts`].
     counters: Counts,
+    /// How long messages waited. `None` until one was received.
+    waited: Option<Box<Waited>>,
     removed: bool,
     /// Time of the last send, or set by utimes(2).
     pub last_sent: Timestamp,
@@ -168,6 +172,7 @@ impl Mailbox {
             polls_blocked_by_memory: false,
             next_wait: 0,
             counters: Counts::default(),
+            waited: None,
             removed: false,
             last_sent: now,
             last_received: now,
@@ -455,6 +460,11 @@ impl Mailbox {
     /// When the message was sent that has waited longest; one that has moved here counts for its place in the queue.
     pub fn oldest(&self) -> Option<Timestamp> {
         self.queue.oldest()
+    }
+
+    /// How long messages waited until they were received or leased for the first time.
+    pub fn waited(&self) -> Option<&Waited> {
+        self.waited.as_deref()
     }
 
     /// The waiting callers, readers first, each in order of arrival.

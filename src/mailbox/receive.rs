@@ -76,6 +76,7 @@ impl Mailbox {
     /// Answers a read with the message, or the run, that was taken for it.
     fn deliver(&mut self, call: &Receive, mut message: Message, cx: &mut Context<'_>) {
         self.last_received = cx.now;
+        self.note_waited(&message, cx.now);
         let (count, id) = (message.count(), message.id);
         let mut taken = self.taken(&message);
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
@@ -100,6 +101,14 @@ impl Mailbox {
             charge = message.charge.take();
         }
         self.begin(call, bytes, charge, taken.into_iter().collect(), cx);
+    }
+
+    /// A message, or a run, was taken from those that wait.
+    fn note_waited(&mut self, message: &Message, now: Timestamp) {
+        if message.deliveries() == 0 {
+            let waited = now.0.saturating_sub(message.sent.0);
+            self.waited.get_or_insert_default().note(waited, message.count());
+        }
     }
 
     /// Answers a read with the first part of `bytes`, and waiting reads through the same open file with the rest. What the
@@ -136,6 +145,7 @@ impl Mailbox {
         let mut handed = Vec::new();
         handed.extend(self.taken(&first));
         self.counters.received += first.count();
+        self.note_waited(&first, cx.now);
         if json {
             json::write(&first, &mut bytes);
         } else {
@@ -160,6 +170,7 @@ impl Mailbox {
             };
             let Some(taken) = taken else { break };
             self.counters.received += taken.count();
+            self.note_waited(&taken, cx.now);
             handed.extend(self.taken(&taken));
         }
         self.last_received = cx.now;

@@ -10,6 +10,7 @@ mod rpc;
 mod selecting;
 mod shares;
 mod stream;
+mod waited;
 mod waiting;
 
 use std::collections::BTreeMap;

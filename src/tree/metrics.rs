@@ -50,10 +50,13 @@ impl Tree {
             if path.is_empty() || path.len() > LONGEST_PATH {
                 continue;
             }
-            let oldest = file.state.lock().queue.oldest();
+            let (oldest, waited) = {
+                let queue = &file.state.lock().queue;
+                (queue.oldest(), queue.waited().cloned())
+            };
             let oldest_ns = oldest.map(|sent| now.0.saturating_sub(sent.0));
             others_counts.subtract(&counts);
-            mailboxes.push(MailboxFigures { path, counts, oldest_ns });
+            mailboxes.push(MailboxFigures { path, counts, oldest_ns, waited });
         }
         let others = count - mailboxes.len() as u64;
         metrics(&MetricsView { mount: self.mount_view(now), mailboxes, others, others_counts })

@@ -131,3 +131,31 @@ fn expiry(mount: &Mount, mailbox: &str) -> Duration {
     let seconds: f64 = std::str::from_utf8(&value[..length]).unwrap().parse().unwrap();
     Duration::from_secs_f64(seconds + 0.001)
 }
+
+/// A span of `status`, in seconds.
+fn span(mount: &Mount, key: &str) -> f64 {
+    let text = std::fs::read_to_string(mount.path("control/mailboxes/box/status")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim().parse().unwrap()
+}
+
+#[test]
+fn status_tells_how_old_the_oldest_is_and_how_long_messages_waited() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let all = ["oldest_age", "waited_p50", "waited_p99"];
+    assert_eq!(all.map(|key| span(&mount, key)), [0.0; 3], "nothing waits, and nothing has");
+    let sent = now();
+    send(&path, b"old");
+    wait_until(sent + Duration::from_millis(30));
+    send(&path, b"young");
+    let age = span(&mount, "oldest_age");
+    assert!(age > 0.02 && age <= (now() - sent).as_secs_f64(), "{age}");
+    assert_eq!(span(&mount, "waited_p99"), 0.0, "none was received");
+    assert_eq!(receive_text(&path), "old");
+    let waited = span(&mount, "waited_p50");
+    assert!(waited >= age && waited <= (now() - sent).as_secs_f64(), "{waited}");
+    assert_eq!(receive_text(&path), "young");
+    assert_eq!(span(&mount, "waited_p99"), waited, "the longest");
+    assert_eq!(span(&mount, "oldest_age"), 0.0);
+}

@@ -27,7 +27,7 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         if let Some(comment) = line.strip_prefix("# ") {
             let mut words = comment.splitn(3, ' ');
             let (kind, name, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
-            assert!(kind == "HELP" || (kind, rest) == ("TYPE", "gauge"), "{line}");
+            assert!(kind == "HELP" || (kind == "TYPE" && ["gauge", "histogram"].contains(&rest)), "{line}");
             if name != family {
                 assert!(families.insert(name.to_owned()), "{name} is in two places");
                 name.clone_into(&mut family);
@@ -36,7 +36,9 @@ fn parse(text: &str) -> BTreeMap<String, f64> {
         }
         let (name, value) = line.rsplit_once(' ').unwrap();
         let bare = name.split('{').next().unwrap();
-        assert_eq!(bare, family, "a value without its family");
+        let parts = ["", "_bucket", "_sum", "_count"];
+        let known = parts.iter().any(|part| bare.strip_suffix(part) == Some(&family));
+        assert!(known, "a value without its family: {line}");
         assert!(bare.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()), "{line}");
         let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
         assert!(values.insert(name.to_owned(), value).is_none(), "twice: {line}");
@@ -83,6 +85,30 @@ fn figures_are_those_of_status() {
     assert_eq!((after["ipcfs_mount_sent_total"], after["ipcfs_mount_received_total"]), (3.0, 1.0));
     assert_eq!((after["ipcfs_mount_depth"], after["ipcfs_mount_discarded_total"]), (0.0, 2.0));
     assert!(!after.contains_key(&of_mailbox("depth", "team/a")));
+}
+
+#[test]
+fn waiting_times_are_a_histogram() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    mount.make_mailbox("idle", &[]);
+    (0..3).for_each(|_| fs::write(&path, "message").unwrap());
+    let before = metrics(&mount);
+    assert!(!before.keys().any(|name| name.contains("waited")), "none was received");
+    (0..2).for_each(|_| assert_eq!(fs::read(&path).unwrap(), b"message"));
+    let values = metrics(&mount);
+    let of = |part: &str| values[&of_mailbox(&format!("waited_seconds_{part}"), "box")];
+    assert_eq!(of("count"), 2.0);
+    assert!(of("sum") > 0.0);
+    let buckets: Vec<f64> = ["0.0001", "0.0005", "1.0", "5.0", "10000.0", "+Inf"]
+        .iter()
+        .map(|bound| {
+            values[&format!("ipcfs_mailbox_waited_seconds_bucket{{mailbox=\"box\",le=\"{bound}\"}}")]
+        })
+        .collect();
+    assert!(buckets.is_sorted(), "each has those before it: {buckets:?}");
+    assert_eq!(buckets.last(), Some(&2.0));
+    assert!(!values.keys().any(|name| name.contains("waited") && name.contains("idle")));
 }
 
 #[test]
@@ -206,7 +232,10 @@ fn promtool_finds_nothing_to_say() {
 #[test]
 fn the_dashboard_and_the_document_name_metrics_that_exist() {
     let Some(mount) = common::mount() else { return };
-    fs::write(mount.mailbox("box"), "waits").unwrap();
+    for text in ["is received", "waits"] {
+        fs::write(mount.mailbox("box"), text).unwrap();
+    }
+    fs::read(mount.mailbox("box")).unwrap();
     let names: BTreeSet<String> =
         metrics(&mount).into_keys().map(|name| name.split('{').next().unwrap().to_owned()).collect();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -221,8 +250,9 @@ fn the_dashboard_and_the_document_name_metrics_that_exist() {
             words.filter(|word| word.starts_with("ipcfs_m") || word.starts_with("ipcfs_o")).collect();
         assert!(used.len() > 5, "{file}: {used:?}");
         for word in used {
-            // The document names groups, too: `ipcfs_mailbox_…`.
+            // The document names groups, too: `ipcfs_mailbox_…`, and histograms.
             let known = names.contains(word)
+                || names.contains(&format!("{word}_bucket"))
                 || (word.ends_with('_') && names.iter().any(|name| name.starts_with(word)));
             assert!(known, "{file} names {word}, which is not there");
         }

@@ -13,20 +13,14 @@ use crate::accounts::Resource;
 use crate::control::{MAILBOX, MailboxSettings, MailboxView};
 use crate::journal::record::{Object, Record};
 use crate::journal::{Durable, Journal, Recovered, highest};
-use crate::mailbox::{Context, Counts, DeadLetter};
+use crate::mailbox::{Context, DeadLetter};
 use crate::op::Ino;
 use crate::tree::names::meta::Meta;
 use crate::tree::names::{Defaults, Folder, MAILBOXES, Namespace};
 
 /// The files of `config/`, as the journal has them.
 fn settings_text(settings: MailboxSettings) -> String {
-    let view = MailboxView {
-        settings,
-        counts: Counts::default(),
-        waiters: Vec::new(),
-        dead_letter: String::new(),
-        refusal: String::new(),
-    };
+    let view = MailboxView::of_settings(settings);
     let files = MAILBOX.iter().filter(|file| file.config && !file.names_mailbox());
     let lines: Vec<String> = files.map(|file| format!("{} {}", file.name, (file.show)(&view))).collect();
     lines.concat()

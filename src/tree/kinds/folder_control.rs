@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::control::{Other, Slot, TextFile, mount_files, refusal_noted};
 use super::{ControlOps, Cx, FolderInode, Names, user};
 use crate::control::{FOLDER_SETTINGS, File, MAILBOX, MailboxSettings, MailboxView};
-use crate::mailbox::Counts;
 use crate::op::{Attr, Caller, Error};
 use crate::tree::names::{Defaults, Namespace};
 
@@ -70,13 +69,8 @@ impl ControlOps for FolderInode {
             let folder = names.folder(self.ino).ok_or(Error::NotFound)?;
             (Arc::clone(&folder.defaults), folder.refusal.as_deref().map(String::from).unwrap_or_default())
         };
-        Ok((setting(index)?.show)(&MailboxView {
-            settings: settings_of(&defaults, cx),
-            counts: Counts::default(),
-            waiters: Vec::new(),
-            dead_letter: String::new(),
-            refusal,
-        }))
+        let view = MailboxView::of_settings(settings_of(&defaults, cx));
+        Ok((setting(index)?.show)(&MailboxView { refusal, ..view }))
     }
 
     fn store(&self, index: usize, text: &[u8], _: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {

@@ -101,9 +101,12 @@ impl ControlOps for Arc<MailboxFile> {
         let dead_letter = String::from_utf8_lossy(&path).into_owned();
         let view = {
             let state = self.state.lock();
+            let oldest = state.queue.oldest();
             MailboxView {
                 settings: state.settings(cx.tree.setup.ceiling, cx.tree.setup.journal.is_some()),
                 counts: state.queue.counts(),
+                oldest_ns: oldest.map_or(0, |sent| cx.now.0.saturating_sub(sent.0)),
+                waited: state.queue.waited().cloned().unwrap_or_default(),
                 waiters: state.queue.waiters(),
                 dead_letter,
                 refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
