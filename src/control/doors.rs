@@ -35,7 +35,11 @@ pub static DOORS: [DoorFile; 10] = [
     door("whole", "write: all bytes until the last close are one message", Door::Whole),
     door("peek", "read: the next message, which stays queued", Door::Peek),
     door("json", "read: as stream, each message as a JSON object on a line", Door::Json),
-    door("lease", "read: lease a message; write: ack, nack or reject; close without: as nack", Door::Lease),
+    door(
+        "lease",
+        "read: lease a message; write: ack, nack, reject or touch; close without: as nack",
+        Door::Lease,
+    ),
     door("rpc", "write: a request; read: its reply", Door::Rpc),
     door("serve", "read: a request; write: its reply", Door::Serve),
     DoorFile {

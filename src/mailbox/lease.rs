@@ -30,11 +30,19 @@ pub(super) fn deadline(duration: u64, now: Timestamp) -> Option<Timestamp> {
 }
 
 impl Mailbox {
-    /// A write to the `lease` door: `ack`, `nack` or `reject` for the leased message. Never waits.
+    /// A write to the `lease` door: `ack`, `nack`, `reject` or `touch` for the leased message. Never waits.
     pub(super) fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         let word = call.body.trim_ascii();
-        if !matches!(word, b"ack" | b"nack" | b"reject") {
+        if !matches!(word, b"ack" | b"nack" | b"reject" | b"touch") {
             cx.fx.fail(call.request_id, Error::Invalid);
+            return None;
+        }
+        // A lease whose time is up is over, even before the timer has fired.
+        if self.end_leases(cx) {
+            self.admit_writers(cx);
+        }
+        if word == b"touch" && self.renew_lease(call.handle, cx.now) {
+            cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
             return None;
         }
         let open = self.handles.get_mut(call.handle.0)?;
@@ -69,6 +77,18 @@ impl Mailbox {
         self.wake_reader(call.handle, cx);
         self.admit_writers(cx);
         None
+    }
+
+    /// The lease of `handle` lasts as if it began now. False if it has none.
+    fn renew_lease(&mut self, handle: HandleId, now: Timestamp) -> bool {
+        let state = self.handles.get_mut(handle.0).map(|open| &mut open.state);
+        let Some(State::Leasing(lease)) = state else { return false };
+        if let Some(before) = lease.deadline {
+            self.lease_ends.remove(&(before, handle));
+        }
+        lease.deadline = deadline(self.rules.lease_time, now);
+        self.lease_ends.extend(lease.deadline.map(|end| (end, handle)));
+        true
     }
 
     /// A lease ends without `ack` or `reject`: the message is redelivered, unless its time or its deliveries are up.
@@ -137,7 +157,15 @@ impl Mailbox {
     /// Expires messages and ends leases whose time is up.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
         self.drop_expired(cx);
+        self.end_leases(cx);
+        self.admit_writers(cx);
+    }
+
+    /// Ends the leases whose time is up. True if there were any.
+    fn end_leases(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut any = false;
         while let Some((_, handle)) = self.lease_ends.first().copied().filter(|(end, _)| *end <= cx.now) {
+            any = true;
             let mut lease = None;
             if let Some(open) = self.handles.get_mut(handle.0) {
                 match std::mem::take(&mut open.state) {
@@ -157,7 +185,7 @@ impl Mailbox {
                 None => drop(self.lease_ends.pop_first()),
             }
         }
-        self.admit_writers(cx);
+        any
     }
 
     /// Expires the queued messages whose time is up. True if there were any.

@@ -71,7 +71,7 @@ fn a_word_without_a_lease_or_without_a_meaning_is_refused() {
     let Some(mount) = common::mount() else { return };
     let path = mount.make_mailbox("box", &[]);
     let worker = open(&side(&mount, "box", "lease"), BOTH | NOWAIT);
-    for word in ["ack", "nack", "reject"] {
+    for word in ["ack", "nack", "reject", "touch"] {
         assert_eq!(
             rustix::io::write(&worker, word.as_bytes()),
             Err(Errno::NOMSG),
@@ -141,6 +141,23 @@ fn without_a_mailbox_for_the_dead_they_are_dropped_and_counted() {
     assert_eq!(fs::read_to_string(side(&mount, "box", "config/dead_letter")).unwrap(), "");
     assert_eq!(figure(&mount, "depth"), 0);
     mount.wait_for_free_memory();
+}
+
+#[test]
+fn a_lease_that_is_renewed_lasts_for_the_lease_time_of_now() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("lease_time", "1h")]);
+    send(&path, b"0123456789");
+    let worker = open(&side(&mount, "box", "lease"), BOTH);
+    assert_eq!(read(&worker, 4), Ok(b"0123".to_vec()));
+    assert_eq!(rustix::io::write(&worker, b"touch\n"), Ok(6));
+    assert_eq!(read(&worker, 99), Ok(b"456789".to_vec()), "it goes on where it was");
+    set(&mount, "box", "lease_time", "20ms");
+    assert_eq!(figure(&mount, "leased"), 1, "a lease keeps the time that it began with");
+    assert_eq!(rustix::io::write(&worker, b"touch"), Ok(5));
+    mount.wait_for_figure("box", "depth", 1);
+    assert_eq!(rustix::io::write(&worker, b"touch"), Err(Errno::NOMSG), "too late");
+    assert_eq!((figure(&mount, "leased"), figure(&mount, "redelivered")), (0, 1));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Leases, time limits, dead letters, and messages that are moved.
 
 use super::*;
+use crate::config::NO_LIMIT;
 use crate::journal::record::How;
 
 const NONE: [&str; 0] = [];
@@ -304,4 +305,44 @@ fn an_expired_message_blocks_no_writer_even_before_the_timer_fires() {
     rig.open(Mode::Send);
     assert_eq!(rig.send(writer, "new"), Got::Written(3));
     assert_eq!((rig.counts().expired, rig.counts().depth), (1, 1));
+}
+
+#[test]
+fn a_settlement_after_the_end_of_the_lease_is_refused_even_before_the_timer_fires() {
+    for word in ["ack", "nack", "reject", "touch"] {
+        let mut rig = Rig::new();
+        rig.rules(|rules| rules.lease_time = 100);
+        let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
+        let reader = rig.open(Mode::Both);
+        rig.fill(writer, &["job"]);
+        assert_eq!(rig.read(lease, 64), bytes("job"));
+        let waiting = rig.await_message(reader);
+        rig.now += 100;
+        assert_eq!(rig.send(lease, word), Got::Failed(Error::NoMessage), "{word}");
+        assert_eq!(rig.got(waiting), bytes("job"), "{word}: the next reader has it");
+        let counts = rig.counts();
+        assert_eq!((counts.leased, counts.redelivered, counts.received), (0, 1, 1));
+        assert_eq!((rig.memory.used(), rig.mailbox.next_deadline()), (0, None));
+    }
+}
+
+#[test]
+fn a_lease_that_is_renewed_lasts_as_if_it_began_then() {
+    let mut rig = Rig::new();
+    rig.rules(|rules| rules.lease_time = 100);
+    let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
+    assert_eq!(rig.send(lease, "touch"), Got::Failed(Error::NoMessage));
+    rig.fill(writer, &["0123", "next"]);
+    assert_eq!(rig.read(lease, 2), bytes("01"));
+    for _ in 0..5 {
+        rig.now += 90;
+        assert_eq!(rig.send(lease, "touch\n"), Got::Written(6));
+        assert_eq!(rig.mailbox.next_deadline(), Some(Timestamp(rig.now + 100)), "and at no earlier time");
+    }
+    assert_eq!(rig.read(lease, 64), bytes("23"), "it goes on reading where it was");
+    rig.rules(|rules| rules.lease_time = NO_LIMIT);
+    assert_eq!(rig.send(lease, "touch"), Got::Written(5));
+    assert_eq!(rig.mailbox.next_deadline(), None, "it has the lease_time of now");
+    assert_eq!(rig.send(lease, "ack"), Got::Written(3));
+    assert_eq!((rig.counts().received, rig.counts().redelivered), (1, 0));
 }
