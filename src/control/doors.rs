@@ -1,5 +1,6 @@
 //! Control files that are opened for their data rather than for text: a mailbox's doors, a segment's doorbell.
 
+use super::value;
 use crate::config::PRIORITY_MAX;
 use crate::mailbox::Door;
 use crate::op::Error;
@@ -23,10 +24,11 @@ pub enum DoorKind {
     Priorities,
     Tags,
     Senders,
+    Ttls,
 }
 
 /// The doors in `control/mailboxes/<name>/`.
-pub static DOORS: [DoorFile; 10] = [
+pub static DOORS: [DoorFile; 11] = [
     door(
         "stream",
         "read: message after message, without end of file; write: each line is a message",
@@ -53,6 +55,11 @@ pub static DOORS: [DoorFile; 10] = [
         kind: DoorKind::Tags,
     },
     DoorFile { name: "from", help: "read: only messages that this user sent", kind: DoorKind::Senders },
+    DoorFile {
+        name: "ttl",
+        help: "write: messages that expire after this time, or that of config/ttl if it is shorter",
+        kind: DoorKind::Ttls,
+    },
 ];
 
 const fn door(name: &'static str, help: &'static str, door: Door) -> DoorFile {
@@ -67,6 +74,7 @@ impl DoorFile {
             DoorKind::Priorities => "/<n>",
             DoorKind::Tags => "/<text>",
             DoorKind::Senders => "/<uid>",
+            DoorKind::Ttls => "/<time>",
         };
         format!("{}{special}", self.name)
     }
@@ -74,7 +82,7 @@ impl DoorFile {
 
 impl DoorKind {
     /// The door with this name in a folder of doors. Numbers are decimal, without leading zeros. `Invalid` for what
-    /// is not a number, `Range` for one out of range, `NotFolder` if this is not a folder.
+    /// is not a number or a time, `Range` for one out of range, `NotFolder` if this is not a folder.
     pub fn named(&self, name: &[u8]) -> Result<Door, Error> {
         let number = || -> Result<u64, Error> {
             let text = std::str::from_utf8(name).map_err(|_| Error::Invalid)?;
@@ -92,8 +100,18 @@ impl DoorKind {
                 _ => Err(Error::Range),
             },
             DoorKind::Senders => u32::try_from(number()?).map(Door::From).map_err(|_| Error::Range),
+            DoorKind::Ttls => time(name).map(Door::Ttl),
         }
     }
+}
+
+/// A time in nanoseconds, as a name: as in a file of `config/`, but without `max` and blanks around it.
+fn time(name: &[u8]) -> Result<u64, Error> {
+    let text = std::str::from_utf8(name).map_err(|_| Error::Invalid)?;
+    if text.trim() != text || text == "max" {
+        return Err(Error::Invalid);
+    }
+    value::time("time", text).map_err(|refusal| refusal.error)
 }
 
 /// The files of a segment's doorbell.

@@ -40,6 +40,8 @@ pub enum Door {
     Peek,
     /// Messages of this priority.
     Priority(u16),
+    /// Messages that expire so many nanoseconds after they were sent.
+    Ttl(u64),
     /// Messages with this tag: written with it, or selected by it.
     Tag(Tag),
     /// Messages that this user sent.
@@ -52,6 +54,21 @@ pub enum Door {
     Rpc,
     /// Read a request, write its reply.
     Serve,
+}
+
+/// What a message gets from the door through which it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Properties {
+    pub(super) priority: u16,
+    pub(super) tag: Option<Tag>,
+    /// In nanoseconds, or [`NO_LIMIT`].
+    pub(super) ttl: u64,
+}
+
+impl Default for Properties {
+    fn default() -> Properties {
+        Properties { priority: 0, tag: None, ttl: NO_LIMIT }
+    }
 }
 
 /// What a reader takes.
@@ -254,7 +271,18 @@ impl Door {
         match self {
             Door::Plain | Door::Stream | Door::Tag(_) | Door::Lease | Door::Rpc | Door::Serve => (true, true),
             Door::Peek | Door::From(_) | Door::Json => (true, false),
-            Door::Whole | Door::Priority(_) => (false, true),
+            Door::Whole | Door::Priority(_) | Door::Ttl(_) => (false, true),
+        }
+    }
+
+    /// What it gives to the messages that are written through it.
+    pub(super) fn properties(&self) -> Properties {
+        let plain = Properties::default();
+        match self {
+            Door::Priority(priority) => Properties { priority: *priority, ..plain },
+            Door::Tag(tag) => Properties { tag: Some(tag.clone()), ..plain },
+            Door::Ttl(ttl) => Properties { ttl: *ttl, ..plain },
+            _ => plain,
         }
     }
 
@@ -265,9 +293,13 @@ impl Door {
             Door::Peek => Selector::Peek,
             Door::Serve => Selector::Request,
             Door::Rpc => Selector::Reply(handle),
-            Door::Plain | Door::Stream | Door::Json | Door::Lease | Door::Whole | Door::Priority(_) => {
-                Selector::Message(Filter::Any)
-            }
+            Door::Plain
+            | Door::Stream
+            | Door::Json
+            | Door::Lease
+            | Door::Whole
+            | Door::Priority(_)
+            | Door::Ttl(_) => Selector::Message(Filter::Any),
         }
     }
 

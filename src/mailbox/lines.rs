@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::call::{Context, Door, HandleId, Send, WaitId, WhenFull};
+use super::call::{Context, Door, HandleId, Properties, Send, WaitId, WhenFull};
 use super::memory::{Memory, charge_in_hand};
 use super::message::{Message, Run};
 use super::queue::LONGEST_RUN;
@@ -101,7 +101,7 @@ impl Mailbox {
         if count == 0 {
             return;
         }
-        let mut run = self.new_message(Arc::clone(&lines.data), lines.caller, 0, None, cx.now);
+        let mut run = self.new_message(Arc::clone(&lines.data), lines.caller, Properties::default(), cx.now);
         run.edit_extra(|extra| extra.run = Some(Run { lines: count, from: lines.sent, to: stop }));
         loop {
             let (mut reader, mut charge) = (None, None);
@@ -348,7 +348,7 @@ impl Mailbox {
         if self.removed {
             return;
         }
-        let mut message = self.new_message(bytes, caller, 0, None, cx.now);
+        let mut message = self.new_message(bytes, caller, Properties::default(), cx.now);
         message.charge = charge;
         let Err(payload) = self.try_admit(Payload::Message(message), handle, &account, false, cx) else {
             return;

@@ -323,7 +323,7 @@ impl Mailbox {
                             Selector::Request => !self.requests.is_empty(),
                             Selector::Reply(_) => false,
                         }));
-        let room = never_waits || self.writable(&open.account) || self.reader_waits_for(open);
+        let room = never_waits || self.writable(open) || self.reader_waits_for(open);
         let has_capacity = self.has_capacity(&open.account);
         let writable = writes && room && !self.removed && !(requesting && matches!(open.door, Door::Rpc));
         let ready = Ready { readable, writable, hangup: self.removed };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::call::{Context, Door, HandleId, Selector, Send, WaitId, WhenFull};
+use super::call::{Context, Door, HandleId, Properties, Selector, Send, WaitId, WhenFull};
 use super::lease::deadline;
 use super::memory::{EXTRA_COST, Memory, charge_in_hand};
 use super::message::{Message, Tag};
@@ -26,13 +26,11 @@ impl Mailbox {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
         };
-        let (priority, tag) = match &open.door {
+        match &open.door {
             Door::Stream => return self.send_lines(call, cx),
             Door::Whole => return self.append(call, cx),
-            Door::Priority(priority) => (*priority, None),
-            Door::Tag(tag) => (0, Some(tag.clone())),
-            _ => (0, None),
-        };
+            _ => {}
+        }
         if call.continues || std::mem::take(&mut open.split_refused) {
             open.split_refused = call.continues;
             cx.fx.fail(call.request_id, Error::TooLong);
@@ -47,7 +45,7 @@ impl Mailbox {
             }
             _ => {}
         }
-        let request = open.door == Door::Rpc;
+        let (request, properties) = (open.door == Door::Rpc, open.door.properties());
         if self.removed {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
@@ -59,7 +57,7 @@ impl Mailbox {
             cx.fx.fail(call.request_id, error);
             return None;
         }
-        let message = self.new_message(Arc::from(call.body), call.caller, priority, tag, cx.now);
+        let message = self.new_message(Arc::from(call.body), call.caller, properties, cx.now);
         let payload = if request { Payload::Request(message) } else { Payload::Message(message) };
         self.admit_or_wait(call, payload, cx)
     }
@@ -110,12 +108,12 @@ impl Mailbox {
         &self,
         body: Arc<[u8]>,
         sender: Caller,
-        priority: u16,
-        tag: Option<Tag>,
+        properties: Properties,
         now: Timestamp,
     ) -> Message {
+        let Properties { priority, tag, ttl } = properties;
         let mut message = Message { id: 0, sent: now, sender, priority, body, extra: None, charge: None };
-        let expires = deadline(self.rules.ttl, now);
+        let expires = deadline(ttl.min(self.rules.ttl), now);
         if tag.is_some() || expires.is_some() {
             message.edit_extra(|extra| (extra.tag, extra.expires) = (tag, expires));
         }
@@ -183,7 +181,7 @@ impl Mailbox {
             let writable = self
                 .handles
                 .get(handle.0)
-                .is_none_or(|open| self.writable(&open.account) || self.reader_waits_for(open));
+                .is_none_or(|open| self.writable(open) || self.reader_waits_for(open));
             if writable {
                 cx.fx.wake(*poll);
             }
@@ -219,20 +217,20 @@ impl Mailbox {
                 && writer.account.has_room(Resource::Memory, self.next_cost(writer));
         }
         let mut polls = self.polls_out.keys().filter_map(|handle| self.handles.get(handle.0));
-        self.polls_blocked_by_memory && polls.any(|open| self.writable(&open.account))
+        self.polls_blocked_by_memory && polls.any(|open| self.writable(open))
     }
 
     /// Memory that a waiting writer needs for its next message, in bytes.
     fn next_cost(&self, writer: &WaitingWriter) -> u64 {
         match &writer.payload {
             Payload::Message(message) | Payload::Request(message) => message.cost(),
-            lines @ Payload::Lines(_) => self.cost_of(lines.next_len()),
+            lines @ Payload::Lines(_) => self.cost_of(lines.next_len(), NO_LIMIT),
         }
     }
 
-    /// Memory that a message of `len` bytes would be charged if it was sent now, in bytes.
-    fn cost_of(&self, len: u64) -> u64 {
-        Memory::cost(len as usize) + if self.rules.ttl == NO_LIMIT { 0 } else { EXTRA_COST }
+    /// Memory that a message of `len` bytes with this `ttl` would be charged if it was sent now, in bytes.
+    fn cost_of(&self, len: u64, ttl: u64) -> u64 {
+        Memory::cost(len as usize) + if ttl.min(self.rules.ttl) == NO_LIMIT { 0 } else { EXTRA_COST }
     }
 
     /// Length of the longest message that can be sent, in bytes.
@@ -253,12 +251,13 @@ impl Mailbox {
         !self.removed && self.no_writer_before(account) && self.fits(self.longest())
     }
 
-    /// A write of any permitted length would not wait.
-    pub(super) fn writable(&self, account: &Account) -> bool {
+    /// A write of any permitted length through `open` would not wait.
+    pub(super) fn writable(&self, open: &Open) -> bool {
         if self.rules.full != WhenFull::Wait || self.readers.any_waits() {
             return !self.removed;
         }
-        self.has_capacity(account) && account.has_room(Resource::Memory, self.cost_of(self.longest()))
+        let cost = self.cost_of(self.longest(), open.door.properties().ttl);
+        self.has_capacity(&open.account) && open.account.has_room(Resource::Memory, cost)
     }
 
     /// A write through `open` would not wait, because a reader waits for exactly what comes through its door.

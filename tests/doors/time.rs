@@ -159,3 +159,32 @@ fn status_tells_how_old_the_oldest_is_and_how_long_messages_waited() {
     assert_eq!(span(&mount, "waited_p99"), waited, "the longest");
     assert_eq!(span(&mount, "oldest_age"), 0.0);
 }
+
+#[test]
+fn a_message_can_have_a_time_of_its_own() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("ttl", "1h")]);
+    let before = now();
+    send(&side(&mount, "box", "ttl/30ms"), b"short");
+    mount.wait_for_figure("box", "expired", 1);
+    send(&side(&mount, "box", "ttl/10days"), b"long");
+    assert!(expiry(&mount, "box") < now() + Duration::from_secs(3601), "no longer than the mailbox says");
+    set(&mount, "box", "ttl", "max");
+    assert_eq!(receive_text(&path), "long");
+    send(&side(&mount, "box", "ttl/2h 30m"), b"longer");
+    let left = expiry(&mount, "box") - before;
+    assert!((8999..9100).contains(&left.as_secs()), "{left:?}");
+    assert_eq!(receive_text(&path), "longer");
+    let refused = |name: &str| {
+        let door = side(&mount, "box", &format!("ttl/{name}"));
+        rustix::fs::open(door, WRITE, rustix::fs::Mode::empty()).unwrap_err()
+    };
+    for name in ["max", "soon", " 1s", "1s ", "-1", "1s\n"] {
+        assert_eq!(refused(name), Errno::INVAL, "{name:?}");
+    }
+    for name in ["0", "11years", "1us"] {
+        assert_eq!(refused(name), Errno::RANGE, "{name:?}");
+    }
+    let door = side(&mount, "box", "ttl/1s");
+    assert_eq!(rustix::fs::open(door, READ, rustix::fs::Mode::empty()).unwrap_err(), Errno::ACCESS);
+}

@@ -1,6 +1,7 @@
 //! Limits, full mailboxes, the memory limit, and writes that the kernel has split.
 
 use super::*;
+use crate::mailbox::memory::EXTRA_COST;
 
 #[test]
 fn the_longest_message_is_taken_and_one_byte_more_is_refused() {
@@ -254,4 +255,38 @@ fn a_refused_write_changes_nothing() {
     }
     assert_eq!(rig.memory.used(), Memory::cost(1));
     assert_eq!(rig.held(), 0);
+}
+
+#[test]
+fn a_message_has_the_shorter_of_its_own_time_and_that_of_the_mailbox() {
+    let mut rig = Rig::with(MailboxLimits { maxmsg: 9, ..LIMITS }, PLENTY);
+    let doors = [Door::Ttl(100), Door::Ttl(5000), Door::Plain];
+    let [short, long, plain] = doors.map(|door| rig.enter(door, Mode::Send));
+    let expiries = |rig: &mut Rig| -> Vec<Option<u64>> {
+        let ids = rig.mailbox.list(0, 9);
+        let of = |message: &Message| message.expires().map(|end| end.0 - message.sent.0);
+        ids.into_iter().map(|(_, id)| of(rig.mailbox.message(id).unwrap())).collect()
+    };
+    for writer in [short, long, plain] {
+        rig.fill(writer, &["x"]);
+    }
+    assert_eq!(expiries(&mut rig), [Some(100), Some(5000), None]);
+    rig.rules(|rules| rules.ttl = 1000);
+    for writer in [short, long, plain] {
+        rig.fill(writer, &["x"]);
+    }
+    assert_eq!(expiries(&mut rig)[3..], [Some(100), Some(1000), Some(1000)]);
+    rig.now += 200;
+    rig.call(Mailbox::tick);
+    assert_eq!((rig.counts().expired, rig.counts().depth), (2, 4), "in whatever order they stand");
+}
+
+#[test]
+fn a_poller_of_a_door_with_a_time_needs_the_memory_that_its_message_takes() {
+    let limits = MailboxLimits { msgsize: 1, ..LIMITS };
+    let mut rig = Rig::with(limits, Memory::cost(1) + EXTRA_COST - 1);
+    let (plain, ttl) = (rig.open(Mode::Send), rig.enter(Door::Ttl(1000), Mode::Send));
+    assert_eq!((rig.ready(plain).writable, rig.ready(ttl).writable), (true, false));
+    assert_eq!(rig.send(ttl, "x"), Got::Failed(Error::WouldWait));
+    assert_eq!(rig.send(plain, "x"), Got::Written(1));
 }
