@@ -90,7 +90,7 @@ fn an_idle_mailbox_takes_less_than_2_kib() {
     make(&mount.path("mailboxes"), 0..COUNT);
     let made = memory(&mount);
     assert!(each("idle mailbox", before, made, u64::from(COUNT)) <= 2048);
-    // And so it stays when each was used.
+    // One that was used has its histogram of waiting times, too.
     let dir = rustix::fs::open(mount.path("mailboxes"), OFlags::PATH, Mode::empty()).unwrap();
     for n in 0..COUNT {
         let file = openat(&dir, format!("name{n:05}"), OFlags::RDWR, Mode::empty()).unwrap();
@@ -98,7 +98,7 @@ fn an_idle_mailbox_takes_less_than_2_kib() {
         assert_eq!(rustix::io::read(&file, &mut [0; 16][..]), Ok(7));
     }
     let used = memory(&mount);
-    assert!(each("used mailbox", before, used, u64::from(COUNT)) <= 2048);
+    assert!(each("used mailbox", before, used, u64::from(COUNT)) <= 2560);
     remove(&mount.path("mailboxes"), 0..COUNT);
     // The kernel tells later that it has forgotten them.
     common::wait_for("the kernel to forget the mailboxes", || mount.figure("status", "nodes") < 1000);
