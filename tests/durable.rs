@@ -341,11 +341,13 @@ fn under_load(how: &str, kills: usize) {
     }
     for (key, times) in &received {
         assert!(accepted[key.0].contains(&key.1) || unsure.contains(key), "{how}: {key:?} was never sent");
-        // Delivered once more only if the daemon died between the answer and its record: at most once a crash and receiver.
+        // Delivered once more only if the daemon died between the answer and its record.
         assert!(*times <= 2, "{how}: {key:?} came {times} times");
     }
+    // Records are written in order, and a sender waits for that of its message. So however slow the disk is, records of no more
+    // messages can be missing than the mailbox has room for, and one of each sender and receiver.
     let twice = received.values().filter(|times| **times > 1).count();
-    assert!(twice <= 2 * kills, "{how}: {twice} messages came twice in {kills} crashes");
+    assert!(twice <= (50 + SENDERS + 2) * kills, "{how}: {twice} messages came twice in {kills} crashes");
     for numbers in left.values() {
         assert!(numbers.is_sorted(), "{how}: {numbers:?}");
     }

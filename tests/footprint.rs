@@ -98,7 +98,7 @@ fn an_idle_mailbox_takes_less_than_2_kib() {
         assert_eq!(rustix::io::read(&file, &mut [0; 16][..]), Ok(7));
     }
     let used = memory(&mount);
-    assert!(each("used mailbox", before, used, u64::from(COUNT)) <= 2560);
+    assert!(each("used mailbox", before, used, u64::from(COUNT)) <= 2048);
     remove(&mount.path("mailboxes"), 0..COUNT);
     // The kernel tells later that it has forgotten them.
     common::wait_for("the kernel to forget the mailboxes", || mount.figure("status", "nodes") < 1000);

@@ -32,6 +32,10 @@ impl<K: Ord + Copy, V> OrderedQueue<K, V> {
 
     /// Adds an entry at the end. `key` must be greater than all others.
     pub(super) fn push_back(&mut self, key: K, value: V) {
+        if self.slots.capacity() == 0 {
+            // Most queues never have more than one.
+            self.slots.reserve_exact(1);
+        }
         self.slots.push_back((key, Some(value)));
         self.len += 1;
     }

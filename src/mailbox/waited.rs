@@ -16,28 +16,27 @@ const fn bounds() -> [u64; 33] {
 const SHOWN: std::ops::RangeInclusive<usize> = 3..=27;
 
 /// How long messages waited. Its size does not depend on their number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Waited {
-    /// Messages that waited no longer than the bound, and longer than the one before it. Those beyond all bounds are last.
-    buckets: [u64; BOUNDS.len() + 1],
+    /// Messages that waited no longer than a bound, and longer than the one before it, with the bound's place in [`BOUNDS`];
+    /// those beyond all bounds are last. Most mailboxes need few of the buckets, so that only those in use are there.
+    buckets: Vec<(u8, u64)>,
     /// Nanoseconds that all of them waited.
     sum: u64,
     /// Nanoseconds that the one waited that waited longest.
     longest: u64,
 }
 
-impl Default for Waited {
-    fn default() -> Waited {
-        Waited { buckets: [0; BOUNDS.len() + 1], sum: 0, longest: 0 }
-    }
-}
-
 impl Waited {
     /// Each of `count` messages has waited so many nanoseconds.
     pub(super) fn note(&mut self, nanos: u64, count: u64) {
-        let at = BOUNDS.partition_point(|bound| *bound < nanos);
-        if let Some(bucket) = self.buckets.get_mut(at) {
-            *bucket += count;
+        let bucket = BOUNDS.partition_point(|bound| *bound < nanos) as u8;
+        match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
+            Ok(at) => self.buckets.iter_mut().skip(at).take(1).for_each(|(_, messages)| *messages += count),
+            Err(at) => {
+                self.buckets.reserve_exact(1);
+                self.buckets.insert(at, (bucket, count));
+            }
         }
         self.sum = self.sum.saturating_add(nanos.saturating_mul(count));
         self.longest = self.longest.max(nanos);
@@ -45,7 +44,7 @@ impl Waited {
 
     /// Number of messages.
     pub fn count(&self) -> u64 {
-        self.buckets.iter().sum()
+        self.buckets.iter().map(|(_, messages)| messages).sum()
     }
 
     /// Nanoseconds that they waited, all together.
@@ -58,10 +57,11 @@ impl Waited {
     pub fn percentile(&self, percent: u64) -> u64 {
         let wanted = (u128::from(self.count()) * u128::from(percent)).div_ceil(100);
         let mut before = 0;
-        for (bound, bucket) in BOUNDS.iter().zip(self.buckets) {
-            before += u128::from(bucket);
+        for (bucket, messages) in &self.buckets {
+            before += u128::from(*messages);
             if before >= wanted {
-                return self.longest.min(*bound);
+                let bound = BOUNDS.get(usize::from(*bucket)).copied();
+                return bound.map_or(self.longest, |bound| self.longest.min(bound));
             }
         }
         self.longest
@@ -69,9 +69,10 @@ impl Waited {
 
     /// Bounds in nanoseconds, 1 and 5 times each power of ten, and how many messages waited no longer than each.
     pub fn steps(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let mut rest = self.buckets.iter().peekable();
         let mut before = 0;
-        let all = BOUNDS.iter().zip(self.buckets).enumerate().map(move |(at, (bound, bucket))| {
-            before += bucket;
+        let all = BOUNDS.iter().enumerate().map(move |(at, bound)| {
+            before += rest.next_if(|(bucket, _)| usize::from(*bucket) == at).map_or(0, |(_, messages)| *messages);
             (at, *bound, before)
         });
         let shown = all.filter(|(at, ..)| SHOWN.contains(at) && at % 3 != 1);
