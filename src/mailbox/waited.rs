@@ -72,7 +72,8 @@ impl Waited {
         let mut rest = self.buckets.iter().peekable();
         let mut before = 0;
         let all = BOUNDS.iter().enumerate().map(move |(at, bound)| {
-            before += rest.next_if(|(bucket, _)| usize::from(*bucket) == at).map_or(0, |(_, messages)| *messages);
+            before +=
+                rest.next_if(|(bucket, _)| usize::from(*bucket) == at).map_or(0, |(_, messages)| *messages);
             (at, *bound, before)
         });
         let shown = all.filter(|(at, ..)| SHOWN.contains(at) && at % 3 != 1);
