@@ -15,6 +15,7 @@
 
 pub mod accounts;
 pub mod cli;
+mod codec;
 pub mod config;
 pub mod control;
 pub mod daemon;
@@ -26,6 +27,7 @@ pub mod locks;
 pub mod mailbox;
 pub mod op;
 pub mod segment;
+pub mod state;
 pub mod sys;
 pub mod topic;
 pub mod tree;

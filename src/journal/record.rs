@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::codec::{Reader, Writer};
 use crate::op::{Caller, Ino, Slice, Timestamp};
 
 /// A decision.
@@ -377,87 +378,6 @@ impl Message {
 
 fn place<T: PartialEq>(list: &[T], value: &T) -> u8 {
     list.iter().position(|other| other == value).unwrap_or_default() as u8
-}
-
-struct Writer<'a>(&'a mut Vec<u8>);
-
-impl Writer<'_> {
-    fn raw(&mut self, bytes: &[u8]) -> &mut Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
-    fn u8(&mut self, number: u8) -> &mut Self {
-        self.raw(&[number])
-    }
-
-    fn number(&mut self, number: impl Into<u64>) -> &mut Self {
-        let mut rest = number.into();
-        while rest >= 0x80 {
-            self.u8(rest as u8 | 0x80);
-            rest >>= 7;
-        }
-        self.u8(rest as u8)
-    }
-
-    fn time(&mut self, time: Timestamp) -> &mut Self {
-        self.raw(&time.0.to_le_bytes())
-    }
-
-    fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        self.number(bytes.len() as u64).raw(bytes)
-    }
-
-    fn caller(&mut self, caller: Caller) -> &mut Self {
-        self.number(caller.uid).number(caller.gid).number(caller.pid)
-    }
-}
-
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.take(1)?.first().copied()
-    }
-
-    fn number<T: TryFrom<u64>>(&mut self) -> Option<T> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.u8()?;
-            let bits = u64::from(byte & 0x7f);
-            if (bits << shift) >> shift != bits {
-                return None;
-            }
-            number |= bits << shift;
-            if byte & 0x80 == 0 {
-                return T::try_from(number).ok();
-            }
-        }
-        None
-    }
-
-    fn ino(&mut self) -> Option<Ino> {
-        self.number().map(Ino)
-    }
-
-    fn time(&mut self) -> Option<Timestamp> {
-        Some(Timestamp(u64::from_le_bytes(self.take(8)?.try_into().ok()?)))
-    }
-
-    fn bytes(&mut self) -> Option<&'a [u8]> {
-        let count = self.number()?;
-        self.take(count)
-    }
-
-    fn caller(&mut self) -> Option<Caller> {
-        Some(Caller { uid: self.number()?, gid: self.number()?, pid: self.number()? })
-    }
 }
 
 #[cfg(test)]

@@ -34,6 +34,13 @@ impl Memfd {
     }
 }
 
+/// The file that another process has made with [`Memfd::new`].
+impl From<OwnedFd> for Memfd {
+    fn from(fd: OwnedFd) -> Memfd {
+        Memfd { fd }
+    }
+}
+
 impl Memory for Memfd {
     fn set_len(&self, len: u64) -> Result<(), Error> {
         retry_on_intr(|| ftruncate(&self.fd, len)).map_err(error)

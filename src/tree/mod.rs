@@ -19,6 +19,7 @@
 mod kinds;
 mod metrics;
 mod names;
+mod saved;
 mod status;
 #[cfg(test)]
 mod tests;
