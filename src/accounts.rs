@@ -291,6 +291,13 @@ impl Account {
         })
     }
 
+    /// How often charges were refused, in a process before this one.
+    pub fn restore_refused(&self, refused: [u64; COUNT]) {
+        for (figure, before) in self.refused.0.iter().zip(refused) {
+            figure.store(before, Ordering::Relaxed);
+        }
+    }
+
     fn add(&self, resource: Resource, amount: u64) -> Result<(), Exceeded> {
         if !self.used.add_within(resource, amount, self.share(resource)) {
             self.note_refused(resource);

@@ -1,5 +1,6 @@
 //! The configuration of a mount, validated once: [`Config`], and its limits: [`Limits`].
 
+use crate::state::saved;
 use std::path::PathBuf;
 
 /// Unit of segment memory, in bytes: the page size of most machines.
@@ -57,7 +58,7 @@ pub const MAX_OPEN: u64 = 1_000_000;
 pub const MAX_TEXTS: u64 = 64 * 1024 * 1024;
 
 /// Default of `--user-share`: part of each of the mount's limits that one user may take, in percent.
-pub const USER_SHARE: u8 = 50;
+pub const USER_SHARE: u32 = 50;
 
 /// Most byte-range locks and flocks held or awaited in one mount.
 pub const MAX_LOCKS: usize = 65_536;
@@ -78,6 +79,8 @@ pub struct MailboxLimits {
     /// Bytes waiting, 1 or more, or [`NO_LIMIT`]. A longer message is refused with `EMSGSIZE`.
     pub maxbytes: u64,
 }
+
+saved!(struct MailboxLimits { msgsize, maxmsg, maxbytes });
 
 impl Default for MailboxLimits {
     fn default() -> MailboxLimits {
@@ -121,8 +124,10 @@ pub struct Limits {
     /// Files and folders.
     pub max_files: u64,
     /// Part of each of these that one user may take, in percent, 1 to 100. Root and the mounting user may take all.
-    pub user_share: u8,
+    pub user_share: u32,
 }
+
+saved!(struct Limits { mailbox, memory, segment_memory, max_files, user_share });
 
 impl Limits {
     /// The defaults for a daemon that may use `total` bytes of memory: a quarter for messages, half for segments.

@@ -3,6 +3,7 @@
 use crate::accounts::Charge;
 use crate::config::MAX_READ;
 use crate::op::{Effects, Error, Reply, RequestId, Slice};
+use crate::state::saved;
 
 /// A READ request: one read(2), or a piece of one. The kernel splits a read(2) whose buffer is longer than [`MAX_READ`],
 /// and asks for each piece when the one before it was answered in full.
@@ -56,6 +57,8 @@ pub(crate) enum Framing {
     Single(Single),
 }
 
+saved!(enum Framing { 0 = File(it), 1 = Stream(it), 2 = Single(it) });
+
 /// The state of a descriptor that reads one message at a time.
 #[derive(Debug)]
 pub(crate) enum Single {
@@ -66,6 +69,8 @@ pub(crate) enum Single {
         eof_sent: bool,
     },
 }
+
+saved!(enum Single { 0 = Idle, 1 = Rest(it), 2 = End { eof_sent } });
 
 /// What is left of a message after a part of it was read from a stream.
 #[derive(Debug)]
@@ -81,6 +86,8 @@ pub(crate) struct Rest {
     reserved: bool,
 }
 
+saved!(struct Rest { slice, charge, pid, next, reserved });
+
 /// The current message of a seekable descriptor.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -95,6 +102,8 @@ pub(crate) struct Held {
     /// ends that read(2), and the end of file is for the next one.
     continues: Option<u64>,
 }
+
+saved!(struct Held { message, charge, base, eof_sent, continues });
 
 /// What a read gets without taking another message.
 #[derive(Debug, PartialEq, Eq)]

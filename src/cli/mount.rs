@@ -94,7 +94,7 @@ pub(super) struct Args {
 
     /// Part of each of these limits that one user may take, in percent, 1 to 100; root and who mounts may take all
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, value_parser = user_share, default_value_t = USER_SHARE)]
-    user_share: u8,
+    user_share: u32,
 
     /// Threads that serve requests over /dev/fuse, 1 to 64 [default: one per CPU, 2 to 8]; `io_uring` has one per CPU
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
@@ -293,8 +293,8 @@ fn source(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn user_share(text: &str) -> Result<u8, String> {
-    size::count(text, 1..=100).map(|percent| percent as u8)
+fn user_share(text: &str) -> Result<u32, String> {
+    size::count(text, 1..=100).map(|percent| percent as u32)
 }
 
 fn threads(text: &str) -> Result<u64, String> {

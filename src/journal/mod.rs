@@ -34,6 +34,7 @@ use ::log::{error, info, warn};
 use parking_lot::{Condvar, Mutex};
 
 use crate::op::{Barrier, Error, Ino, Reply, RequestId, Taken, Timestamp};
+use crate::state::saved;
 use disk::{Disk, StoreFolder};
 use index::Index;
 use log::{FILE_SIZE, Log};
@@ -68,6 +69,8 @@ pub enum Durable {
     /// A power cut. Calls return when their records are synchronized.
     Fsync,
 }
+
+saved!(enum Durable { 0 = Off, 1 = Daemon, 2 = Fsync });
 
 /// What a mailbox or folder was.
 #[derive(Debug)]

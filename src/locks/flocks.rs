@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::request::conflicts;
 use crate::op::{Fh, LockKind};
+use crate::state::saved;
 
 /// Each open file holds at most one lock. Either one lock is exclusive and the only one, or all are shared.
 #[derive(Debug, Default)]
@@ -13,12 +14,16 @@ pub(super) struct Flocks {
     changes: Vec<(Fh, bool)>,
 }
 
+saved!(struct Flocks { holders, changes });
+
 /// The lock of an open file. `kind` is never `Unlock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flock {
     pub(super) kind: LockKind,
     pub(super) pid: u32,
 }
+
+saved!(struct Flock { kind, pid });
 
 impl Flocks {
     pub(super) fn len(&self) -> usize {

@@ -40,6 +40,7 @@ use self::request::{END, LockRequest, Target};
 use self::waits::{Waiting, Waits};
 use crate::accounts::{Account, Charge, Resource};
 use crate::op::{Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
+use crate::state::saved;
 
 /// Edges of the wait-for graph that one call examines at most. A cycle that takes more edges to find is not detected:
 /// its callers wait until a signal comes. (Linux gives up after a chain of 10.)
@@ -48,6 +49,8 @@ const DEADLOCK_SEARCH: usize = 10_000;
 /// Identifies a waiting call, for [`Locks::cancel`].
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
 pub struct WaitId(pub u64);
+
+saved!(struct WaitId(number));
 
 /// The locks of all files of a mount, and the calls that wait for them.
 #[derive(Debug, Default)]
@@ -63,6 +66,8 @@ pub struct Locks {
     /// open file is closed.
     charges: HashMap<Fh, Charge>,
 }
+
+saved!(struct Locks { held, files, waits, used, charges });
 
 impl Locks {
     /// `F_GETLK`: the first lock in the file that conflicts with this one, `None` if [`set`](Locks::set) would
@@ -366,6 +371,8 @@ struct FileLocks {
     ranges: Ranges,
     flocks: Flocks,
 }
+
+saved!(struct FileLocks { ranges, flocks });
 
 impl FileLocks {
     fn len(&self) -> usize {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::request::{Holder, Span, conflicts};
 use super::span_index::SpanIndex;
 use crate::op::{Error, Fh, LockKind, LockOwner};
+use crate::state::saved;
 
 /// A held range. `kind` is never `Unlock`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub(super) struct Range {
     pub(super) kind: LockKind,
     pub(super) holder: Holder,
 }
+
+saved!(struct Range { span, kind, holder });
 
 /// All ranges held in one file.
 ///
@@ -30,6 +33,8 @@ pub(super) struct Ranges {
     /// Ranges added and removed since this was last taken: the open file, and whether it was added.
     changes: Vec<(Fh, bool)>,
 }
+
+saved!(struct Ranges { by_owner, exclusive, shared, by_handle, changes });
 
 impl Ranges {
     pub(super) fn len(&self) -> usize {

@@ -1,6 +1,7 @@
 //! A lock call, validated once: after [`LockRequest::parse`] every range is usable.
 
 use crate::op::{Fh, LockCall, LockKind, LockOwner};
+use crate::state::saved;
 
 /// The greatest offset in a file (`OFFSET_MAX` in the kernel). A range that ends here or beyond extends to the end of
 /// the file, however long the file becomes.
@@ -13,6 +14,8 @@ pub(super) struct Span {
     pub(super) start: u64,
     pub(super) end: u64,
 }
+
+saved!(struct Span { start, end } if |span: &Span| span.start <= span.end && span.end <= END);
 
 impl Span {
     pub(super) fn new(start: u64, end: u64) -> Option<Span> {
@@ -61,6 +64,8 @@ pub(super) struct Holder {
     pub(super) pid: u32,
 }
 
+saved!(struct Holder { owner, fh, pid });
+
 /// What a request locks. The two kinds of lock never conflict with each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
@@ -69,6 +74,8 @@ pub(super) enum Target {
     /// Bytes of the file, by fcntl(2).
     Range(Span),
 }
+
+saved!(enum Target { 0 = Flock, 1 = Range(it) });
 
 impl Target {
     /// True if a change of one can concern the other.
@@ -88,6 +95,8 @@ pub(super) struct LockRequest {
     pub(super) kind: LockKind,
     pub(super) target: Target,
 }
+
+saved!(struct LockRequest { holder, kind, target });
 
 impl LockRequest {
     /// `None` if the range ends before it starts, or starts beyond the greatest file size.

@@ -5,6 +5,7 @@ use std::iter;
 
 use super::request::Span;
 use crate::op::LockOwner;
+use crate::state::saved;
 
 /// An index of ranges by the bytes that they cover. A range is identified by its owner and its first byte.
 ///
@@ -14,6 +15,8 @@ use crate::op::LockOwner;
 pub(super) struct SpanIndex {
     entries: BTreeSet<(Class, u64, LockOwner)>,
 }
+
+saved!(struct SpanIndex { entries });
 
 /// Ranges of 2ⁿ to 2ⁿ⁺¹ − 1 bytes are of class n: 0 to 63.
 type Class = u32;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::WaitId;
 use super::request::{LockRequest, Target};
 use crate::op::{Ino, LockOwner, RequestId};
+use crate::state::saved;
 
 /// A waiting call.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +13,8 @@ pub(super) struct Waiting {
     pub(super) request: LockRequest,
     pub(super) request_id: RequestId,
 }
+
+saved!(struct Waiting { request, request_id });
 
 /// All waiting calls of a mount. Ids increase, so the order of ids is the order of arrival.
 ///
@@ -24,6 +27,8 @@ pub(super) struct Waits {
     files: HashMap<WaitId, Ino>,
     owners: BTreeSet<(LockOwner, WaitId)>,
 }
+
+saved!(struct Waits { next, calls, files, owners });
 
 impl Waits {
     pub(super) fn len(&self) -> usize {

@@ -7,14 +7,19 @@ use crate::config::NO_LIMIT;
 use crate::framing::Piece;
 use crate::journal::Durable;
 use crate::op::{Caller, Effects, Ino, RequestId, Timestamp};
+use crate::state::saved;
 
 /// An open file of a mailbox or topic. Reused after close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HandleId(pub(crate) usize);
 
+saved!(struct HandleId(number));
+
 /// Identifies a waiting call. Never reused within a mailbox or topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WaitId(pub u64);
+
+saved!(struct WaitId(number));
 
 /// How a mailbox or topic was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +31,8 @@ pub enum Mode {
     /// `O_RDWR`: through [`Door::Plain`], a stream of messages both ways.
     Both,
 }
+
+saved!(enum Mode { 0 = Receive, 1 = Send, 2 = Both });
 
 /// The file through which a mailbox was opened. All doors lead to the same queue.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,6 +78,11 @@ impl Default for Properties {
     }
 }
 
+saved!(enum Door {
+    0 = Plain, 1 = Stream, 2 = Whole, 3 = Peek, 4 = Priority(it), 5 = Tag(it), 6 = From(it), 7 = Json, 8 =
+    Lease, 9 = Rpc, 10 = Serve,
+});
+
 /// What a reader takes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Selector {
@@ -79,6 +91,8 @@ pub(super) enum Selector {
     Request,
     Reply(HandleId),
 }
+
+saved!(enum Selector { 0 = Message(it), 1 = Peek, 2 = Request, 3 = Reply(it) });
 
 /// What a send does when the mailbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,6 +105,8 @@ pub enum WhenFull {
     /// The oldest messages are dropped, and counted as dropped.
     DropOldest,
 }
+
+saved!(enum WhenFull { 0 = Wait, 1 = Fail, 2 = DropOldest });
 
 /// How a mailbox treats its messages. Its limits are [`crate::config::MailboxLimits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +130,8 @@ pub struct Rules {
     pub durable: Durable,
 }
 
+saved!(struct Rules { full, order, ttl, max_deliver, lease_time, wholesize, dead_letter, durable });
+
 /// Where dead letters go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeadLetter {
@@ -122,6 +140,8 @@ pub struct DeadLetter {
     /// Who set it, with whose rights they are sent there.
     pub setter: Caller,
 }
+
+saved!(struct DeadLetter { mailbox, setter });
 
 impl Default for Rules {
     fn default() -> Rules {
@@ -166,6 +186,8 @@ pub struct Receive {
     pub caller: Caller,
 }
 
+saved!(struct Receive { request_id, handle, offset, size, nonblock, caller });
+
 impl Receive {
     pub(crate) fn piece(&self) -> Piece {
         Piece { offset: self.offset, size: self.size, pid: self.caller.pid }
@@ -195,6 +217,8 @@ macro_rules! counts {
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         #[allow(missing_docs)]
         pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
+
+        saved!(struct Counts { $($name),* });
 
         impl Counts {
             /// Adds those of another mailbox.

@@ -10,6 +10,7 @@ use crate::accounts::{Accounts, Resource};
 use crate::journal::record::{self, Counters, How, Object, Record, Why};
 use crate::journal::{Durable, Journal};
 use crate::op::{Error, Ino, Taken};
+use crate::state::saved;
 
 /// Where a mailbox can be kept.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub(super) struct Store {
     ino: Ino,
     journal: Arc<Journal>,
 }
+
+saved!(struct Store { ino, journal });
 
 impl Mailbox {
     /// A mailbox of a mount with a store, in which it has the number `ino`.

@@ -16,6 +16,7 @@ use super::{Mailbox, State};
 use crate::config::NO_LIMIT;
 use crate::journal::record::{Record, Why};
 use crate::op::{Error, Reply, Timestamp};
+use crate::state::saved;
 
 /// A message that an open file has leased.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub(super) struct Lease {
     pub(super) message: Message,
     pub(super) deadline: Option<Timestamp>,
 }
+
+saved!(struct Lease { message, deadline });
 
 /// The time `duration` nanoseconds from now, or none for [`NO_LIMIT`].
 pub(super) fn deadline(duration: u64, now: Timestamp) -> Option<Timestamp> {

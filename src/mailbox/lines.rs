@@ -12,6 +12,7 @@ use super::{Mailbox, State};
 use crate::accounts::{Account, Charge, Resource};
 use crate::journal::record::How;
 use crate::op::{Caller, Error, Reply, RequestId};
+use crate::state::{Restorer, Saved, Saver};
 use crate::sys::bytes::Filling;
 
 /// What was written through `whole`, if it is long: the bytes are copied in steps to where they can be shared, and then sent.
@@ -22,6 +23,20 @@ pub struct LongText {
     handle: HandleId,
     /// Of the user who sends.
     account: Arc<Account>,
+}
+
+/// The copy begins anew.
+impl Saved for LongText {
+    fn save(&self, to: &mut Saver<'_>) {
+        let LongText { partial, copied: _, handle, account } = self;
+        partial.save(to);
+        handle.save(to);
+        account.save(to);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        Some(LongText::new(Saved::restore(from)?, Saved::restore(from)?, Saved::restore(from)?))
+    }
 }
 
 impl LongText {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::accounts::{Account, Accounts, Charge, Exceeded, Resource};
+use crate::state::saved;
 
 /// Memory charged for a message beyond its own bytes: its queue entry (88 bytes, twice that just after the queue has
 /// grown) and the allocator's overhead. `tests/footprint.rs` measures that a message takes no more.
@@ -21,6 +22,8 @@ pub struct Memory {
     /// The last message id in use.
     pub(super) last_id: AtomicU64,
 }
+
+saved!(struct Memory { accounts, peak, last_id });
 
 /// Bytes that must be freed before the heap is trimmed.
 const TRIM_THRESHOLD: u64 = 8 << 20;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::memory::{EXTRA_COST, MESSAGE_COST};
 use crate::accounts::Charge;
 use crate::op::{Caller, Ino, Slice, Timestamp};
+use crate::state::saved;
 
 /// A label that a receiver can select messages by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
 pub type Tag = Arc<[u8]>;
@@ -48,6 +49,8 @@ pub struct Message {
     pub(super) charge: Option<Charge>,
 }
 
+saved!(struct Message { id, sent, sender, priority, body, extra, charge } if Message::is_sound);
+
 /// Attributes that few messages have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Extra {
@@ -61,6 +64,8 @@ pub(super) struct Extra {
     pub(super) run: Option<Run>,
 }
 
+saved!(struct Extra { tag, expires, deliveries, died_in, run });
+
 /// Consecutive lines that came in one write. Each is a message; their ids are consecutive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Run {
@@ -69,7 +74,18 @@ pub(super) struct Run {
     pub(super) to: usize,
 }
 
+saved!(struct Run { lines, from, to });
+
 impl Message {
+    /// Its ids are numbers, and its lines are there.
+    fn is_sound(&self) -> bool {
+        let has_lines = |run: Run| {
+            let bytes = self.body.get(run.from..run.to).unwrap_or_default();
+            run.lines > 0 && run.lines <= memchr::memchr_iter(b'\n', bytes).count() as u64
+        };
+        self.id <= u64::MAX / 2 && self.run().is_none_or(has_lines)
+    }
+
     /// The tag it was sent with.
     pub fn tag(&self) -> Option<&Tag> {
         self.extra.as_ref()?.tag.as_ref()

@@ -48,6 +48,7 @@ use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
 use crate::op::{Error, PollHandle, Ready, Timestamp};
+use crate::state::saved;
 use call::Selector;
 use durable::Store;
 use lease::Lease;
@@ -83,6 +84,8 @@ struct Discarded {
     messages: Queue,
     requests: BTreeMap<u64, Request>,
 }
+
+saved!(struct Discarded { readers, writers, polls, messages, requests });
 
 /// A message queue.
 #[derive(Debug)]
@@ -121,6 +124,12 @@ pub struct Mailbox {
     pub last_received: Timestamp,
 }
 
+saved!(struct Mailbox {
+    limits, rules, queue, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
+    store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, removed, last_sent,
+    last_received,
+});
+
 #[derive(Debug)]
 struct Open {
     door: Door,
@@ -137,6 +146,8 @@ struct Open {
     state: State,
 }
 
+saved!(struct Open { door, mode, account, framing, waiting, split_refused, state });
+
 /// What an open file holds besides the message that it reads.
 #[derive(Debug, Default)]
 enum State {
@@ -150,6 +161,8 @@ enum State {
     /// The request that an rpc server has taken and not replied to.
     Serving(Box<Request>),
 }
+
+saved!(enum State { 0 = Idle, 1 = Partial(it), 2 = Leasing(it), 3 = Requesting(it), 4 = Serving(it) });
 
 impl Mailbox {
     /// An empty mailbox.

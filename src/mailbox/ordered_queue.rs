@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use crate::state::{Restorer, Saved, Saver};
+
 /// Entries in the order of their keys. Adding and removing at the ends costs O(1), look-up and removal elsewhere
 /// O(log n) amortised.
 ///
@@ -16,6 +18,30 @@ pub(super) struct OrderedQueue<K, V> {
 impl<K, V> Default for OrderedQueue<K, V> {
     fn default() -> OrderedQueue<K, V> {
         OrderedQueue { slots: VecDeque::new(), len: 0 }
+    }
+}
+
+impl<K: Saved + Ord + Copy, V: Saved> Saved for OrderedQueue<K, V> {
+    fn save(&self, to: &mut Saver<'_>) {
+        let OrderedQueue { slots: _, len } = self;
+        to.number(*len as u64);
+        for (key, value) in self.iter() {
+            key.save(to);
+            value.save(to);
+            to.write_some();
+        }
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        let mut queue = OrderedQueue::default();
+        for _ in 0..from.number::<u64>()? {
+            let (key, value) = (K::restore(from)?, V::restore(from)?);
+            if queue.last_key().is_some_and(|last| last >= key) {
+                return None;
+            }
+            queue.push_back(key, value);
+        }
+        Some(queue)
     }
 }
 
@@ -56,6 +82,10 @@ impl<K: Ord + Copy, V> OrderedQueue<K, V> {
 
     pub(super) fn front_key(&self) -> Option<K> {
         self.slots.front().map(|slot| slot.0)
+    }
+
+    fn last_key(&self) -> Option<K> {
+        self.slots.back().map(|slot| slot.0)
     }
 
     /// Changes the key of the first entry. It must remain less than all others.

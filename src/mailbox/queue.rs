@@ -11,6 +11,7 @@ use super::message::{Message, Rank, Tag};
 use super::ordered_queue::OrderedQueue;
 use crate::accounts::Account;
 use crate::op::Timestamp;
+use crate::state::{Restorer, Saved, Saver, saved};
 
 /// Which messages a receiver takes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,6 +20,8 @@ pub(super) enum Filter {
     Tag(Tag),
     Sender(u32),
 }
+
+saved!(enum Filter { 0 = Any, 1 = Tag(it), 2 = Sender(it) });
 
 /// In what order messages are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,6 +32,8 @@ pub enum Order {
     #[default]
     Priority,
 }
+
+saved!(enum Order { 0 = Fifo, 1 = Priority });
 
 /// Positions are counted from here, so that there are some before the first message's.
 pub(super) const FIRST_POSITION: u64 = 1 << 32;
@@ -79,6 +84,45 @@ impl Filter {
             Filter::Tag(tag) => message.tag() == Some(tag),
             Filter::Sender(uid) => message.sender.uid == *uid,
         }
+    }
+}
+
+/// What follows from the messages is made again. An index is made again when it is first used.
+impl Saved for Queue {
+    fn save(&self, to: &mut Saver<'_>) {
+        let Queue {
+            order,
+            plain,
+            prioritized,
+            fronts: _,
+            displaced: _,
+            by_tag: _,
+            by_sender: _,
+            deadlines: _,
+            depth: _,
+            bytes: _,
+            cost: _,
+        } = self;
+        order.save(to);
+        plain.save(to);
+        prioritized.save(to);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        let mut queue = Queue::default();
+        queue.set_order(Saved::restore(from)?);
+        let plain = (Rank::PLAIN, Level::restore(from)?);
+        let prioritized: BTreeMap<u16, Level> = Saved::restore(from)?;
+        for (level, mut line) in prioritized.into_iter().chain([plain]) {
+            for (position, message) in line.drain() {
+                let is_here = Rank::level(message.priority) == level && position <= u64::MAX / 2;
+                if !is_here || (level != Rank::PLAIN && message.run().is_some()) {
+                    return None;
+                }
+                queue.put(Rank { level, position }, message);
+            }
+        }
+        Some(queue)
     }
 }
 

@@ -7,12 +7,15 @@ use super::message::Message;
 use super::ordered_queue::OrderedQueue;
 use super::queue::Filter;
 use crate::op::Timestamp;
+use crate::state::saved;
 
 #[derive(Debug)]
 pub(super) struct WaitingReader {
     pub(super) call: Receive,
     pub(super) since: Timestamp,
 }
+
+saved!(struct WaitingReader { call, since });
 
 /// One queue for readers that take any message, and one for each other selector in use. The readers that may get a
 /// certain message are at the heads of at most three queues.
@@ -23,6 +26,8 @@ pub(super) struct Readers {
     /// The selectors of the readers in `selective`.
     selectors: BTreeMap<WaitId, Selector>,
 }
+
+saved!(struct Readers { any, selective, selectors });
 
 const ANY: Selector = Selector::Message(Filter::Any);
 

@@ -9,6 +9,7 @@ use super::memory::{Memory, charge_in_hand};
 use super::message::Message;
 use super::{Mailbox, State};
 use crate::op::{Error, Reply, Slice};
+use crate::state::saved;
 
 /// A request, queued or taken by a server.
 #[derive(Debug)]
@@ -16,6 +17,8 @@ pub(super) struct Request {
     pub(super) message: Message,
     client: HandleId,
 }
+
+saved!(struct Request { message, client });
 
 /// How far a client's request has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,8 @@ pub(super) enum Outstanding {
     /// It was sent with this id.
     Sent(u64),
 }
+
+saved!(enum Outstanding { 0 = Unsent, 1 = Sent(it) });
 
 impl Mailbox {
     /// Accepts a request that is charged to its sender.

@@ -8,6 +8,7 @@ use super::message::Message;
 use super::queue::Filter;
 use crate::accounts::{Account, Charge};
 use crate::op::{Caller, RequestId, Timestamp};
+use crate::state::saved;
 
 #[derive(Debug)]
 pub(super) struct WaitingWriter {
@@ -22,6 +23,8 @@ pub(super) struct WaitingWriter {
     pub(super) payload: Payload,
 }
 
+saved!(struct WaitingWriter { id, request_id, handle, caller, since, account, payload });
+
 /// What a write wants to put into the mailbox.
 #[derive(Debug)]
 pub(super) enum Payload {
@@ -29,6 +32,8 @@ pub(super) enum Payload {
     Request(Message),
     Lines(LineBatch),
 }
+
+saved!(enum Payload { 0 = Message(it), 1 = Request(it), 2 = Lines(it) });
 
 /// Bytes written through an open file that are not a message yet: a line without its end, or all of a `whole` message.
 #[derive(Debug)]
@@ -42,6 +47,8 @@ pub(super) struct PartialMessage {
     /// There was no memory for the last write. Nothing is sent unless a later write succeeds, for the same reason.
     pub(super) incomplete: bool,
 }
+
+saved!(struct PartialMessage { bytes, caller, charge, too_long, incomplete });
 
 /// The lines of one write through `stream`.
 #[derive(Debug)]
@@ -62,6 +69,8 @@ pub(super) struct LineBatch {
     pub(super) charge: Option<Charge>,
 }
 
+saved!(struct LineBatch { data, caller, partial, prefix, sent, end, tail, charge });
+
 /// The partial line at the end of a batch.
 #[derive(Debug)]
 pub(super) enum Tail {
@@ -72,6 +81,8 @@ pub(super) enum Tail {
     /// There is no memory for it, or it is too long.
     Refused,
 }
+
+saved!(enum Tail { 0 = Empty, 1 = Kept(it), 2 = Refused });
 
 impl WaitingWriter {
     /// Its next message, or its request, is for a reader with `selector`.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::{Fh, Ino, LockKind, NodeId, Timestamp};
+use crate::state::saved;
 
 /// A conflicting lock, as `F_GETLK` reports it. `start` and `end` are the first and the last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +102,8 @@ pub struct Slice {
     /// One past the last byte of the range.
     pub to: usize,
 }
+
+saved!(struct Slice { bytes, from, to } if |slice: &Slice| slice.from <= slice.to && slice.to <= slice.bytes.len());
 
 impl Slice {
     /// All of `bytes`.

@@ -1,5 +1,7 @@
 //! Why a request fails.
 
+use crate::state::saved;
+
 /// Why a request fails, in the domain's words. `kernel::errno` has the one table that turns each into a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[allow(missing_docs)]
@@ -79,3 +81,12 @@ pub enum Error {
     #[error("input/output error")]
     Io,
 }
+
+saved!(enum Error {
+    0 = NotFound, 1 = Exists, 2 = IsFolder, 3 = NotFolder, 4 = NotEmpty, 5 = NameTooLong, 6 = BadName, 7 =
+    KindRefused, 8 = OtherKind, 9 = NotPermitted, 10 = AccessDenied, 11 = Stale, 12 = BadDescriptor, 13 =
+    TooLong, 14 = WouldWait, 15 = Interrupted, 16 = Removed, 17 = NoSpace, 18 = NoMemory, 19 = TooBig, 20
+    = Invalid, 21 = Range, 22 = NoSuchOffset, 23 = NotSupported, 24 = NoSuchControl, 25 = NoSuchCall, 26 =
+    NoAttribute, 27 = TooManyOpen, 28 = Deadlock, 29 = NoLocks, 30 = Ending, 31 = Malformed, 32 =
+    NoMessage, 33 = Busy, 34 = Cancelled, 35 = Io,
+});

@@ -4,6 +4,8 @@
 //! request is *answered exactly once*, by an [`Effect::Reply`] that carries its [`RequestId`]: among the effects of
 //! the request itself or, if its caller has to wait, of a later request.
 
+use crate::state::{Restorer, Saved, Saver, saved};
+
 mod answer;
 mod effect;
 mod error;
@@ -16,6 +18,8 @@ pub use error::Error;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u64);
 
+saved!(struct NodeId(number));
+
 impl NodeId {
     /// The mount's root. The protocol fixes its number.
     pub const ROOT: NodeId = NodeId(1);
@@ -25,18 +29,26 @@ impl NodeId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
 
+saved!(struct Ino(number));
+
 /// An open file description: the number that OPEN was answered with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fh(pub u64);
+
+saved!(struct Fh(number));
 
 /// Identifies the pollers that the kernel wakes when an open file becomes ready. Used once; the next POLL arms it
 /// again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PollHandle(pub u64);
 
+saved!(struct PollHandle(number));
+
 /// The owner of a lock: the kernel's hash of a process's descriptor table (POSIX), or of an open file (OFD, flock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockOwner(pub u64);
+
+saved!(struct LockOwner(number));
 
 /// Identifies a request in its reply. `unique` is the kernel's number for the request, `reply_path` the device
 /// descriptor that it was read from: the kernel accepts the reply only there.
@@ -49,6 +61,8 @@ pub struct RequestId {
     /// Thread that made the call; 0 if it is outside the daemon's pid namespace.
     pub pid: u32,
 }
+
+saved!(struct RequestId { unique, reply_path, pid });
 
 /// Nanoseconds since 1970-01-01 UTC. An argument of every call, because the domain has no clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -66,6 +80,16 @@ impl Timestamp {
     }
 }
 
+impl Saved for Timestamp {
+    fn save(&self, to: &mut Saver<'_>) {
+        to.writer().time(*self);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        from.reader().time()
+    }
+}
+
 /// The calling process, as reported by the kernel. `pid` is 0 for a process outside the daemon's pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Caller {
@@ -76,6 +100,8 @@ pub struct Caller {
     /// Thread that made the call.
     pub pid: u32,
 }
+
+saved!(struct Caller { uid, gid, pid });
 
 /// A request from the kernel.
 #[derive(Debug, Clone, PartialEq)]
@@ -286,6 +312,8 @@ pub enum SetTime {
     At(Timestamp),
 }
 
+saved!(enum SetTime { 0 = Now, 1 = At(it) });
+
 /// SETATTR: the attributes that are `Some` are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
@@ -308,6 +336,8 @@ impl SetAttr {
     }
 }
 
+saved!(struct SetAttr { fh, mode, uid, gid, size, atime, mtime, kill_suid });
+
 /// The type of a lock; `Unlock` releases it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LockKind {
@@ -318,6 +348,8 @@ pub enum LockKind {
     /// `F_UNLCK`, `LOCK_UN`
     Unlock,
 }
+
+saved!(enum LockKind { 0 = Shared, 1 = Exclusive, 2 = Unlock });
 
 /// GETLK, SETLK and SETLKW, for all three kinds of lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub use self::seals::Seals;
 use crate::accounts::{Account, Charge, Resource};
 use crate::config::{NO_LIMIT, PAGE};
 use crate::op::{Error, Whence};
+use crate::state::saved;
 
 /// The greatest size of a file, in bytes: the kernel's offsets are signed.
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -64,6 +65,8 @@ pub enum Usage {
 #[derive(Debug, Clone, Copy)]
 pub struct Promised(u64);
 
+saved!(struct Promised(number));
+
 /// The mode of fallocate(2) in which the size stays.
 pub const KEEP_SIZE: u32 = 0x01;
 
@@ -76,6 +79,8 @@ pub enum Lifetime {
     /// When its last descriptor and mapping are closed.
     LastClose,
 }
+
+saved!(enum Lifetime { 0 = Keep, 1 = LastClose });
 
 /// A segment.
 ///
@@ -98,6 +103,8 @@ pub struct Segment {
     lifetime: Lifetime,
     seals: Seals,
 }
+
+saved!(struct Segment { memory, size, promise, account, size_max, lifetime, seals });
 
 impl Segment {
     /// An empty segment over `memory`, which must be empty too.

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::op::Error;
+use crate::state::saved;
 
 /// The changes to a segment that are forbidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -14,6 +15,8 @@ pub struct Seals {
     /// Writing, and opening for writing.
     pub write: bool,
 }
+
+saved!(struct Seals { grow, shrink, write });
 
 impl Seals {
     /// These and `more`.

@@ -13,11 +13,12 @@
 //! What belongs to the process is not saved but given to the process that makes the tree again ([`Restorer::given`]): the
 //! accounts, into which all charges are entered anew; the journal; descriptors of memory.
 
+mod given;
 mod read;
 mod values;
 mod write;
 
-pub(crate) use read::Restorer;
+pub(crate) use read::{Given, Restorer};
 pub(crate) use write::Saver;
 
 /// Version of the format.
@@ -48,7 +49,7 @@ pub(crate) trait Saved: Sized + Send + Sync + 'static {
 
 /// Makes a type one that can be saved: with all its fields, or all its variants and their numbers.
 macro_rules! saved {
-    (struct $name:ident $(<$($of:ident),+>)? { $($field:ident),* $(,)? }) => {
+    (struct $name:ident $(<$($of:ident),+>)? { $($field:ident),* $(,)? } $(if $fits:expr)?) => {
         impl $(<$($of: $crate::state::Saved),+>)? $crate::state::Saved for $name $(<$($of),+>)? {
             fn save(&self, to: &mut $crate::state::Saver<'_>) {
                 let $name { $($field),* } = self;
@@ -57,7 +58,9 @@ macro_rules! saved {
 
             fn restore(from: &mut $crate::state::Restorer<'_>) -> Option<Self> {
                 $(let $field = $crate::state::Saved::restore(from)?;)*
-                Some($name { $($field),* })
+                let restored = $name { $($field),* };
+                $(if !$fits(&restored) { return None; })?
+                Some(restored)
             }
         }
     };

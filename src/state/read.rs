@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 use super::{Unfit, VERSION};
-use crate::accounts::Accounts;
+use crate::accounts::{Account, Accounts};
 use crate::codec::Reader;
 use crate::journal::Journal;
 use crate::segment::Memory;
@@ -26,15 +26,16 @@ pub(crate) struct Given {
 /// From where values are made again.
 pub(crate) struct Restorer<'a> {
     bytes: Reader<'a>,
-    pub(crate) given: Given,
+    given: Option<Given>,
     /// What several share, in the order of its numbers.
     shared: Vec<Box<dyn Any>>,
+    last_account: Option<Arc<Account>>,
 }
 
 impl<'a> Restorer<'a> {
     /// # Errors
     /// If these bytes are no state, or one of another version.
-    pub(crate) fn new(state: &'a [u8], given: Given) -> Result<Restorer<'a>, Unfit> {
+    pub(crate) fn new(state: &'a [u8]) -> Result<Restorer<'a>, Unfit> {
         let (version, _) = state.split_first_chunk().ok_or(Unfit::Damaged)?;
         let version = u32::from_le_bytes(*version);
         if version != VERSION {
@@ -46,7 +47,16 @@ impl<'a> Restorer<'a> {
             return Err(Unfit::Damaged);
         }
         let bytes = Reader(rest.get(size_of::<u32>()..).ok_or(Unfit::Damaged)?);
-        Ok(Restorer { bytes, given, shared: Vec::new() })
+        Ok(Restorer { bytes, given: None, shared: Vec::new(), last_account: None })
+    }
+
+    /// To be called before the first value that stands for something of the process.
+    pub(crate) fn give(&mut self, given: Given) {
+        self.given = Some(given);
+    }
+
+    pub(crate) fn given(&self) -> Option<&Given> {
+        self.given.as_ref()
     }
 
     /// True if all bytes were read.
@@ -89,9 +99,19 @@ impl<'a> Restorer<'a> {
         Some(value)
     }
 
+    /// The account of a user. Most messages in a row are one user's.
+    pub(crate) fn account(&mut self, uid: u32) -> Option<Arc<Account>> {
+        if let Some(last) = self.last_account.as_ref().filter(|last| last.uid() == uid) {
+            return Some(Arc::clone(last));
+        }
+        let account = self.given()?.accounts.of(uid);
+        self.last_account = Some(Arc::clone(&account));
+        Some(account)
+    }
+
     /// What [`super::Saver::memory`] has numbered.
     pub(crate) fn memory(&mut self) -> Option<Arc<dyn Memory>> {
         let number: usize = self.number()?;
-        self.given.memories.get(number).map(Arc::clone)
+        self.given()?.memories.get(number).map(Arc::clone)
     }
 }

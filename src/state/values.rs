@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::vec;
 
 use parking_lot::{Mutex, RwLock};
@@ -38,6 +38,16 @@ impl Saved for bool {
             1 => Some(true),
             _ => None,
         }
+    }
+}
+
+impl Saved for AtomicU32 {
+    fn save(&self, to: &mut Saver<'_>) {
+        self.load(Ordering::SeqCst).save(to);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        Saved::restore(from).map(AtomicU32::new)
     }
 }
 
@@ -96,7 +106,9 @@ impl<T: Saved> Saved for Box<T> {
 impl<T: Saved> Saved for Option<T> {
     fn save(&self, to: &mut Saver<'_>) {
         self.is_some().save(to);
-        self.iter().for_each(|value| value.save(to));
+        if let Some(value) = self {
+            value.save(to);
+        }
     }
 
     fn restore(from: &mut Restorer<'_>) -> Option<Self> {
@@ -146,6 +158,16 @@ impl Saved for Box<[u8]> {
     }
 }
 
+impl Saved for Vec<u8> {
+    fn save(&self, to: &mut Saver<'_>) {
+        to.bytes(self);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        from.bytes().map(Vec::from)
+    }
+}
+
 impl Saved for Box<str> {
     fn save(&self, to: &mut Saver<'_>) {
         to.bytes(self.as_bytes());
@@ -178,7 +200,9 @@ tuples! {
 
 impl<const N: usize> Saved for [u64; N] {
     fn save(&self, to: &mut Saver<'_>) {
-        self.iter().for_each(|number| number.save(to));
+        for number in self {
+            number.save(to);
+        }
     }
 
     fn restore(from: &mut Restorer<'_>) -> Option<Self> {
@@ -303,7 +327,7 @@ impl<T: Saved> Saved for Slab<T> {
 
     fn restore(from: &mut Restorer<'_>) -> Option<Self> {
         let pairs: Vec<(usize, T)> = restore_all(from)?;
-        let longest = from.given.longest_table;
+        let longest = from.given()?.longest_table;
         pairs.iter().all(|(key, _)| *key < longest).then(|| Slab::from_iter(pairs))
     }
 }

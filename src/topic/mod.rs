@@ -21,6 +21,7 @@ use crate::accounts::{Account, Charge, Resource};
 use crate::framing::Framing;
 use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, charge_in_hand};
 use crate::op::{Caller, Error, PollHandle, Ready, Reply, RequestId, Slice, Timestamp};
+use crate::state::saved;
 
 /// Readers that are served at once.
 const AT_ONCE: usize = 200;
@@ -36,6 +37,8 @@ pub struct Limits {
     /// Messages queued for one reader at most, or [`crate::config::NO_LIMIT`].
     pub backlog: u64,
 }
+
+saved!(struct Limits { msgsize, backlog });
 
 /// A topic.
 #[derive(Debug)]
@@ -58,6 +61,11 @@ pub struct Topic {
     pub last_received: Timestamp,
 }
 
+saved!(struct Topic {
+    limits, handles, waits, next_wait, broadcasts, ending, has_job, counts, removed, last_sent,
+    last_received,
+});
+
 /// A message that a job gives to the readers.
 #[derive(Debug)]
 struct Broadcast {
@@ -66,9 +74,11 @@ struct Broadcast {
     body: Arc<[u8]>,
     /// The open file that is next.
     at: usize,
-    /// Who sent it and waits, and the answer.
-    sender: Option<(WaitId, RequestId, Reply)>,
+    /// Who sent it and waits, and how many bytes the answer says were written.
+    sender: Option<(WaitId, RequestId, u32)>,
 }
+
+saved!(struct Broadcast { number, body, at, sender });
 
 #[derive(Debug)]
 struct Open {
@@ -88,6 +98,8 @@ struct Open {
     split_refused: bool,
 }
 
+saved!(struct Open { mode, given, caller, framing, account, backlog, dropped, waiting, poll, split_refused });
+
 /// Counters and current figures, for `stat` and `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs)]
@@ -103,6 +115,8 @@ pub struct Counts {
     /// Copies queued now.
     pub backlog: u64,
 }
+
+saved!(struct Counts { readers, sent, unheard, received, dropped, backlog });
 
 /// An open reader, for `status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -203,9 +217,9 @@ impl Topic {
     /// A write: the message goes to all open readers. Answered now, unless there are many: then its wait is returned, and the
     /// answer comes when all have it.
     pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
-        let written = Reply::Written(call.body.len() as u32);
+        let written = call.body.len() as u32;
         match self.check_send(call) {
-            Ok(()) if call.body.is_empty() => cx.fx.reply(call.request_id, written),
+            Ok(()) if call.body.is_empty() => cx.fx.reply(call.request_id, Reply::Written(written)),
             Ok(()) => return self.publish(call.body, call.request_id, written, cx),
             Err(error) => cx.fx.fail(call.request_id, error),
         }
@@ -228,19 +242,20 @@ impl Topic {
         Ok(())
     }
 
-    /// Sends a message to all open readers, and then answers the request with `reply`: now, or after the wait that is returned.
+    /// Sends a message to all open readers, and then answers the request, of which `written` bytes were written: now, or after
+    /// the wait that is returned.
     pub fn publish(
         &mut self,
         body: &[u8],
         request_id: RequestId,
-        reply: Reply,
+        written: u32,
         cx: &mut Context<'_>,
     ) -> Option<WaitId> {
         self.counts.sent += 1;
         self.last_sent = cx.now;
         if self.counts.readers == 0 {
             self.counts.unheard += 1;
-            cx.fx.reply(request_id, reply);
+            cx.fx.reply(request_id, Reply::Written(written));
             return None;
         }
         let id = next_wait(&mut self.next_wait);
@@ -248,7 +263,7 @@ impl Topic {
             number: self.counts.sent,
             body: Arc::from(body),
             at: 0,
-            sender: Some((id, request_id, reply)),
+            sender: Some((id, request_id, written)),
         });
         if self.broadcasts.len() == 1 {
             self.serve_some(cx);
@@ -280,10 +295,10 @@ impl Topic {
             let rest = self.some_from(next.at, |topic, index| topic.give(index, number, &body, cx));
             if let (Some(rest), Some(next)) = (rest, self.broadcasts.front_mut()) {
                 next.at = rest;
-            } else if let Some((_, request_id, reply)) =
+            } else if let Some((_, request_id, written)) =
                 self.broadcasts.pop_front().and_then(|done| done.sender)
             {
-                cx.fx.reply(request_id, reply);
+                cx.fx.reply(request_id, Reply::Written(written));
             }
         } else if let Some(from) = self.ending {
             self.ending = self.some_from(from, |topic, index| topic.end_waits_of(index, cx));
@@ -366,8 +381,8 @@ impl Topic {
     pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) -> bool {
         let is_sender = |next: &Broadcast| next.sender.as_ref().is_some_and(|(other, ..)| *other == id);
         if let Some(next) = self.broadcasts.iter_mut().find(|next| is_sender(next)) {
-            if let Some((_, request_id, reply)) = next.sender.take() {
-                cx.fx.reply(request_id, reply);
+            if let Some((_, request_id, written)) = next.sender.take() {
+                cx.fx.reply(request_id, Reply::Written(written));
             }
             return true;
         }

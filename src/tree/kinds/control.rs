@@ -5,6 +5,7 @@
 
 use crate::control::{File, METRICS_SIZE, Refusal};
 use crate::op::{Error, Ino, NodeId};
+use crate::state::{Restorer, Saved, Saver};
 use crate::tree::names::ROOT;
 
 /// The folder's name in the root.
@@ -74,6 +75,17 @@ impl ControlNode {
 
     pub(super) fn with(self, slot: Slot) -> ControlNode {
         ControlNode { slot, ..self }
+    }
+}
+
+/// By its number, which the kernel has, too: what an object has in `control/` keeps its place in the tables.
+impl Saved for ControlNode {
+    fn save(&self, to: &mut Saver<'_>) {
+        self.ino().save(to);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        ControlNode::of(NodeId(Ino::restore(from)?.0))
     }
 }
 

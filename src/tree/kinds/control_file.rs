@@ -8,6 +8,7 @@ use super::control::{ControlNode, Slot, TextFile};
 use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Write, part_of, set_size_only};
 use crate::accounts::{Account, Charge, Resource};
 use crate::op::{Attr, Caller, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Validity};
+use crate::state::saved;
 use crate::tree::names::Named as _;
 use crate::tree::names::meta::REGULAR;
 
@@ -36,6 +37,8 @@ pub(crate) struct OpenControl {
     account: Arc<Account>,
     text: Mutex<(Arc<[u8]>, Option<Charge>)>,
 }
+
+saved!(struct OpenControl { place, opener, account, text });
 
 impl ControlFile {
     pub(super) fn new(place: ControlNode, object: Inode, file: TextFile, owner: Attr) -> ControlFile {

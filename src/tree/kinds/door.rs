@@ -13,6 +13,7 @@ use super::{Cx, Header, Inode, InodeOps, Names, set_size_only};
 use crate::control::{DOORS, DoorKind};
 use crate::mailbox::Door;
 use crate::op::{Attr, Entry, Error, Ino, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::state::saved;
 use crate::tree::names::lookups::RecentLookups;
 use crate::tree::names::meta::REGULAR;
 
@@ -24,6 +25,8 @@ pub(crate) struct DoorNode {
     ino: Ino,
     lookup: Mutex<RecentLookups>,
 }
+
+saved!(struct DoorNode { file, door, ino, lookup });
 
 /// The door at `index` is a folder of doors, each named by a value.
 pub(super) fn is_folder_of_doors(index: usize) -> bool {

@@ -15,6 +15,7 @@ use crate::mailbox::{Context, HandleId, WaitId};
 use crate::op::{
     Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr, Validity,
 };
+use crate::state::saved;
 use crate::tree::names::meta::REGULAR;
 
 /// What its files report as their size: no less than one reading of them gives.
@@ -41,6 +42,8 @@ pub(crate) struct OpenDoorbell {
     segment: Arc<SegmentFile>,
     id: Option<HandleId>,
 }
+
+saved!(struct OpenDoorbell { segment, id });
 
 impl DoorbellFile {
     /// The one at a slot of a segment's folder.
@@ -150,7 +153,7 @@ impl FileOps for OpenDoorbell {
         if self.id.is_some() {
             return Err(Error::BadDescriptor);
         }
-        let written = Reply::Written(call.data.len() as u32);
+        let written = call.data.len() as u32;
         self.with_waiting(header, cx, |bell, cx| {
             bell.count += 1;
             let count = format!("{}\n", bell.count);

@@ -17,6 +17,7 @@ use crate::op::{
     Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Sort, Timestamp,
     Validity,
 };
+use crate::state::saved;
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR, SET_GID, TYPE_MASK};
 use crate::tree::names::{Folder, MAILBOXES, Named, Namespace, ROOT, SEGMENTS, TOPICS};
 
@@ -26,6 +27,8 @@ pub(crate) struct FolderInode {
     pub(crate) ino: Ino,
     pub(crate) namespace: Namespace,
 }
+
+saved!(struct FolderInode { ino, namespace });
 
 /// `control/` comes last in the root.
 const CONTROL_COOKIE: u64 = FIXED_COOKIES;

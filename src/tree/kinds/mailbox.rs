@@ -15,6 +15,7 @@ use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
     SetAttr, Timestamp, Validity,
 };
+use crate::state::saved;
 use crate::tree::Tree;
 use crate::tree::names::Defaults;
 use crate::tree::names::meta::{Meta, REGULAR};
@@ -26,6 +27,8 @@ pub(crate) struct MailboxFile {
     pub(crate) ino: Ino,
     pub(crate) state: Mutex<MailboxState>,
 }
+
+saved!(struct MailboxFile { ino, state });
 
 /// Guarded by [`MailboxFile::state`], which is held for decisions only, never while anyone waits or bytes are copied
 /// to the kernel.
@@ -47,6 +50,8 @@ pub(crate) struct MailboxState {
     pub(super) home: Option<(Ino, Arc<[u8]>)>,
 }
 
+saved!(struct MailboxState { meta, queue, listed, starved, attr_cached_on, alarm, refusal, home });
+
 /// An open mailbox, through whichever door.
 #[derive(Debug)]
 pub(crate) struct OpenMailbox {
@@ -61,6 +66,8 @@ pub(crate) struct OpenMailbox {
     /// No name led here, so the node is shared: a write that waited would keep it locked for all who come that way.
     never_waits: bool,
 }
+
+saved!(struct OpenMailbox { file, node, id, write, opener, selective, never_waits });
 
 impl MailboxFile {
     pub(super) fn new(

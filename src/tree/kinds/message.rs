@@ -12,6 +12,7 @@ use crate::mailbox::{Mailbox, Memory};
 use crate::op::{
     Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Validity,
 };
+use crate::state::saved;
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR};
 
 /// A node that leads to a message.
@@ -21,12 +22,16 @@ pub(crate) struct MessageNode {
     id: u64,
 }
 
+saved!(struct MessageNode { file, id });
+
 /// A message, open: its body as it was when the file was opened.
 #[derive(Debug)]
 pub(crate) struct OpenMessage {
     body: Arc<[u8]>,
-    _charge: Charge,
+    charge: Charge,
 }
+
+saved!(struct OpenMessage { body, charge });
 
 /// `st_ino` of messages: their numbers, from here on.
 const MESSAGES: u64 = 1 << 61;
@@ -191,10 +196,7 @@ impl InodeOps for Arc<MessageNode> {
         // It stays while it is open, even if somebody receives it.
         let charge = cx.opener(header.caller).charge(Resource::Memory, Memory::cost(body.len()));
         let charge = charge.map_err(|_| Error::NoMemory)?;
-        Ok(Opened {
-            fh: cx.opened(OpenFile::Message(OpenMessage { body, _charge: charge })),
-            how: OpenAs::Text,
-        })
+        Ok(Opened { fh: cx.opened(OpenFile::Message(OpenMessage { body, charge })), how: OpenAs::Text })
     }
 }
 

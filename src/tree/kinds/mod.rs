@@ -43,6 +43,7 @@ use crate::op::{
 };
 
 use crate::segment::Memory;
+use crate::state::{Restorer, Saved, Saver, saved};
 use control_file::ControlFile;
 use control_folder::ControlFolder;
 use segment_work::SegmentJob;
@@ -77,6 +78,37 @@ pub(crate) enum Inode {
     User(user::User),
 }
 
+impl Saved for Inode {
+    fn save(&self, to: &mut Saver<'_>) {
+        match self {
+            Inode::Folder(folder) => (to.u8(0), folder.save(to)).1,
+            Inode::Mailbox(file) => (to.u8(1), file.save(to)).1,
+            Inode::Topic(file) => (to.u8(2), file.save(to)).1,
+            Inode::Segment(file) => (to.u8(3), file.save(to)).1,
+            Inode::Door(node) => (to.u8(4), node.save(to)).1,
+            Inode::Message(node) => (to.u8(5), node.save(to)).1,
+            // Found anew each time, and kept nowhere.
+            Inode::Doorbell(_)
+            | Inode::ControlFolder(_)
+            | Inode::ControlFile(_)
+            | Inode::Users(_)
+            | Inode::User(_) => to.u8(u8::MAX),
+        }
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        Some(match from.u8()? {
+            0 => Inode::Folder(Saved::restore(from)?),
+            1 => Inode::Mailbox(Saved::restore(from)?),
+            2 => Inode::Topic(Saved::restore(from)?),
+            3 => Inode::Segment(Saved::restore(from)?),
+            4 => Inode::Door(Saved::restore(from)?),
+            5 => Inode::Message(Saved::restore(from)?),
+            _ => return None,
+        })
+    }
+}
+
 /// An open file: what it is open on, so that its reads and writes look up no name and no node.
 #[derive(Debug)]
 pub(crate) enum OpenFile {
@@ -89,6 +121,11 @@ pub(crate) enum OpenFile {
     Listing(OpenListing),
 }
 
+saved!(enum OpenFile {
+    0 = Mailbox(it), 1 = Topic(it), 2 = Segment(it), 3 = Message(it), 4 = Doorbell(it), 5 = Control(it), 6
+    = Listing(it),
+});
+
 /// An open folder. A listing ends where the folder ended when it began: names that come later have later cookies, and a name that
 /// is moved or made anew while it is listed would come again and again.
 #[derive(Debug)]
@@ -96,6 +133,8 @@ pub(crate) struct OpenListing {
     /// The first cookie that is not shown.
     end: AtomicU64,
 }
+
+saved!(struct OpenListing { end });
 
 /// What every verb works with.
 pub(crate) struct Cx<'a> {
@@ -114,6 +153,8 @@ pub(crate) struct Header {
     pub(crate) caller: Caller,
 }
 
+saved!(struct Header { request_id, node, caller });
+
 /// READ's arguments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Read {
@@ -124,6 +165,8 @@ pub(crate) struct Read {
     /// False when the page cache asks, on behalf of splice(2), sendfile(2) or a private mapping.
     pub(crate) direct: bool,
 }
+
+saved!(struct Read { offset, size, nonblock, direct });
 
 /// WRITE's arguments.
 #[derive(Debug, Clone, Copy)]
@@ -348,6 +391,8 @@ pub(crate) enum Wait {
     Job(JobId),
 }
 
+saved!(enum Wait { 0 = File(inode, id), 1 = Lock(id), 2 = Job(id) });
+
 /// Work that takes long.
 #[derive(Debug)]
 pub(crate) enum Job {
@@ -367,6 +412,11 @@ pub(crate) enum Job {
     },
 }
 
+saved!(enum Job {
+    0 = Segment(job), 1 = Select(file, header, what), 2 = Send(file, text), 3 = Readers(of), 4 =
+    Discard(file), 5 = Free { memory, at },
+});
+
 /// What has readers who each get a copy.
 #[derive(Debug)]
 pub(crate) enum Broadcaster {
@@ -375,6 +425,8 @@ pub(crate) enum Broadcaster {
     Segment(Arc<SegmentFile>),
 }
 
+saved!(enum Broadcaster { 0 = Topic(it), 1 = Segment(it) });
+
 /// What may take long: to make an index first, or a text of many lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selecting {
@@ -382,6 +434,8 @@ pub(crate) enum Selecting {
     /// With a handle, the next change wakes its poller.
     Poll(Option<PollHandle>),
 }
+
+saved!(enum Selecting { 0 = Read(it), 1 = Poll(it) });
 
 /// Bytes of memory that one step frees.
 const FREE_STEP: u64 = 16 << 20;

@@ -17,6 +17,7 @@ use crate::op::{
     Validity, Whence,
 };
 use crate::segment::{Lifetime, Segment, Usage};
+use crate::state::saved;
 use crate::topic::{Limits, Topic};
 use crate::tree::Tree;
 use crate::tree::names::lookups::RecentLookups;
@@ -28,8 +29,10 @@ pub(crate) struct SegmentFile {
     pub(super) ino: Ino,
     pub(super) state: Mutex<SegmentState>,
     /// For the descriptor of its memory.
-    _charge: Charge,
+    charge: Charge,
 }
+
+saved!(struct SegmentFile { ino, state, charge });
 
 /// Guarded by [`SegmentFile::state`].
 #[derive(Debug)]
@@ -54,6 +57,10 @@ pub(super) struct SegmentState {
     pub(super) refusal: Option<Box<str>>,
 }
 
+saved!(struct SegmentState {
+    meta, segment, openers, bell, orphaned, linked, kept_until_forget, recent_lookups, backing, refusal,
+});
+
 /// The state of a segment's doorbell, from the first time that anyone uses it: a topic whose messages are counts of how
 /// often it was rung, of which the last waits for each who listens.
 #[derive(Debug)]
@@ -61,6 +68,8 @@ pub(super) struct Bell {
     pub(super) count: u64,
     pub(super) topic: Topic,
 }
+
+saved!(struct Bell { count, topic });
 
 impl Bell {
     /// If there are many readers, a job serves the rest of them.
@@ -82,6 +91,8 @@ pub(super) struct Opener {
     pub(super) write: bool,
 }
 
+saved!(struct Opener { caller, read, write });
+
 /// An open segment.
 #[derive(Debug)]
 pub(crate) struct OpenSegment {
@@ -90,6 +101,8 @@ pub(crate) struct OpenSegment {
     /// Among those who have it open.
     opener: usize,
 }
+
+saved!(struct OpenSegment { file, write, opener });
 
 impl SegmentFile {
     pub(super) fn new(
@@ -113,7 +126,7 @@ impl SegmentFile {
             backing: None,
             refusal: None,
         };
-        Ok(Arc::new(SegmentFile { ino, state: Mutex::new(state), _charge: charge }))
+        Ok(Arc::new(SegmentFile { ino, state: Mutex::new(state), charge }))
     }
 
     /// It has no name yet. `charge` is for the file.

@@ -7,6 +7,7 @@ use super::segment::{OpenSegment, SegmentFile};
 use super::{Cx, FREE_STEP, Header, Job, Step};
 use crate::op::{Error, Reply, RequestId, SetAttr, Validity};
 use crate::segment::{KEEP_SIZE, Promised};
+use crate::state::saved;
 
 /// Bytes that one step allocates or clears.
 const STEP: u64 = 1 << 20;
@@ -36,6 +37,11 @@ pub(crate) enum SegmentJob {
     },
 }
 
+saved!(enum SegmentJob {
+    0 = Allocate { request_id, file, range, promised }, 1 = Shrink { request_id, file, set, size, at }, 2
+    = Undo { file, promised, at, end },
+});
+
 /// What fallocate(2) was called with, and where it has come to.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Range {
@@ -44,6 +50,8 @@ pub(crate) struct Range {
     pub(super) mode: u32,
     from: u64,
 }
+
+saved!(struct Range { at, end, mode, from });
 
 /// fallocate(2), if it is too long for one step.
 pub(super) fn allocate(

@@ -18,6 +18,7 @@ use crate::op::{
     Attr, Caller, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr,
     Timestamp, Validity,
 };
+use crate::state::saved;
 use crate::topic::{Limits, Topic};
 use crate::tree::Tree;
 use crate::tree::names::meta::{Meta, REGULAR};
@@ -29,6 +30,8 @@ pub(crate) struct TopicFile {
     state: Mutex<TopicState>,
 }
 
+saved!(struct TopicFile { ino, state });
+
 /// Guarded by [`TopicFile::state`].
 #[derive(Debug)]
 struct TopicState {
@@ -38,6 +41,8 @@ struct TopicState {
     refusal: Option<Box<str>>,
 }
 
+saved!(struct TopicState { meta, topic, refusal });
+
 /// An open topic.
 #[derive(Debug)]
 pub(crate) struct OpenTopic {
@@ -46,12 +51,16 @@ pub(crate) struct OpenTopic {
     opener: Caller,
 }
 
+saved!(struct OpenTopic { file, id, opener });
+
 /// The figures of all topics together.
 #[derive(Debug, Default)]
 pub(crate) struct TopicTotals {
     readers: AtomicU64,
     backlog: AtomicU64,
 }
+
+saved!(struct TopicTotals { readers, backlog });
 
 impl TopicTotals {
     /// Readers, and copies that wait for them.

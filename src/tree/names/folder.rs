@@ -8,6 +8,7 @@ use super::{CONFIG, Named};
 use crate::config::MailboxLimits;
 use crate::mailbox::Rules;
 use crate::op::{Attr, Ino, Timestamp};
+use crate::state::saved;
 
 /// What may be created in a folder. Everything below `mailboxes/` is of that namespace, and so on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(crate) enum Namespace {
     Segments,
     Topics,
 }
+
+saved!(enum Namespace { 0 = Root, 1 = Mailboxes, 2 = Segments, 3 = Topics });
 
 impl Namespace {
     /// As an index.
@@ -34,6 +37,8 @@ pub(crate) struct Defaults {
 
 /// Names and what they lead to, by cookie.
 type Entries<O> = BTreeMap<u64, (Arc<[u8]>, O)>;
+
+saved!(struct Defaults { limits, rules });
 
 /// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings. So a
 /// listing shows every entry that was there all along exactly once, whatever comes and goes meanwhile.
@@ -55,6 +60,10 @@ pub(crate) struct Folder<O> {
     /// Its name is gone. It stays while the kernel knows its node.
     pub(super) removed: bool,
 }
+
+saved!(struct Folder<O> {
+    meta, namespace, parent, defaults, refusal, names, shown, hidden, next_cookie, folders, removed,
+});
 
 impl<O: Named> Folder<O> {
     pub(super) fn new(meta: Meta, namespace: Namespace, parent: Ino, defaults: Arc<Defaults>) -> Folder<O> {

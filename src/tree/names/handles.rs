@@ -8,6 +8,7 @@ use slab::Slab;
 
 use crate::accounts::Charge;
 use crate::op::{Error, Fh};
+use crate::state::saved;
 
 /// All open files of a mount.
 #[derive(Debug)]
@@ -16,14 +17,18 @@ pub(crate) struct Handles<F> {
     open: RwLock<Slab<Entry<F>>>,
 }
 
+saved!(struct Handles<F> { open });
+
 #[derive(Debug)]
 struct Entry<F> {
     file: Arc<F>,
     /// Number of reads by the page cache since the last of other calls.
     page_cache_reads: AtomicU32,
     /// For one open file, of the user who opened it.
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
 }
+
+saved!(struct Entry<F> { file, page_cache_reads, charge });
 
 impl<F> Default for Handles<F> {
     fn default() -> Handles<F> {
@@ -33,7 +38,7 @@ impl<F> Default for Handles<F> {
 
 impl<F> Handles<F> {
     pub(crate) fn insert(&self, file: F, charge: Option<Charge>) -> Fh {
-        let entry = Entry { file: Arc::new(file), page_cache_reads: AtomicU32::new(0), _charge: charge };
+        let entry = Entry { file: Arc::new(file), page_cache_reads: AtomicU32::new(0), charge };
         Fh(self.open.write().insert(entry) as u64)
     }
 

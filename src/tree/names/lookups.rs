@@ -1,6 +1,7 @@
 //! Who looked a file up and has not opened it yet: that thread may be about to open, to change or to remove it.
 
 use crate::op::Timestamp;
+use crate::state::saved;
 
 /// How long a look-up counts, in nanoseconds. Far longer than unlink(2) needs from its look-up to its lock.
 pub(crate) const LOOKUP_WINDOW: u64 = 50_000_000;
@@ -20,6 +21,8 @@ struct Lookup {
     at: Timestamp,
 }
 
+saved!(struct Lookup { pid, at });
+
 impl Lookup {
     fn is_recent(&self, now: Timestamp) -> bool {
         self.at.0 > 0 && now.0 < self.at.0.saturating_add(LOOKUP_WINDOW)
@@ -36,6 +39,8 @@ pub(crate) struct RecentLookups {
     /// A thread looked it up that was refused before, and must not be refused again.
     by_refused: bool,
 }
+
+saved!(struct RecentLookups { last, before, earlier, by_refused });
 
 impl RecentLookups {
     /// Thread `pid` looks it up.
@@ -98,6 +103,8 @@ pub(crate) struct Contenders {
     threads: Vec<Lookup>,
     until: Timestamp,
 }
+
+saved!(struct Contenders { threads, until });
 
 impl Contenders {
     /// Thread `pid` looks it up. True if that makes contention, or there was contention recently.

@@ -7,6 +7,7 @@ use crate::accounts::{Account, Charge, Resource};
 use crate::config::XATTR_SPACE;
 use crate::journal::record::Xattr;
 use crate::op::{Attr, Caller, Error, Ino, Reply, SetAttr, SetTime, Timestamp};
+use crate::state::saved;
 
 /// `S_IFDIR`
 pub(crate) const FOLDER: u32 = 0o040_000;
@@ -34,6 +35,8 @@ pub(crate) struct Meta {
     pub(crate) ctime: Timestamp,
     xattrs: Xattrs,
 }
+
+saved!(struct Meta { mode, uid, gid, atime, mtime, ctime, xattrs });
 
 impl Meta {
     pub(crate) fn new(mode: u32, uid: u32, gid: u32, now: Timestamp) -> Meta {
@@ -122,7 +125,7 @@ impl Meta {
 
     /// Sets an extended attribute of a view that lasts no longer than a request.
     pub(crate) fn show_xattr(&mut self, name: &[u8], value: &[u8]) {
-        let value = Value { bytes: value.into(), _charge: None };
+        let value = Value { bytes: value.into(), charge: None };
         self.xattrs.0.get_or_insert_default().insert(name.into(), value);
     }
 
@@ -151,7 +154,7 @@ impl Meta {
         }
         let charge = account.charge(Resource::Memory, (name.len() + value.len() + XATTR_COST) as u64);
         let charge = Some(charge.map_err(|_| Error::NoSpace)?);
-        all.insert(name.into(), Value { bytes: value.into(), _charge: charge });
+        all.insert(name.into(), Value { bytes: value.into(), charge });
         self.ctime = now;
         Ok(())
     }
@@ -166,10 +169,7 @@ impl Meta {
     pub(crate) fn restore_xattr(&mut self, name: &[u8], value: &[u8], account: &Arc<Account>) {
         let cost = (name.len() + value.len() + XATTR_COST) as u64;
         let charge = Some(account.charge_regardless(Resource::Memory, cost));
-        self.xattrs
-            .0
-            .get_or_insert_default()
-            .insert(name.into(), Value { bytes: value.into(), _charge: charge });
+        self.xattrs.0.get_or_insert_default().insert(name.into(), Value { bytes: value.into(), charge });
     }
 
     /// REMOVEXATTR.
@@ -185,14 +185,18 @@ impl Meta {
 #[derive(Debug, Default)]
 struct Xattrs(Option<Box<Attributes>>);
 
+saved!(struct Xattrs(all));
+
 type Attributes = BTreeMap<Box<[u8]>, Value>;
 
 /// The value of an extended attribute, and what it is charged to the user who set it.
 #[derive(Debug)]
 struct Value {
     bytes: Box<[u8]>,
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
 }
+
+saved!(struct Value { bytes, charge });
 
 /// Bytes that an extended attribute is charged beyond its name and value. `tests/footprint.rs` measures it.
 const XATTR_COST: usize = 160;

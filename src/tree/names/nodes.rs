@@ -25,6 +25,7 @@ use super::lookups::{Contenders, RecentLookups};
 use super::numbers::ByNumber;
 use super::refusals::Refusals;
 use crate::op::{Attr, Ino, NodeId, Timestamp};
+use crate::state::saved;
 
 /// Nodes tried before there is a fresh one.
 const TRIED: usize = 16;
@@ -48,6 +49,8 @@ pub(crate) struct Permissions {
     uid: u32,
     gid: u32,
 }
+
+saved!(struct Permissions { mode, uid, gid });
 
 impl From<&Attr> for Permissions {
     fn from(attr: &Attr) -> Permissions {
@@ -77,6 +80,11 @@ struct Node<O> {
     uncertain: bool,
 }
 
+saved!(struct Node<O> {
+    object, pooled, lookups, readers, writers, recent_lookups, reserved_for, permissions, pinned,
+    uncertain,
+});
+
 /// The nodes of one mailbox, all of which the kernel knows.
 #[derive(Debug, Default)]
 struct Pool {
@@ -90,6 +98,8 @@ struct Pool {
     contention: Option<Box<Contenders>>,
 }
 
+saved!(struct Pool { last, idle, known, contention });
+
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
 #[derive(Debug)]
 pub(crate) struct Nodes<O> {
@@ -97,6 +107,8 @@ pub(crate) struct Nodes<O> {
     pools: BTreeMap<Ino, Pool>,
     refusals: Refusals,
 }
+
+saved!(struct Nodes<O> { by_id, pools, refusals });
 
 impl<O> Default for Nodes<O> {
     fn default() -> Nodes<O> {

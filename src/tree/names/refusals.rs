@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 
 use crate::op::{NodeId, Timestamp};
+use crate::state::saved;
 
 /// How many are remembered. Far more than can be between two attempts at a time; beyond that the oldest is dropped.
 pub(crate) const MAX_REFUSALS: usize = 16_384;
@@ -29,6 +30,8 @@ struct Refusal {
     reserved: Option<NodeId>,
 }
 
+saved!(struct Refusal { serial, at, looked_up, reserved });
+
 /// The refusals of a mount, by thread.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
@@ -37,6 +40,8 @@ pub(crate) struct Refusals {
     by_age: BTreeMap<u64, u32>,
     last_serial: u64,
 }
+
+saved!(struct Refusals { by_thread, by_age, last_serial });
 
 impl Refusals {
     pub(crate) fn contains(&self, pid: u32) -> bool {

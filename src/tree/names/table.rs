@@ -10,6 +10,7 @@ use super::{MAILBOXES, Named, ROOT, SEGMENTS, TOPICS};
 use crate::accounts::Charge;
 use crate::config::{LINK_MAX, NAME_MAX};
 use crate::op::{Caller, Error, Ino, NodeId, Timestamp};
+use crate::state::saved;
 
 const FIRST_FREE: u64 = 16;
 
@@ -58,6 +59,8 @@ impl Alias {
     }
 }
 
+saved!(struct Link<O> { object, folder, name, charge });
+
 /// All names and nodes of a mount.
 #[derive(Debug)]
 pub(crate) struct Names<O> {
@@ -69,6 +72,8 @@ pub(crate) struct Names<O> {
     next: u64,
 }
 
+saved!(struct Names<O> { nodes, folders, links, count, next });
+
 /// How many names there are, except those made at start.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Count {
@@ -76,6 +81,8 @@ pub(crate) struct Count {
     pub(crate) symlinks: u64,
     files: [u64; 4],
 }
+
+saved!(struct Count { folders, files });
 
 impl Count {
     /// Files below `mailboxes/`, or another of the folders made at start.

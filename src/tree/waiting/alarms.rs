@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::op::{Effect, Effects, Ino, Timestamp};
+use crate::state::saved;
 
 /// Files with something that is due at a time, by that time: one entry each, for what is due there first. No search is
 /// needed; the clock is told of the first of all.
@@ -15,6 +16,8 @@ pub(crate) struct Alarms<F> {
     due: Mutex<Due<F>>,
 }
 
+saved!(struct Alarms<F> { due });
+
 #[derive(Debug)]
 struct Due<F> {
     first: BTreeMap<(Timestamp, Ino), Arc<F>>,
@@ -22,6 +25,8 @@ struct Due<F> {
     /// message with a time limit has to tell it.
     told: Option<Timestamp>,
 }
+
+saved!(struct Due<F> { first, told });
 
 impl<F> Default for Alarms<F> {
     fn default() -> Alarms<F> {

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::op::Timestamp;
+use crate::state::saved;
 use crate::tree::names::numbers::ByNumber;
 
 /// All requests that wait. `W` says in which queue, and as what there.
@@ -23,6 +24,8 @@ pub(crate) struct WaitIndex<W> {
     /// The mount ends: no request may wait any more.
     closed: AtomicBool,
 }
+
+saved!(struct WaitIndex<W> { waits, closed });
 
 impl<W> Default for WaitIndex<W> {
     fn default() -> WaitIndex<W> {

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::op::{Effect, Effects, Timestamp};
+use crate::state::saved;
 
 /// How often they are asked, in nanoseconds.
 const INTERVAL: u64 = 500_000_000;
@@ -22,6 +23,8 @@ pub(crate) struct Orphans<F> {
     /// When they are asked next, in nanoseconds since 1970.
     due: AtomicU64,
 }
+
+saved!(struct Orphans<F> { files, news, due });
 
 impl<F> Default for Orphans<F> {
     fn default() -> Orphans<F> {

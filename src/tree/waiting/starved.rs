@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
+use crate::state::saved;
+
 #[derive(Debug)]
 pub(crate) struct Starved<F> {
     // An innermost lock.
@@ -15,6 +17,8 @@ pub(crate) struct Starved<F> {
     /// There are some: can be read without the lock.
     any: AtomicBool,
 }
+
+saved!(struct Starved<F> { files, any });
 
 impl<F> Default for Starved<F> {
     fn default() -> Starved<F> {

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use slab::Slab;
 
 use crate::mailbox::Counts;
+use crate::state::saved;
 
 /// The list's lock is the last one taken: a mailbox's may be held.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(crate) struct Totals<F> {
     reading: Mutex<Counts>,
 }
 
+saved!(struct Totals<F> { ledger, reading });
+
 #[derive(Debug)]
 struct Ledger<F> {
     /// Of the mailboxes that are not on the list.
@@ -26,6 +29,8 @@ struct Ledger<F> {
     removed: Counts,
     used: Slab<Arc<F>>,
 }
+
+saved!(struct Ledger<F> { settled, removed, used });
 
 impl<F> Default for Totals<F> {
     fn default() -> Totals<F> {

@@ -9,10 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::op::{Effect, Effects, Error};
+use crate::state::saved;
 
 /// Identifies a job. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct JobId(u64);
+
+saved!(struct JobId(number));
 
 /// All jobs of a mount.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct Work<J> {
     news: AtomicBool,
 }
 
+saved!(struct Work<J> { line, news });
+
 #[derive(Debug)]
 struct Line<J> {
     jobs: VecDeque<(JobId, J)>,
@@ -32,6 +37,8 @@ struct Line<J> {
     ended: BTreeMap<JobId, Error>,
     next: u64,
 }
+
+saved!(struct Line<J> { jobs, in_hand, ended, next });
 
 impl<J> Default for Work<J> {
     fn default() -> Work<J> {
