@@ -229,7 +229,7 @@ fn the_code_map_names_every_module() {
         let path = Path::new(&path).strip_prefix("src").unwrap();
         let (folder, file) =
             (path.parent().unwrap().to_string_lossy(), path.file_name().unwrap().to_string_lossy());
-        let whole = ["cli", "op", "journal", "locks", "sys", "control", "mailbox", "segment"]
+        let whole = ["cli", "op", "journal", "locks", "sys", "control", "mailbox", "segment", "state"]
             .iter()
             .any(|all| folder.starts_with(all));
         let named = if whole { format!("`{}/", folder.split('/').next().unwrap()) } else { file.to_string() };

@@ -2,12 +2,13 @@
 //!
 //! Every type that a tree is made of says in one line, [`saved!`], what its fields are. The line takes the type apart and puts
 //! it together again, so that a field that it does not name is an error of the compiler. The order of the fields is the order
-//! of the bytes: whoever changes one of these lines makes a new [`VERSION`], and a state of the version before is refused, so
-//! that the process that has the state goes on with it.
+//! of the bytes. A field that comes later makes a new [`VERSION`], and the line says `since` which version it is there: in a state
+//! of an older one it has its default. A state of a newer version is refused, and the process that has saved it goes on.
 //!
 //! ```text
-//! state      version u32 | a value after the other | checksum u32 of all before it
-//! Arc<T>     0, and the value, the first time; then its number, counted from 1
+//! state   version u32 | one value after the other | checksum u32 of all before it
+//! value   its fields, one after the other; of an enum, the number of the variant first
+//! Arc     0 and the value where it comes first; then its number, counted from 1
 //! ```
 //!
 //! What belongs to the process is not saved but given to the process that makes the tree again ([`Restorer::given`]): the
@@ -15,6 +16,8 @@
 
 mod given;
 mod read;
+#[cfg(test)]
+mod tests;
 mod values;
 mod write;
 
@@ -27,7 +30,7 @@ pub const VERSION: u32 = 1;
 /// Why no tree can be made from a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    /// It was saved by a program that has another format.
+    /// It was saved by a program that has a newer format.
     #[error("the state has version {0}, and this program has version {VERSION}")]
     Version(u32),
     /// It is not what was saved.
@@ -49,7 +52,9 @@ pub(crate) trait Saved: Sized + Send + Sync + 'static {
 
 /// Makes a type one that can be saved: with all its fields, or all its variants and their numbers.
 macro_rules! saved {
-    (struct $name:ident $(<$($of:ident),+>)? { $($field:ident),* $(,)? } $(if $fits:expr)?) => {
+    (struct $name:ident $(<$($of:ident),+>)? {
+        $($field:ident $(since $version:literal)?),* $(,)?
+    } $(if $fits:expr)?) => {
         impl $(<$($of: $crate::state::Saved),+>)? $crate::state::Saved for $name $(<$($of),+>)? {
             fn save(&self, to: &mut $crate::state::Saver<'_>) {
                 let $name { $($field),* } = self;
@@ -57,12 +62,18 @@ macro_rules! saved {
             }
 
             fn restore(from: &mut $crate::state::Restorer<'_>) -> Option<Self> {
-                $(let $field = $crate::state::Saved::restore(from)?;)*
+                $(let $field = $crate::state::saved!(@field from $($version)?);)*
                 let restored = $name { $($field),* };
                 $(if !$fits(&restored) { return None; })?
                 Some(restored)
             }
         }
+    };
+    (@field $from:ident) => {
+        $crate::state::Saved::restore($from)?
+    };
+    (@field $from:ident $version:literal) => {
+        if $from.version() < $version { Default::default() } else { $crate::state::Saved::restore($from)? }
     };
     (struct $name:ident ($($field:ident),*)) => {
         impl $crate::state::Saved for $name {

@@ -26,6 +26,7 @@ pub(crate) struct Given {
 /// From where values are made again.
 pub(crate) struct Restorer<'a> {
     bytes: Reader<'a>,
+    version: u32,
     given: Option<Given>,
     /// What several share, in the order of its numbers.
     shared: Vec<Box<dyn Any>>,
@@ -38,7 +39,7 @@ impl<'a> Restorer<'a> {
     pub(crate) fn new(state: &'a [u8]) -> Result<Restorer<'a>, Unfit> {
         let (version, _) = state.split_first_chunk().ok_or(Unfit::Damaged)?;
         let version = u32::from_le_bytes(*version);
-        if version != VERSION {
+        if !(1..=VERSION).contains(&version) {
             return Err(Unfit::Version(version));
         }
         let end = state.len().checked_sub(CHECKSUM).ok_or(Unfit::Damaged)?;
@@ -46,8 +47,17 @@ impl<'a> Restorer<'a> {
         if crc32c::crc32c(rest).to_le_bytes() != checksum {
             return Err(Unfit::Damaged);
         }
-        let bytes = Reader(rest.get(size_of::<u32>()..).ok_or(Unfit::Damaged)?);
-        Ok(Restorer { bytes, given: None, shared: Vec::new(), last_account: None })
+        Ok(Restorer::of(rest.get(size_of::<u32>()..).ok_or(Unfit::Damaged)?, version))
+    }
+
+    /// From the values of a state of a version.
+    pub(super) fn of(values: &'a [u8], version: u32) -> Restorer<'a> {
+        let bytes = Reader(values);
+        Restorer { bytes, version, given: None, shared: Vec::new(), last_account: None }
+    }
+
+    pub(crate) fn version(&self) -> u32 {
+        self.version
     }
 
     /// To be called before the first value that stands for something of the process.

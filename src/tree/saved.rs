@@ -145,14 +145,28 @@ saved!(struct Mount { limits, ceiling, uid, gid, shared, passthrough, store });
 
 impl Mount {
     fn of(setup: &Setup) -> Mount {
+        let Setup {
+            limits,
+            ceiling,
+            uid,
+            gid,
+            shared,
+            backing,
+            transport: _,
+            scheduling: _,
+            threads: _,
+            descriptors: _,
+            pid: _,
+            journal,
+        } = setup;
         Mount {
-            limits: setup.limits,
-            ceiling: setup.ceiling,
-            uid: setup.uid,
-            gid: setup.gid,
-            shared: setup.shared,
-            passthrough: setup.backing.is_some(),
-            store: setup.journal.is_some(),
+            limits: *limits,
+            ceiling: *ceiling,
+            uid: *uid,
+            gid: *gid,
+            shared: *shared,
+            passthrough: backing.is_some(),
+            store: journal.is_some(),
         }
     }
 

@@ -8,6 +8,7 @@ mod lifetimes;
 mod opening;
 mod pools;
 mod starving;
+mod taking_over;
 mod threads;
 mod totals;
 mod waits;

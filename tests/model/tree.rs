@@ -24,6 +24,27 @@ proptest! {
     }
 
     #[test]
+    fn a_tree_that_is_taken_over_again_and_again_goes_on_as_it_was(
+        steps in steps(200),
+        every in 1..20_usize,
+        end in any::<bool>(),
+        garbage in any::<bool>(),
+    ) {
+        let mut world = World::new();
+        for (number, step) in steps.iter().enumerate() {
+            if garbage && number > steps.len() / 2 {
+                perform_garbage(&mut world, *step);
+            } else {
+                perform(&mut world, *step);
+            }
+            if number % every == 0 {
+                world.restart();
+            }
+        }
+        world.finish(end);
+    }
+
+    #[test]
     fn garbage_is_answered_too(steps in steps(200), begin in 0..60_usize) {
         let mut world = World::new();
         for step in steps.iter().take(begin) {

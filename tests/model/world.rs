@@ -9,7 +9,7 @@ use ipcfs::op::{
     Caller, Effect, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Op, OpenFlags, Opened, Reply, Request,
     RequestId, Slice, Timestamp,
 };
-use ipcfs::tree::{Setup, Tree};
+use ipcfs::tree::{MakeMemory, Setup, Tree};
 
 use super::plain::Plain;
 
@@ -112,31 +112,38 @@ pub const MAILBOXES: Ino = Ino(2);
 pub const SEGMENTS: Ino = Ino(3);
 pub const ROOT: Ino = Ino(1);
 
+fn setup() -> Setup {
+    let limits = Limits {
+        mailbox: MailboxLimits { msgsize: 64, maxmsg: 3, maxbytes: 150 },
+        memory: MEMORY,
+        segment_memory: 16 * 4096,
+        max_files: 1000,
+        user_share: 50,
+    };
+    Setup {
+        limits,
+        ceiling: 4096,
+        uid: 0,
+        gid: 0,
+        // The rule of sticky folders has tests of its own.
+        shared: false,
+        backing: None,
+        transport: "none",
+        scheduling: None,
+        threads: 1,
+        descriptors: 1000,
+        pid: 1,
+        journal: None,
+    }
+}
+
+fn make_memory() -> MakeMemory {
+    Box::new(|| Ok(Arc::new(Plain::default())))
+}
+
 impl World {
     pub fn new() -> World {
-        let limits = Limits {
-            mailbox: MailboxLimits { msgsize: 64, maxmsg: 3, maxbytes: 150 },
-            memory: MEMORY,
-            segment_memory: 16 * 4096,
-            max_files: 1000,
-            user_share: 50,
-        };
-        let setup = Setup {
-            limits,
-            ceiling: 4096,
-            uid: 0,
-            gid: 0,
-            // The rule of sticky folders has tests of its own.
-            shared: false,
-            backing: None,
-            transport: "none",
-            scheduling: None,
-            threads: 1,
-            descriptors: 1000,
-            pid: 1,
-            journal: None,
-        };
-        let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Plain::default()))), Timestamp(0));
+        let tree = Tree::new(setup(), make_memory(), Timestamp(0));
         let tops = [("mailboxes", MAILBOXES), ("segments", SEGMENTS)];
         let tops = tops.map(|(name, ino)| (name.as_bytes().to_vec(), (ino, Kind::Folder)));
         let names = [(ROOT, BTreeMap::from(tops)), (MAILBOXES, BTreeMap::new()), (SEGMENTS, BTreeMap::new())];
@@ -158,6 +165,18 @@ impl World {
             given_up: BTreeSet::new(),
             greatest_node: 16,
         }
+    }
+
+    /// Another process takes the tree over.
+    pub fn restart(&mut self) {
+        let mut state = Vec::new();
+        let memories = self.tree.save(&mut state).expect("memory takes all");
+        self.tree = Tree::take_over(setup(), make_memory(), &state, memories).expect("it was saved just now");
+        let mut again = Vec::new();
+        self.tree.save(&mut again).expect("memory takes all");
+        assert!(state == again, "what was taken over is saved otherwise");
+        self.tree.tick(Timestamp(self.now), &mut self.fx);
+        self.collect(Error::Interrupted);
     }
 
     /// Has a request done. `None`: its caller waits, or it is one that is never answered.

@@ -1,6 +1,8 @@
 //! Random operations through all doors at once. Invariants: each call is answered once, no message is lost,
 //! duplicated, truncated or interleaved, no caller waits without reason, and no memory stays charged.
 
+mod taken_over;
+
 use crate::journal::record::How;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,0 +1,377 @@
+//! A tree is saved, and taken over by another process: whoever waits goes on waiting, and whatever is open stays as it was.
+
+use std::os::fd::BorrowedFd;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::segment;
+use crate::state::{Unfit, VERSION};
+use crate::tree::Backing;
+
+/// What [`busy`] was in the first version.
+const FROZEN: &[u8] = include_bytes!("../../../tests/state/version-1");
+
+/// The requests in it that wait, but for the writer that waits for room.
+const WAITED: [u64; 8] = [32, 42, 252, 278, 334, 368, 380, 396];
+
+/// The number of memory files in it.
+const MEMORIES: usize = 2;
+
+#[derive(Debug)]
+struct FakeBacking;
+
+impl Backing for FakeBacking {
+    fn open(&self, _: BorrowedFd<'_>) -> Result<u32, Error> {
+        Ok(7)
+    }
+
+    fn close(&self, _: u32) {}
+}
+
+fn passthrough() -> Setup {
+    let mut setup = setup(1 << 20);
+    setup.limits.segment_memory = 64 << 20;
+    Setup { backing: Some(Box::new(FakeBacking)), ..setup }
+}
+
+fn saved(tree: &Tree) -> (Vec<u8>, Vec<Arc<dyn segment::Memory>>) {
+    let mut state = Vec::new();
+    let memories = tree.save(&mut state).unwrap();
+    (state, memories)
+}
+
+fn take_over(state: &[u8], memories: Vec<Arc<dyn segment::Memory>>) -> Result<Tree, Unfit> {
+    // Limits are the mount's, whatever the next process would have.
+    Tree::take_over(Setup { backing: Some(Box::new(FakeBacking)), ..setup(1) }, memfds(), state, memories)
+}
+
+fn new_memories() -> Vec<Arc<dyn segment::Memory>> {
+    (0..MEMORIES).map(|_| memfds()().unwrap()).collect()
+}
+
+/// A harness around a tree that was taken over.
+fn go_on(before: &Harness, tree: Tree) -> Harness {
+    Harness { tree, now: before.now, unique: before.unique, ..Harness::new() }
+}
+
+/// What [`busy`] has left open.
+struct Files {
+    readers: [(NodeId, Fh); 2],
+    full: (NodeId, Fh),
+    half_read: (NodeId, Fh),
+    lines: Fh,
+    whole: Fh,
+    tagged: Fh,
+    lease: Fh,
+    client: Fh,
+    server: Fh,
+    removed: (NodeId, Fh),
+    topic: [(NodeId, Fh); 3],
+    segment: [(NodeId, Fh); 2],
+    bell: Fh,
+    ring: Fh,
+    text: Fh,
+    message: Fh,
+    listing: (NodeId, Fh),
+}
+
+impl Harness {
+    fn door(&mut self, path: &str, flags: OpenFlags) -> (NodeId, Fh) {
+        let node = self.node(path);
+        (node, self.open(1, node, flags).unwrap())
+    }
+
+    fn send(&mut self, (node, fh): (NodeId, Fh), body: &[u8]) {
+        let sent = self.get(node, write(fh, body));
+        assert!(matches!(sent, Reply::Written(count) if count as usize == body.len()), "{sent:?}");
+    }
+
+    fn forget(&mut self, node: NodeId, count: u64) {
+        assert_eq!(self.ask(1, node, Op::Forget(vec![(node, count)])).1, None);
+    }
+}
+
+fn part(fh: Fh, offset: u64, size: u32) -> Op<'static> {
+    Op::Read { fh, offset, size, nonblock: false, direct: true }
+}
+
+fn attribute(name: &'static [u8], value: &'static [u8]) -> Op<'static> {
+    Op::Setxattr { name, value, create: false, replace: false }
+}
+
+/// A tree with something of everything under way.
+fn busy() -> (Harness, Files) {
+    let mut harness = Harness::with(passthrough());
+    let h = &mut harness;
+    assert_eq!(h.node("mailboxes"), MAILBOXES);
+    let mkdir = |name: &'static [u8]| Op::Mkdir { name, mode: 0o750 };
+    assert!(matches!(h.get(MAILBOXES, mkdir(b"team")), Reply::Entry(_)));
+    assert!(matches!(h.get(MAILBOXES, mkdir(b"gone")), Reply::Entry(_)));
+    assert_eq!(h.get(MAILBOXES, Op::Rmdir { name: b"gone" }), Reply::Done);
+    assert_eq!(h.store("control/mailboxes/team/config/maxmsg", "7"), Reply::Written(1));
+
+    let reader = h.create("mailboxes/team/q", READ);
+    h.wait(reader.0, read(reader.1));
+    let second = h.door("mailboxes/team/q", READ);
+    h.wait(second.0, read(second.1));
+    h.get(reader.0, attribute(b"user.colour", b"red"));
+    h.get(reader.0, Op::Poll { fh: reader.1, handle: PollHandle(70), arm: true });
+
+    let full = h.create("mailboxes/full", WRITE);
+    assert_eq!(h.store("control/mailboxes/full/config/maxmsg", "2"), Reply::Written(1));
+    assert_eq!(h.store("control/mailboxes/full/config/maxmsg", "two"), Reply::Failed(Error::Invalid));
+    h.send(full, b"first of two");
+    h.send(full, b"second of two");
+    h.wait(full.0, write(full.1, b"waits for room"));
+    let half_read = h.door("mailboxes/full", READ);
+
+    let (node, work) = h.create("mailboxes/jobs", WRITE);
+    let settings = [("ttl", "1h"), ("lease_time", "10s"), ("max_deliver", "3"), ("dead_letter", "team/q")];
+    for (name, value) in settings {
+        let reply = h.store(&format!("control/mailboxes/jobs/config/{name}"), value);
+        assert!(matches!(reply, Reply::Written(_)), "{name}: {reply:?}");
+    }
+    for n in 0..3 {
+        h.send((node, work), format!("task {n}").as_bytes());
+    }
+    h.release(node, work);
+    let lease = h.door("control/mailboxes/jobs/lease", BOTH);
+    assert!(is_message(&h.get(lease.0, part(lease.1, 0, 3)), b"tas"));
+
+    h.create("mailboxes/doors", READ);
+    let lines = h.door("control/mailboxes/doors/stream", WRITE);
+    h.send(lines, b"one\ntwo\nthree\nhalf a li");
+    let urgent = h.door("control/mailboxes/doors/priority/9", WRITE);
+    h.send(urgent, b"urgent");
+    let blue = h.door("control/mailboxes/doors/tag/blue", WRITE);
+    h.send(blue, b"a blue one");
+    let whole = h.door("control/mailboxes/doors/whole", WRITE);
+    h.send(whole, b"the beginning, ");
+    let green = h.door("control/mailboxes/doors/tag/green", READ);
+    h.wait(green.0, read(green.1));
+    let client = h.door("control/mailboxes/doors/rpc", BOTH);
+    h.send(client, b"what time is it?");
+    let server = h.door("control/mailboxes/doors/serve", BOTH);
+    assert!(is_message(&h.get(server.0, read(server.1)), b"what time is it?"));
+    h.wait(client.0, read(client.1));
+    let messages = h.node("control/mailboxes/doors/messages");
+    let Reply::Directory(listing) = h.get(messages, Op::Opendir) else { panic!() };
+    let Reply::Listing(list, _) = h.get(messages, Op::Readdir { fh: listing, offset: 0, size: 72 }) else {
+        panic!()
+    };
+    let name = String::from_utf8(list[2].name.to_vec()).unwrap();
+    let message = h.door(&format!("control/mailboxes/doors/messages/{name}"), READ);
+
+    let removed = h.create("mailboxes/removed", READ);
+    h.unlink("mailboxes/removed");
+
+    let talk = h.create("topics/talk", WRITE);
+    let waiting = h.door("topics/talk", READ);
+    let busy = h.door("topics/talk", READ);
+    h.send(talk, b"heard by both");
+    assert!(is_message(&h.get(waiting.0, part(waiting.1, 0, 4096)), b"heard by both"));
+    h.get(waiting.0, part(waiting.1, 13, 4096));
+    h.wait(waiting.0, part(waiting.1, 13, 4096));
+
+    let shared = h.create("segments/shared", BOTH);
+    h.get(shared.0, Op::Setattr(SetAttr { size: Some(10_000), ..SetAttr::default() }));
+    h.send(shared, b"bytes of a segment");
+    assert_eq!(h.store("control/segments/shared/config/size_max", "1M"), Reply::Written(2));
+    assert_eq!(h.get(shared.0, lock(shared.1, 1, LockKind::Exclusive)), Reply::Done);
+    let other = h.door("segments/shared", READ);
+    h.wait(other.0, lock(other.1, 2, LockKind::Shared));
+    let bell = h.door("control/segments/shared/wait", READ);
+    h.wait(bell.0, read(bell.1));
+    let ring = h.door("control/segments/shared/notify", WRITE);
+    let long = h.create("segments/long", BOTH);
+    let length = 3 << 20;
+    h.wait(long.0, Op::Fallocate { fh: long.1, offset: 0, length, mode: 0 });
+    h.now += 1;
+    let mut fx = Effects::new();
+    assert!(h.tree.work(Timestamp(h.now), &mut fx));
+    h.carry_out(&mut fx, None);
+
+    // A name that another thread has looked up just now is refused once.
+    let looked_up = h.node("mailboxes/jobs");
+    assert_eq!(h.open(5, looked_up, WRITE), Err(Error::Stale));
+    let text = h.door("control/mailboxes/jobs/status", READ);
+    h.get(text.0, part(text.1, 0, 10));
+    h.forget(half_read.0, 0);
+    assert!(h.late().is_empty());
+    let files = Files {
+        readers: [reader, second],
+        full,
+        half_read,
+        lines: lines.1,
+        whole: whole.1,
+        tagged: blue.1,
+        lease: lease.1,
+        client: client.1,
+        server: server.1,
+        removed,
+        topic: [talk, waiting, busy],
+        segment: [shared, other],
+        bell: bell.1,
+        ring: ring.1,
+        text: text.1,
+        message: message.1,
+        listing: (messages, listing),
+    };
+    (harness, files)
+}
+
+/// Goes on with what is open, and tells all answers, in order.
+fn continued(h: &mut Harness, files: &Files) -> Vec<String> {
+    let mut told = Vec::new();
+    let any = NodeId::ROOT;
+    let asked = [
+        (files.readers[0].0, write(files.tagged, b"blue, for whoever takes any")),
+        (any, part(files.half_read.1, 0, 5)),
+        (any, part(files.half_read.1, 5, 500)),
+        (any, write(files.lines, b"ne\n")),
+        (any, write(files.whole, b"and the end")),
+        (any, part(files.lease, 0, 500)),
+        (any, part(files.lease, 0, 500)),
+        (any, write(files.lease, b"nack")),
+        (any, part(files.lease, 0, 500)),
+        (any, write(files.client, b"too soon")),
+        (any, write(files.server, b"noon")),
+        (any, read(files.removed.1)),
+        (any, write(files.topic[0].1, b"news")),
+        (any, part(files.topic[2].1, 0, 500)),
+        (any, part(files.segment[1].1, 0, 18)),
+        (files.segment[0].0, lock(files.segment[0].1, 1, LockKind::Unlock)),
+        (any, write(files.ring, b"x")),
+        (any, read(files.bell)),
+        (any, part(files.text, 10, 500)),
+        (any, read(files.message)),
+        (files.listing.0, Op::Readdir { fh: files.listing.1, offset: 0, size: 4096 }),
+        (files.full.0, Op::Getattr),
+        (files.readers[0].0, Op::Getxattr { name: b"user.colour", size: 100 }),
+        (any, Op::Release { fh: files.whole }),
+        (any, Op::Release { fh: files.full.1 }),
+    ];
+    for (node, op) in asked {
+        let (unique, reply) = h.ask(1, node, op);
+        told.push(format!("{unique}: {reply:?}, then {:?}", h.late()));
+    }
+    while h.tree.has_work() {
+        h.now += 1;
+        let mut fx = Effects::new();
+        h.tree.work(Timestamp(h.now), &mut fx);
+        h.carry_out(&mut fx, None);
+        told.push(format!("{:?}", h.late()));
+    }
+    // The lease is over, and then everything that has a time to live.
+    for seconds in [11, 4000] {
+        h.now += seconds * 1_000_000_000;
+        let mut fx = Effects::new();
+        h.tree.tick(Timestamp(h.now), &mut fx);
+        h.carry_out(&mut fx, None);
+        told.push(format!("{:?}", h.late()));
+    }
+    let texts = ["status", "mailboxes/team/q/status", "mailboxes/full/status", "mailboxes/full/error"];
+    let more = ["mailboxes/jobs/config/dead_letter", "topics/talk/status", "segments/shared/status"];
+    for text in texts.into_iter().chain(more) {
+        told.push(h.show(&format!("control/{text}")));
+    }
+    h.now += 1_000_000_000;
+    let next = h.node("mailboxes/team");
+    let names = h.get(next, Op::Opendir);
+    assert!(matches!(names, Reply::Directory(_)));
+    told.push(format!("{:?} {:?} {:?}", h.woken, h.alarms, h.again));
+    told
+}
+
+#[test]
+fn who_waits_and_what_is_open_goes_on_as_it_would_have() {
+    let (mut before, files) = busy();
+    let (state, memories) = saved(&before.tree);
+    let mut after = go_on(&before, take_over(&state, memories.clone()).unwrap());
+    assert!(saved(&after.tree).0 == state);
+    (before.woken, before.alarms) = (Vec::new(), Vec::new());
+    let expected = continued(&mut before, &files);
+    let told = continued(&mut after, &files);
+    for (told, expected) in told.iter().zip(&expected) {
+        assert_eq!(told, expected);
+    }
+    assert_eq!(told.len(), expected.len());
+    assert!(saved(&before.tree).0 == saved(&after.tree).0);
+}
+
+#[test]
+fn the_clock_is_told_again() {
+    let (before, _) = busy();
+    let (state, memories) = saved(&before.tree);
+    let mut after = go_on(&before, take_over(&state, memories).unwrap());
+    let mut fx = Effects::new();
+    after.tree.tick(Timestamp(after.now), &mut fx);
+    after.carry_out(&mut fx, None);
+    assert_eq!(after.alarms, before.alarms.last().copied().as_slice());
+    assert!(after.tree.has_work(), "a long call was under way");
+}
+
+/// The state of [`busy`], as the first version saved it. `IPCFS_FREEZE=1` writes it anew, as long as no version was released.
+#[test]
+fn a_state_of_version_1_can_always_be_taken_over() {
+    if std::env::var_os("IPCFS_FREEZE").is_some() {
+        std::fs::write("tests/state/version-1", saved(&busy().0.tree).0).unwrap();
+    }
+    let tree = take_over(FROZEN, new_memories()).unwrap();
+    assert!(VERSION > 1 || saved(&tree).0 == FROZEN, "the format has changed without another version");
+    let mut h = Harness { tree, now: 1000, unique: 100_000, ..Harness::new() };
+    let full = h.door("control/mailboxes/full/stream", READ);
+    assert_eq!(h.get(full.0, read(full.1)), Reply::Data(b"first of twosecond of two".to_vec()));
+    assert_eq!(h.late(), [(88, Reply::Written(14))]);
+    assert!(is_message(&h.get(full.0, read(full.1)), b"waits for room"));
+    assert!(h.show("control/mailboxes/jobs/status").starts_with("depth 2\n"));
+    assert_eq!(h.show("control/mailboxes/team/config/maxmsg"), "7\n");
+    assert_eq!(h.show("control/segments/shared/config/size_max"), "1048576\n");
+    let mut fx = Effects::new();
+    h.tree.end(Timestamp(h.now), &mut fx);
+    while h.tree.work(Timestamp(h.now), &mut fx) {}
+    h.carry_out(&mut fx, None);
+    let mut waited: Vec<(u64, Reply)> = h.late();
+    waited.sort_by_key(|(unique, _)| *unique);
+    let ended = WAITED.map(|unique| (unique, Reply::Failed(Error::Ending)));
+    assert_eq!(waited, ended);
+}
+
+#[test]
+fn what_cannot_be_taken_over_is_refused() {
+    let (before, _) = busy();
+    let (state, memories) = saved(&before.tree);
+    let other = [&(VERSION + 1).to_le_bytes(), &state[4..]].concat();
+    let refused = |state: &[u8]| take_over(state, memories.clone()).unwrap_err();
+    assert_eq!(refused(&other), Unfit::Version(VERSION + 1));
+    for length in [0, 3, 4, 7, 8, 100, state.len() - 1] {
+        assert_eq!(refused(&state[..length]), Unfit::Damaged);
+    }
+    assert_eq!(take_over(&state, memories[1..].to_vec()).unwrap_err(), Unfit::Damaged, "memory is missing");
+    let cached = Tree::take_over(setup(1 << 20), memfds(), &state, memories);
+    assert_eq!(cached.unwrap_err(), Unfit::Mount("data path of segments"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Checksums aside, whatever the bytes are they make a tree or none.
+    #[test]
+    fn damage_is_an_error_and_no_panic(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut state = FROZEN[..FROZEN.len() - 4].to_vec();
+        for (at, byte) in damage {
+            let rest = &mut state[4..];
+            rest[at.index(rest.len())] = byte;
+        }
+        if let Some(cut) = cut {
+            state.truncate(4 + cut.index(state.len() - 4));
+        }
+        let checksum = crc32c::crc32c(&state);
+        state.extend_from_slice(&checksum.to_le_bytes());
+        drop(take_over(&state, new_memories()));
+    }
+}
