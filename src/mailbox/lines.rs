@@ -25,17 +25,21 @@ pub struct LongText {
     account: Arc<Account>,
 }
 
-/// The copy begins anew.
+/// What was copied is copied again.
 impl Saved for LongText {
     fn save(&self, to: &mut Saver<'_>) {
-        let LongText { partial, copied: _, handle, account } = self;
+        let LongText { partial, copied, handle, account } = self;
         partial.save(to);
         handle.save(to);
         account.save(to);
+        copied.filled().save(to);
     }
 
     fn restore(from: &mut Restorer<'_>) -> Option<Self> {
-        Some(LongText::new(Saved::restore(from)?, Saved::restore(from)?, Saved::restore(from)?))
+        let mut text = LongText::new(Saved::restore(from)?, Saved::restore(from)?, Saved::restore(from)?);
+        let filled: usize = from.number()?;
+        text.copied.append(text.partial.bytes.get(..filled)?);
+        Some(text)
     }
 }
 

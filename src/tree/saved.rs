@@ -18,8 +18,11 @@ impl Tree {
     /// does not change, and can go on.
     ///
     /// # Errors
-    /// Those of `sink`.
+    /// Those of `sink`; `ResourceBusy` if a job takes a step, which would be lost.
     pub fn save(&self, sink: &mut dyn io::Write) -> io::Result<Vec<Arc<dyn Memory>>> {
+        if self.work.is_in_hand() {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         let mut to = Saver::new(sink);
         let Tree {
             setup,

@@ -87,6 +87,15 @@ impl Harness {
         assert!(matches!(sent, Reply::Written(count) if count as usize == body.len()), "{sent:?}");
     }
 
+    /// One step of a job. False if there is none.
+    fn works(&mut self) -> bool {
+        self.now += 1;
+        let mut fx = Effects::new();
+        let any = self.tree.work(Timestamp(self.now), &mut fx);
+        self.carry_out(&mut fx, None);
+        any
+    }
+
     fn forget(&mut self, node: NodeId, count: u64) {
         assert_eq!(self.ask(1, node, Op::Forget(vec![(node, count)])).1, None);
     }
@@ -187,10 +196,7 @@ fn busy() -> (Harness, Files) {
     let long = h.create("segments/long", BOTH);
     let length = 3 << 20;
     h.wait(long.0, Op::Fallocate { fh: long.1, offset: 0, length, mode: 0 });
-    h.now += 1;
-    let mut fx = Effects::new();
-    assert!(h.tree.work(Timestamp(h.now), &mut fx));
-    h.carry_out(&mut fx, None);
+    assert!(h.works());
 
     // A name that another thread has looked up just now is refused once.
     let looked_up = h.node("mailboxes/jobs");
@@ -256,11 +262,7 @@ fn continued(h: &mut Harness, files: &Files) -> Vec<String> {
         let (unique, reply) = h.ask(1, node, op);
         told.push(format!("{unique}: {reply:?}, then {:?}", h.late()));
     }
-    while h.tree.has_work() {
-        h.now += 1;
-        let mut fx = Effects::new();
-        h.tree.work(Timestamp(h.now), &mut fx);
-        h.carry_out(&mut fx, None);
+    while h.works() {
         told.push(format!("{:?}", h.late()));
     }
     // The lease is over, and then everything that has a time to live.
@@ -298,6 +300,91 @@ fn who_waits_and_what_is_open_goes_on_as_it_would_have() {
     }
     assert_eq!(told.len(), expected.len());
     assert!(saved(&before.tree).0 == saved(&after.tree).0);
+}
+
+/// A tree with jobs of each kind.
+fn working() -> Harness {
+    let mut setup = passthrough();
+    (setup.limits.memory, setup.limits.segment_memory) = (1 << 24, 128 << 20);
+    let mut h = Harness::with(setup);
+    let talk = h.create("topics/talk", WRITE);
+    let (old, _) = h.create("mailboxes/old", READ);
+    for _ in 0..300 {
+        let listener = h.door("topics/talk", READ);
+        h.wait(listener.0, read(listener.1));
+        let reader = h.open(1, old, READ).unwrap();
+        h.wait(old, read(reader));
+    }
+    h.wait(talk.0, write(talk.1, b"heard by all"));
+    h.unlink("mailboxes/old");
+
+    h.create("mailboxes/long", READ);
+    for (name, value) in [("maxbytes", "max"), ("maxmsg", "max")] {
+        assert_eq!(h.store(&format!("control/mailboxes/long/config/{name}"), value), Reply::Written(3));
+    }
+    let whole = h.door("control/mailboxes/long/whole", WRITE);
+    h.send(whole, &vec![b'x'; 5 << 20]);
+    h.release(whole.0, whole.1);
+    let tagged = h.door("control/mailboxes/long/tag/blue", WRITE);
+    for _ in 0..2500 {
+        h.send(tagged, b"blue");
+    }
+    let red = h.door("control/mailboxes/long/tag/red", READ);
+    h.wait(red.0, read(red.1));
+
+    let size = |size| Op::Setattr(SetAttr { size: Some(size), ..SetAttr::default() });
+    for name in ["cut", "freed"] {
+        let (node, fh) = h.create(&format!("segments/{name}"), WRITE);
+        assert!(matches!(h.get(node, size(50 << 20)), Reply::Attr(..)));
+        if name == "cut" {
+            h.wait(node, size(1));
+        } else {
+            h.release(node, fh);
+        }
+    }
+    h.unlink("segments/freed");
+    h.late();
+    h
+}
+
+#[test]
+fn work_that_is_under_way_goes_on() {
+    let finished = |taken_over: bool| {
+        let (mut h, mut told) = (working(), Vec::new());
+        for step in 0.. {
+            if taken_over && step == 3 {
+                let (state, memories) = saved(&h.tree);
+                h = go_on(&h, take_over(&state, memories).unwrap());
+                assert!(saved(&h.tree).0 == state);
+            }
+            if !h.works() {
+                assert!(step > 10, "{step} steps");
+                break;
+            }
+            // When the segment was cut depends on the others' turns.
+            let timeless = |reply| if let Reply::Attr(..) = reply { Reply::Done } else { reply };
+            told.extend(h.late().into_iter().map(|(unique, reply)| (unique, timeless(reply))));
+        }
+        // An index is begun anew, so that others may have their turn before.
+        told.sort_by_key(|(unique, _)| *unique);
+        let long = h.show("control/mailboxes/long/status");
+        (told, long, h.show("control/status"))
+    };
+    let ((expected, long, _), (told, long_after, status)) = (finished(false), finished(true));
+    assert_eq!(told, expected);
+    assert_eq!(long_after, long);
+    assert!(long.starts_with("depth 2501\n"), "{long}");
+    assert!(status.contains("segment_used 4096\n"), "{status}");
+}
+
+#[test]
+fn a_job_in_the_middle_of_a_step_is_not_left_behind() {
+    let h = working();
+    let (id, job, _) = h.tree.work.take().unwrap();
+    let refused = h.tree.save(&mut Vec::new()).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::ResourceBusy);
+    h.tree.work.put_back(id, job, true);
+    assert!(h.tree.save(&mut Vec::new()).is_ok());
 }
 
 #[test]

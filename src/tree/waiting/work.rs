@@ -109,6 +109,11 @@ impl<J> Work<J> {
         line.in_hand.is_some() || !line.jobs.is_empty()
     }
 
+    /// A job takes a step now.
+    pub(crate) fn is_in_hand(&self) -> bool {
+        self.line.lock().in_hand.is_some()
+    }
+
     /// A job has to end with `error`: it is told at its next step.
     pub(crate) fn end(&self, id: JobId, error: Error) {
         let mut line = self.line.lock();
