@@ -131,8 +131,9 @@ impl Rings {
         let payload = (MAX_WRITE as usize).next_multiple_of(PAGE as usize);
         let make = || {
             let mut rings = Vec::new();
-            for cpu in online.iter().take(MAX_RINGS) {
-                rings.push(NewRing { cpu: *cpu, ring: FuseRing::new(payload)?, entries: Vec::new() });
+            for (index, cpu) in online.iter().take(MAX_RINGS).enumerate() {
+                let ring = FuseRing::new(index as u32, payload)?;
+                rings.push(NewRing { cpu: *cpu, ring, entries: Vec::new() });
             }
             for queue in 0..possible {
                 let own = rings.iter().position(|new| new.cpu == queue);
@@ -239,7 +240,7 @@ fn run(
 /// Makes the kernel send requests by the device. It does so once it has refused an entry.
 fn fall_back_to_device(device: &Arc<OwnedFd>) -> io::Result<()> {
     const NO_QUEUE: u16 = u16::MAX;
-    let mut ring = FuseRing::new(PAGE as usize)?;
+    let mut ring = FuseRing::new(MAX_RINGS as u32, PAGE as usize)?;
     let entries = ring.add(NO_QUEUE, 1)?;
     ring.enable(device)?;
     for slot in entries {

@@ -23,9 +23,10 @@ use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
-use memmap2::{MmapMut, MmapOptions, UncheckedAdvice};
 use rustix::event::EventfdFlags;
 use rustix::io::Errno;
+
+use super::ring_memory::{Area, RingMemory};
 
 /// `FUSE_IO_URING_CMD_REGISTER`: passes a new entry to the kernel.
 const REGISTER: u32 = 1;
@@ -87,8 +88,9 @@ impl Waker {
 #[derive(Debug)]
 struct Batch {
     first: Slot,
-    headers: MmapMut,
-    payloads: MmapMut,
+    count: u32,
+    /// First the payloads, then the headers.
+    area: Area,
     /// For each entry an `iovec` of its headers and one of its payload. Registrations point here, so it is never moved.
     vectors: Box<[[[usize; 2]; 2]]>,
 }
@@ -111,7 +113,8 @@ pub struct FuseRing {
     device: Option<Arc<OwnedFd>>,
     payload: usize,
     entries: Vec<Entry>,
-    // Never unmapped: the kernel does not tell when it no longer uses a ring's memory.
+    memory: RingMemory,
+    // Never dropped: the kernel does not tell when it no longer uses what is in them.
     batches: ManuallyDrop<Vec<Batch>>,
     /// Entries answered since the last call of `release_memory` whose memory is to be released.
     large: Vec<Slot>,
@@ -127,11 +130,12 @@ impl std::fmt::Debug for FuseRing {
 }
 
 impl FuseRing {
-    /// Sets up a ring without entries. Each entry will carry up to `payload` bytes.
+    /// Sets up a ring without entries. Each entry will carry up to `payload` bytes, a multiple of the page size. `number` is
+    /// another one for each ring of the process.
     ///
     /// # Errors
-    /// Those of `io_uring_setup(2)` and `eventfd(2)`.
-    pub fn new(payload: usize) -> io::Result<FuseRing> {
+    /// Those of `io_uring_setup(2)`, `eventfd(2)` and `memfd_create(2)`.
+    pub fn new(number: u32, payload: usize) -> io::Result<FuseRing> {
         let ring = IoUring::<squeue::Entry128, cqueue::Entry>::builder()
             .setup_r_disabled()
             .setup_single_issuer()
@@ -149,6 +153,7 @@ impl FuseRing {
             device: None,
             payload,
             entries: Vec::new(),
+            memory: RingMemory::new(number)?,
             batches: ManuallyDrop::new(Vec::new()),
             large: Vec::new(),
             kept: 0,
@@ -164,26 +169,19 @@ impl FuseRing {
     /// Maps memory for `count` more entries of the queue of CPU `queue`. They must then be registered.
     ///
     /// # Errors
-    /// Those of `mmap(2)`.
+    /// Those of `ftruncate(2)` and `mmap(2)`.
     pub fn add(&mut self, queue: u16, count: u32) -> io::Result<std::ops::Range<Slot>> {
         let first = self.entries.len() as Slot;
         let batch = self.batches.len() as u32;
-        // This reserves address space only. Each page is allocated when it is first touched.
-        let map = |length: usize| {
-            let map = MmapOptions::new().len(length).no_reserve_swap().map_anon()?;
-            // Fails on a kernel without huge pages, where it is not needed.
-            let _ = map.advise(memmap2::Advice::NoHugePage);
-            io::Result::Ok(map)
-        };
-        let mut headers = map(count as usize * HEADER_STRIDE)?;
-        let mut payloads = map(count as usize * self.payload)?;
+        let payloads = count as usize * self.payload;
+        let headers = (count as usize * HEADER_STRIDE).next_multiple_of(rustix::param::page_size());
+        let area = self.memory.add(payloads + headers)?;
         let vectors = (0..count as usize).map(|index| {
-            let headers = headers[index * HEADER_STRIDE..].as_mut_ptr().expose_provenance();
-            let payload = payloads[index * self.payload..].as_mut_ptr().expose_provenance();
-            [[headers, HEADERS], [payload, self.payload]]
+            let headers = area.address() + payloads + index * HEADER_STRIDE;
+            [[headers, HEADERS], [area.address() + index * self.payload, self.payload]]
         });
         let vectors = vectors.collect();
-        self.batches.push(Batch { first, headers, payloads, vectors });
+        self.batches.push(Batch { first, count, area, vectors });
         self.entries.extend((0..count).map(|_| Entry { queue, batch, ours: true, touched: 0 }));
         Ok(first..first + count)
     }
@@ -281,9 +279,8 @@ impl FuseRing {
     /// The headers and the payload of the request in an entry. `None` if the entry is the kernel's.
     pub fn request(&self, slot: Slot) -> Option<(&[u8], &[u8])> {
         let (headers, payload) = self.ranges(slot).filter(|_| self.is_ours(slot))?;
-        let batch = self.batch(slot)?;
-        let payload = batch.payloads.get(payload)?;
-        Some((batch.headers.get(headers)?, payload.get(..self.payload_length(slot))?))
+        let bytes = self.batch(slot)?.area.bytes();
+        Some((bytes.get(headers)?, bytes.get(payload)?.get(..self.payload_length(slot))?))
     }
 
     /// Answers the request `unique` in an entry with `header`, followed by `parts`, and passes the entry to the kernel. It is
@@ -303,10 +300,11 @@ impl FuseRing {
         }
         let (queue, touched) = (entry.queue, entry.touched.max(length));
         if let Some(batch) = self.batches.get_mut(entry.batch as usize) {
-            let headers = &mut batch.headers[headers];
+            let bytes = batch.area.bytes_mut();
+            let headers = &mut bytes[headers];
             headers[..header.len()].copy_from_slice(header);
             headers[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&(length as u32).to_ne_bytes());
-            let payload = &mut batch.payloads[payload];
+            let payload = &mut bytes[payload];
             payload[..parts[0].len()].copy_from_slice(parts[0]);
             payload[parts[0].len()..length].copy_from_slice(parts[1]);
         }
@@ -362,17 +360,19 @@ impl FuseRing {
         self.batches.get(self.entries.get(slot as usize)?.batch as usize)
     }
 
-    /// Ranges of an entry's headers and payload in the memory of its batch.
+    /// Ranges of an entry's headers and payload in the area of its batch.
     fn ranges(&self, slot: Slot) -> Option<(std::ops::Range<usize>, std::ops::Range<usize>)> {
-        let index = (slot - self.batch(slot)?.first) as usize;
-        let (headers, payload) = (index * HEADER_STRIDE, index * self.payload);
+        let batch = self.batch(slot)?;
+        let index = (slot - batch.first) as usize;
+        let (headers, payload) =
+            (batch.count as usize * self.payload + index * HEADER_STRIDE, index * self.payload);
         Some((headers..headers + HEADERS, payload..payload + self.payload))
     }
 
     /// Length of a request's payload in bytes, as the kernel says, limited to the payload's size.
     fn payload_length(&self, slot: Slot) -> usize {
         let length = self.ranges(slot).zip(self.batch(slot)).and_then(|((headers, _), batch)| {
-            let bytes = batch.headers.get(headers)?.get(PAYLOAD_LENGTH..)?.first_chunk::<4>()?;
+            let bytes = batch.area.bytes().get(headers)?.get(PAYLOAD_LENGTH..)?.first_chunk::<4>()?;
             Some(u32::from_ne_bytes(*bytes) as usize)
         });
         length.unwrap_or_default().min(self.payload)
@@ -383,14 +383,10 @@ impl FuseRing {
         else {
             return;
         };
-        let Some(batch) = self.batches.get(entry.batch as usize) else { return };
         entry.touched = 0;
-        // SAFETY: MADV_DONTNEED makes private anonymous memory read as zeroes, and any bytes are valid there. No slice of it
-        // is borrowed, because the ring is borrowed exclusively; the kernel writes to it only in `submit_and_wait` and
-        // `submit`.
-        let _ = unsafe {
-            batch.payloads.unchecked_advise_range(UncheckedAdvice::DontNeed, payload.start, payload.len())
-        };
+        if let Some(batch) = self.batches.get_mut(entry.batch as usize) {
+            self.memory.discard(&mut batch.area, &payload);
+        }
     }
 
     fn poll_waker(&mut self) -> io::Result<()> {

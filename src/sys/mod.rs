@@ -7,6 +7,7 @@ pub mod fuse_ring;
 pub mod heap;
 pub mod memfd;
 pub mod process;
+mod ring_memory;
 pub mod scheduler;
 pub mod signals;
 pub mod write_back;

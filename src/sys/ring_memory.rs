@@ -1,0 +1,154 @@
+//! Memory of a ring's entries: a memory file, mapped at addresses that can be mapped again.
+//!
+//! The kernel keeps the addresses of an entry's headers and payload, and uses them in the address space of whichever process
+//! commits the entry's answer. So a process that has the file, mapped at the same addresses, can answer requests that another one
+//! received.
+//!
+//! Pages are allocated when they are first touched. The memory is never unmapped: the kernel does not tell when it no longer uses
+//! it.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::ptr;
+use std::slice;
+
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+
+/// Where the memory of the first ring is mapped if nothing else is there: far from programs, heaps, libraries and stacks, whose
+/// places are random. Elsewhere where address spaces are smaller.
+const FIRST: usize = 0x1000_0000_0000;
+/// Distance between the memories of two rings.
+const DISTANCE: usize = 1 << 36;
+
+/// The memory of one ring.
+#[derive(Debug)]
+pub(super) struct RingMemory {
+    file: OwnedFd,
+    /// Length of the file, and of all areas together.
+    length: usize,
+    /// Where the next area should be.
+    next: usize,
+}
+
+/// A part of it that was mapped at once.
+#[derive(Debug)]
+pub(super) struct Area {
+    address: usize,
+    length: usize,
+    /// Where it begins in the file.
+    offset: usize,
+}
+
+impl RingMemory {
+    /// No memory, for the ring with this number.
+    ///
+    /// # Errors
+    /// Those of `memfd_create(2)`.
+    pub(super) fn new(ring: u32) -> io::Result<RingMemory> {
+        let create = |flags| retry_on_intr(|| memfd_create(c"ipcfs-ring", MemfdFlags::CLOEXEC | flags));
+        let file = match create(MemfdFlags::NOEXEC_SEAL) {
+            // Before Linux 6.3.
+            Err(Errno::INVAL) => create(MemfdFlags::empty()),
+            done => done,
+        };
+        Ok(RingMemory { file: file?, length: 0, next: FIRST + DISTANCE * ring as usize })
+    }
+
+    /// Maps `length` more bytes, a multiple of the page size. They are zero.
+    ///
+    /// # Errors
+    /// Those of `ftruncate(2)` and `mmap(2)`.
+    pub(super) fn add(&mut self, length: usize) -> io::Result<Area> {
+        let offset = self.length;
+        retry_on_intr(|| ftruncate(&self.file, (offset + length) as u64))?;
+        let wish = ptr::with_exposed_provenance_mut(self.next);
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: without MAP_FIXED, the mapping takes the place of no other. Nothing shortens the file, and it is used through
+        // the areas of this value only, which do not overlap in it.
+        let address = unsafe { mmap(wish, length, protection, MapFlags::SHARED, &self.file, offset as u64) }?;
+        // SAFETY: MADV_NOHUGEPAGE changes no byte of the mapping. It fails on a kernel without huge pages, where it is not needed.
+        let _ = unsafe { madvise(address, length, Advice::LinuxNoHugepage) };
+        let area = Area { address: address.expose_provenance(), length, offset };
+        self.length = offset + length;
+        self.next = area.address + length;
+        Ok(area)
+    }
+
+    /// Makes a part of an area zero, and frees its pages.
+    pub(super) fn discard(&mut self, area: &mut Area, range: &Range<usize>) {
+        let Some(length) = range.end.min(area.length).checked_sub(range.start).filter(|length| *length > 0)
+        else {
+            return;
+        };
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        // Fails only without memory. Then the pages stay.
+        let _ =
+            retry_on_intr(|| fallocate(&self.file, mode, (area.offset + range.start) as u64, length as u64));
+    }
+}
+
+impl Area {
+    /// Its address.
+    pub(super) fn address(&self) -> usize {
+        self.address
+    }
+
+    /// Its bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        let first = ptr::with_exposed_provenance(self.address);
+        // SAFETY: the area is mapped as long as the process lives. All that writes to it borrows it exclusively, except for the
+        // kernel, which does so only in system calls during which its ring is borrowed exclusively.
+        unsafe { slice::from_raw_parts(first, self.length) }
+    }
+
+    /// Its bytes, to be written.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        let first = ptr::with_exposed_provenance_mut(self.address);
+        // SAFETY: as in `bytes`; and it is borrowed exclusively here.
+        unsafe { slice::from_raw_parts_mut(first, self.length) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::fstat;
+
+    use super::*;
+
+    const PAGE: usize = 4096;
+
+    fn pages(memory: &RingMemory) -> u64 {
+        fstat(&memory.file).unwrap().st_blocks as u64 / (PAGE as u64 / 512)
+    }
+
+    #[test]
+    fn memory_is_allocated_when_it_is_touched_and_freed_when_it_is_discarded() {
+        let mut memory = RingMemory::new(600).unwrap();
+        let mut first = memory.add(1024 * PAGE).unwrap();
+        let mut second = memory.add(2 * PAGE).unwrap();
+        assert_eq!(pages(&memory), 0);
+        first.bytes_mut()[5 * PAGE] = 1;
+        second.bytes_mut().fill(2);
+        assert_eq!(pages(&memory), 3);
+        memory.discard(&mut first, &(5 * PAGE..1024 * PAGE));
+        memory.discard(&mut second, &(PAGE..9 * PAGE));
+        assert_eq!(pages(&memory), 1);
+        assert_eq!((first.bytes()[5 * PAGE], second.bytes()[PAGE - 1], second.bytes()[PAGE]), (0, 2, 0));
+        memory.discard(&mut second, &(7 * PAGE..9 * PAGE));
+        assert_eq!(second.bytes()[0], 2);
+    }
+
+    #[test]
+    fn areas_of_two_rings_lie_apart() {
+        let (mut one, mut other) = (RingMemory::new(601).unwrap(), RingMemory::new(602).unwrap());
+        let (first, second) = (one.add(PAGE).unwrap(), one.add(PAGE).unwrap());
+        let far = other.add(PAGE).unwrap();
+        assert_eq!(second.address(), first.address() + PAGE);
+        assert!(far.address().abs_diff(first.address()) > PAGE);
+    }
+}
