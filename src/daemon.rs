@@ -1,16 +1,23 @@
-//! The life of a mount: mount, serve, unmount.
+//! The life of a mount: mount or take over, serve, unmount or hand over.
 
+use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::{info, warn};
-use rustix::process::{getgid, getpid, getuid};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Signal, getgid, getpid, getuid};
 
-use crate::config::{Config, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
+use crate::config::{Config, Limits, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
+use crate::handover::request::{self, Asked};
+use crate::handover::successor::{Predecessor, Successor};
+use crate::handover::{Parts, Received};
 use crate::journal::{JOURNAL_THREAD, Journal, OpenError, Recovered};
 use crate::kernel::dev;
 use crate::kernel::rings::{self, Rings, Started};
@@ -18,15 +25,17 @@ use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Alarm, Transport, now};
 use crate::limits;
-use crate::op::Timestamp;
+use crate::notify;
+use crate::op::{NodeId, Timestamp};
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
+use crate::sys::signals;
 use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
 
-/// Threads that start after mounting and serve no requests: the timer, the worker, that of the kernel's time limit for requests, and
-/// the journal's two.
-const OTHER_THREADS: usize = 5;
+/// Threads that start after mounting and serve no requests: the timer, the worker, that of the kernel's time limit for requests, the
+/// one that listens for upgrades, and the journal's two.
+const OTHER_THREADS: usize = 6;
 
 /// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
 const ROOM_BESIDE_RINGS: usize = 32 << 20;
@@ -55,6 +64,9 @@ pub enum Error {
     /// What shall be in the mount when it is ready could not be made.
     #[error("{0}")]
     Prepare(String),
+    /// A mount could not be taken over. It stays with the process that has it.
+    #[error("cannot take the mount over: {0}")]
+    TakeOver(io::Error),
 }
 
 /// What ends a mount.
@@ -67,10 +79,43 @@ enum End {
     Failed(io::Error),
     /// The mount could not be made ready.
     Unready(String),
+    /// It is to be handed over. The next request comes when the sender is dropped.
+    Asked(Asked, Sender<()>),
 }
 
-/// Mounts and serves until the mount ends. `ready` is called once, when the tree answers; if it fails, the mount ends.
-pub fn run(config: &Config, ready: impl FnOnce() -> Result<(), String>) -> Result<(), Error> {
+/// A mount that is served.
+struct Daemon {
+    dir: PathBuf,
+    own_session: bool,
+    /// Where the log goes, if it is not standard error.
+    log: Option<File>,
+    mounted: Mounted,
+    /// Number of threads that read the device, and of all that serve.
+    readers: usize,
+    threads: usize,
+    transport: Arc<Transport>,
+    journal: Option<Arc<Journal>>,
+    recorder: Option<JoinHandle<()>>,
+    /// Where requests to hand the mount over come in. `None`: it cannot be handed over.
+    listener: Option<Arc<UnixListener>>,
+    ends: Sender<End>,
+    end: Receiver<End>,
+}
+
+/// What begins to serve once nothing can fail any more.
+struct Start {
+    rings: Option<Started>,
+    alarms: Receiver<Alarm>,
+    policy: Option<Arc<RunPolicy>>,
+}
+
+/// Mounts and serves until the mount ends, or another process serves it. `log` is where the log goes, if it is not standard
+/// error. `ready` is called once, when the tree answers; if it fails, the mount ends.
+pub fn run(
+    config: &Config,
+    log: Option<File>,
+    ready: impl FnOnce() -> Result<(), String>,
+) -> Result<(), Error> {
     limits::set();
     heap::fill_reserves();
     // Before mounting: a store that is in use or cannot be read must not end a mount.
@@ -93,34 +138,38 @@ pub fn run(config: &Config, ready: impl FnOnce() -> Result<(), String>) -> Resul
         uid: getuid().as_raw(),
         gid: getgid().as_raw(),
         shared: config.allow_other,
-        backing: mounted.backing(),
-        transport: if rings.is_some() { "uring" } else { "dev" },
         scheduling: policy.clone().or(unused).map(|policy| policy as Arc<dyn Scheduling>),
-        threads: rings.as_ref().map_or(0, Started::count) + readers,
-        descriptors: limits::descriptors_for_segments(),
-        pid: getpid().as_raw_nonzero().get() as u32,
         journal: journal.clone(),
+        ..setup(&mounted, rings.as_ref(), readers)
     };
-    let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>);
     let tree = Tree::new(setup, Box::new(make_memory), now());
     tree.restore(recovered, now());
     let (clock, alarms) = mpsc::channel();
     let devices = dev::descriptors(mounted.device(), readers.min(limits::spare_open_files()));
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
     let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), clock));
-    let served = start_readers(&transport, readers, &ends)
-        .and_then(|()| start_clock(&transport, alarms, policy.clone()));
     let recorder = start_journal(&transport, journal.as_ref()).map_err(Error::Start)?;
-    if let Some(rings) = rings {
-        let ends = ends.clone();
-        rings.serve(&transport, move |end| report_end(&ends, end));
-    }
+    let daemon = Daemon {
+        dir: config.dir.clone(),
+        own_session: config.own_session,
+        log,
+        readers,
+        threads: setup_threads(rings.as_ref(), readers),
+        listener: listen(&mounted),
+        mounted,
+        transport,
+        journal,
+        recorder,
+        ends,
+        end,
+    };
+    let served = daemon.start(Start { rings, alarms, policy: policy.clone() });
     if served.is_ok() {
-        keep_within_timeout(&transport);
+        keep_within_timeout(&daemon.transport);
         // A request through the kernel: the tree answers from now on.
         match rustix::fs::stat(config.dir.join("control/status")) {
             Ok(stat) => {
-                if mounted.backing().is_none()
+                if daemon.mounted.backing().is_none()
                     && let Err(error) = write_back::raise_limit(stat.st_dev)
                 {
                     info!("many stores through mappings will be slow: {error}");
@@ -130,34 +179,264 @@ pub fn run(config: &Config, ready: impl FnOnce() -> Result<(), String>) -> Resul
         }
         info!("mounted on {}", config.dir.display());
         if let Err(why) = ready() {
-            let _ = ends.send(End::Unready(why));
+            let _ = daemon.ends.send(End::Unready(why));
         }
         // Only now has the daemon the session that it will keep.
         if let Some(policy) = policy {
-            policy.start();
+            policy.start(false);
         }
     }
     if let Err(error) = served {
-        mounted.unmount();
+        daemon.mounted.unmount();
         return Err(Error::Start(error));
     }
-    let ended = end.recv().unwrap_or(End::Unmounted);
-    let result = finish(ended, &transport, &mounted);
-    if let Some(journal) = &journal {
-        transport.finish_work();
-        journal.end();
+    daemon.serve()
+}
+
+/// Takes a mount over from the daemon at the other end of `socket`, and serves until the mount ends, or another process serves it.
+pub fn take_over(socket: UnixStream) -> Result<(), Error> {
+    limits::set();
+    heap::fill_reserves();
+    let descriptors = limits::descriptors_for_segments();
+    let (ends, end) = mpsc::channel();
+    watch_signals(ends.clone()).map_err(Error::Start)?;
+    let predecessor = Predecessor::new(socket);
+    let received = predecessor.receive().map_err(Error::TakeOver)?;
+    let prepared = prepare(received, descriptors, ends, end);
+    let (daemon, start) = prepared.inspect_err(|why| predecessor.give_up(&why.to_string()))?;
+    predecessor.wait_for_go().map_err(Error::TakeOver)?;
+    info!("serving the mount on {}", daemon.dir.display());
+    if daemon.own_session
+        && let Err(error) = rustix::process::setsid()
+    {
+        info!("cannot create a session: {error}");
     }
-    if let Some(recorder) = recorder {
-        // Everything is synchronized when it ends.
-        let _ = recorder.join();
+    daemon.transport.tick();
+    let policy = start.policy.clone();
+    if let Err(error) = daemon.start(start) {
+        daemon.mounted.unmount();
+        return Err(Error::Start(error));
     }
-    result
+    if let Some(policy) = policy {
+        policy.start(true);
+    }
+    daemon.serve()
+}
+
+/// Makes all that the predecessor had, without a change to it.
+fn prepare(
+    received: Received,
+    descriptors: u64,
+    ends: Sender<End>,
+    end: Receiver<End>,
+) -> Result<(Daemon, Start), Error> {
+    let Received { dir, own_session, readers, mounted, devices, listener, rings, state, memories } = received;
+    let rings = (!rings.is_empty()).then(|| Rings::take_over(rings, mounted.device())).transpose();
+    let rings = rings.map_err(Error::TakeOver)?;
+    let policy = rings.as_ref().map(Started::policy).cloned();
+    let threads = setup_threads(rings.as_ref(), readers);
+    limits::check_threads(threads + OTHER_THREADS).map_err(Error::Start)?;
+    let scheduling = policy.clone().map(|policy| policy as Arc<dyn Scheduling>);
+    let setup = Setup { scheduling, descriptors, ..setup(&mounted, rings.as_ref(), readers) };
+    let tree = Tree::take_over(setup, Box::new(make_memory), &state, memories);
+    let tree = tree.map_err(|error| Error::TakeOver(io::Error::other(error)))?;
+    let (clock, alarms) = mpsc::channel();
+    let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
+    let transport = Arc::new(Transport::new(devices, reply_queues, tree, None, clock));
+    let daemon = Daemon {
+        dir,
+        own_session,
+        log: None,
+        mounted,
+        readers,
+        threads,
+        transport,
+        journal: None,
+        recorder: None,
+        listener: Some(Arc::new(listener)),
+        ends,
+        end,
+    };
+    Ok((daemon, Start { rings, alarms, policy }))
+}
+
+/// What a tree is made with, as far as it depends on this process. The rest is that of a mount without anything.
+fn setup(mounted: &Mounted, rings: Option<&Started>, readers: usize) -> Setup {
+    Setup {
+        limits: Limits::for_machine(0),
+        ceiling: MSGSIZE_CEILING,
+        uid: 0,
+        gid: 0,
+        shared: false,
+        backing: mounted.backing(),
+        transport: if rings.is_some() { "uring" } else { "dev" },
+        scheduling: None,
+        threads: setup_threads(rings, readers),
+        descriptors: limits::descriptors_for_segments(),
+        pid: getpid().as_raw_nonzero().get() as u32,
+        journal: None,
+    }
+}
+
+fn setup_threads(rings: Option<&Started>, readers: usize) -> usize {
+    rings.map_or(0, Started::count) + readers
+}
+
+fn make_memory() -> Result<Arc<dyn crate::segment::Memory>, crate::op::Error> {
+    Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn crate::segment::Memory>)
+}
+
+/// Where requests come in to hand the mount over.
+fn listen(mounted: &Mounted) -> Option<Arc<UnixListener>> {
+    match request::listen(mounted.number()?) {
+        Ok(listener) => Some(Arc::new(listener)),
+        Err(error) => {
+            warn!("the mount cannot be upgraded: {error}");
+            None
+        }
+    }
+}
+
+impl Daemon {
+    /// Starts the threads that serve.
+    fn start(&self, start: Start) -> io::Result<()> {
+        let Start { rings, alarms, policy } = start;
+        signals::allow_interrupting();
+        start_readers(&self.transport, self.readers, &self.ends)?;
+        start_clock(&self.transport, alarms, policy)?;
+        if let Some(rings) = rings {
+            let ends = self.ends.clone();
+            rings.serve(&self.transport, move |end| report_end(&ends, end));
+        }
+        if let Some(listener) = &self.listener {
+            let (listener, ends) = (Arc::clone(listener), self.ends.clone());
+            thread::Builder::new().name(String::from("upgrade")).spawn(move || {
+                while let Ok(asked) = request::next(&listener) {
+                    let (in_hand, done) = mpsc::channel();
+                    let _ = ends.send(End::Asked(asked, in_hand));
+                    // The next request is the successor's, if there is one.
+                    let _ = done.recv();
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the mount ends, or another process serves it.
+    fn serve(self) -> Result<(), Error> {
+        let ended = loop {
+            match self.end.recv() {
+                Ok(End::Asked(asked, in_hand)) => match self.hand_over(&asked.program) {
+                    Ok(successor) => {
+                        self.leave(successor);
+                        asked.answer(Ok(()));
+                        std::mem::forget(in_hand);
+                        return Ok(());
+                    }
+                    Err(why) => {
+                        info!("the mount stays with this process: {why}");
+                        asked.answer(Err(&why));
+                    }
+                },
+                Ok(end) => break end,
+                Err(_) => break End::Unmounted,
+            }
+        };
+        let result = finish(ended, &self.transport, &self.mounted);
+        if let Some(journal) = &self.journal {
+            self.transport.finish_work();
+            journal.end();
+        }
+        if let Some(recorder) = self.recorder {
+            // Everything is synchronized when it ends.
+            let _ = recorder.join();
+        }
+        result
+    }
+
+    /// Hands the mount over to a program, and returns the process id of its process. After that nothing of the mount may be
+    /// touched.
+    ///
+    /// # Errors
+    /// Why not. Then everything goes on.
+    fn hand_over(&self, program: &Path) -> Result<u32, String> {
+        if self.journal.is_some() {
+            return Err(String::from("it has a store, and stores cannot be handed over"));
+        }
+        if request_timeout().is_some() {
+            return Err(String::from(
+                "the kernel limits how long requests may take (fs.fuse.*_request_timeout)",
+            ));
+        }
+        if !self.own_session && !notify::has_manager() {
+            return Err(String::from(
+                "it runs in the foreground, and who started it would take the end of this process for the end of the mount",
+            ));
+        }
+        let listener = self.listener.as_ref().ok_or("it has no socket")?;
+        let successor = Successor::start(program, &self.dir, self.log.as_ref())?;
+        let pid = successor.pid();
+        // Open, so that the kernel knows it until the threads stand still.
+        let status = self.open_status()?;
+        let known = rustix::fs::fstat(&status).map_err(|error| error.to_string())?.st_ino;
+        // The threads that serve, the worker and the clock.
+        let rings = self.transport.stand_still(self.threads + 2, NodeId(known));
+        let given = match &rings {
+            Ok(rings) => successor.give(&Parts {
+                dir: &self.dir,
+                own_session: self.own_session,
+                readers: self.readers,
+                mounted: &self.mounted,
+                devices: self.transport.devices(),
+                listener,
+                rings,
+                tree: self.transport.tree(),
+            }),
+            Err(left) => {
+                drop(successor);
+                Err(format!("{left} of its threads do not stop"))
+            }
+        };
+        if given.is_err() {
+            self.transport.go_on();
+        }
+        given.map(|()| pid)
+    }
+
+    /// `control/status` of this mount, as a place only.
+    fn open_status(&self) -> Result<OwnedFd, String> {
+        let path = self.dir.join("control/status");
+        let unreachable = || format!("{} is not its file", path.display());
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let status = rustix::fs::open(&path, flags, Mode::empty()).map_err(|_| unreachable())?;
+        let device = rustix::fs::fstat(&status).map_err(|_| unreachable())?.st_dev;
+        let number = (rustix::fs::major(device), rustix::fs::minor(device));
+        if Some(number) == self.mounted.number() { Ok(status) } else { Err(unreachable()) }
+    }
+
+    /// Another process serves the mount: passes on what this one was told meanwhile.
+    fn leave(&self, successor: u32) {
+        notify::main_process(successor);
+        let successor = i32::try_from(successor).ok().and_then(Pid::from_raw);
+        for end in self.end.try_iter() {
+            match end {
+                End::Signal(signal) => {
+                    let signal = Signal::from_named_raw(signal);
+                    if let Some((pid, signal)) = successor.zip(signal) {
+                        let _ = rustix::process::kill_process(pid, signal);
+                    }
+                }
+                // Requests come one after the other.
+                End::Asked(..) | End::Unmounted | End::Failed(_) | End::Unready(_) => {}
+            }
+        }
+    }
 }
 
 /// Ends a mount for that reason.
 fn finish(ended: End, transport: &Transport, mounted: &Mounted) -> Result<(), Error> {
     match ended {
-        End::Unmounted => {
+        End::Unmounted | End::Asked(..) => {
             mounted.unmount();
             info!("unmounted");
         }
@@ -315,8 +594,7 @@ fn message_ceiling() -> u32 {
 
 /// If the kernel aborts mounts whose requests wait too long, ends the waits before that with `EINTR`.
 fn keep_within_timeout(transport: &Arc<Transport>) {
-    let limits = [sysctl("default_request_timeout"), sysctl("max_request_timeout")];
-    let Some(seconds) = limits.into_iter().flatten().filter(|seconds| *seconds > 0).min() else { return };
+    let Some(seconds) = request_timeout() else { return };
     warn!("the kernel limits requests to {seconds} s: waiting calls fail with EINTR after half of that");
     let (wait, transport) = (Duration::from_secs(seconds) / 2, Arc::clone(transport));
     let spawned = thread::Builder::new().name(String::from("timeout")).spawn(move || {
@@ -328,6 +606,12 @@ fn keep_within_timeout(transport: &Arc<Transport>) {
     if let Err(error) = spawned {
         warn!("waiting calls cannot be ended in time: {error}");
     }
+}
+
+/// After how many seconds the kernel aborts a mount whose request waits.
+fn request_timeout() -> Option<u64> {
+    let limits = [sysctl("default_request_timeout"), sysctl("max_request_timeout")];
+    limits.into_iter().flatten().filter(|seconds| *seconds > 0).min()
 }
 
 fn sysctl(name: &str) -> Option<u64> {

@@ -29,6 +29,10 @@ pub(super) fn explain(dir: &Path, error: &daemon::Error) -> String {
             limit_advice(error)
         ),
         daemon::Error::Prepare(why) => format!("cannot mount on {dir}: {why}"),
+        daemon::Error::TakeOver(error) => format!(
+            "cannot take over the mount on {dir}: {}\n  it stays with the process that has it",
+            reason(error)
+        ),
         daemon::Error::Serve(error) => format!(
             "the mount on {dir} has ended: the daemon failed: {}\n  \
              mount again: ipcfs mount {dir} (for details: RUST_LOG=debug ipcfs mount -f {dir})",

@@ -21,7 +21,6 @@ mod mount;
 mod mount_helper;
 mod mountpoint;
 mod mounts;
-mod notify;
 mod settings;
 mod size;
 mod status;
@@ -29,6 +28,7 @@ mod store;
 mod text;
 mod top;
 mod umount;
+mod upgrade;
 mod users;
 
 use std::env;
@@ -41,6 +41,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control;
+use crate::handover::successor::TAKE_OVER;
 use crate::sys::{heap, signals};
 
 /// Bytes of stack for everything that the main thread would do: its own stack may be as small as `ulimit -s` says.
@@ -60,6 +61,8 @@ enum Command {
     Mount(mount::Args),
     /// Unmount; if the mount is busy, list the processes that use it
     Umount(umount::Args),
+    /// Replace the daemon of a mount by another version, while the mount is in use
+    Upgrade(upgrade::Args),
     /// Show all mounts, or the mailboxes, topics and segments of one
     Status(status::Args),
     /// Watch the mailboxes of a mount on a full screen
@@ -79,6 +82,9 @@ enum Command {
     Manual(manual::Args),
     #[command(name = ask::ASK, hide = true, subcommand)]
     Ask(ask::Question),
+    /// Take a mount over from the daemon that started this process
+    #[command(name = TAKE_OVER, hide = true)]
+    TakeOver(upgrade::TakeOver),
 }
 
 /// Runs the subcommand that the process's arguments name. Does not return for `--help` and wrong usage.
@@ -119,6 +125,8 @@ fn perform(mut words: Vec<OsString>, helper: bool) -> Result<ExitCode, clap::Err
         Command::Ask(question) => return Ok(ask::answer(&question)),
         Command::Mount(args) => mount::run(&args, &words),
         Command::Umount(args) => umount::run(&args),
+        Command::Upgrade(args) => upgrade::run(&args),
+        Command::TakeOver(args) => upgrade::take_over(&args),
         Command::Status(args) => status::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Store(args) => store::run(&args),

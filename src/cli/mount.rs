@@ -14,7 +14,6 @@ use super::explain::explain;
 use super::logging;
 use super::memory::Memory;
 use super::mountpoint;
-use super::notify;
 use super::size;
 use super::text::{self, escaped, quoted, reason, report};
 use crate::config::{
@@ -23,6 +22,7 @@ use crate::config::{
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
 use crate::limits;
+use crate::notify;
 
 /// The environment variable that chooses a transport.
 const TRANSPORT: &str = "IPCFS_TRANSPORT";
@@ -165,6 +165,7 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
     let transport = args.transport(env::var_os(TRANSPORT))?;
     let config = args.config(dir, transport)?;
     log::info!("mounting {} as {config:?}", escaped(&config.dir));
+    let daemon_log = log.as_ref().and_then(|log| log.try_clone().ok());
     let ready = || {
         if let Some(wanted) = wanted {
             wanted.apply(&config.dir)?;
@@ -181,7 +182,7 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
         }
         Ok(())
     };
-    daemon::run(&config, ready).map_err(|error| explain(&config.dir, &error))?;
+    daemon::run(&config, daemon_log, ready).map_err(|error| explain(&config.dir, &error))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -47,7 +47,11 @@ pub fn serve(transport: &Transport, thread: usize) -> io::Result<()> {
     let reply_path = ReplyPath::Device(index as u32).into();
     let mut buffer = vec![0; BUFFER];
     let mut fx = Effects::new();
+    transport.standstill.add_reader();
     loop {
+        if transport.standstill.is_asked() {
+            transport.standstill.stand();
+        }
         let length = match rustix::io::read(device, &mut buffer[..]) {
             Ok(length) => length,
             // ENOENT: the caller gave up before its request was read.

@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
 use rustix::mount::UnmountFlags;
 
+use crate::codec::{Reader, Writer};
+
 /// `STATX_MNT_ID_UNIQUE` (Linux 6.8): a mount ID that is never reused.
 const UNIQUE_ID: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
@@ -99,6 +101,33 @@ impl OwnMount {
         let told = fdinfo(device, "fuse_connection:");
         told.is_none_or(|told| told == device_number(mount.device))
             .then(|| OwnMount { device: mount.device, id: MountId::of(opened.as_fd()) })
+    }
+
+    /// The device number of its files.
+    pub(super) fn device(&self) -> (u32, u32) {
+        self.device
+    }
+
+    /// As bytes, for another process.
+    pub(super) fn save(&self, to: &mut Writer<'_>) {
+        to.number(self.device.0).number(self.device.1);
+        match self.id {
+            None => to.u8(0),
+            Some(MountId::Unique(id)) => to.u8(1).number(id),
+            Some(MountId::Reusable(id)) => to.u8(2).number(id),
+        };
+    }
+
+    /// The mount whose bytes these are.
+    pub(super) fn restore(from: &mut Reader<'_>) -> Option<OwnMount> {
+        let device = (from.number()?, from.number()?);
+        let id = match from.u8()? {
+            0 => None,
+            1 => Some(MountId::Unique(from.number()?)),
+            2 => Some(MountId::Reusable(from.number()?)),
+            _ => return None,
+        };
+        Some(OwnMount { device, id })
     }
 
     /// Whether it lies directly over another ipcfs mount: then two were made on one directory at the same time, and

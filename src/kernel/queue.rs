@@ -149,9 +149,29 @@ impl Queue {
     pub(super) fn take_kick(&mut self, now: Instant) -> Option<(u64, NodeId)> {
         let known = self.known.filter(|_| self.kick_due().is_some_and(|due| due <= now))?;
         self.kick_due = now + KICK_TIMEOUT;
+        Some((self.next_kick(), known))
+    }
+
+    /// The number of a kick that is to fill an entry.
+    pub(super) fn next_kick(&mut self) -> u64 {
         self.kicks += 1;
         // The kernel finds requests by their numbers, which are even.
-        Some((KICK | u64::from(self.id) << 40 | (self.kicks << 1) & ((1 << 40) - 1), known))
+        KICK | u64::from(self.id) << 40 | (self.kicks << 1) & ((1 << 40) - 1)
+    }
+
+    /// Entries that the kernel has.
+    pub(super) fn idle(&self) -> u32 {
+        self.entries.saturating_sub(self.in_use)
+    }
+
+    /// Number of kicks sent so far.
+    pub(super) fn kicks(&self) -> u64 {
+        self.kicks
+    }
+
+    /// The same queue in another process, before its entries are added. `kicks` were sent so far, and some may be pending.
+    pub(super) fn take_over(id: u16, kicks: u64, now: Instant) -> Queue {
+        Queue { kicks, ..Queue::new(id, now) }
     }
 
     /// Whether a request is a kick, by its number.

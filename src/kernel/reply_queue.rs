@@ -57,6 +57,11 @@ impl ReplyQueue {
         slept
     }
 
+    /// Wakes the ring's thread.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Whether every answer that was put here has been submitted to the kernel.
     pub(super) fn is_drained(&self) -> bool {
         self.drained.load(Ordering::SeqCst)

@@ -26,6 +26,12 @@ pub(super) fn unique(header: &[u8]) -> u64 {
     abi::InHeader::read_from_prefix(header).map_or(0, |(header, _)| header.unique)
 }
 
+/// The node that a request is for and the thread that made it, from its header.
+pub(super) fn origin(header: &[u8]) -> Option<(NodeId, u32)> {
+    let (header, _) = abi::InHeader::read_from_prefix(header).ok()?;
+    Some((NodeId(header.nodeid), header.pid))
+}
+
 /// Decodes one request as read from the device: header and body in one piece.
 ///
 /// # Errors

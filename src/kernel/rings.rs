@@ -13,8 +13,9 @@ use super::cpus;
 use super::reply_path::MAX_RINGS;
 use super::reply_queue::ReplyQueue;
 use super::run_policy::{RingPolicy, RunPolicy};
+pub use super::saved_ring::SavedRing;
 use super::transport::Transport;
-use super::uring::RingServer;
+use super::uring::{ENTRIES_OFFLINE, RingServer};
 use crate::config::{MAX_WRITE, PAGE};
 use crate::sys::fuse_ring::{Event, FuseRing, Slot};
 
@@ -23,8 +24,6 @@ pub const PARAMETER: &str = "/sys/module/fuse/parameters/enable_uring";
 
 /// Initial number of entries of an online CPU's queue.
 const ENTRIES: u32 = 32;
-/// Initial number of entries of an offline CPU's queue. The kernel requires at least one of each queue.
-const ENTRIES_OFFLINE: u32 = 2;
 
 /// Why requests cannot come by `io_uring`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -100,8 +99,16 @@ pub struct Rings(Vec<NewRing>);
 struct NewRing {
     cpu: usize,
     ring: FuseRing,
+    entries: Entries,
+}
+
+/// With what a ring begins.
+#[derive(Debug)]
+enum Entries {
     /// The queues that it serves, with their initial entries.
-    entries: Vec<(u16, Range<Slot>)>,
+    New(Vec<(u16, Range<Slot>)>),
+    /// What another process had.
+    TakenOver(SavedRing),
 }
 
 /// Rings that are registered with a mount, and the threads that will serve them.
@@ -133,17 +140,18 @@ impl Rings {
             let mut rings = Vec::new();
             for (index, cpu) in online.iter().take(MAX_RINGS).enumerate() {
                 let ring = FuseRing::new(index as u32, payload)?;
-                rings.push(NewRing { cpu: *cpu, ring, entries: Vec::new() });
+                rings.push((*cpu, ring, Vec::new()));
             }
             for queue in 0..possible {
-                let own = rings.iter().position(|new| new.cpu == queue);
+                let own = rings.iter().position(|(cpu, ..)| *cpu == queue);
                 let count = if online.contains(&queue) { ENTRIES } else { ENTRIES_OFFLINE };
                 let index = own.unwrap_or(queue % rings.len().max(1));
-                if let Some(new) = rings.get_mut(index) {
-                    new.entries.push((queue as u16, new.ring.add(queue as u16, count)?));
+                if let Some((_, ring, entries)) = rings.get_mut(index) {
+                    entries.push((queue as u16, ring.add(queue as u16, count)?));
                 }
             }
-            io::Result::Ok(rings)
+            let made = |(cpu, ring, entries)| NewRing { cpu, ring, entries: Entries::New(entries) };
+            io::Result::Ok(rings.into_iter().map(made).collect())
         };
         make().map(Rings).map_err(|error| Obstacle::from_setup_error(&error))
     }
@@ -154,6 +162,26 @@ impl Rings {
     /// # Errors
     /// Why requests do not come by the rings.
     pub fn start(self, device: &Arc<OwnedFd>) -> Result<Started, String> {
+        self.start_threads(device).map_err(|error| match fall_back_to_device(device) {
+            Ok(()) => format!("the kernel refuses the rings: {error}"),
+            Err(worse) => format!("the kernel refuses the rings ({error}) and also /dev/fuse ({worse})"),
+        })
+    }
+
+    /// Starts the threads for rings of another process.
+    ///
+    /// # Errors
+    /// Why they cannot be served. Nothing has changed for the other process.
+    pub fn take_over(saved: Vec<SavedRing>, device: &Arc<OwnedFd>) -> io::Result<Started> {
+        let make = |saved: SavedRing| {
+            let memory = saved.memory.try_clone()?;
+            let ring = FuseRing::take_over(memory, saved.payload, &saved.extents)?;
+            io::Result::Ok(NewRing { cpu: saved.cpu, ring, entries: Entries::TakenOver(saved) })
+        };
+        Rings(saved.into_iter().map(make).collect::<io::Result<_>>()?).start_threads(device)
+    }
+
+    fn start_threads(self, device: &Arc<OwnedFd>) -> io::Result<Started> {
         let (result_sender, results) = mpsc::channel();
         let (mut reply_queues, mut threads) = (Vec::new(), Vec::new());
         let policy = Arc::new(RunPolicy::default());
@@ -178,15 +206,7 @@ impl Rings {
         }
         match failed {
             None => Ok(Started { reply_queues, policy, threads }),
-            Some(error) => {
-                drop(threads);
-                match fall_back_to_device(device) {
-                    Ok(()) => Err(format!("the kernel refuses the rings: {error}")),
-                    Err(worse) => {
-                        Err(format!("the kernel refuses the rings ({error}) and also /dev/fuse ({worse})"))
-                    }
-                }
-            }
+            Some(error) => Err(error),
         }
     }
 }
@@ -226,7 +246,13 @@ fn run(
     start: &Receiver<Start>,
 ) {
     cpus::pin_to(new.cpu);
-    match RingServer::start(index, new.cpu, new.ring, new.entries, device, reply_queue, policy) {
+    let server = match new.entries {
+        Entries::New(entries) => {
+            RingServer::start(index, new.cpu, new.ring, entries, device, reply_queue, policy)
+        }
+        Entries::TakenOver(saved) => RingServer::take_over(new.ring, &saved, device, reply_queue, policy),
+    };
+    match server {
         Err(error) => drop(result.send(Err(error))),
         Ok(server) => {
             let _ = result.send(Ok(()));

@@ -81,8 +81,12 @@ impl RunPolicy {
     }
 
     /// Begins to use `SCHED_IDLE`, if the conditions allow it. To be called when the daemon has the session that it will keep.
-    pub fn start(&self) {
-        let conditions = conditions(false);
+    /// `inherits`: another daemon started this one, and may have passed `SCHED_IDLE` on.
+    pub fn start(&self, inherits: bool) {
+        let mut conditions = conditions(false);
+        if inherits && conditions.policy == Some(Policy::Idle) {
+            conditions.policy = Some(Policy::Other);
+        }
         let mode = conditions.mode();
         info!("scheduling: {mode:?}, {conditions:?}");
         if let Mode::OwnGroup(_) = mode {

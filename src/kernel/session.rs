@@ -8,6 +8,7 @@ use fuser::{InitFlags, KernelConfig, MountOption, SessionACL};
 use log::{info, warn};
 
 use super::mount_table::{Detached, OwnMount, fusermount};
+use crate::codec::{Reader, Writer};
 use crate::config::{Config, MAX_READ, MAX_WRITE, SegmentPath};
 use crate::op::Error;
 use crate::segment::Memory as _;
@@ -55,8 +56,6 @@ pub struct Mounted {
     rings: bool,
     /// Where it is in the mount table.
     own: Option<OwnMount>,
-    // Never dropped: that would unmount whatever is mounted on the path by then.
-    _session: std::mem::ManuallyDrop<fuser::Session<Handshake>>,
 }
 
 /// Mounts on `config.dir`. With `wants_rings`, the kernel sends no request before it has the entries of all rings or has
@@ -80,6 +79,7 @@ pub fn mount(config: &Config, wants_rings: bool) -> Result<Mounted, MountError> 
     }
     options.acl = if config.allow_other { SessionACL::All } else { SessionACL::Owner };
     let session = fuser::Session::new(handshake, &config.dir, &options).map_err(|error| explain(&error))?;
+    // Never dropped: that would unmount whatever is mounted on the path by then.
     let session = std::mem::ManuallyDrop::new(session);
     let device =
         session.as_fd().try_clone_to_owned().map_err(|error| MountError::Other(error.to_string()))?;
@@ -89,7 +89,6 @@ pub fn mount(config: &Config, wants_rings: bool) -> Result<Mounted, MountError> 
         passthrough: false,
         rings: offered.rings,
         own: OwnMount::find(session.as_fd(), &config.dir),
-        _session: session,
     };
     match &mounted.own {
         Some(own) if own.is_over_another() => {
@@ -115,6 +114,25 @@ pub fn mount(config: &Config, wants_rings: bool) -> Result<Mounted, MountError> 
 }
 
 impl Mounted {
+    /// All but the device, for another process.
+    pub(crate) fn save(&self, to: &mut Writer<'_>) {
+        to.number(self.passthrough).number(self.rings).number(self.own.is_some());
+        self.own.iter().for_each(|own| own.save(to));
+    }
+
+    /// The mount of another process. There is no handshake: the kernel does it once only.
+    pub(crate) fn restore(from: &mut Reader<'_>, device: Arc<OwnedFd>) -> Option<Mounted> {
+        let mut flag = || Some(from.u8()? != 0);
+        let (passthrough, rings, has_own) = (flag()?, flag()?, flag()?);
+        let own = if has_own { Some(OwnMount::restore(from)?) } else { None };
+        Some(Mounted { device, passthrough, rings, own })
+    }
+
+    /// The device number of its files; `None` if it is not in the mount table.
+    pub fn number(&self) -> Option<(u32, u32)> {
+        self.own.map(|own| own.device())
+    }
+
     /// The device that requests are read from.
     pub fn device(&self) -> &Arc<OwnedFd> {
         &self.device

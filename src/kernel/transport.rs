@@ -20,9 +20,11 @@ use super::reply_path::ReplyPath;
 use super::reply_queue::ReplyQueue;
 use super::request::DecodeError;
 use super::run_policy::RunPolicy;
+use super::saved_ring::SavedRing;
 use super::sleep;
+use super::standstill::Standstill;
 use crate::journal::Journal;
-use crate::op::{Effect, Effects, Error, Op, Reply, Request, RequestId, Taken, Timestamp};
+use crate::op::{Effect, Effects, Error, NodeId, Op, Reply, Request, RequestId, Taken, Timestamp};
 use crate::sys::heap;
 use crate::tree::Tree;
 
@@ -46,6 +48,8 @@ pub enum Alarm {
     At(Timestamp),
     /// To look after this time at a request whose caller got a signal.
     Interrupt(u64, Duration),
+    /// To stand still.
+    StandStill,
 }
 
 /// The connection between the kernel and the tree, shared by all threads that serve.
@@ -61,6 +65,7 @@ pub struct Transport {
     alarms: Sender<Alarm>,
     /// The thread in [`Transport::run_work`].
     worker: OnceLock<Thread>,
+    pub(super) standstill: Standstill,
 }
 
 /// A thread that can send the answers to its own requests directly.
@@ -92,7 +97,8 @@ impl Transport {
         journal: Option<Arc<Journal>>,
         alarms: Sender<Alarm>,
     ) -> Transport {
-        Transport { devices, reply_queues, tree, journal, alarms, worker: OnceLock::new() }
+        let (worker, standstill) = (OnceLock::new(), Standstill::default());
+        Transport { devices, reply_queues, tree, journal, alarms, worker, standstill }
     }
 
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
@@ -128,6 +134,21 @@ impl Transport {
                 Ok(Alarm::Interrupt(unique, after)) => {
                     interrupts.push(Reverse((Instant::now() + after, unique, after)));
                 }
+                Ok(Alarm::StandStill) if self.standstill.is_asked() => {
+                    self.standstill.wait_for_others();
+                    let kept = interrupts.drain().map(|Reverse((_, unique, _))| unique);
+                    let sent = alarms.try_iter().filter_map(|alarm| match alarm {
+                        Alarm::Interrupt(unique, _) => Some(unique),
+                        Alarm::At(time) => {
+                            next = Some(next.map_or(time, |next| next.min(time)));
+                            None
+                        }
+                        Alarm::StandStill => None,
+                    });
+                    kept.chain(sent).for_each(|unique| self.request_interrupt_again(unique));
+                    self.standstill.stand();
+                }
+                Ok(Alarm::StandStill) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -154,7 +175,10 @@ impl Transport {
         let stand_back = |back| policy.into_iter().for_each(|policy| policy.stand_back(back));
         let mut fx = Effects::new();
         loop {
-            while self.tree.work(now(), &mut fx) {
+            if self.standstill.is_asked() {
+                self.standstill.stand();
+            }
+            while !self.standstill.is_asked() && self.tree.work(now(), &mut fx) {
                 self.perform(&mut fx, &mut NoResponder);
                 // Threads that serve come first where they have the same CPU. During a step this one may hold a file's lock, for
                 // which they would wait: then it must run.
@@ -163,8 +187,46 @@ impl Transport {
                 stand_back(false);
             }
             self.perform(&mut fx, &mut NoResponder);
-            thread::park();
+            if !self.standstill.is_asked() {
+                thread::park();
+            }
         }
+    }
+
+    /// Brings all `threads` that serve to a standstill, and returns what the rings have then. `known` is a plain file that the
+    /// kernel knows until this returns.
+    ///
+    /// # Errors
+    /// The number of threads that did not stop in time. Then, too, they stand still until [`Transport::go_on`].
+    pub fn stand_still(&self, threads: usize, known: NodeId) -> Result<Vec<SavedRing>, usize> {
+        self.standstill.bring_about(threads, known, || {
+            self.worker.get().into_iter().for_each(Thread::unpark);
+            self.reply_queues.iter().for_each(|reply_queue| reply_queue.wake());
+            drop(self.alarms.send(Alarm::StandStill));
+        })
+    }
+
+    /// Lets the threads that serve go on.
+    pub fn go_on(&self) {
+        self.standstill.end();
+        self.worker.get().into_iter().for_each(Thread::unpark);
+    }
+
+    /// The descriptors of the device, in the order of their numbers in reply paths.
+    pub fn devices(&self) -> &[Arc<OwnedFd>] {
+        &self.devices
+    }
+
+    /// Everything below the mount point, at a standstill.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Does what is due. To be called before the first request if the tree is another process's.
+    pub fn tick(&self) {
+        let mut fx = Effects::new();
+        self.tree.tick(now(), &mut fx);
+        self.perform(&mut fx, &mut NoResponder);
     }
 
     /// Ends the waits that began at `limit` or before, with EINTR.

@@ -12,7 +12,7 @@
 //!   caller's request is on the way here, and an INTERRUPT may come before its request waits.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -27,9 +27,10 @@ use super::cpus;
 use super::queue::{Epoch, Queue};
 use super::reply;
 use super::reply_path::{MAX_ENTRIES, ReplyPath};
-use super::reply_queue::ReplyQueue;
+use super::reply_queue::{Queued, ReplyQueue};
 use super::request::{self, DecodeError};
 use super::run_policy::RingPolicy;
+use super::saved_ring::SavedRing;
 use super::sleep::{SleepState, sleep_state};
 use super::transport::{Responder, Transport};
 use crate::op::{Effects, Error, NodeId, Op, Reply, RequestId};
@@ -47,6 +48,11 @@ const SPIN: Duration = Duration::from_micros(20);
 /// How short a sleep must have been for the next wait to begin with looking: without the sleep, and the other's, it would have
 /// been shorter by the time that waking two CPUs takes.
 const SHORT_SLEEP: Duration = Duration::from_micros(60);
+/// Initial number of entries of an offline CPU's queue. The kernel requires at least one of each queue.
+pub(super) const ENTRIES_OFFLINE: u32 = 2;
+
+/// How long a thread that comes to a standstill waits for the kernel to fill entries before it sends more kicks.
+const FILLING: Duration = Duration::from_millis(20);
 
 /// Number of turns after which a thread checks whether it still runs on its CPU.
 const AFFINITY_CHECK_TURNS: u64 = 1024;
@@ -104,20 +110,7 @@ impl RingServer {
         policy: RingPolicy,
     ) -> io::Result<RingServer> {
         ring.enable(device)?;
-        let mut server = RingServer {
-            index,
-            cpu,
-            ring,
-            reply_queue,
-            queues: Vec::new(),
-            entries: Vec::new(),
-            arrived: Vec::new(),
-            unconfirmed_waits: BinaryHeap::new(),
-            policy,
-            spins: false,
-            turns: 0,
-            failed: None,
-        };
+        let mut server = RingServer::new(index, cpu, ring, reply_queue, policy);
         for (id, range) in entries {
             server.queues.push(Queue::new(id, Instant::now()));
             server.register(id, range)?;
@@ -133,6 +126,66 @@ impl RingServer {
         Ok(server)
     }
 
+    /// Continues with what another process had. `ring` has the memory of `saved`. Must be called by the thread that will serve.
+    pub(super) fn take_over(
+        mut ring: FuseRing,
+        saved: &SavedRing,
+        device: &Arc<OwnedFd>,
+        reply_queue: Arc<ReplyQueue>,
+        policy: RingPolicy,
+    ) -> io::Result<RingServer> {
+        ring.enable(device)?;
+        let now = Instant::now();
+        let mut server = RingServer::new(saved.index, saved.cpu, ring, reply_queue, policy);
+        server.queues = saved.queues.iter().map(|(id, kicks)| Queue::take_over(*id, *kicks, now)).collect();
+        let count = saved.extents.iter().map(|extent| extent.count as usize).sum();
+        server.entries.resize(count, EntryState::default());
+        for slot in saved.waiting.iter().chain(&saved.arrived) {
+            let unique = server.ring.request(*slot).map_or(0, |(headers, _)| request::unique(headers));
+            let entry = server.entries.get_mut(*slot as usize).ok_or(Errno::INVAL)?;
+            entry.unique = unique;
+            let queue = server.queue_of(*slot).ok_or(Errno::INVAL)?;
+            queue.entries_added(1, now);
+            queue.request_arrived(Epoch::default());
+        }
+        for slot in &saved.waiting {
+            let (node, pid) = server
+                .ring
+                .request(*slot)
+                .and_then(|(headers, _)| request::origin(headers))
+                .ok_or(Errno::INVAL)?;
+            if let Some(queue) = server.queue_of(*slot) {
+                queue.request_waits(node);
+            }
+            server.check_soon(*slot, pid);
+        }
+        server.arrived.clone_from(&saved.arrived);
+        Ok(server)
+    }
+
+    fn new(
+        index: u32,
+        cpu: usize,
+        ring: FuseRing,
+        reply_queue: Arc<ReplyQueue>,
+        policy: RingPolicy,
+    ) -> RingServer {
+        RingServer {
+            index,
+            cpu,
+            ring,
+            reply_queue,
+            queues: Vec::new(),
+            entries: Vec::new(),
+            arrived: Vec::new(),
+            unconfirmed_waits: BinaryHeap::new(),
+            policy,
+            spins: false,
+            turns: 0,
+            failed: None,
+        }
+    }
+
     /// Serves requests until the mount ends.
     ///
     /// # Errors
@@ -140,6 +193,7 @@ impl RingServer {
     pub(super) fn serve(mut self, transport: &Transport) -> io::Result<()> {
         let mut fx = Effects::new();
         let (mut arrived, mut answers) = (Vec::new(), Vec::new());
+        self.fill_empty_queues()?;
         loop {
             if self.arrived.is_empty() {
                 self.wait()?;
@@ -147,31 +201,103 @@ impl RingServer {
             if !self.collect() {
                 return Ok(());
             }
+            if transport.standstill.is_asked() && !self.stand_still(transport, &mut answers)? {
+                return Ok(());
+            }
             std::mem::swap(&mut self.arrived, &mut arrived);
             for slot in arrived.drain(..) {
                 self.receive(slot, transport, &mut fx);
             }
-            self.reply_queue.take(&mut answers);
-            if !answers.is_empty() {
-                let mut gone = Vec::new();
-                for (request_id, reply, taken) in answers.drain(..) {
-                    self.answer(request_id, &reply);
-                    gone.extend(taken);
-                }
-                self.ring.submit()?;
-                if !gone.is_empty() {
-                    transport.record(gone, &mut self);
-                }
-            }
-            if !self.reply_queue.is_drained() && self.ring.is_submitted() {
-                self.reply_queue.mark_drained();
-            }
+            self.submit_answers(transport, &mut answers)?;
             self.check_waiting_callers(transport, &mut fx);
             self.kick_stalled_queues(transport);
             if let Some(error) = self.failed.take() {
                 return Err(error);
             }
         }
+    }
+
+    /// Submits the answers that other threads gave.
+    fn submit_answers(&mut self, transport: &Transport, answers: &mut Vec<Queued>) -> io::Result<()> {
+        self.reply_queue.take(answers);
+        if !answers.is_empty() {
+            let mut gone = Vec::new();
+            for (request_id, reply, taken) in answers.drain(..) {
+                self.answer(request_id, &reply);
+                gone.extend(taken);
+            }
+            self.ring.submit()?;
+            if !gone.is_empty() {
+                transport.record(gone, self);
+            }
+        }
+        if !self.reply_queue.is_drained() && self.ring.is_submitted() {
+            self.reply_queue.mark_drained();
+        }
+        Ok(())
+    }
+
+    /// Handles no more requests, and lets the kernel fill all entries. When it has none of them, it sends nothing to this ring, and
+    /// nothing is lost if the ring ends. Returns when all threads go on; false if the mount has ended.
+    fn stand_still(&mut self, transport: &Transport, answers: &mut Vec<Queued>) -> io::Result<bool> {
+        let Some(known) = transport.standstill.settle_ring() else { return Ok(true) };
+        self.submit_answers(transport, answers)?;
+        while transport.standstill.is_asked() {
+            self.ring.submit()?;
+            if self.ring.is_submitted() && !self.send_fillers(transport, known) {
+                let saved = self.saved()?;
+                transport.standstill.stand_with(Some(saved));
+                break;
+            }
+            self.ring.submit_and_wait(Some(FILLING))?;
+            if !self.collect() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Sends a kick for each entry that the kernel has. False if there is none. Entries of a CPU that is offline stay as they are:
+    /// nobody calls from there.
+    fn send_fillers(&mut self, transport: &Transport, known: NodeId) -> bool {
+        let mut any = false;
+        for queue in self.queues.iter_mut().filter(|queue| queue.idle() > 0) {
+            let id = usize::from(queue.id());
+            let send = || {
+                for _ in 0..queue.idle() {
+                    // Fails only without memory: then again later.
+                    let _ = transport.write(0, &reply::encode_kick(queue.next_kick(), known));
+                }
+            };
+            any |= cpus::on_cpu(id, self.cpu, send).is_some();
+        }
+        any
+    }
+
+    /// What another process needs to take this ring over.
+    fn saved(&self) -> io::Result<SavedRing> {
+        let unhandled: BTreeSet<Slot> = self.arrived.iter().copied().collect();
+        let carries = |slot: &Slot| self.entries.get(*slot as usize).is_some_and(|entry| entry.unique != 0);
+        let waits = |slot: &Slot| carries(slot) && !unhandled.contains(slot);
+        Ok(SavedRing {
+            index: self.index,
+            cpu: self.cpu,
+            payload: self.ring.payload(),
+            memory: rustix::io::fcntl_dupfd_cloexec(self.ring.memory(), 3)?,
+            extents: self.ring.extents(),
+            queues: self.queues.iter().map(|queue| (queue.id(), queue.kicks())).collect(),
+            waiting: (0..self.entries.len() as Slot).filter(waits).collect(),
+            arrived: self.arrived.clone(),
+        })
+    }
+
+    /// Adds entries to queues that have none: those of CPUs that were offline when the ring was taken over.
+    fn fill_empty_queues(&mut self) -> io::Result<()> {
+        let empty = self.queues.iter().filter(|queue| queue.entries() == 0);
+        for id in empty.map(Queue::id).collect::<Vec<_>>() {
+            self.add_entries(id, ENTRIES_OFFLINE)?;
+        }
+        Ok(())
     }
 
     /// Submits all answers, and returns when there is something to do.
@@ -280,13 +406,7 @@ impl RingServer {
 
     /// Keeps a request that waits in its entry, and adds entries if few are left.
     fn park(&mut self, slot: Slot, unique: u64, pid: u32, transport: &Transport, fx: &mut Effects) {
-        self.unconfirmed_waits.push(UnconfirmedWait {
-            due: Reverse(Instant::now() + FIRST_CHECK),
-            interval: FIRST_CHECK,
-            slot,
-            unique,
-            pid,
-        });
+        self.check_soon(slot, pid);
         let Some(queue) = self.queue_of(slot) else { return };
         let (id, more) = (queue.id(), queue.entries_to_add());
         if more == 0 && queue.has_room() {
@@ -299,6 +419,14 @@ impl RingServer {
         {
             warn!("at most {} calls can wait on CPU {id}: {error}", queue.entries());
             transport.end_wait(unique, Error::NoMemory, fx, self);
+        }
+    }
+
+    /// The caller of the request that waits in an entry is to be checked for a lost signal.
+    fn check_soon(&mut self, slot: Slot, pid: u32) {
+        let due = Reverse(Instant::now() + FIRST_CHECK);
+        if let Some(EntryState { unique, .. }) = self.entries.get(slot as usize).copied() {
+            self.unconfirmed_waits.push(UnconfirmedWait { due, interval: FIRST_CHECK, slot, unique, pid });
         }
     }
 

@@ -80,7 +80,7 @@ impl Default for Properties {
 
 saved!(enum Door {
     0 = Plain, 1 = Stream, 2 = Whole, 3 = Peek, 4 = Priority(it), 5 = Tag(it), 6 = From(it), 7 = Json, 8 =
-    Lease, 9 = Rpc, 10 = Serve,
+    Lease, 9 = Rpc, 10 = Serve, 11 = Ttl(it),
 });
 
 /// What a reader takes.

@@ -126,8 +126,8 @@ pub struct Mailbox {
 
 saved!(struct Mailbox {
     limits, rules, queue, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
-    store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, removed, last_sent,
-    last_received,
+    store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, waited, removed,
+    last_sent, last_received,
 });
 
 #[derive(Debug)]

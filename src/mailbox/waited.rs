@@ -1,5 +1,7 @@
 //! How long messages waited until they were received: a histogram of a fixed size.
 
+use crate::state::saved;
+
 /// Bounds of the buckets, in nanoseconds: 1, 2 and 5 times each power of ten, from 10 µs to 500,000 s.
 const BOUNDS: [u64; 33] = bounds();
 
@@ -20,17 +22,19 @@ const SHOWN: std::ops::RangeInclusive<usize> = 3..=27;
 pub struct Waited {
     /// Messages that waited no longer than a bound, and longer than the one before it, with the bound's place in [`BOUNDS`];
     /// those beyond all bounds are last. Most mailboxes need few of the buckets, so that only those in use are there.
-    buckets: Vec<(u8, u64)>,
+    buckets: Vec<(u16, u64)>,
     /// Nanoseconds that all of them waited.
     sum: u64,
     /// Nanoseconds that the one waited that waited longest.
     longest: u64,
 }
 
+saved!(struct Waited { buckets, sum, longest });
+
 impl Waited {
     /// Each of `count` messages has waited so many nanoseconds.
     pub(super) fn note(&mut self, nanos: u64, count: u64) {
-        let bucket = BOUNDS.partition_point(|bound| *bound < nanos) as u8;
+        let bucket = BOUNDS.partition_point(|bound| *bound < nanos) as u16;
         match self.buckets.binary_search_by_key(&bucket, |(bucket, _)| *bucket) {
             Ok(at) => self.buckets.iter_mut().skip(at).take(1).for_each(|(_, messages)| *messages += count),
             Err(at) => {

@@ -63,6 +63,15 @@ const KEPT: usize = 8 << 20;
 /// Number of an entry in its ring.
 pub type Slot = u32;
 
+/// Entries that were added together, and where their memory is mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Extent {
+    pub queue: u16,
+    pub count: u32,
+    pub address: usize,
+}
+
 /// A completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -136,6 +145,28 @@ impl FuseRing {
     /// # Errors
     /// Those of `io_uring_setup(2)`, `eventfd(2)` and `memfd_create(2)`.
     pub fn new(number: u32, payload: usize) -> io::Result<FuseRing> {
+        FuseRing::with_memory(RingMemory::new(number)?, payload)
+    }
+
+    /// Sets up a ring for the entries of one that another process had, whose memory is `file`. They keep their numbers, and are
+    /// this program's: those that carry a request can be answered.
+    ///
+    /// # Errors
+    /// EEXIST if something else is mapped where their memory was; those of `io_uring_setup(2)`, `eventfd(2)` and `mmap(2)`.
+    pub fn take_over(file: OwnedFd, payload: usize, extents: &[Extent]) -> io::Result<FuseRing> {
+        let mut ring = FuseRing::with_memory(RingMemory::of_file(file), payload)?;
+        for extent in extents {
+            let length = ring.area_length(extent.count).ok_or(Errno::INVAL)?;
+            let area = ring.memory.add_at(extent.address, length)?;
+            ring.add_batch(extent.queue, extent.count, area);
+        }
+        for entry in &mut ring.entries {
+            entry.touched = payload;
+        }
+        Ok(ring)
+    }
+
+    fn with_memory(memory: RingMemory, payload: usize) -> io::Result<FuseRing> {
         let ring = IoUring::<squeue::Entry128, cqueue::Entry>::builder()
             .setup_r_disabled()
             .setup_single_issuer()
@@ -153,12 +184,32 @@ impl FuseRing {
             device: None,
             payload,
             entries: Vec::new(),
-            memory: RingMemory::new(number)?,
+            memory,
             batches: ManuallyDrop::new(Vec::new()),
             large: Vec::new(),
             kept: 0,
             no_iowait,
         })
+    }
+
+    /// Bytes that each entry carries.
+    pub fn payload(&self) -> usize {
+        self.payload
+    }
+
+    /// The file that is the memory of all entries, for another process.
+    pub fn memory(&self) -> &OwnedFd {
+        self.memory.file()
+    }
+
+    /// Where all entries are, for another process.
+    pub fn extents(&self) -> Vec<Extent> {
+        let extent = |batch: &Batch| Extent {
+            queue: self.queue(batch.first).unwrap_or_default(),
+            count: batch.count,
+            address: batch.area.address(),
+        };
+        self.batches.iter().map(extent).collect()
     }
 
     /// A waker for this ring's thread.
@@ -171,11 +222,22 @@ impl FuseRing {
     /// # Errors
     /// Those of `ftruncate(2)` and `mmap(2)`.
     pub fn add(&mut self, queue: u16, count: u32) -> io::Result<std::ops::Range<Slot>> {
+        let length = self.area_length(count).ok_or(Errno::NOMEM)?;
+        let area = self.memory.add(length)?;
+        Ok(self.add_batch(queue, count, area))
+    }
+
+    /// Bytes that the memory of `count` entries takes.
+    fn area_length(&self, count: u32) -> Option<usize> {
+        let payloads = self.payload.checked_mul(count as usize)?;
+        let headers = HEADER_STRIDE.checked_mul(count as usize)?;
+        payloads.checked_add(headers.checked_next_multiple_of(rustix::param::page_size())?)
+    }
+
+    fn add_batch(&mut self, queue: u16, count: u32, area: Area) -> std::ops::Range<Slot> {
         let first = self.entries.len() as Slot;
         let batch = self.batches.len() as u32;
         let payloads = count as usize * self.payload;
-        let headers = (count as usize * HEADER_STRIDE).next_multiple_of(rustix::param::page_size());
-        let area = self.memory.add(payloads + headers)?;
         let vectors = (0..count as usize).map(|index| {
             let headers = area.address() + payloads + index * HEADER_STRIDE;
             [[headers, HEADERS], [area.address() + index * self.payload, self.payload]]
@@ -183,7 +245,7 @@ impl FuseRing {
         let vectors = vectors.collect();
         self.batches.push(Batch { first, count, area, vectors });
         self.entries.extend((0..count).map(|_| Entry { queue, batch, ours: true, touched: 0 }));
-        Ok(first..first + count)
+        first..first + count
     }
 
     /// Makes this thread the one that serves the ring, for the mount of `device`. Must be called once, before all other

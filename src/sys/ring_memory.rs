@@ -15,7 +15,7 @@ use std::os::fd::OwnedFd;
 use std::ptr;
 use std::slice;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, ftruncate, memfd_create};
+use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fstat, ftruncate, memfd_create};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
 
@@ -79,6 +79,40 @@ impl RingMemory {
         Ok(area)
     }
 
+    /// Memory that another process has made: the areas that it has added are to be mapped [again](RingMemory::add_at), in order.
+    pub(super) fn of_file(file: OwnedFd) -> RingMemory {
+        RingMemory { file, length: 0, next: 0 }
+    }
+
+    /// Maps the next `length` bytes of the file where another process has them mapped.
+    ///
+    /// # Errors
+    /// EEXIST if something is mapped there; those of `mmap(2)`.
+    pub(super) fn add_at(&mut self, address: usize, length: usize) -> io::Result<Area> {
+        let (offset, wish) = (self.length, ptr::with_exposed_provenance_mut(address));
+        let (protection, flags) =
+            (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::FIXED_NOREPLACE);
+        let size = fstat(&self.file)?.st_size;
+        if (offset + length) as u64 > size as u64 {
+            return Err(Errno::INVAL.into());
+        }
+        // SAFETY: with MAP_FIXED_NOREPLACE, the mapping takes the place of no other. The file is that long; nothing shortens it, and
+        // whoever gave it uses it no more. Areas do not overlap in it.
+        let mapped = unsafe { mmap(wish, length, protection, flags, &self.file, offset as u64) }?;
+        let area = Area { address: mapped.expose_provenance(), length, offset };
+        if area.address != address {
+            return Err(Errno::EXIST.into());
+        }
+        self.length = offset + length;
+        self.next = address + length;
+        Ok(area)
+    }
+
+    /// The file, for another process.
+    pub(super) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
     /// Makes a part of an area zero, and frees its pages.
     pub(super) fn discard(&mut self, area: &mut Area, range: &Range<usize>) {
         let Some(length) = range.end.min(area.length).checked_sub(range.start).filter(|length| *length > 0)
@@ -116,8 +150,6 @@ impl Area {
 
 #[cfg(test)]
 mod tests {
-    use rustix::fs::fstat;
-
     use super::*;
 
     const PAGE: usize = 4096;
@@ -141,6 +173,18 @@ mod tests {
         assert_eq!((first.bytes()[5 * PAGE], second.bytes()[PAGE - 1], second.bytes()[PAGE]), (0, 2, 0));
         memory.discard(&mut second, &(7 * PAGE..9 * PAGE));
         assert_eq!(second.bytes()[0], 2);
+    }
+
+    #[test]
+    fn nothing_is_mapped_over_something_else() {
+        let mut memory = RingMemory::new(603).unwrap();
+        let area = memory.add(PAGE).unwrap();
+        let mut again = RingMemory::of_file(rustix::io::dup(memory.file()).unwrap());
+        let refused = again.add_at(area.address(), PAGE).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
+        let elsewhere = area.address() + 16 * PAGE;
+        assert_eq!(again.add_at(elsewhere, 2 * PAGE).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(again.add_at(elsewhere, PAGE).unwrap().address(), elsewhere);
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Saved for Inode {
             Inode::Segment(file) => (to.u8(3), file.save(to)).1,
             Inode::Door(node) => (to.u8(4), node.save(to)).1,
             Inode::Message(node) => (to.u8(5), node.save(to)).1,
+            Inode::Symlink(file) => (to.u8(6), file.save(to)).1,
             // Found anew each time, and kept nowhere.
             Inode::Doorbell(_)
             | Inode::ControlFolder(_)
@@ -104,6 +105,7 @@ impl Saved for Inode {
             3 => Inode::Segment(Saved::restore(from)?),
             4 => Inode::Door(Saved::restore(from)?),
             5 => Inode::Message(Saved::restore(from)?),
+            6 => Inode::Symlink(Saved::restore(from)?),
             _ => return None,
         })
     }

@@ -58,7 +58,8 @@ pub(super) struct SegmentState {
 }
 
 saved!(struct SegmentState {
-    meta, segment, openers, bell, orphaned, linked, kept_until_forget, recent_lookups, backing, refusal,
+    meta, segment, openers, bell, orphaned, names, kept_until_forget, nameless, recent_lookups, backing,
+    refusal,
 });
 
 /// The state of a segment's doorbell, from the first time that anyone uses it: a topic whose messages are counts of how

@@ -14,6 +14,7 @@ use super::{Cx, Header, Inode, InodeOps, Names};
 use crate::accounts::{Charge, Resource};
 use crate::config::SYMLINK_MAX;
 use crate::op::{Attr, Caller, Entry, Error, Ino, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::state::saved;
 use crate::tree::names::meta::{Meta, SYMLINK};
 
 /// A symbolic link and what lstat shows of it.
@@ -23,8 +24,10 @@ pub(crate) struct SymlinkFile {
     target: Arc<[u8]>,
     state: Mutex<State>,
     /// For the target, of the user who made it.
-    _charge: Charge,
+    charge: Charge,
 }
+
+saved!(struct SymlinkFile { ino, target, state, charge });
 
 /// Guarded by [`SymlinkFile::state`].
 #[derive(Debug)]
@@ -33,6 +36,8 @@ struct State {
     /// A name leads here.
     linked: bool,
 }
+
+saved!(struct State { meta, linked });
 
 /// Others than the owner may make and rename names in a folder.
 fn is_shared(folder: &Meta) -> bool {
@@ -67,7 +72,7 @@ pub(super) fn make(
     let meta = Meta::created(0o777, caller, &holder.meta, cx.now);
     let ino = Ino(names.fresh());
     let state = Mutex::new(State { meta, linked: true });
-    let file = Arc::new(SymlinkFile { ino, target: Arc::from(target), state, _charge: for_target });
+    let file = Arc::new(SymlinkFile { ino, target: Arc::from(target), state, charge: for_target });
     let inode = Inode::Symlink(file);
     names.link(folder, name, &inode, own, cx.now);
     inode.ops().entry(&mut names, caller, cx)

@@ -59,7 +59,8 @@ impl Alias {
     }
 }
 
-saved!(struct Link<O> { object, folder, name, charge });
+saved!(struct Link<O> { object, folder, name, charge, others });
+saved!(struct Alias { folder, name, charge });
 
 /// All names and nodes of a mount.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ pub(crate) struct Count {
     files: [u64; 4],
 }
 
-saved!(struct Count { folders, files });
+saved!(struct Count { folders, symlinks, files });
 
 impl Count {
     /// Files below `mailboxes/`, or another of the folders made at start.

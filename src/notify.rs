@@ -1,4 +1,4 @@
-//! The message to a service manager that the mount is ready (`sd_notify(3)`).
+//! Messages to a service manager (`sd_notify(3)`).
 
 use std::env;
 use std::ffi::OsStr;
@@ -7,12 +7,26 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
+/// Whether a service manager started this process.
+pub(crate) fn has_manager() -> bool {
+    env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Tells the service manager, if there is one, that the tree answers.
-pub(super) fn ready() {
+pub(crate) fn ready() {
+    tell("READY=1\n");
+}
+
+/// Tells the service manager, if there is one, that another process is the daemon now.
+pub(crate) fn main_process(pid: u32) {
+    tell(&format!("MAINPID={pid}\nREADY=1\n"));
+}
+
+fn tell(message: &str) {
     if let Some(socket) = env::var_os("NOTIFY_SOCKET")
-        && let Err(error) = send(&socket, b"READY=1\n")
+        && let Err(error) = send(&socket, message.as_bytes())
     {
-        log::warn!("cannot tell the service manager that the mount is ready: {error}");
+        log::warn!("cannot tell the service manager {}: {error}", message.trim_end());
     }
 }
 

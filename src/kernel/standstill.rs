@@ -1,0 +1,158 @@
+//! All threads that serve come to a standstill, so that another process can take over what they have; or they go on.
+//!
+//! Nobody who calls is disturbed: requests wait in the kernel meanwhile. The threads stop one after the other, because some make
+//! work for others:
+//!
+//! ```text
+//! readers of the device, jobs   decide nothing more          ╮ settled
+//! rings                         handle no more requests      ╯
+//! clock                         answers the interrupts that it has kept
+//! rings                         submit all answers, and let requests come until the kernel has none of their entries
+//! ```
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use rustix::thread::{Pid, gettid};
+
+use super::saved_ring::SavedRing;
+use crate::op::NodeId;
+use crate::sys::signals;
+
+/// How long threads may take to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often they are called again: a signal that came just before read(2) did not end it.
+const AGAIN: Duration = Duration::from_millis(1);
+
+/// The state of the threads that serve.
+#[derive(Debug, Default)]
+pub(super) struct Standstill {
+    asked: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Threads that are in read(2) of the device, where only a signal reaches them.
+    readers: Vec<Pid>,
+    /// How often all went on again.
+    round: u64,
+    /// Threads that have to stop.
+    expected: usize,
+    /// Those that decide nothing more, and those that stand still.
+    settled: usize,
+    still: usize,
+    /// A plain file that the kernel knows for now.
+    known: Option<NodeId>,
+    rings: Vec<SavedRing>,
+}
+
+impl Standstill {
+    /// The calling thread reads the device.
+    pub(super) fn add_reader(&self) {
+        self.state.lock().readers.push(gettid());
+    }
+
+    /// Whether the calling thread has to stop.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.load(Ordering::Acquire)
+    }
+
+    /// Stops all `threads` that serve. `wake` wakes those that do not read the device. Returns what the rings have then, in order
+    /// of their numbers.
+    ///
+    /// # Errors
+    /// The number of threads that did not stop in time.
+    pub(super) fn bring_about(
+        &self,
+        threads: usize,
+        known: NodeId,
+        wake: impl Fn(),
+    ) -> Result<Vec<SavedRing>, usize> {
+        let mut state = self.state.lock();
+        (state.expected, state.known) = (threads, Some(known));
+        self.asked.store(true, Ordering::Release);
+        let start = Instant::now();
+        while state.still < threads {
+            if start.elapsed() > PATIENCE {
+                return Err(threads - state.still);
+            }
+            for reader in &state.readers {
+                signals::interrupt(*reader);
+            }
+            MutexGuard::unlocked(&mut state, &wake);
+            self.changed.wait_for(&mut state, AGAIN);
+        }
+        let mut rings = std::mem::take(&mut state.rings);
+        rings.sort_by_key(|ring| ring.index);
+        Ok(rings)
+    }
+
+    /// Lets all threads go on.
+    pub(super) fn end(&self) {
+        let mut state = self.state.lock();
+        self.asked.store(false, Ordering::Release);
+        (state.settled, state.still) = (0, 0);
+        state.rings.clear();
+        state.round += 1;
+        self.changed.notify_all();
+    }
+
+    /// The calling thread, which reads the device or does jobs, stands still. Returns when all go on.
+    pub(super) fn stand(&self) {
+        self.settle(|_| true);
+        self.stand_with(None);
+    }
+
+    /// Returns when all but the calling thread, the clock, have settled: nobody gives it more to do. It then answers what it has
+    /// kept, and stands still.
+    pub(super) fn wait_for_others(&self) {
+        let mut state = self.state.lock();
+        self.wait(&mut state, |state| state.settled + 1 >= state.expected);
+    }
+
+    /// The calling thread, a ring's, handles no more requests. Returns when nobody answers any, with a plain file that the kernel
+    /// knows; `None` if all go on.
+    pub(super) fn settle_ring(&self) -> Option<NodeId> {
+        self.settle(|state| state.settled >= state.expected)
+    }
+
+    /// The calling thread stands still, after it has settled. Returns when all go on.
+    pub(super) fn stand_with(&self, ring: Option<SavedRing>) {
+        let mut state = self.state.lock();
+        if !self.is_asked() {
+            return;
+        }
+        let round = state.round;
+        state.still += 1;
+        state.rings.extend(ring);
+        self.changed.notify_all();
+        while state.round == round {
+            self.changed.wait(&mut state);
+        }
+    }
+
+    /// Counts the calling thread as settled, and waits until `enough`.
+    fn settle(&self, enough: impl Fn(&State) -> bool) -> Option<NodeId> {
+        let mut state = self.state.lock();
+        if !self.is_asked() {
+            return None;
+        }
+        state.settled += 1;
+        self.changed.notify_all();
+        self.wait(&mut state, enough)
+    }
+
+    fn wait(&self, state: &mut MutexGuard<'_, State>, enough: impl Fn(&State) -> bool) -> Option<NodeId> {
+        let round = state.round;
+        while !enough(state) {
+            self.changed.wait(state);
+            if state.round != round {
+                return None;
+            }
+        }
+        state.known
+    }
+}
