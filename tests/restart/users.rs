@@ -1,0 +1,56 @@
+//! Mounts of ordinary users, and who may upgrade whose.
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt as _;
+
+use crate::common;
+use crate::common::have;
+use crate::place::{Outcome, Place, run};
+use crate::upgrade;
+
+/// It has a name, which fusermount3 wants.
+const NOBODY: u32 = 65534;
+
+fn as_user(place: &Place, user: u32, words: &[&str]) -> Outcome {
+    run(common::ipcfs().args(words).arg(place.dir()).uid(user).gid(user).env("HOME", "/"))
+}
+
+#[test]
+fn who_mounted_it_and_root_may_upgrade_a_mount_and_nobody_else() {
+    if !have("fusermount3") {
+        return;
+    }
+    let Some(place) = Place::new() else { return };
+    chown(place.dir(), Some(NOBODY), Some(NOBODY)).unwrap();
+    let outcome = as_user(&place, NOBODY, &["mount"]);
+    assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let status = |text: &str| {
+        let outcome = as_user(&place, NOBODY, &["status", "--json"]);
+        assert!(outcome.stdout.contains(text), "{outcome:?}");
+        outcome.stdout
+    };
+    let before = status("\"pid\":");
+    let outcome = as_user(&place, common::OTHER, &["upgrade"]);
+    outcome.failed("", &[]);
+    assert_eq!(status("\"pid\":"), before);
+    for user in [NOBODY, 0] {
+        let before = status("\"pid\":");
+        let outcome = as_user(&place, user, &["upgrade"]);
+        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+        assert_ne!(status("\"pid\":"), before);
+    }
+    assert_eq!(as_user(&place, NOBODY, &["umount"]).code, Some(0));
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_user_cannot_upgrade_roots_mount() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&["--allow-other"]);
+    let daemon = place.daemon();
+    as_user(&place, common::OTHER, &["upgrade"]).failed("cannot upgrade ", &["only root and who mounted it"]);
+    assert_eq!(place.daemon(), daemon);
+    upgrade(&place);
+    assert!(fs::read_dir(place.path("mailboxes")).unwrap().next().is_none());
+}
