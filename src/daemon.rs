@@ -392,9 +392,10 @@ impl Daemon {
                 rings,
                 tree: self.transport.tree(),
             }),
-            Err(left) => {
+            Err(who) => {
                 drop(successor);
-                Err(format!("{left} of its threads do not stop"))
+                warn!("not all threads stop: {who}");
+                Err(String::from("its threads do not stop"))
             }
         };
         if given.is_err() {

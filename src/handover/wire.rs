@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
 /// Descriptors in one message. The kernel takes 253 (`SCM_MAX_FD`).
@@ -54,18 +54,21 @@ pub(super) fn receive_descriptors(socket: &UnixStream) -> io::Result<Vec<OwnedFd
     let mut descriptors = Vec::new();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     while (descriptors.len() as u64) < count {
-        let before = descriptors.len();
         let mut rights = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC;
-        retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut rights, flags))?;
+        let received =
+            retry_on_intr(|| recvmsg(socket, &mut [IoSliceMut::new(&mut [0])], &mut rights, flags))?;
         for message in rights.drain() {
             if let RecvAncillaryMessage::ScmRights(some) = message {
                 descriptors.extend(some);
             }
         }
-        // Without room for them, the kernel drops them.
-        if descriptors.len() == before {
+        // A process that may not have so many gets some of them only.
+        if received.flags.contains(ReturnFlags::CTRUNC) {
             return Err(Errno::MFILE.into());
+        }
+        if received.bytes == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
     }
     Ok(descriptors)

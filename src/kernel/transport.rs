@@ -175,10 +175,10 @@ impl Transport {
         let stand_back = |back| policy.into_iter().for_each(|policy| policy.stand_back(back));
         let mut fx = Effects::new();
         loop {
-            if self.standstill.is_asked() {
+            if self.standstill.is_worker_asked() {
                 self.standstill.stand();
             }
-            while !self.standstill.is_asked() && self.tree.work(now(), &mut fx) {
+            while !self.standstill.is_worker_asked() && self.tree.work(now(), &mut fx) {
                 self.perform(&mut fx, &mut NoResponder);
                 // Threads that serve come first where they have the same CPU. During a step this one may hold a file's lock, for
                 // which they would wait: then it must run.
@@ -187,7 +187,7 @@ impl Transport {
                 stand_back(false);
             }
             self.perform(&mut fx, &mut NoResponder);
-            if !self.standstill.is_asked() {
+            if !self.standstill.is_worker_asked() {
                 thread::park();
             }
         }
@@ -197,8 +197,8 @@ impl Transport {
     /// kernel knows until this returns.
     ///
     /// # Errors
-    /// The number of threads that did not stop in time. Then, too, they stand still until [`Transport::go_on`].
-    pub fn stand_still(&self, threads: usize, known: NodeId) -> Result<Vec<SavedRing>, usize> {
+    /// If threads did not stop in time: which did. Then, too, they stand still until [`Transport::go_on`].
+    pub fn stand_still(&self, threads: usize, known: NodeId) -> Result<Vec<SavedRing>, String> {
         self.standstill.bring_about(threads, known, || {
             self.worker.get().into_iter().for_each(Thread::unpark);
             self.reply_queues.iter().for_each(|reply_queue| reply_queue.wake());

@@ -51,7 +51,7 @@ const SHORT_SLEEP: Duration = Duration::from_micros(60);
 /// Initial number of entries of an offline CPU's queue. The kernel requires at least one of each queue.
 pub(super) const ENTRIES_OFFLINE: u32 = 2;
 
-/// How long a thread that comes to a standstill waits for the kernel to fill entries before it sends more kicks.
+/// How long a thread that comes to a standstill waits for the kernel to fill entries before it sends more kicks; then twice as long.
 const FILLING: Duration = Duration::from_millis(20);
 
 /// Number of turns after which a thread checks whether it still runs on its CPU.
@@ -242,12 +242,20 @@ impl RingServer {
     fn stand_still(&mut self, transport: &Transport, answers: &mut Vec<Queued>) -> io::Result<bool> {
         let Some(known) = transport.standstill.settle_ring() else { return Ok(true) };
         self.submit_answers(transport, answers)?;
+        let (mut due, mut patience) = (Instant::now(), FILLING);
         while transport.standstill.is_asked() {
             self.ring.submit()?;
-            if self.ring.is_submitted() && !self.send_fillers(transport, known) {
-                let saved = self.saved()?;
-                transport.standstill.stand_with(Some(saved));
-                break;
+            let is_filled = self.queues.iter().all(|queue| queue.idle() == 0);
+            if self.ring.is_submitted() && (is_filled || due <= Instant::now()) {
+                if !self.send_fillers(transport, known) {
+                    self.answer_kicks_first();
+                    let saved = self.saved()?;
+                    transport.standstill.stand_with(Some(saved));
+                    break;
+                }
+                // One kick too many is a request too many in the kernel, when all goes on.
+                due = Instant::now() + patience;
+                patience *= 2;
             }
             self.ring.submit_and_wait(Some(FILLING))?;
             if !self.collect() {
@@ -255,6 +263,15 @@ impl RingServer {
             }
         }
         Ok(true)
+    }
+
+    /// Entries of kicks must be free again before it is looked at whether there are enough free ones.
+    fn answer_kicks_first(&mut self) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        arrived.sort_by_key(|slot| {
+            !self.entries.get(*slot as usize).is_some_and(|entry| Queue::is_kick(entry.unique))
+        });
+        self.arrived = arrived;
     }
 
     /// Sends a kick for each entry that the kernel has. False if there is none. Entries of a CPU that is offline stay as they are:

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::common::wait_for;
-use crate::place::has_ended;
+use crate::place::{Place, has_ended};
 use crate::{figure, make, mount, upgrade};
 
 const WRITERS: usize = 4;
@@ -18,6 +18,13 @@ const THREADS_THAT_WAIT: usize = 200;
 /// How many upgrades there are.
 fn upgrades() -> u32 {
     std::env::var("IPCFS_UPGRADES").ok().map_or(20, |count| count.parse().unwrap())
+}
+
+/// KiB of the daemon's memory that can be given to another process.
+fn shared_memory(place: &Place) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", place.daemon())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssShmem:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// Sends numbered messages until told to stop, now and then through a new descriptor. Returns their number.
@@ -55,9 +62,13 @@ fn nothing_is_lost_doubled_or_reordered_under_load() {
         let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(|| read(&path))).collect();
         let (stop, path) = (&stop, &path);
         let writers: Vec<_> = (0..WRITERS).map(|name| scope.spawn(move || write(path, name, stop))).collect();
-        for _ in 0..upgrades() {
+        upgrade(&place);
+        let before = shared_memory(&place);
+        for _ in 1..upgrades() {
             upgrade(&place);
         }
+        let after = shared_memory(&place);
+        assert!(after <= 2 * before + 4096, "rings had {before} KiB, and have {after} KiB");
         stop.store(true, Ordering::Relaxed);
         let sent = writers.into_iter().map(|writer| writer.join().unwrap()).collect();
         for _ in 0..READERS {
