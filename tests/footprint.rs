@@ -32,13 +32,6 @@ fn of_daemon(mount: &Mount, key: &str) -> u64 {
     line.split_whitespace().next().unwrap().parse().unwrap()
 }
 
-/// Memory of its own that the daemon has, in bytes: what it shares with its program file aside.
-fn memory(mount: &Mount) -> u64 {
-    let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", mount.pid())).unwrap();
-    let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
-    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-}
-
 /// What every thread touches once is no part of what things cost. Small things only: a heap that was large once has
 /// room that would hide their cost.
 fn warm_up(mount: &Mount) {
@@ -52,9 +45,9 @@ fn warm_up(mount: &Mount) {
 
 /// What was taken up to `full` and is free again serves for the same once more.
 fn serves_again(mount: &Mount, before: u64, full: u64, again: impl FnOnce()) {
-    println!("afterwards: {} of {} bytes are kept", memory(mount).saturating_sub(before), full - before);
+    println!("afterwards: {} of {} bytes are kept", mount.memory().saturating_sub(before), full - before);
     again();
-    let more = memory(mount).saturating_sub(full);
+    let more = mount.memory().saturating_sub(full);
     println!("the same again: {more} bytes more");
     assert!(more < (full - before) / 10 + (1 << 18));
 }
@@ -86,9 +79,9 @@ fn an_idle_mailbox_takes_less_than_2_kib() {
     let _turn = turn();
     let Some(mount) = common::mount() else { return };
     warm_up(&mount);
-    let before = memory(&mount);
+    let before = mount.memory();
     make(&mount.path("mailboxes"), 0..COUNT);
-    let made = memory(&mount);
+    let made = mount.memory();
     assert!(each("idle mailbox", before, made, u64::from(COUNT)) <= 2048);
     // One that was used has its histogram of waiting times, too.
     let dir = rustix::fs::open(mount.path("mailboxes"), OFlags::PATH, Mode::empty()).unwrap();
@@ -97,7 +90,7 @@ fn an_idle_mailbox_takes_less_than_2_kib() {
         assert_eq!(rustix::io::write(&file, b"message"), Ok(7));
         assert_eq!(rustix::io::read(&file, &mut [0; 16][..]), Ok(7));
     }
-    let used = memory(&mount);
+    let used = mount.memory();
     assert!(each("used mailbox", before, used, u64::from(COUNT)) <= 2048);
     remove(&mount.path("mailboxes"), 0..COUNT);
     // The kernel tells later that it has forgotten them.
@@ -111,9 +104,9 @@ fn an_idle_segment_takes_less_than_2_kib_of_the_daemon() {
     let _turn = turn();
     let Some(mount) = common::mount() else { return };
     warm_up(&mount);
-    let before = memory(&mount);
+    let before = mount.memory();
     make(&mount.path("segments"), 0..COUNT);
-    assert!(each("idle segment", before, memory(&mount), u64::from(COUNT)) <= 2048);
+    assert!(each("idle segment", before, mount.memory(), u64::from(COUNT)) <= 2048);
     assert_eq!(mount.figure("status", "segment_used"), 0);
 }
 
@@ -125,10 +118,10 @@ fn a_short_message_takes_less_than_160_bytes_beside_its_own() {
     warm_up(&mount);
     let path = mount.make_mailbox("box", &[]);
     let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let before = memory(&mount);
+    let before = mount.memory();
     let fill = |file: &mut File| (0..COUNT).for_each(|n| file.write_all(&n.to_ne_bytes()).unwrap());
     fill(&mut file);
-    let full = memory(&mount);
+    let full = mount.memory();
     assert!(each("waiting message of 8 bytes", before, full, COUNT) <= 160);
     let charged = mount.figure("status", "memory_used");
     println!("charged to the mount's memory: {} bytes each", charged / COUNT);
@@ -150,15 +143,15 @@ fn a_drained_mailbox_gives_its_memory_back_to_the_system() {
     warm_up(&mount);
     let path = mount.make_mailbox("box", &[]);
     let mut file = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    let before = memory(&mount);
+    let before = mount.memory();
     for size in [1000, 64 << 10, 1_000_000] {
         let count = 48 * MIB / size as u64;
         (0..count).for_each(|_| file.write_all(&vec![1; size]).unwrap());
-        let full = memory(&mount).saturating_sub(before);
+        let full = mount.memory().saturating_sub(before);
         assert!(full >= 45 * MIB, "{full}");
         let mut buffer = vec![0; size];
         (0..count).for_each(|_| assert_eq!(std::io::Read::read(&mut file, &mut buffer).unwrap(), size));
-        let kept = memory(&mount).saturating_sub(before);
+        let kept = mount.memory().saturating_sub(before);
         println!("{count} messages of {size} bytes: {full} bytes, {kept} afterwards");
         assert!(kept <= 24 * MIB, "{kept} of {full} bytes are kept");
     }
@@ -172,7 +165,7 @@ fn a_blocked_reader_takes_less_than_4_kib_and_no_thread() {
     let Some(mut peer) = Peer::start() else { return };
     warm_up(&mount);
     let path = mount.make_mailbox("box", &[]);
-    let (threads, before) = (of_daemon(&mount, "Threads"), memory(&mount));
+    let (threads, before) = (of_daemon(&mount, "Threads"), mount.memory());
     peer.run("import threading; threading.stack_size(65536)");
     let block = format!("def block():\n  fd = os.open({path:?}, os.O_RDONLY)\n  os.read(fd, 10)");
     peer.run(&format!("exec({block:?})"));
@@ -180,8 +173,8 @@ fn a_blocked_reader_takes_less_than_4_kib_and_no_thread() {
     peer.run("[thread.start() for thread in all] and None");
     mount.wait_for_figure("box", "waiting_readers", COUNT);
     // What a request brought with it goes when it has waited for a while.
-    common::wait_for("little memory", || (memory(&mount) - before) / COUNT <= 4096);
-    each("blocked reader", before, memory(&mount), COUNT);
+    common::wait_for("little memory", || (mount.memory() - before) / COUNT <= 4096);
+    each("blocked reader", before, mount.memory(), COUNT);
     assert_eq!(of_daemon(&mount, "Threads"), threads);
     // The mount is as alive as ever, and they all go at once.
     let other = mount.make_mailbox("other", &[]);
@@ -208,9 +201,9 @@ fn making_and_removing_for_ever_takes_no_more_memory() {
             }
         };
         go(STEPS / 10);
-        let before = memory(&mount);
+        let before = mount.memory();
         go(STEPS);
-        let grown = memory(&mount).saturating_sub(before);
+        let grown = mount.memory().saturating_sub(before);
         println!("{STEPS} times made and removed in {kind}: {grown} bytes more");
         // Two bytes a step would be a leak; what is here is the allocator's.
         assert!(grown < u64::from(STEPS) * 2 + (1 << 18), "{kind}: {grown}");
@@ -233,9 +226,9 @@ fn opening_and_closing_for_ever_takes_no_more_memory() {
             }
         };
         go(STEPS / 10);
-        let before = memory(&mount);
+        let before = mount.memory();
         go(STEPS);
-        let grown = memory(&mount).saturating_sub(before);
+        let grown = mount.memory().saturating_sub(before);
         println!("{STEPS} times opened and closed, {}: {grown} bytes more", path.display());
         assert!(grown < u64::from(STEPS) * 2 + (1 << 18), "{grown}");
     }
@@ -259,9 +252,9 @@ fn waits_and_locks_that_ended_leave_nothing_behind() {
     peer.run(&format!("exec({lock:?})"));
     for (what, steps) in [("wait", STEPS / 10), ("lock", STEPS)] {
         peer.run(&format!("{what}({})", steps / 10));
-        let before = memory(&mount);
+        let before = mount.memory();
         peer.run(&format!("{what}({steps})"));
-        let grown = memory(&mount).saturating_sub(before);
+        let grown = mount.memory().saturating_sub(before);
         println!("{steps} times {what}: {grown} bytes more");
         assert!(grown < u64::from(steps) * 2 + (1 << 18), "{what}: {grown}");
     }

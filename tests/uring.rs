@@ -232,12 +232,7 @@ fn a_long_message_that_waits_for_room_is_kept_once() {
     let Some(mount) = mount(&["--memory=1G", "--maxbytes=max"]) else { return };
     let path = mount.make_mailbox("box", &[("maxmsg", "1")]);
     fs::write(&path, "full").unwrap();
-    let memory = || {
-        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", mount.pid())).unwrap();
-        let line = rollup.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
-    };
-    let before = memory();
+    let before = mount.memory();
     let writers: Vec<_> = (0..COUNT)
         .map(|_| {
             let path = path.clone();
@@ -247,7 +242,7 @@ fn a_long_message_that_waits_for_room_is_kept_once() {
     mount.wait_for_figure("box", "waiting_writers", COUNT);
     // The entries' memory goes when they have waited for a moment.
     wait_for("memory for one copy of each", || {
-        memory().saturating_sub(before) / COUNT < LENGTH as u64 * 3 / 2
+        mount.memory().saturating_sub(before) / COUNT < LENGTH as u64 * 3 / 2
     });
     assert_eq!(fs::read(&path).unwrap(), b"full");
     for _ in 0..COUNT {

@@ -74,6 +74,20 @@ impl Daemon {
         self.pid
     }
 
+    /// Its place has been taken by another process, which it has started, and it ends.
+    pub fn is_replaced(&mut self, pid: u32) -> Result<()> {
+        ensure!(self.wait(TIMEOUT)?, "a daemon that was replaced does not end");
+        let status = waitpid(Pid::from_raw(self.pid as i32), WaitOptions::empty())?;
+        ensure!(
+            status.is_some_and(|(_, status)| status.exit_status() == Some(0)),
+            "a daemon that was replaced did not end well: {status:?}"
+        );
+        let id = Pid::from_raw(pid as i32).context("a daemon without a process id")?;
+        self.process = pidfd_open(id, PidfdFlags::empty()).context("opening the new daemon's process")?;
+        self.pid = pid;
+        Ok(())
+    }
+
     pub fn is_running(&self) -> bool {
         !self.wait(Duration::ZERO).unwrap_or(true)
     }

@@ -22,9 +22,9 @@ pub fn memory(pid: u32, key: &str) -> Option<f64> {
     line.split_whitespace().next()?.parse::<f64>().ok().map(|kb| kb * 1024.0)
 }
 
-/// Private memory of a process, in bytes: without the pages of its program file.
+/// Memory of a process, in bytes, without the pages of its program file. Rings are in memory that another process can take over.
 pub fn own_memory(pid: u32) -> Option<f64> {
-    memory(pid, "RssAnon")
+    Some(memory(pid, "RssAnon")? + memory(pid, "RssShmem")?)
 }
 
 /// Resets the peak `VmHWM` of a process to its present size.

@@ -65,6 +65,17 @@ impl Mount {
         self.daemon.is_running()
     }
 
+    /// Replaces the daemon, while the mount is in use, by another process of the same program. Returns how long that took.
+    pub fn upgrade(&mut self, program: &Path) -> Result<Duration> {
+        let begin = Instant::now();
+        let output = Command::new(program).arg("upgrade").arg(&self.dir).output()?;
+        let took = begin.elapsed();
+        ensure!(output.status.success(), "ipcfs upgrade: {}", String::from_utf8_lossy(&output.stderr));
+        let pid = self.figure("status", "pid")?;
+        self.daemon.is_replaced(u32::try_from(pid)?)?;
+        Ok(took)
+    }
+
     /// Ends the daemon and waits for its end. An error if it does not end well.
     pub fn end(mut self) -> Result<()> {
         self.daemon.end()

@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::retry_on_intr;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -18,7 +18,8 @@ const LONGEST: u32 = 64 * 1024;
 
 /// Sends bytes.
 pub(super) fn send(mut socket: &UnixStream, bytes: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= LONGEST).ok_or(Errno::MSGSIZE)?;
+    let length = u32::try_from(bytes.len()).ok().filter(|length| *length <= LONGEST);
+    let length = length.ok_or(io::ErrorKind::InvalidInput)?;
     socket.write_all(&length.to_le_bytes())?;
     socket.write_all(bytes)
 }
@@ -29,7 +30,7 @@ pub(super) fn receive(mut socket: &UnixStream) -> io::Result<Vec<u8>> {
     socket.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
     if length > LONGEST {
-        return Err(Errno::MSGSIZE.into());
+        return Err(io::ErrorKind::InvalidData.into());
     }
     let mut bytes = vec![0; length as usize];
     socket.read_exact(&mut bytes)?;
@@ -50,7 +51,8 @@ pub(super) fn send_descriptors(socket: &UnixStream, descriptors: &[BorrowedFd<'_
 
 /// Receives descriptors that [`send_descriptors`] has sent.
 pub(super) fn receive_descriptors(socket: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let count = receive(socket)?.try_into().map(u64::from_le_bytes).map_err(|_| Errno::PROTO)?;
+    let count = receive(socket)?.try_into().map(u64::from_le_bytes);
+    let count = count.map_err(|_| io::ErrorKind::InvalidData)?;
     let mut descriptors = Vec::new();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     while (descriptors.len() as u64) < count {
@@ -65,7 +67,7 @@ pub(super) fn receive_descriptors(socket: &UnixStream) -> io::Result<Vec<OwnedFd
         }
         // A process that may not have so many gets some of them only.
         if received.flags.contains(ReturnFlags::CTRUNC) {
-            return Err(Errno::MFILE.into());
+            return Err(io::Error::other("this process may not have so many open files"));
         }
         if received.bytes == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());

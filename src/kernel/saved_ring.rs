@@ -57,10 +57,15 @@ impl SavedRing {
             Some(Extent { queue: from.number()?, count: from.number()?, address: from.number()? })
         })?;
         let queues = all(from, |from| Some((from.number()?, from.number()?)))?;
-        let waiting = all(from, |from| from.number())?;
-        let arrived = all(from, |from| from.number())?;
+        let waiting = numbers(from)?;
+        let arrived = numbers(from)?;
         Some(SavedRing { index, cpu, payload, memory, extents, queues, waiting, arrived })
     }
+}
+
+fn numbers<T: TryFrom<u64>>(from: &mut Reader<'_>) -> Option<Vec<T>> {
+    let count = from.number().filter(|count: &u32| *count <= MAX_ENTRIES)?;
+    (0..count).map(|_| from.number()).collect()
 }
 
 fn all<T>(from: &mut Reader<'_>, mut one: impl FnMut(&mut Reader<'_>) -> Option<T>) -> Option<Vec<T>> {

@@ -148,9 +148,8 @@ impl Transport {
                     kept.chain(sent).for_each(|unique| self.request_interrupt_again(unique));
                     self.standstill.stand();
                 }
-                Ok(Alarm::StandStill) => {}
+                Ok(Alarm::StandStill) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {}
             }
             while interrupts.peek().is_some_and(|next| next.0.0 <= Instant::now())
                 && let Some(Reverse((_, unique, after))) = interrupts.pop()

@@ -165,6 +165,16 @@ impl Mount {
         self.daemon.id()
     }
 
+    /// Memory of its own that the daemon has, in bytes: without the pages of its program file. Rings are in a memory file.
+    pub fn memory(&self) -> u64 {
+        let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.pid())).unwrap();
+        let of = |key: &str| {
+            let line = rollup.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        };
+        of("Anonymous:") + of("Pss_Shmem:")
+    }
+
     /// A number in a `status` file below `control/`.
     pub fn figure(&self, status: &str, key: &str) -> u64 {
         let text = fs::read_to_string(self.path("control").join(status)).unwrap();

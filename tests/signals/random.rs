@@ -47,9 +47,7 @@ impl Random {
 /// The daemon's threads, and its memory in bytes.
 fn footprint(mount: &Mount) -> (usize, u64) {
     let threads = fs::read_dir(format!("/proc/{}/task", mount.pid())).unwrap().count();
-    let status = fs::read_to_string(format!("/proc/{}/status", mount.pid())).unwrap();
-    let memory = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    (threads, memory.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
+    (threads, mount.memory())
 }
 
 /// Starts targets of each kind, sends each of them signals that it survives, and in the end one that it does not. Returns

@@ -24,6 +24,10 @@ struct Args {
     #[arg(long, value_delimiter = ',', default_values = ["dev", "uring"])]
     transport: Vec<String>,
 
+    /// Replaces the daemon twice a second, while it is in use
+    #[arg(long)]
+    restarts: bool,
+
     /// How long of each minute is work, if not 58 seconds: for trying it out
     #[arg(long, hide = true)]
     work_seconds: Option<u64>,
@@ -56,7 +60,7 @@ fn begin(args: &Args) -> Result<()> {
     }
     let work = args.work_seconds.map(Duration::from_secs);
     for transport in &args.transport {
-        soak::run(&args.program, transport, args.minutes.unwrap_or(1), work)?;
+        soak::run(&args.program, transport, args.minutes.unwrap_or(1), work, args.restarts)?;
     }
     Ok(())
 }

@@ -35,6 +35,9 @@ const WORK: Duration = Duration::from_secs(58);
 /// Between two kills.
 const KILL_EVERY: Duration = Duration::from_millis(20);
 
+/// Between two upgrades, if there are any.
+const RESTART_EVERY: Duration = Duration::from_millis(500);
+
 /// Drops the kernel's caches of names and inodes; only root may write it. Cached inodes keep nodes of the daemon alive.
 const DROP_CACHES: &str = "/proc/sys/vm/drop_caches";
 const NAMES_AND_INODES: &str = "2";
@@ -47,22 +50,30 @@ const SLACK: f64 = 8.0 * MIB;
 
 const MIB: f64 = 1_048_576.0;
 
-/// Runs the soak for so many minutes. The error says what was found.
-pub fn run(program: &Path, transport: &str, minutes: usize, work: Option<Duration>) -> Result<()> {
+/// Runs the soak for so many minutes; with `restarts`, other processes take the mount over all the while. The error says what was
+/// found.
+pub fn run(
+    program: &Path,
+    transport: &str,
+    minutes: usize,
+    work: Option<Duration>,
+    restarts: bool,
+) -> Result<()> {
     // Caught, so that the mount is unmounted. Ctrl-C ends the actors too.
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     let temp = tempfile::tempdir()?;
-    let mount = Mount::start(program, temp.path(), "soak", &[&format!("--transport={transport}")])?;
+    let mut mount = Mount::start(program, temp.path(), "soak", &[&format!("--transport={transport}")])?;
     let start = State::of(&mount)?;
     println!("over {transport}: {start}; {}", mount.setup());
     let mut first = None;
     let begin = Instant::now();
     let mut totals = Ledger::default();
     for minute in 1..=minutes {
-        let ledger = cycle(&mount, minute as u64, work.unwrap_or(WORK), &stop)
+        let restarts = restarts.then_some(program);
+        let ledger = cycle(&mut mount, minute as u64, work.unwrap_or(WORK), &stop, restarts)
             .with_context(|| format!("minute {minute}"))?;
         let state = wait_until_idle(&mount, &start).with_context(|| format!("minute {minute}"))?;
         println!("minute {minute}: {ledger}; {state}");
@@ -168,7 +179,13 @@ fn wait_until_idle(mount: &Mount, start: &State) -> Result<State> {
     }
 }
 
-fn cycle(mount: &Mount, seed: u64, work: Duration, stop: &AtomicBool) -> Result<Ledger> {
+fn cycle(
+    mount: &mut Mount,
+    seed: u64,
+    work: Duration,
+    stop: &AtomicBool,
+    restarts: Option<&Path>,
+) -> Result<Ledger> {
     for name in MAILBOXES {
         fs::File::create(mount.mailbox(name))?;
     }
@@ -179,11 +196,21 @@ fn cycle(mount: &Mount, seed: u64, work: Duration, stop: &AtomicBool) -> Result<
 
     let mut fleet = Fleet::start(&mount.dir, seed)?;
     let begin = Instant::now();
+    let (mut count, mut longest) = (0, Duration::ZERO);
     while begin.elapsed() < work {
         std::thread::sleep(KILL_EVERY);
+        if let Some(program) = restarts
+            && begin.elapsed() > (count + 1) * RESTART_EVERY
+        {
+            count += 1;
+            longest = longest.max(mount.upgrade(program)?);
+        }
         ensure!(!stop.load(Ordering::Relaxed), "interrupted");
         ensure!(mount.is_running(), "the daemon has ended");
         fleet.replace_one()?;
+    }
+    if count > 0 {
+        println!("{count} upgrades, the longest {} ms", longest.as_millis());
     }
     // The others first. The consumers that are never killed then receive what is left, and are killed while they wait.
     fleet.end(|role| !role.is_never_killed())?;
