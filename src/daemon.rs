@@ -205,6 +205,7 @@ pub fn take_over(socket: UnixStream) -> Result<(), Error> {
     let prepared = prepare(received, descriptors, ends, end);
     let (daemon, start) = prepared.inspect_err(|why| predecessor.give_up(&why.to_string()))?;
     predecessor.wait_for_go().map_err(Error::TakeOver)?;
+    drop(predecessor);
     info!("serving the mount on {}", daemon.dir.display());
     if daemon.own_session
         && let Err(error) = rustix::process::setsid()

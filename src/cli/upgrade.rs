@@ -98,6 +98,7 @@ pub(super) fn take_over(args: &TakeOver) -> Result<ExitCode, String> {
     // What else uses standard input must not reach the daemon.
     let null = std::fs::File::open("/dev/null").map_err(|error| failed(&error))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| failed(&error.into()))?;
+    drop(null);
     daemon::take_over(UnixStream::from(socket)).map_err(|error| explain(&args.dir, &error))?;
     Ok(ExitCode::SUCCESS)
 }
