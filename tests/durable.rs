@@ -108,6 +108,19 @@ fn receive(path: &std::path::Path) -> Vec<u8> {
 }
 
 #[test]
+fn messages_of_a_store_expire_by_themselves() {
+    let Some(stored) = Stored::new() else { return };
+    stored.mount();
+    let path = stored.durable("jobs", "daemon");
+    stored.set("jobs", "ttl", "300ms");
+    fs::write(&path, "job").unwrap();
+    stored.crash();
+    // Nothing is done with the mailbox but to look.
+    common::wait_for("the message to expire", || stored.figure("jobs", "expired") == 1);
+    assert_eq!(stored.figure("jobs", "depth"), 0);
+}
+
+#[test]
 fn what_was_accepted_is_there_after_kill_9_and_what_was_taken_is_not() {
     for how in ["daemon", "fsync"] {
         let Some(stored) = Stored::new() else { return };

@@ -9,20 +9,24 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Slot};
 use super::mailbox::MailboxFile;
-use super::{Cx, Header, Inode, InodeOps, Names, set_size_only};
+use super::message::meta_of;
+use super::{Cx, Header, Inode, InodeOps, Names, OpenFile, set_size_only};
 use crate::control::{DOORS, DoorKind};
 use crate::mailbox::Door;
-use crate::op::{Attr, Entry, Error, Ino, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::op::{Attr, Entry, Error, Fh, Ino, NodeId, OpenFlags, Opened, SetAttr, Validity};
 use crate::tree::names::lookups::RecentLookups;
-use crate::tree::names::meta::REGULAR;
+use crate::tree::names::meta::{Meta, REGULAR};
 
 /// A node that leads to a door.
 #[derive(Debug)]
 pub(crate) struct DoorNode {
     file: Arc<MailboxFile>,
     door: Door,
+    node: NodeId,
     ino: Ino,
     lookup: Mutex<RecentLookups>,
+    /// Who opened it last. The number may be another file's since.
+    opened: Mutex<Option<Fh>>,
 }
 
 /// The door at `index` is a folder of doors, each named by a value.
@@ -53,7 +57,8 @@ pub(super) fn look_up(
     let mut lookup = RecentLookups::default();
     lookup.note(pid, cx.now);
     let (ino, lookup) = (ino.unwrap_or(Ino(node.0)), Mutex::new(lookup));
-    let found = Arc::new(DoorNode { file: Arc::clone(file), door, ino, lookup });
+    let found =
+        Arc::new(DoorNode { file: Arc::clone(file), door, node, ino, lookup, opened: Mutex::default() });
     let attr = found.attr_now();
     names.nodes.note_look_up(pid);
     names.nodes.look_up_once(node, Inode::Door(found));
@@ -93,6 +98,18 @@ impl InodeOps for Arc<DoorNode> {
         Ok((self.attr_now(), Validity::None))
     }
 
+    /// Extended attributes are those of the message in hand.
+    fn read_meta(&self, look: &mut dyn FnMut(&Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        let fh = *self.opened.lock();
+        let file = fh.and_then(|fh| cx.tree.handles.get(fh).ok());
+        let in_hand = match file.as_deref() {
+            Some(OpenFile::Mailbox(open)) if open.is_of(self.node) => open.look_in_hand(meta_of),
+            _ => None,
+        };
+        look(&in_hand.unwrap_or_else(|| Meta::new(0, 0, 0, cx.now)));
+        Ok(())
+    }
+
     fn open(
         &self,
         header: Header,
@@ -108,6 +125,8 @@ impl InodeOps for Arc<DoorNode> {
         let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now);
         let opening = names.nodes.open_once(is_its_own, pid, cx.now).ok_or(Error::Stale)?;
         drop(names);
-        Ok(self.file.open_door(header, self.door.clone(), flags, opening, cx))
+        let opened = self.file.open_door(header, self.door.clone(), flags, opening, cx);
+        *self.opened.lock() = Some(opened.fh);
+        Ok(opened)
     }
 }
