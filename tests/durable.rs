@@ -148,6 +148,27 @@ fn what_was_accepted_is_there_after_kill_9_and_what_was_taken_is_not() {
 }
 
 #[test]
+fn what_was_purged_stays_so() {
+    for how in ["daemon", "fsync"] {
+        let Some(stored) = Stored::new() else { return };
+        stored.mount();
+        let path = stored.durable("jobs", how);
+        let door = |name: &str| stored.place.path(format!("control/mailboxes/jobs/{name}"));
+        fs::write(door("stream"), "line\n".repeat(2000)).unwrap();
+        fs::write(door("tag/red"), "red").unwrap();
+        fs::write(&path, "last").unwrap();
+        fs::write(door("purge"), "tag red").unwrap();
+        assert_eq!(stored.figure("jobs", "depth"), 2001);
+        fs::write(door("purge"), "all").unwrap();
+        fs::write(&path, "young").unwrap();
+        // Nothing is waited for: the answer has come when all of it is kept.
+        stored.crash();
+        assert_eq!((stored.figure("jobs", "depth"), stored.figure("jobs", "removed")), (1, 2002));
+        assert_eq!(receive(&path), b"young");
+    }
+}
+
+#[test]
 fn a_mailbox_that_is_not_durable_is_gone() {
     let Some(stored) = Stored::new() else { return };
     stored.mount();

@@ -43,7 +43,7 @@ const COUNTERS: [Figure; 8] = [
         counts.dropped
     }),
     ("dead_lettered_total", "Messages sent to the dead-letter mailbox.", |counts| counts.dead_lettered),
-    ("removed_total", "Messages removed through messages/.", |counts| counts.removed),
+    ("removed_total", "Messages removed through messages/ or purge.", |counts| counts.removed),
     ("replied_total", "Requests that were replied to.", |counts| counts.replied),
 ];
 

@@ -237,7 +237,7 @@ counts! {
     dropped,
     /// Sent to the dead-letter mailbox, except for expired messages.
     dead_lettered,
-    /// Removed through `messages/`.
+    /// Removed through `messages/` or `purge`.
     removed,
     /// Moved from and to other mailboxes.
     moved_in,

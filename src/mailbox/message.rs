@@ -24,6 +24,9 @@ impl Rank {
     /// The level of messages without a priority.
     pub(super) const PLAIN: u16 = u16::MAX;
 
+    /// No rank is less.
+    pub(super) const FIRST: Rank = Rank { level: 0, position: 0 };
+
     pub(super) fn level(priority: u16) -> u16 {
         u16::MAX - priority
     }

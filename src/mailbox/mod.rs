@@ -17,7 +17,7 @@
 //!
 //! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
 //! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
-//! `readers` (reading, waiting readers), `durable` (the journal), `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages).
+//! `readers` (reading, waiting readers), `durable` (the journal), `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages), `purge`.
 
 mod call;
 mod durable;
@@ -28,6 +28,7 @@ mod memory;
 mod message;
 mod messages;
 mod ordered_queue;
+mod purge;
 mod queue;
 mod readers;
 mod receive;
@@ -65,6 +66,7 @@ pub use lines::LongText;
 pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
+pub use purge::{Purge, Purging};
 pub use queue::Order;
 pub use waited::Waited;
 

@@ -4,6 +4,7 @@ mod all_doors;
 mod leases;
 mod limits;
 mod polling;
+mod purge;
 mod queue;
 mod reading;
 mod rpc;
@@ -20,7 +21,7 @@ use proptest::test_runner::{Config, RngSeed};
 
 use super::message::Message;
 use super::{
-    Context, Counts, DeadLetter, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId,
+    Context, Counts, DeadLetter, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, Tag, WaitId,
     WhenFull,
 };
 use crate::accounts::{Accounts, Charge, Resource};

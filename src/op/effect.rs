@@ -91,6 +91,11 @@ impl Effects {
         self.barrier = Some(Barrier { record, synced });
     }
 
+    /// What was decided is in the journal up to here, if anything was recorded.
+    pub fn recorded(&self) -> Option<Barrier> {
+        self.barrier
+    }
+
     /// Makes the replies wait that promise something, if a decision was recorded. To be called when all effects of a request
     /// are there.
     pub fn defer_promises(&mut self) {

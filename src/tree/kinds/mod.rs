@@ -17,6 +17,7 @@ mod jobs;
 mod mailbox;
 mod mailbox_control;
 mod message;
+mod purge;
 mod segment;
 mod segment_control;
 mod segment_names;
@@ -85,6 +86,7 @@ pub(crate) enum OpenFile {
     Segment(segment::OpenSegment),
     Message(message::OpenMessage),
     Doorbell(doorbell::OpenDoorbell),
+    Purge(purge::OpenPurge),
     Control(control_file::OpenControl),
     Listing(OpenListing),
 }
@@ -356,6 +358,8 @@ pub(crate) enum Job {
     Select(Arc<OpenFile>, Header, Selecting),
     /// Sends what was written through `whole`.
     Send(Arc<MailboxFile>, Box<LongText>),
+    /// Removes messages of a mailbox by what they are.
+    Purge(Box<purge::PurgeJob>),
     /// Gives messages to readers who are many.
     Readers(Broadcaster),
     /// Frees what was queued in a mailbox that was removed.
@@ -474,6 +478,7 @@ impl OpenFile {
             OpenFile::Segment(open) => open,
             OpenFile::Message(open) => open,
             OpenFile::Doorbell(open) => open,
+            OpenFile::Purge(open) => open,
             OpenFile::Control(open) => open,
             OpenFile::Listing(open) => open,
         }
