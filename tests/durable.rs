@@ -25,6 +25,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use place::{Outcome, Place, run};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -165,6 +166,46 @@ fn what_was_purged_stays_so() {
         stored.crash();
         assert_eq!((stored.figure("jobs", "depth"), stored.figure("jobs", "removed")), (1, 2002));
         assert_eq!(receive(&path), b"young");
+    }
+}
+
+#[test]
+fn what_is_delayed_stays_so_until_its_time() {
+    for how in ["daemon", "fsync"] {
+        let Some(stored) = Stored::new() else { return };
+        stored.mount();
+        let path = stored.durable("jobs", how);
+        let door = |name: &str| stored.place.path(format!("control/mailboxes/jobs/{name}"));
+        fs::write(&path, "failed").unwrap();
+        let mut worker = OpenOptions::new().read(true).write(true).open(door("lease")).unwrap();
+        let mut buffer = [0; 10];
+        assert_eq!(worker.read(&mut buffer).unwrap(), 6);
+        let began = SystemTime::now();
+        worker.write_all(b"nack 2s").unwrap();
+        fs::write(door("delay/2s"), "later").unwrap();
+        fs::write(door("delay/1h"), "much later").unwrap();
+        drop(worker);
+        stored.crash();
+        assert_eq!((stored.figure("jobs", "sent"), stored.figure("jobs", "redelivered")), (3, 1));
+        let delayed = stored.figure("jobs", "delayed");
+        let is_early = began.elapsed().is_ok_and(|passed| passed < Duration::from_secs(2));
+        assert!(!is_early || delayed == 3, "none may have come: {delayed}");
+        fs::write(&path, "now").unwrap();
+        let mut all = [receive(&path), receive(&path), receive(&path)];
+        assert!(began.elapsed().is_ok_and(|passed| passed >= Duration::from_secs(2)));
+        all.sort();
+        assert_eq!(all, [&b"failed"[..], b"later", b"now"]);
+        assert_eq!((stored.figure("jobs", "delayed"), stored.figure("jobs", "depth")), (1, 0));
+        // What has come stays where it is.
+        fs::write(door("delay/1ms"), "came").unwrap();
+        common::wait_for("it to come", || stored.figure("jobs", "depth") == 1);
+        fs::write(&path, "behind").unwrap();
+        common::wait_for("the receipts to be written", || {
+            stored.command(&["ls", "--json"]).stdout.contains("\"messages\":3")
+        });
+        stored.crash();
+        assert_eq!((stored.figure("jobs", "delayed"), stored.figure("jobs", "redelivered")), (1, 1));
+        assert_eq!([receive(&path), receive(&path)], [&b"came"[..], b"behind"]);
     }
 }
 

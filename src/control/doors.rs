@@ -25,12 +25,13 @@ pub enum DoorKind {
     Tags,
     Senders,
     Ttls,
+    Delays,
     /// No way to the queue: it removes messages.
     Purge,
 }
 
 /// The doors in `control/mailboxes/<name>/`.
-pub static DOORS: [DoorFile; 12] = [
+pub static DOORS: [DoorFile; 13] = [
     door(
         "stream",
         "read: message after message, without end of file; write: each line is a message",
@@ -41,7 +42,7 @@ pub static DOORS: [DoorFile; 12] = [
     door("json", "read: as stream, each message as a JSON object on a line", Door::Json),
     door(
         "lease",
-        "read: lease a message; write: ack, nack, reject or touch; close without: as nack",
+        "read: lease a message; write: ack, nack, nack <time>, reject or touch; close without: as nack",
         Door::Lease,
     ),
     door("rpc", "write: a request; read: its reply", Door::Rpc),
@@ -63,6 +64,11 @@ pub static DOORS: [DoorFile; 12] = [
         kind: DoorKind::Ttls,
     },
     DoorFile {
+        name: "delay",
+        help: "write: messages that cannot be received before this time has passed",
+        kind: DoorKind::Delays,
+    },
+    DoorFile {
         name: "purge",
         help: "write: all, tag <tag>, from <uid> or older <time> removes such queued messages; read: how many",
         kind: DoorKind::Purge,
@@ -81,7 +87,7 @@ impl DoorFile {
             DoorKind::Priorities => "/<n>",
             DoorKind::Tags => "/<text>",
             DoorKind::Senders => "/<uid>",
-            DoorKind::Ttls => "/<time>",
+            DoorKind::Ttls | DoorKind::Delays => "/<time>",
         };
         format!("{}{special}", self.name)
     }
@@ -108,6 +114,7 @@ impl DoorKind {
             },
             DoorKind::Senders => u32::try_from(number()?).map(Door::From).map_err(|_| Error::Range),
             DoorKind::Ttls => time(name).map(Door::Ttl),
+            DoorKind::Delays => time(name).map(Door::Delay),
         }
     }
 }

@@ -46,6 +46,7 @@ fn message(mailbox: u64, id: u64, lines: u64) -> Record {
         priority: 0,
         tag: None,
         expires: None,
+        due: None,
         deliveries: 0,
         lines,
         body: Slice::whole(body),

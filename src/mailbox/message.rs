@@ -56,6 +56,8 @@ pub struct Message {
 pub(super) struct Extra {
     pub(super) tag: Option<Tag>,
     pub(super) expires: Option<Timestamp>,
+    /// It cannot be received before. None while it is queued or leased.
+    pub(super) due: Option<Timestamp>,
     /// Leases that ended without `ack`.
     pub(super) deliveries: u32,
     /// Mailboxes in which it has expired since it was last received or sent.
@@ -81,6 +83,18 @@ impl Message {
     /// When it expires.
     pub fn expires(&self) -> Option<Timestamp> {
         self.extra.as_ref()?.expires
+    }
+
+    /// Before when it cannot be received.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.extra.as_ref()?.due
+    }
+
+    /// Changes before when it cannot be received, and with it what it is charged.
+    pub(super) fn set_due(&mut self, due: Option<Timestamp>) {
+        self.edit_extra(|extra| extra.due = due);
+        let cost = self.cost();
+        self.charge.iter_mut().for_each(|charge| charge.force(cost));
     }
 
     /// Number of its leases that ended without `ack`.
@@ -126,7 +140,7 @@ impl Message {
 
     /// Bytes that it is charged to the mount's memory. Constant while it is queued or leased.
     pub(super) fn cost(&self) -> u64 {
-        let special = self.tag().is_some() || self.expires().is_some();
+        let special = self.tag().is_some() || self.expires().is_some() || self.due().is_some();
         let each = MESSAGE_COST + if special { EXTRA_COST } else { 0 };
         self.len() + self.tag().map_or(0, |tag| tag.len() as u64) + each * self.count()
     }

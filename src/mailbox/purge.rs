@@ -2,6 +2,7 @@
 
 use super::Mailbox;
 use super::call::Context;
+use super::delayed::Place;
 use super::message::{Message, Rank, Tag};
 use crate::journal::record::Why;
 use crate::op::Timestamp;
@@ -9,7 +10,7 @@ use crate::op::Timestamp;
 /// Which messages to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purge {
-    /// Whatever is queued.
+    /// Whatever is queued or delayed.
     All,
     /// Those with this tag.
     Tag(Tag),
@@ -25,21 +26,40 @@ pub struct Purging {
     what: Purge,
     /// When it began.
     since: Timestamp,
-    /// Where the next step goes on. `None`: all is done.
-    next: Option<Rank>,
-    /// Messages with this position or a later one have come since it began.
-    end: u64,
+    /// Messages with this id or a later one have come since it began.
+    first_new: u64,
+    next: Next,
     removed: u64,
 }
 
+/// Where the next step goes on.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    Delayed(Place),
+    /// As far as a position.
+    Queued(Rank, u64),
+    Nowhere,
+}
+
+impl Next {
+    /// All that is queued by now, also what was delayed before.
+    fn queue(cx: &Context<'_>) -> Next {
+        Next::Queued(Rank::FIRST, Mailbox::next_position(cx.memory))
+    }
+}
+
+/// Delayed messages at which one step looks.
+const DELAYED_AT_ONCE: usize = 500;
+
 impl Purging {
     fn wants(&self, message: &Message) -> bool {
-        match &self.what {
+        let is_named = match &self.what {
             Purge::All => true,
             Purge::Tag(tag) => message.tag() == Some(tag),
             Purge::From(uid) => message.sender.uid == *uid,
             Purge::Older(age) => message.sent.0.saturating_add(*age) <= self.since.0,
-        }
+        };
+        is_named && message.id < self.first_new
     }
 
     /// Messages that were removed so far.
@@ -49,16 +69,27 @@ impl Purging {
 }
 
 impl Mailbox {
-    /// Begins to remove messages: of those that are queued now. [`Mailbox::purge_some`] does it.
+    /// Begins to remove messages: of those that are queued or delayed now. [`Mailbox::purge_some`] does it.
     pub fn begin_purge(&self, what: Purge, cx: &Context<'_>) -> Purging {
-        let (since, end) = (cx.now, Mailbox::next_position(cx.memory));
-        Purging { what, since, next: Some(Rank::FIRST), end, removed: 0 }
+        let first_new = cx.memory.next_id();
+        let next = if self.delayed.len() == 0 { Next::queue(cx) } else { Next::Delayed(Place::default()) };
+        Purging { what, since: cx.now, first_new, next, removed: 0 }
     }
 
     /// Takes a short step. False if that was the last.
     pub fn purge_some(&mut self, purging: &mut Purging, cx: &mut Context<'_>) -> bool {
-        let Some(from) = purging.next else { return false };
-        let (messages, next) = self.queue.remove_some(from, purging.end, |message| purging.wants(message));
+        let wanted = |message: &Message| purging.wants(message);
+        let (messages, next) = match purging.next {
+            Next::Delayed(from) => {
+                let (messages, next) = self.delayed.remove_some(from, DELAYED_AT_ONCE, wanted);
+                (messages, next.map_or_else(|| Next::queue(cx), Next::Delayed))
+            }
+            Next::Queued(from, end) => {
+                let (messages, next) = self.queue.remove_some(from, end, wanted);
+                (messages, next.map_or(Next::Nowhere, |from| Next::Queued(from, end)))
+            }
+            Next::Nowhere => return false,
+        };
         purging.next = next;
         for message in &messages {
             purging.removed += message.count();
@@ -69,6 +100,6 @@ impl Mailbox {
             drop(messages);
             self.admit_writers(cx);
         }
-        purging.next.is_some()
+        !matches!(purging.next, Next::Nowhere)
     }
 }

@@ -78,11 +78,12 @@ pub(super) struct Queue {
 
 impl Filter {
     pub(super) fn wants(&self, message: &Message) -> bool {
-        match self {
+        let is_of = match self {
             Filter::Any => true,
             Filter::Tag(tag) => message.tag() == Some(tag),
             Filter::Sender(uid) => message.sender.uid == *uid,
-        }
+        };
+        is_of && message.due().is_none()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The rules of a mailbox, one by one, by plain calls with made-up request ids and times.
 
 mod all_doors;
+mod delayed;
 mod leases;
 mod limits;
 mod polling;

@@ -97,6 +97,7 @@ fn record(bytes: [u8; 6]) -> Record {
                 priority: u16::from(c % 3),
                 tag: (c % 5 == 0).then(|| Arc::from(&b"tag"[..])),
                 expires: (c % 7 == 0).then_some(Timestamp(number(d))),
+                due: (c % 4 == 0).then_some(Timestamp(number(a))),
                 deliveries: u32::from(b),
                 lines,
                 body: Slice::whole(&body[..body.len().saturating_sub(usize::from(c == 255))]),

@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::{Message, Order, State, Tag};
+use super::super::{Message, Order, Purge, State};
 use super::*;
 use crate::journal::record::Object;
 use crate::journal::tests::fake::FakeDisk;
 use crate::journal::{Durable, Journal};
 
 const MEMORY: u64 = 3000;
+
+/// Longer than the longest delay: of a message that was given back.
+const LONG: u64 = 2_000_000;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -37,6 +40,7 @@ enum Step {
     /// Other mailboxes charge or return memory.
     Elsewhere(u64),
     RemoveMessage(u8),
+    Purge(Purge),
     MoveOut(u8),
     MoveIn {
         reset_deliveries: bool,
@@ -57,6 +61,7 @@ fn doors() -> impl Strategy<Value = (Door, Mode)> {
         1 => Just(Door::Whole),
         1 => Just(Door::Peek),
         1 => prop_oneof![Just(1), Just(9)].prop_map(Door::Priority),
+        2 => (1..40_u64).prop_map(Door::Delay),
         2 => (0..2_u8).prop_map(tag),
         2 => (0..2_u32).prop_map(Door::From),
         1 => Just(Door::Json),
@@ -107,7 +112,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             .prop_map(|(handle, size, nonblock)| Step::Read { handle, size, nonblock }),
         120 => (index(), text, prop::bool::weighted(0.3))
             .prop_map(|(handle, text, nonblock)| Step::Write { handle, text, nonblock }),
-        40 => (index(), 0..3_u8).prop_map(|(handle, word)| Step::Settle(handle, word)),
+        40 => (index(), 0..4_u8).prop_map(|(handle, word)| Step::Settle(handle, word)),
         30 => index().prop_map(Step::Poll),
         20 => index().prop_map(Step::Cancel),
         5 => limits.prop_map(Step::Limits),
@@ -117,9 +122,20 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => index().prop_map(Step::MoveOut),
         6 => any::<bool>().prop_map(|reset_deliveries| Step::MoveIn { reset_deliveries }),
         15 => (0..30_u64).prop_map(Step::Tick),
+        2 => Just(Step::Tick(LONG)),
+        4 => purges().prop_map(Step::Purge),
         1 => Just(Step::Remove),
     ];
     prop::collection::vec(step, 1..80)
+}
+
+fn purges() -> impl Strategy<Value = Purge> {
+    prop_oneof![
+        Just(Purge::All),
+        (0..2_u8).prop_map(|tag| Purge::Tag(Arc::from([tag]))),
+        (0..2_u32).prop_map(Purge::From),
+        (1..40_u64).prop_map(Purge::Older),
+    ]
 }
 
 struct Opened {
@@ -348,6 +364,12 @@ impl World {
                 let Some(id) = self.waiting_message(*choice) else { return };
                 assert_eq!(self.call(|mailbox, cx| mailbox.remove_message(id, cx)), Ok(()));
             }
+            Step::Purge(what) => {
+                let mut purging = self.call(|mailbox, cx| mailbox.begin_purge(what.clone(), cx));
+                let before = self.mailbox.counts().removed;
+                while self.call(|mailbox, cx| mailbox.purge_some(&mut purging, cx)) {}
+                assert_eq!(self.mailbox.counts().removed - before, purging.removed());
+            }
             Step::MoveOut(choice) => {
                 let Some(id) = self.waiting_message(*choice) else { return };
                 let message = self.call(|mailbox, cx| mailbox.extract_message(id, cx)).unwrap();
@@ -439,7 +461,7 @@ impl World {
         }
         let leased = std::mem::take(&mut open.leased);
         open.begun.clear();
-        let word = ["ack\n", "nack", "reject"][usize::from(word)];
+        let word = ["ack\n", "nack", "reject", "nack 1ms"][usize::from(word)];
         // The leased message returns within the call, and may be leased again through the same handle.
         let call = self.write(handle, word, false);
         if word == "ack\n" && self.answered[&call] == Got::Written(4) {
@@ -485,7 +507,7 @@ impl World {
         if !self.mailbox.is_removed() {
             let gone =
                 counts.received + counts.expired + counts.dropped + counts.dead_lettered + counts.removed;
-            let here = counts.depth + counts.leased;
+            let here = counts.depth + counts.delayed + counts.leased;
             assert_eq!(counts.sent + counts.moved_in, here + gone + counts.moved_out, "{counts:?}");
         }
         for (_, handle, reads) in self.waits.values() {
@@ -536,6 +558,7 @@ impl World {
         first.sort_by_key(|message| message.0);
         assert_eq!(first, leased.into_values().collect::<Vec<_>>());
         assert_eq!(rest, listing(&self.mailbox));
+        assert_eq!(delayed(&again), delayed(&self.mailbox));
         let counts = self.mailbox.counts();
         let expected = Counts {
             waiting_readers: 0,
@@ -572,6 +595,8 @@ impl World {
         let counts = self.mailbox.counts();
         assert_eq!((counts.leased, counts.serving, counts.requests), (0, 0, 0));
         if !self.mailbox.is_removed() {
+            self.perform(&Step::Tick(LONG));
+            assert_eq!(self.mailbox.counts().delayed, 0);
             self.perform(&Step::Open(Door::Stream, Mode::Receive));
             let last = (self.handles.iter().filter(|handle| handle.is_some()).count() - 1) as u8;
             while self.mailbox.counts().depth > 0 {
@@ -614,6 +639,12 @@ fn listing(mailbox: &Mailbox) -> Vec<Shown> {
     let by_priority = mailbox.rules().order == Order::Priority;
     all.sort_by_key(|(position, shown)| (if by_priority { u16::MAX - shown.2 } else { 0 }, *position));
     all.into_iter().map(|(_, shown)| shown).collect()
+}
+
+/// The delayed messages, and when they are due.
+fn delayed(mailbox: &Mailbox) -> Vec<(Option<Timestamp>, Shown)> {
+    let all = mailbox.delayed.values();
+    all.flat_map(|message| listed(message, 0).into_iter().map(|(_, shown)| (message.due(), shown))).collect()
 }
 
 fn object(ino: Ino) -> Object {

@@ -106,6 +106,27 @@ fn messages_in_hand_and_requests_stay() {
 }
 
 #[test]
+fn delayed_messages_go_too_but_not_those_that_come_meanwhile() {
+    let mut rig = roomy();
+    let writer = rig.enter(Door::Delay(1_000_000), Mode::Send);
+    for _ in 0..700 {
+        rig.fill(writer, &["x"]);
+    }
+    let mut purging = rig.call(|mailbox, cx| mailbox.begin_purge(Purge::All, cx));
+    assert!(rig.call(|mailbox, cx| mailbox.purge_some(&mut purging, cx)));
+    assert_eq!(rig.counts().delayed, 200, "a step is short");
+    rig.fill(writer, &["new"]);
+    // Those that are due meanwhile go as well.
+    rig.tick(1_000_000);
+    assert_eq!((rig.counts().depth, rig.counts().delayed), (201, 0));
+    rig.fill(writer, &["newer"]);
+    while rig.call(|mailbox, cx| mailbox.purge_some(&mut purging, cx)) {}
+    assert_eq!(purging.removed(), 700);
+    assert_eq!(rig.drain(), ["new"]);
+    assert_eq!(rig.counts().delayed, 1);
+}
+
+#[test]
 fn it_goes_in_steps_and_spares_what_comes_meanwhile() {
     let mut rig = roomy();
     let (writer, raised) = (rig.open(Mode::Send), rig.enter(Door::Priority(3), Mode::Send));
