@@ -210,6 +210,29 @@ fn what_is_delayed_stays_so_until_its_time() {
 }
 
 #[test]
+fn why_a_message_died_is_kept() {
+    let Some(stored) = Stored::new() else { return };
+    stored.mount();
+    drop(stored.durable("grave", "daemon"));
+    let path = stored.durable("jobs", "daemon");
+    stored.set("jobs", "dead_letter", "grave");
+    fs::write(&path, "job").unwrap();
+    let door = stored.place.path("control/mailboxes/jobs/lease");
+    let mut worker = OpenOptions::new().read(true).write(true).open(door).unwrap();
+    assert_eq!(worker.read(&mut [0; 10]).unwrap(), 3);
+    worker.write_all(b"reject").unwrap();
+    stored.crash();
+    let letters = fs::read_dir(stored.place.path("control/mailboxes/grave/messages")).unwrap();
+    let mut value = [0; 20];
+    for letter in letters {
+        let length =
+            rustix::fs::getxattr(letter.unwrap().path(), "user.ipcfs.reason", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"rejected");
+    }
+    assert_eq!(stored.figure("grave", "depth"), 1);
+}
+
+#[test]
 fn a_mailbox_that_is_not_durable_is_gone() {
     let Some(stored) = Stored::new() else { return };
     stored.mount();

@@ -284,6 +284,7 @@ mod tests {
             tag: None,
             expires: None,
             due: None,
+            reason: None,
             deliveries: 0,
             lines,
             body: Slice::whole(body),

@@ -82,6 +82,8 @@ pub struct Message {
     pub expires: Option<Timestamp>,
     /// It cannot be received before.
     pub due: Option<Timestamp>,
+    /// Of a dead letter.
+    pub reason: Option<Reason>,
     pub deliveries: u32,
     /// Number of lines, each of which is a message; 0 if the body is one message.
     pub lines: u64,
@@ -112,6 +114,28 @@ pub enum Why {
     Removed,
     Moved,
     DeadLetter,
+}
+
+/// Why a message became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its time was over.
+    Expired,
+    /// It was leased too often.
+    Deliveries,
+    /// Whoever had leased it said so.
+    Rejected,
+}
+
+impl Reason {
+    /// As users read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Expired => "expired",
+            Reason::Deliveries => "deliveries",
+            Reason::Rejected => "rejected",
+        }
+    }
 }
 
 /// Counters of a mailbox since its creation.
@@ -223,7 +247,10 @@ const HOW: [How; 3] = [How::Sent, How::Moved, How::Kept];
 const MOVED_FROM: u8 = HOW.len() as u8;
 /// Comes before one of those, followed by the time before which the message cannot be received.
 const DUE: u8 = MOVED_FROM + 1;
+/// Comes before one of those, followed by the reason for which the message became a dead letter.
+const REASON: u8 = DUE + 1;
 const WHY: [Why; 6] = [Why::Received, Why::Expired, Why::Dropped, Why::Removed, Why::Moved, Why::DeadLetter];
+const REASONS: [Reason; 3] = [Reason::Expired, Reason::Deliveries, Reason::Rejected];
 
 impl Record {
     /// Appends its bytes.
@@ -347,6 +374,9 @@ impl Message {
         if let Some(due) = self.due {
             to.u8(DUE).time(due);
         }
+        if let Some(reason) = self.reason {
+            to.u8(REASON).u8(place(&REASONS, &reason));
+        }
         match &self.how {
             How::MovedFrom(from, why) => to.u8(MOVED_FROM).number(from.0).u8(place(&WHY, why)),
             how => to.u8(place(&HOW, how)),
@@ -361,13 +391,14 @@ impl Message {
     fn decode(from: &mut Reader<'_>) -> Option<Message> {
         let (mailbox, id): (_, u64) = (from.ino()?, from.number()?);
         let position = from.number::<u64>()?.wrapping_add(id).wrapping_add(USUAL_DISTANCE);
-        let (mut how, mut due) = (from.u8()?, None);
-        if how == DUE {
-            (due, how) = (Some(from.time()?), from.u8()?);
-        }
-        let how = match how {
-            MOVED_FROM => How::MovedFrom(from.ino()?, *WHY.get(from.u8()? as usize)?),
-            how => *HOW.get(how as usize)?,
+        let (mut due, mut reason) = (None, None);
+        let how = loop {
+            match from.u8()? {
+                DUE => due = Some(from.time()?),
+                REASON => reason = Some(*REASONS.get(from.u8()? as usize)?),
+                MOVED_FROM => break How::MovedFrom(from.ino()?, *WHY.get(from.u8()? as usize)?),
+                how => break *HOW.get(how as usize)?,
+            }
         };
         let (sent, sender) = (from.time()?, from.caller()?);
         let (priority, deliveries, lines) = (from.number()?, from.number()?, from.number()?);
@@ -392,6 +423,7 @@ impl Message {
             tag,
             expires,
             due,
+            reason,
             deliveries,
             lines,
             body,
@@ -501,6 +533,7 @@ mod tests {
             tag: Some(Arc::from(&b"t"[..])),
             expires: Some(Timestamp(6)),
             due: None,
+            reason: None,
             deliveries: 2,
             lines,
             body: Slice::whole(body),
@@ -555,6 +588,8 @@ mod tests {
         vec![
             Record::Message(Arc::new(Message { due, ..message(0, b"body") })),
             Record::Message(Arc::new(Message { due, how, ..message(2, b"a\nb\n") })),
+            Record::Message(Arc::new(Message { reason: Some(Reason::Rejected), how, ..message(0, b"x") })),
+            Record::Message(Arc::new(Message { due, reason: Some(Reason::Expired), ..message(0, b"") })),
             Record::Delayed { mailbox: Ino(1), id: 2, due: Timestamp(3), deliveries: 4 },
         ]
     }
@@ -600,6 +635,9 @@ mod tests {
         let due = bytes(&Record::Message(Arc::new(due)));
         let at = due.iter().zip(&plain).position(|(due, plain)| due != plain).unwrap();
         assert_eq!((due[at], due[at + 9..].to_vec()), (4, plain[at..].to_vec()));
+        let dead = Message { reason: Some(Reason::Deliveries), ..message(0, b"body") };
+        let dead = bytes(&Record::Message(Arc::new(dead)));
+        assert_eq!((dead[at..at + 2].to_vec(), dead[at + 2..].to_vec()), (vec![5, 1], plain[at..].to_vec()));
     }
 
     const SUM_OF_VERSION_1: u32 = 0xb56c_19bc;

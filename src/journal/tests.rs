@@ -47,6 +47,7 @@ fn message(mailbox: u64, id: u64, lines: u64) -> Record {
         tag: None,
         expires: None,
         due: None,
+        reason: None,
         deliveries: 0,
         lines,
         body: Slice::whole(body),

@@ -166,6 +166,7 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record:
         tag: message.tag().cloned(),
         expires: message.expires(),
         due: message.due(),
+        reason: message.reason(),
         deliveries: message.deliveries(),
         lines: message.run().map_or(0, |run| if run.lines > 1 { run.lines } else { 0 }),
         body: message.slice(),
@@ -173,8 +174,20 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record:
 }
 
 fn restored(message: record::Message) -> Message {
-    let record::Message { id, sent, sender, priority, tag, expires, due, deliveries, lines, body, .. } =
-        message;
+    let record::Message {
+        id,
+        sent,
+        sender,
+        priority,
+        tag,
+        expires,
+        due,
+        reason,
+        deliveries,
+        lines,
+        body,
+        ..
+    } = message;
     let run = (lines > 0).then_some(Run { lines, from: body.from, to: body.to });
     let bytes = if run.is_none() && body.as_bytes().len() != body.bytes.len() {
         Arc::from(body.as_bytes())
@@ -184,7 +197,7 @@ fn restored(message: record::Message) -> Message {
     let mut message = Message { id, sent, sender, priority, body: bytes, extra: None, charge: None };
     message.edit_extra(|extra| {
         (extra.tag, extra.expires, extra.due) = (tag, expires, due);
-        (extra.deliveries, extra.run) = (deliveries, run);
+        (extra.reason, extra.deliveries, extra.run) = (reason, deliveries, run);
     });
     message.compact();
     message

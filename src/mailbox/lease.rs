@@ -8,13 +8,15 @@
 //!        deliveries < max_deliver                        otherwise, or reject ▼
 //!                                                       dead-letter mailbox, or dropped
 //! ```
+//!
+//! `nack <time>` is a `nack` after which the message waits in `delayed` first.
 
 use super::call::{Context, HandleId, Send, WaitId};
 use super::message::Message;
 use super::queue::FIRST_POSITION;
 use super::{Mailbox, State};
 use crate::config::{NO_LIMIT, SPANS, parse_time};
-use crate::journal::record::{Record, Why};
+use crate::journal::record::{Reason, Record, Why};
 use crate::op::{Error, Reply, Timestamp};
 
 /// A message that an open file has leased.
@@ -72,7 +74,7 @@ impl Mailbox {
                 self.end_lease(call.handle, &lease);
                 let mut message = lease.message;
                 count_delivery(&mut message);
-                self.dead_letter_or_drop(message, cx);
+                self.dead_letter_or_drop(message, Reason::Rejected, cx);
             }
         }
         cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
@@ -109,7 +111,7 @@ impl Mailbox {
             return;
         }
         if u64::from(message.deliveries()) >= self.rules.max_deliver {
-            self.dead_letter_or_drop(message, cx);
+            self.dead_letter_or_drop(message, Reason::Deliveries, cx);
         } else if message.expires().is_some_and(|end| end <= cx.now) {
             self.expire(message, cx);
         } else {
@@ -144,8 +146,9 @@ impl Mailbox {
     }
 
     /// Sends a message to the dead-letter mailbox. Drops it if there is none.
-    fn dead_letter_or_drop(&mut self, mut message: Message, cx: &mut Context<'_>) {
+    fn dead_letter_or_drop(&mut self, mut message: Message, reason: Reason, cx: &mut Context<'_>) {
         if self.rules.dead_letter.is_some() {
+            message.edit_extra(|extra| extra.reason = Some(reason));
             // A message in the outbox that still has a time limit is one that has expired (`drop_dead_letters`).
             if message.expires().is_some() {
                 message.edit_extra(|extra| extra.expires = None);
@@ -214,9 +217,10 @@ impl Mailbox {
         any
     }
 
-    pub(super) fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
+    pub(super) fn expire(&mut self, mut message: Message, cx: &mut Context<'_>) {
         self.counters.expired += 1;
         if self.rules.dead_letter.is_some() {
+            message.edit_extra(|extra| extra.reason = Some(Reason::Expired));
             self.outbox.push(message);
         } else {
             self.record_gone(message.id, message.count(), Why::Expired, cx);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::memory::{EXTRA_COST, MESSAGE_COST};
 use crate::accounts::Charge;
+use crate::journal::record::Reason;
 use crate::op::{Caller, Ino, Slice, Timestamp};
 
 /// A label that a receiver can select messages by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
@@ -58,6 +59,8 @@ pub(super) struct Extra {
     pub(super) expires: Option<Timestamp>,
     /// It cannot be received before. None while it is queued or leased.
     pub(super) due: Option<Timestamp>,
+    /// Why it became a dead letter, of one that is.
+    pub(super) reason: Option<Reason>,
     /// Leases that ended without `ack`.
     pub(super) deliveries: u32,
     /// Mailboxes in which it has expired since it was last received or sent.
@@ -95,6 +98,11 @@ impl Message {
         self.edit_extra(|extra| extra.due = due);
         let cost = self.cost();
         self.charge.iter_mut().for_each(|charge| charge.force(cost));
+    }
+
+    /// Why it became a dead letter, of one that is.
+    pub fn reason(&self) -> Option<Reason> {
+        self.extra.as_ref()?.reason
     }
 
     /// Number of its leases that ended without `ack`.

@@ -65,7 +65,8 @@ impl Mailbox {
     }
 
     /// Inserts a message of another mailbox behind all others of its priority. It keeps its id, sender, priority, tag and
-    /// time of sending. Its time to live begins anew and, with `reset_deliveries`, its count of deliveries too.
+    /// time of sending. Its time to live begins anew; with `reset_deliveries`, its count of deliveries too, and it is no dead letter
+    /// any more.
     pub fn insert_message(
         &mut self,
         mut message: Message,
@@ -82,7 +83,9 @@ impl Mailbox {
         if reset_deliveries || expires != message.expires() {
             message.edit_extra(|extra| {
                 extra.expires = expires;
-                extra.deliveries *= u32::from(!reset_deliveries);
+                if reset_deliveries {
+                    (extra.deliveries, extra.reason) = (0, None);
+                }
             });
         }
         self.counters.moved_in += 1;

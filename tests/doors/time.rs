@@ -57,6 +57,37 @@ fn expired_messages_go_to_the_mailbox_for_the_dead() {
 }
 
 #[test]
+fn a_dead_letter_tells_why_it_is_one() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("grave", &[]);
+    let path = mount.make_mailbox("box", &[("max_deliver", "1"), ("dead_letter", "grave")]);
+    let reason = |number: u64| {
+        let mut value = [0; 64];
+        let file = side(&mount, "grave", &format!("messages/{number}"));
+        let length = rustix::fs::getxattr(&file, "user.ipcfs.reason", &mut value)?;
+        Ok(String::from_utf8(value[..length].to_vec()).unwrap())
+    };
+    for word in ["nack", "reject"] {
+        send(&path, word.as_bytes());
+        let (worker, _) = lease(&mount, "box");
+        assert_eq!(rustix::io::write(&worker, word.as_bytes()), Ok(word.len()));
+    }
+    send(&side(&mount, "box", "ttl/20ms"), b"late");
+    mount.wait_for_figure("grave", "depth", 3);
+    let letters = numbers(&side(&mount, "grave", "messages"));
+    let words = ["deliveries", "rejected", "expired"];
+    assert_eq!(letters.iter().map(|number| reason(*number)).collect::<Vec<_>>(), words.map(|w| Ok(w.into())));
+    let json = open(&side(&mount, "grave", "json"), READ);
+    let lines = String::from_utf8(read(&json, 4096).unwrap()).unwrap();
+    for (line, word) in lines.lines().zip(words) {
+        assert!(line.contains(&format!("\"reason\":\"{word}\"")), "{line}");
+    }
+    send(&mount.mailbox("grave"), b"alive");
+    let alive = numbers(&side(&mount, "grave", "messages"))[0];
+    assert_eq!(reason(alive), Err(Errno::NODATA));
+}
+
+#[test]
 fn room_made_by_expiry_lets_a_waiting_writer_in() {
     let Some(mount) = common::mount() else { return };
     let path = mount.make_mailbox("box", &[("maxmsg", "1"), ("ttl", "50ms")]);
@@ -220,7 +251,10 @@ fn a_message_can_be_sent_for_later() {
         assert_eq!(refused(name, WRITE), Errno::RANGE, "{name:?}");
     }
     assert_eq!(refused("1s", READ), Errno::ACCESS);
-    run("exec 3<> \"$1\"; echo all >&3; read -r count <&3; test \"$count\" = 1", side(&mount, "box", "purge"));
+    run(
+        "exec 3<> \"$1\"; echo all >&3; read -r count <&3; test \"$count\" = 1",
+        side(&mount, "box", "purge"),
+    );
     assert_eq!(figure(&mount, "box", "delayed"), 0);
     mount.wait_for_free_memory();
 }

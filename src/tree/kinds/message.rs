@@ -162,6 +162,9 @@ pub(super) fn meta_of(message: &Message) -> Meta {
     if let Some(tag) = message.tag() {
         set("tag", tag);
     }
+    if let Some(reason) = message.reason() {
+        set("reason", reason.word().as_bytes());
+    }
     if let Some(expires) = message.expires() {
         set("expires", seconds(expires).as_bytes());
     }
