@@ -137,14 +137,14 @@ impl Index {
                         self.count_redelivered(*mailbox);
                     }
                     let (leased, due) = (false, None);
-                    self.insert(*mailbox, id, Entry { leased, due, position, deliveries, ..entry });
+                    self.insert(*mailbox, id, Entry { position, deliveries, leased, due, ..entry });
                 }
             }
             Record::Delayed { mailbox, id, due, deliveries } => {
                 for (id, entry) in self.take(*mailbox, *id, 1) {
                     self.count_redelivered(*mailbox);
                     let (leased, due, deliveries) = (false, Some(*due), *deliveries);
-                    self.insert(*mailbox, id, Entry { leased, due, deliveries, ..entry });
+                    self.insert(*mailbox, id, Entry { deliveries, leased, due, ..entry });
                 }
             }
             Record::Counters(mailbox, counters) => {

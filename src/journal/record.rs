@@ -587,7 +587,7 @@ mod tests {
         let how = How::MovedFrom(Ino(4), Why::Expired);
         vec![
             Record::Message(Arc::new(Message { due, ..message(0, b"body") })),
-            Record::Message(Arc::new(Message { due, how, ..message(2, b"a\nb\n") })),
+            Record::Message(Arc::new(Message { how, due, ..message(2, b"a\nb\n") })),
             Record::Message(Arc::new(Message { reason: Some(Reason::Rejected), how, ..message(0, b"x") })),
             Record::Message(Arc::new(Message { due, reason: Some(Reason::Expired), ..message(0, b"") })),
             Record::Delayed { mailbox: Ino(1), id: 2, due: Timestamp(3), deliveries: 4 },

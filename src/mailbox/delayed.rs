@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Mailbox;
 use super::call::Context;
 use super::message::Message;
-use super::queue::FIRST_POSITION;
+use super::queue::{BYTES_REMOVED_AT_ONCE, FIRST_POSITION, REMOVED_AT_ONCE};
 use crate::journal::record::Record;
 use crate::op::Timestamp;
 
@@ -85,18 +85,25 @@ impl Delayed {
         Some(message)
     }
 
-    /// Removes some of the messages that are `wanted`, of those from `from` on, after a look at `most`. Returns them, and where to
-    /// go on, unless it has come to the end.
+    /// Removes some of the messages that are `wanted`, of those from `from` on. Returns them, and where to go on, unless it has come
+    /// to the end.
     pub(super) fn remove_some(
         &mut self,
         from: Place,
-        most: usize,
         wanted: impl Fn(&Message) -> bool,
     ) -> (Vec<Message>, Option<Place>) {
-        let next = self.messages.range(from..).nth(most).map(|(place, _)| *place);
-        let looked = self.messages.range(from..).take(most);
-        let found: Vec<Place> =
-            looked.filter(|(_, message)| wanted(message)).map(|(place, _)| *place).collect();
+        let (mut found, mut next) = (Vec::new(), None);
+        let mut bytes = 0;
+        for (looked, (place, message)) in self.messages.range(from..).enumerate() {
+            if looked == REMOVED_AT_ONCE || bytes >= BYTES_REMOVED_AT_ONCE {
+                next = Some(*place);
+                break;
+            }
+            if wanted(message) {
+                bytes += message.len();
+                found.push(*place);
+            }
+        }
         (found.into_iter().filter_map(|place| self.remove(place)).collect(), next)
     }
 }

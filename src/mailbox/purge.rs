@@ -48,9 +48,6 @@ impl Next {
     }
 }
 
-/// Delayed messages at which one step looks.
-const DELAYED_AT_ONCE: usize = 500;
-
 impl Purging {
     fn wants(&self, message: &Message) -> bool {
         let is_named = match &self.what {
@@ -81,7 +78,7 @@ impl Mailbox {
         let wanted = |message: &Message| purging.wants(message);
         let (messages, next) = match purging.next {
             Next::Delayed(from) => {
-                let (messages, next) = self.delayed.remove_some(from, DELAYED_AT_ONCE, wanted);
+                let (messages, next) = self.delayed.remove_some(from, wanted);
                 (messages, next.map_or_else(|| Next::queue(cx), Next::Delayed))
             }
             Next::Queued(from, end) => {

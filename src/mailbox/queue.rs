@@ -51,8 +51,8 @@ struct Indexed<K> {
 const STEP: usize = 1000;
 
 /// Messages, or runs, at which one step of a removal looks, and bytes of those that it removes, or a few more.
-const REMOVED_AT_ONCE: usize = 500;
-const BYTES_REMOVED_AT_ONCE: u64 = 1 << 20;
+pub(super) const REMOVED_AT_ONCE: usize = 500;
+pub(super) const BYTES_REMOVED_AT_ONCE: u64 = 1 << 20;
 
 /// Lines of a run, so that splitting one is a short step.
 pub(super) const LONGEST_RUN: u64 = 1000;
@@ -243,8 +243,7 @@ impl Queue {
         let levels = self.prioritized.range(from.level..).filter(|(level, _)| **level != Rank::PLAIN);
         'levels: for (level, line) in levels.chain([(&Rank::PLAIN, &self.plain)]) {
             let first = if *level == from.level { from.position } else { 0 };
-            let entries = line.iter_from(first).filter(|(position, _)| *position >= first);
-            for (position, message) in entries.take_while(|(position, _)| *position < end) {
+            for (position, message) in line.iter_at(first).take_while(|(position, _)| *position < end) {
                 let here = Rank { level: *level, position };
                 if looked == REMOVED_AT_ONCE || bytes >= BYTES_REMOVED_AT_ONCE {
                     next = Some(here);

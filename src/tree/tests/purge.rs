@@ -6,7 +6,7 @@ const PURGE: &str = "control/mailboxes/box/purge";
 
 impl Harness {
     /// A mailbox with so many messages, and its `purge`, open.
-    fn to_purge(&mut self, messages: usize) -> (NodeId, Fh) {
+    fn box_with(&mut self, messages: usize) -> (NodeId, Fh) {
         let (node, fh) = self.create("mailboxes/box", BOTH);
         for _ in 0..messages {
             assert_eq!(self.get(node, write(fh, b"x")), Reply::Written(1));
@@ -40,7 +40,7 @@ fn roomy() -> Harness {
 #[test]
 fn a_purge_is_answered_when_it_is_done_and_tells_how_many() {
     let mut harness = roomy();
-    let (node, fh) = harness.to_purge(1200);
+    let (node, fh) = harness.box_with(1200);
     assert_eq!(harness.get(node, read(fh)), Reply::Data(Vec::new()), "nothing was asked yet");
     let unique = harness.wait(node, write(fh, b"all\n"));
     let mut steps = 0;
@@ -62,7 +62,7 @@ fn a_purge_is_answered_when_it_is_done_and_tells_how_many() {
 #[test]
 fn a_purge_can_be_interrupted() {
     let mut harness = roomy();
-    let (node, fh) = harness.to_purge(1200);
+    let (node, fh) = harness.box_with(1200);
     let unique = harness.wait(node, write(fh, b"all"));
     assert!(harness.work());
     harness.interrupt(unique);
@@ -75,7 +75,7 @@ fn a_purge_can_be_interrupted() {
 #[test]
 fn a_purge_ends_with_the_mailbox() {
     let mut harness = roomy();
-    let (node, fh) = harness.to_purge(1200);
+    let (node, fh) = harness.box_with(1200);
     let unique = harness.wait(node, write(fh, b"all"));
     assert!(harness.work());
     harness.unlink("mailboxes/box");
@@ -86,7 +86,7 @@ fn a_purge_ends_with_the_mailbox() {
 #[test]
 fn a_filter_that_is_none_is_refused_and_explained() {
     let mut harness = roomy();
-    let (node, fh) = harness.to_purge(1);
+    let (node, fh) = harness.box_with(1);
     for (text, error) in [("", Error::Invalid), ("some", Error::Invalid), ("from 4294967296", Error::Range)] {
         assert_eq!(harness.get(node, write(fh, text.as_bytes())), Reply::Failed(error), "{text}");
         assert!(harness.show("control/mailboxes/box/error").starts_with("purge: "), "{text}");
