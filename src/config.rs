@@ -1,7 +1,10 @@
 //! The configuration of a mount, validated once: [`Config`], and its limits: [`Limits`].
 
-use crate::state::saved;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::state::saved;
 
 /// Unit of segment memory, in bytes: the page size of most machines.
 pub const PAGE: u64 = 4096;
@@ -23,6 +26,9 @@ pub const LINK_MAX: usize = 1000;
 
 /// Longest target of a symbolic link, in bytes: a path with its NUL has 4096.
 pub const SYMLINK_MAX: usize = 4095;
+
+/// What a time limit, a delay or a lease can last, in nanoseconds: a millisecond to ten years as humantime counts them.
+pub const SPANS: RangeInclusive<u64> = 1_000_000..=10 * 31_557_600 * 1_000_000_000;
 
 /// Longest name of a file, in bytes, as on every Linux file system.
 pub const NAME_MAX: usize = 255;
@@ -165,6 +171,13 @@ pub struct Config {
     pub source: String,
     /// The daemon starts a session of its own when the mount is ready.
     pub own_session: bool,
+}
+
+/// Parses a span of time: `10s`, `1h 30m`, or a number of seconds. `None` if it is anything else. In nanoseconds.
+pub fn parse_time(text: &str) -> Option<u64> {
+    let number = text.parse().ok().map(Duration::from_secs);
+    let time = number.or_else(|| humantime::parse_duration(text).ok())?;
+    Some(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Parses a size: digits, then optionally K, M, G or T (powers of 1024), then optionally `B` or `iB`.

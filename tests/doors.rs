@@ -22,6 +22,8 @@ mod lines;
 mod memory;
 #[path = "doors/messages.rs"]
 mod messages;
+#[path = "doors/purge.rs"]
+mod purge;
 #[path = "doors/races.rs"]
 mod races;
 #[path = "doors/rights.rs"]

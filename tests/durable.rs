@@ -25,6 +25,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, SystemTime};
 
 use place::{Outcome, Place, run};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
@@ -108,6 +109,19 @@ fn receive(path: &std::path::Path) -> Vec<u8> {
 }
 
 #[test]
+fn messages_of_a_store_expire_by_themselves() {
+    let Some(stored) = Stored::new() else { return };
+    stored.mount();
+    let path = stored.durable("jobs", "daemon");
+    stored.set("jobs", "ttl", "300ms");
+    fs::write(&path, "job").unwrap();
+    stored.crash();
+    // Nothing is done with the mailbox but to look.
+    common::wait_for("the message to expire", || stored.figure("jobs", "expired") == 1);
+    assert_eq!(stored.figure("jobs", "depth"), 0);
+}
+
+#[test]
 fn what_was_accepted_is_there_after_kill_9_and_what_was_taken_is_not() {
     for how in ["daemon", "fsync"] {
         let Some(stored) = Stored::new() else { return };
@@ -132,6 +146,90 @@ fn what_was_accepted_is_there_after_kill_9_and_what_was_taken_is_not() {
         assert_eq!(receive(&path), b"last");
         assert_eq!(stored.figure("jobs", "received"), 6);
     }
+}
+
+#[test]
+fn what_was_purged_stays_so() {
+    for how in ["daemon", "fsync"] {
+        let Some(stored) = Stored::new() else { return };
+        stored.mount();
+        let path = stored.durable("jobs", how);
+        let door = |name: &str| stored.place.path(format!("control/mailboxes/jobs/{name}"));
+        fs::write(door("stream"), "line\n".repeat(2000)).unwrap();
+        fs::write(door("tag/red"), "red").unwrap();
+        fs::write(&path, "last").unwrap();
+        fs::write(door("purge"), "tag red").unwrap();
+        assert_eq!(stored.figure("jobs", "depth"), 2001);
+        fs::write(door("purge"), "all").unwrap();
+        fs::write(&path, "young").unwrap();
+        // Nothing is waited for: the answer has come when all of it is kept.
+        stored.crash();
+        assert_eq!((stored.figure("jobs", "depth"), stored.figure("jobs", "removed")), (1, 2002));
+        assert_eq!(receive(&path), b"young");
+    }
+}
+
+#[test]
+fn what_is_delayed_stays_so_until_its_time() {
+    for how in ["daemon", "fsync"] {
+        let Some(stored) = Stored::new() else { return };
+        stored.mount();
+        let path = stored.durable("jobs", how);
+        let door = |name: &str| stored.place.path(format!("control/mailboxes/jobs/{name}"));
+        fs::write(&path, "failed").unwrap();
+        let mut worker = OpenOptions::new().read(true).write(true).open(door("lease")).unwrap();
+        let mut buffer = [0; 10];
+        assert_eq!(worker.read(&mut buffer).unwrap(), 6);
+        let began = SystemTime::now();
+        worker.write_all(b"nack 2s").unwrap();
+        fs::write(door("delay/2s"), "later").unwrap();
+        fs::write(door("delay/1h"), "much later").unwrap();
+        drop(worker);
+        stored.crash();
+        assert_eq!((stored.figure("jobs", "sent"), stored.figure("jobs", "redelivered")), (3, 1));
+        let delayed = stored.figure("jobs", "delayed");
+        let is_early = began.elapsed().is_ok_and(|passed| passed < Duration::from_secs(2));
+        assert!(!is_early || delayed == 3, "none may have come: {delayed}");
+        fs::write(&path, "now").unwrap();
+        let mut all = [receive(&path), receive(&path), receive(&path)];
+        assert!(began.elapsed().is_ok_and(|passed| passed >= Duration::from_secs(2)));
+        all.sort();
+        assert_eq!(all, [&b"failed"[..], b"later", b"now"]);
+        assert_eq!((stored.figure("jobs", "delayed"), stored.figure("jobs", "depth")), (1, 0));
+        // What has come stays where it is.
+        fs::write(door("delay/1ms"), "came").unwrap();
+        common::wait_for("it to come", || stored.figure("jobs", "depth") == 1);
+        fs::write(&path, "behind").unwrap();
+        common::wait_for("the receipts to be written", || {
+            stored.command(&["ls", "--json"]).stdout.contains("\"messages\":3")
+        });
+        stored.crash();
+        assert_eq!((stored.figure("jobs", "delayed"), stored.figure("jobs", "redelivered")), (1, 1));
+        assert_eq!([receive(&path), receive(&path)], [&b"came"[..], b"behind"]);
+    }
+}
+
+#[test]
+fn why_a_message_died_is_kept() {
+    let Some(stored) = Stored::new() else { return };
+    stored.mount();
+    drop(stored.durable("grave", "daemon"));
+    let path = stored.durable("jobs", "daemon");
+    stored.set("jobs", "dead_letter", "grave");
+    fs::write(&path, "job").unwrap();
+    let door = stored.place.path("control/mailboxes/jobs/lease");
+    let mut worker = OpenOptions::new().read(true).write(true).open(door).unwrap();
+    assert_eq!(worker.read(&mut [0; 10]).unwrap(), 3);
+    worker.write_all(b"reject").unwrap();
+    stored.crash();
+    let letters = fs::read_dir(stored.place.path("control/mailboxes/grave/messages")).unwrap();
+    let mut value = [0; 20];
+    for letter in letters {
+        let length =
+            rustix::fs::getxattr(letter.unwrap().path(), "user.ipcfs.reason", &mut value[..]).unwrap();
+        assert_eq!(&value[..length], b"rejected");
+    }
+    assert_eq!(stored.figure("grave", "depth"), 1);
 }
 
 #[test]

@@ -136,6 +136,23 @@ fn a_short_message_takes_less_than_160_bytes_beside_its_own() {
 }
 
 #[test]
+fn a_delayed_message_takes_no_more_than_it_is_charged() {
+    const COUNT: u64 = 100_000;
+    let _turn = turn();
+    let Some(mount) = common::mount_with(&["--maxmsg=max", "--maxbytes=max", "--memory=1G"]) else { return };
+    warm_up(&mount);
+    mount.make_mailbox("box", &[("ttl", "2h")]);
+    let door = mount.path("control/mailboxes/box/delay/1h");
+    let mut file = OpenOptions::new().write(true).open(door).unwrap();
+    let before = mount.memory();
+    (0..COUNT).for_each(|n| file.write_all(&n.to_ne_bytes()).unwrap());
+    let full = mount.memory();
+    let charged = mount.figure("status", "memory_used") / COUNT;
+    println!("charged to the mount's memory: {charged} bytes each");
+    assert!(each("delayed message of 8 bytes", before, full, COUNT) <= charged);
+}
+
+#[test]
 fn a_drained_mailbox_gives_its_memory_back_to_the_system() {
     const MIB: u64 = 1 << 20;
     let _turn = turn();

@@ -238,6 +238,8 @@ fn message(id: u64, body: &[u8]) -> Record {
         priority: 0,
         tag: None,
         expires: None,
+        due: None,
+        reason: None,
         deliveries: 0,
         lines: 0,
         body: Slice::whole(body),

@@ -116,7 +116,8 @@ struct Waiting {
 impl Waiting {
     fn of(mount: &Mount, state: &State) -> Option<Waiting> {
         let State::Live(status) = state else { return None };
-        let messages = status.number("messages").filter(|messages| *messages > 0)?;
+        let delayed = status.number("delayed").unwrap_or(0);
+        let messages = Some(status.number("messages")? + delayed).filter(|messages| *messages > 0)?;
         let few = status.number("mailboxes").is_some_and(|mailboxes| mailboxes <= MAX_COUNTED);
         let listing = few.then(|| listing::read(&mount.point).ok()).flatten();
         let Some(listing) = listing.filter(|listing| listing.unreadable == 0) else {
@@ -127,8 +128,8 @@ impl Waiting {
             fs::read_to_string(setting).is_ok_and(|durable| durable.trim() != "off")
         };
         let depths = listing.mailboxes.iter().filter_map(|mailbox| {
-            let depth = mailbox.status.number("depth").filter(|depth| *depth > 0)?;
-            (!durable(mailbox.name.as_ref())).then_some(depth)
+            let depth = mailbox.status.number("depth")? + mailbox.status.number("delayed").unwrap_or(0);
+            (depth > 0 && !durable(mailbox.name.as_ref())).then_some(depth)
         });
         let depths: Vec<u64> = depths.collect();
         let messages = depths.iter().sum();

@@ -1,4 +1,4 @@
-//! Control files that are opened for their data rather than for text: a mailbox's doors, a segment's doorbell.
+//! Control files that are opened for their data rather than for text: a mailbox's doors and its `purge`, a segment's doorbell.
 
 use super::value;
 use crate::config::PRIORITY_MAX;
@@ -25,10 +25,13 @@ pub enum DoorKind {
     Tags,
     Senders,
     Ttls,
+    Delays,
+    /// No way to the queue: it removes messages.
+    Purge,
 }
 
 /// The doors in `control/mailboxes/<name>/`.
-pub static DOORS: [DoorFile; 11] = [
+pub static DOORS: [DoorFile; 13] = [
     door(
         "stream",
         "read: message after message, without end of file; write: each line is a message",
@@ -39,7 +42,7 @@ pub static DOORS: [DoorFile; 11] = [
     door("json", "read: as stream, each message as a JSON object on a line", Door::Json),
     door(
         "lease",
-        "read: lease a message; write: ack, nack, reject or touch; close without: as nack",
+        "read: lease a message; write: ack, nack, nack <time>, reject or touch; close without: as nack",
         Door::Lease,
     ),
     door("rpc", "write: a request; read: its reply", Door::Rpc),
@@ -60,6 +63,16 @@ pub static DOORS: [DoorFile; 11] = [
         help: "write: messages that expire after this time, or that of config/ttl if it is shorter",
         kind: DoorKind::Ttls,
     },
+    DoorFile {
+        name: "delay",
+        help: "write: messages that cannot be received before this time has passed",
+        kind: DoorKind::Delays,
+    },
+    DoorFile {
+        name: "purge",
+        help: "write: all, tag <tag>, from <uid> or older <time> removes such queued messages; read: how many",
+        kind: DoorKind::Purge,
+    },
 ];
 
 const fn door(name: &'static str, help: &'static str, door: Door) -> DoorFile {
@@ -70,11 +83,11 @@ impl DoorFile {
     /// Its path from the mailbox's folder.
     pub(super) fn path(&self) -> String {
         let special = match self.kind {
-            DoorKind::One(_) => "",
+            DoorKind::One(_) | DoorKind::Purge => "",
             DoorKind::Priorities => "/<n>",
             DoorKind::Tags => "/<text>",
             DoorKind::Senders => "/<uid>",
-            DoorKind::Ttls => "/<time>",
+            DoorKind::Ttls | DoorKind::Delays => "/<time>",
         };
         format!("{}{special}", self.name)
     }
@@ -93,7 +106,7 @@ impl DoorKind {
             text.parse().map_err(|_| Error::Range)
         };
         match self {
-            DoorKind::One(_) => Err(Error::NotFolder),
+            DoorKind::One(_) | DoorKind::Purge => Err(Error::NotFolder),
             DoorKind::Tags => Ok(Door::Tag(name.into())),
             DoorKind::Priorities => match u16::try_from(number()?) {
                 Ok(priority) if priority <= PRIORITY_MAX => Ok(Door::Priority(priority)),
@@ -101,6 +114,7 @@ impl DoorKind {
             },
             DoorKind::Senders => u32::try_from(number()?).map(Door::From).map_err(|_| Error::Range),
             DoorKind::Ttls => time(name).map(Door::Ttl),
+            DoorKind::Delays => time(name).map(Door::Delay),
         }
     }
 }

@@ -21,12 +21,13 @@ const LINE: usize = 96;
 type Figure = (&'static str, &'static str, fn(&Counts) -> u64);
 
 /// Figures that rise and fall.
-const GAUGES: [Figure; 7] = [
+const GAUGES: [Figure; 8] = [
     ("depth", "Messages that wait.", |counts| counts.depth),
     ("bytes", "Bytes of messages and requests that wait.", |counts| counts.bytes),
     ("waiting_readers", "Calls that wait for a message.", |counts| counts.waiting_readers),
     ("waiting_writers", "Calls that wait for room.", |counts| counts.waiting_writers),
     ("leased", "Messages that are leased.", |counts| counts.leased),
+    ("delayed", "Messages that cannot be received yet.", |counts| counts.delayed),
     ("requests", "Requests that wait for a server.", |counts| counts.requests),
     ("serving", "Requests that a server has taken.", |counts| counts.serving),
 ];
@@ -43,7 +44,7 @@ const COUNTERS: [Figure; 8] = [
         counts.dropped
     }),
     ("dead_lettered_total", "Messages sent to the dead-letter mailbox.", |counts| counts.dead_lettered),
-    ("removed_total", "Messages removed through messages/.", |counts| counts.removed),
+    ("removed_total", "Messages removed through messages/ or purge.", |counts| counts.removed),
     ("replied_total", "Requests that were replied to.", |counts| counts.replied),
 ];
 

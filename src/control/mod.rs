@@ -5,6 +5,7 @@
 
 mod doors;
 mod metrics;
+mod purge;
 mod status;
 mod value;
 
@@ -18,6 +19,7 @@ use crate::topic;
 
 pub use doors::{DOORBELL, DOORS, DoorFile, DoorKind};
 pub use metrics::{METRICS_SIZE, MailboxFigures, MetricsView, metrics};
+pub use purge::purge;
 pub use status::{mount_status, user_status};
 
 /// Why a value was refused: the error of the write, and a sentence for the file `error`.

@@ -12,7 +12,7 @@ use crate::op::{Caller, Timestamp};
 pub fn mount_status(view: &MountView) -> String {
     let uptime = format!("{}.{:03}", view.uptime_ns / 1_000_000_000, view.uptime_ns / 1_000_000 % 1000);
     let counts = view.counts;
-    let pairs: [(&str, &dyn std::fmt::Display); 31] = [
+    let pairs: [(&str, &dyn std::fmt::Display); 32] = [
         ("version", &env!("CARGO_PKG_VERSION")),
         ("pid", &view.pid),
         ("transport", &view.transport),
@@ -35,6 +35,7 @@ pub fn mount_status(view: &MountView) -> String {
         ("received", &counts.received),
         ("dropped", &counts.dropped),
         ("leased", &counts.leased),
+        ("delayed", &counts.delayed),
         ("redelivered", &counts.redelivered),
         ("expired", &counts.expired),
         ("requests", &counts.requests),
@@ -75,6 +76,7 @@ pub(super) fn mailbox(view: &MailboxView) -> String {
         ("received", &counts.received),
         ("dropped", &counts.dropped),
         ("leased", &counts.leased),
+        ("delayed", &counts.delayed),
         ("redelivered", &counts.redelivered),
         ("expired", &counts.expired),
         ("dead_lettered", &counts.dead_lettered),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Refusal;
-use crate::config::{NO_LIMIT, parse_size};
+use crate::config::{NO_LIMIT, SPANS, parse_size, parse_time};
 use crate::op::Error;
 
 /// Parses a number from `low` to `high`, with an optional unit suffix. `max` is accepted if `unlimited`.
@@ -41,18 +41,17 @@ pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     if text == "max" {
         return Ok(NO_LIMIT);
     }
-    let number = text.parse().ok().map(Duration::from_secs);
-    let Some(time) = number.or_else(|| humantime::parse_duration(text).ok()) else {
+    let Some(nanos) = parse_time(text) else {
         let why =
             format!("{name}: '{}' is not a duration (for example 500ms, 10s, 1h 30m, or max)", shown(text));
         return Err(Refusal { error: Error::Invalid, why });
     };
-    if time < LEAST_TIME || time > MOST_TIME {
-        let why =
-            format!("{name}: {} is out of range: 1ms to 10years, or max", humantime::format_duration(time));
+    if !SPANS.contains(&nanos) {
+        let time = humantime::format_duration(Duration::from_nanos(nanos));
+        let why = format!("{name}: {time} is out of range: 1ms to 10years, or max");
         return Err(Refusal { error: Error::Range, why });
     }
-    Ok(time.as_nanos() as u64)
+    Ok(nanos)
 }
 
 /// Formats a duration of `nanos` nanoseconds.
@@ -63,10 +62,6 @@ pub(super) fn show_time(nanos: u64) -> String {
         humantime::format_duration(Duration::from_nanos(nanos)).to_string()
     }
 }
-
-const LEAST_TIME: Duration = Duration::from_millis(1);
-/// Ten years as humantime counts them.
-const MOST_TIME: Duration = Duration::from_secs(10 * 31_557_600);
 
 /// Parses one of several words.
 pub(super) fn one_of<T: Copy>(name: &str, words: &[(&str, T)], text: &str) -> Result<T, Refusal> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::{Counters, How, Message, Object, Record, Why};
-use crate::op::Ino;
+use crate::op::{Ino, Timestamp};
 
 /// Where a record stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,6 +58,8 @@ pub(super) struct Entry {
     pub(super) position: u64,
     pub(super) deliveries: u32,
     pub(super) leased: bool,
+    /// Before when it cannot be received.
+    due: Option<Timestamp>,
     /// The record itself, while the journal is read.
     pub(super) record: Option<Arc<Message>>,
 }
@@ -66,7 +68,8 @@ impl Entry {
     /// What it is in the record that was written for it, with what has changed since.
     pub(super) fn message(&self, record: &Message) -> Option<Message> {
         let part = record.part(self.skip, self.count)?;
-        Some(Message { position: self.position, deliveries: self.deliveries, how: How::Kept, ..part })
+        let Entry { position, deliveries, due, .. } = *self;
+        Some(Message { position, deliveries, due, how: How::Kept, ..part })
     }
 
     /// The messages from number `from` to `to`.
@@ -108,6 +111,7 @@ impl Index {
                     position: message.position,
                     deliveries: message.deliveries,
                     leased: false,
+                    due: message.due,
                     record: read.then(|| Arc::clone(message)),
                 };
                 self.insert(message.mailbox, message.id, entry);
@@ -129,9 +133,18 @@ impl Index {
             Record::Returned { mailbox, id, position, deliveries } => {
                 for (id, entry) in self.take(*mailbox, *id, 1) {
                     let (position, deliveries) = (*position, *deliveries);
-                    self.insert(*mailbox, id, Entry { leased: false, position, deliveries, ..entry });
-                    let redelivered = &mut self.counters(*mailbox).redelivered;
-                    *redelivered = redelivered.saturating_add(1);
+                    if entry.due.is_none() {
+                        self.count_redelivered(*mailbox);
+                    }
+                    let (leased, due) = (false, None);
+                    self.insert(*mailbox, id, Entry { position, deliveries, leased, due, ..entry });
+                }
+            }
+            Record::Delayed { mailbox, id, due, deliveries } => {
+                for (id, entry) in self.take(*mailbox, *id, 1) {
+                    self.count_redelivered(*mailbox);
+                    let (leased, due, deliveries) = (false, Some(*due), *deliveries);
+                    self.insert(*mailbox, id, Entry { deliveries, leased, due, ..entry });
                 }
             }
             Record::Counters(mailbox, counters) => {
@@ -191,6 +204,11 @@ impl Index {
 
     fn counters(&mut self, mailbox: Ino) -> &mut Counters {
         &mut self.kept.entry(mailbox).or_default().counters
+    }
+
+    fn count_redelivered(&mut self, mailbox: Ino) {
+        let redelivered = &mut self.counters(mailbox).redelivered;
+        *redelivered = redelivered.saturating_add(1);
     }
 
     fn note_use(&mut self, file: u64, count: u64, bytes: u64) {
@@ -265,6 +283,8 @@ mod tests {
             priority: 0,
             tag: None,
             expires: None,
+            due: None,
+            reason: None,
             deliveries: 0,
             lines,
             body: Slice::whole(body),
@@ -387,6 +407,31 @@ c
         assert_eq!((bodies(&index)[1].1, index.kept[&BOX].counters.sent), (50, 3));
         index.apply(&Record::Removed(BOX), at(3), true);
         assert!(!index.uses(1) && !index.uses(2));
+    }
+
+    #[test]
+    fn a_delayed_message_is_due_until_it_is_queued_and_counts_once_as_redelivered() {
+        let mut index = Index::default();
+        let shown = |index: &Index, id| {
+            let entry = index.kept[&BOX].messages[&id].clone();
+            let message = entry.message(entry.record.as_ref().unwrap()).unwrap();
+            (message.due, message.deliveries, message.position, index.kept[&BOX].counters.redelivered)
+        };
+        for id in [1, 2] {
+            let Record::Message(sent) = message(id, 0, b"x") else { unreachable!() };
+            let due = (id == 1).then_some(Timestamp(9));
+            index.apply(&Record::Message(Arc::new(Message { due, ..(*sent).clone() })), at(1), true);
+        }
+        assert_eq!(shown(&index, 1), (Some(Timestamp(9)), 0, 101, 0));
+        index.apply(&Record::Returned { mailbox: BOX, id: 1, position: 300, deliveries: 0 }, at(1), true);
+        assert_eq!(shown(&index, 1), (None, 0, 300, 0));
+        index.apply(&Record::Leased { mailbox: BOX, id: 2 }, at(1), true);
+        let due = Timestamp(7);
+        index.apply(&Record::Delayed { mailbox: BOX, id: 2, due, deliveries: 1 }, at(1), true);
+        assert_eq!(shown(&index, 2), (Some(due), 1, 102, 1));
+        assert!(!index.kept[&BOX].messages[&2].leased);
+        index.apply(&Record::Returned { mailbox: BOX, id: 2, position: 50, deliveries: 1 }, at(1), true);
+        assert_eq!(shown(&index, 2), (None, 1, 50, 1));
     }
 
     /// The record of a mailbox may have been written again behind its messages.

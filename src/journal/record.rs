@@ -24,9 +24,13 @@ pub enum Record {
     /// A message is leased.
     #[allow(missing_docs)]
     Leased { mailbox: Ino, id: u64 },
-    /// A leased message is back in the queue, with this number of deliveries.
+    /// A leased or delayed message is in the queue, with this number of deliveries.
     #[allow(missing_docs)]
     Returned { mailbox: Ino, id: u64, position: u64, deliveries: u32 },
+    /// A leased message is given back with this number of deliveries, but cannot be received before it is due. [`Record::Returned`]
+    /// says when it is queued.
+    #[allow(missing_docs)]
+    Delayed { mailbox: Ino, id: u64, due: Timestamp, deliveries: u32 },
     /// The counters of a mailbox.
     Counters(Ino, Counters),
     /// A file begins.
@@ -77,6 +81,10 @@ pub struct Message {
     pub priority: u16,
     pub tag: Option<Arc<[u8]>>,
     pub expires: Option<Timestamp>,
+    /// It cannot be received before.
+    pub due: Option<Timestamp>,
+    /// Of a dead letter.
+    pub reason: Option<Reason>,
     pub deliveries: u32,
     /// Number of lines, each of which is a message; 0 if the body is one message.
     pub lines: u64,
@@ -107,6 +115,28 @@ pub enum Why {
     Removed,
     Moved,
     DeadLetter,
+}
+
+/// Why a message became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// Its time was over.
+    Expired,
+    /// It was leased too often.
+    Deliveries,
+    /// Whoever had leased it said so.
+    Rejected,
+}
+
+impl Reason {
+    /// As users read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Reason::Expired => "expired",
+            Reason::Deliveries => "deliveries",
+            Reason::Rejected => "rejected",
+        }
+    }
 }
 
 /// Counters of a mailbox since its creation.
@@ -211,11 +241,17 @@ const COUNTERS: u8 = 7;
 const SYNCED: u8 = 8;
 const TORN: u8 = 9;
 const BEGIN: u8 = 10;
+const DELAYED: u8 = 11;
 
 const HOW: [How; 3] = [How::Sent, How::Moved, How::Kept];
 /// Comes instead of one of those, before the mailbox and the reason.
 const MOVED_FROM: u8 = HOW.len() as u8;
+/// Comes before one of those, followed by the time before which the message cannot be received.
+const DUE: u8 = MOVED_FROM + 1;
+/// Comes before one of those, followed by the reason for which the message became a dead letter.
+const REASON: u8 = DUE + 1;
 const WHY: [Why; 6] = [Why::Received, Why::Expired, Why::Dropped, Why::Removed, Why::Moved, Why::DeadLetter];
+const REASONS: [Reason; 3] = [Reason::Expired, Reason::Deliveries, Reason::Rejected];
 
 impl Record {
     /// Appends its bytes.
@@ -231,6 +267,9 @@ impl Record {
             Record::Leased { mailbox, id } => to.u8(LEASED).number(mailbox.0).number(*id),
             Record::Returned { mailbox, id, position, deliveries } => {
                 to.u8(RETURNED).number(mailbox.0).number(*id).number(*position).number(*deliveries)
+            }
+            Record::Delayed { mailbox, id, due, deliveries } => {
+                to.u8(DELAYED).number(mailbox.0).number(*id).time(*due).number(*deliveries)
             }
             Record::Counters(mailbox, counters) => {
                 to.u8(COUNTERS).number(mailbox.0);
@@ -258,6 +297,10 @@ impl Record {
             RETURNED => {
                 let (mailbox, id) = (from.ino()?, from.number()?);
                 Record::Returned { mailbox, id, position: from.number()?, deliveries: from.number()? }
+            }
+            DELAYED => {
+                let (mailbox, id) = (from.ino()?, from.number()?);
+                Record::Delayed { mailbox, id, due: from.time()?, deliveries: from.number()? }
             }
             COUNTERS => {
                 let mailbox = from.ino()?;
@@ -329,6 +372,12 @@ impl Message {
     fn encode<'a, 'b>(&self, to: &'a mut Writer<'b>) -> &'a mut Writer<'b> {
         to.u8(MESSAGE).number(self.mailbox.0).number(self.id);
         to.number(self.position.wrapping_sub(self.id).wrapping_sub(USUAL_DISTANCE));
+        if let Some(due) = self.due {
+            to.u8(DUE).time(due);
+        }
+        if let Some(reason) = self.reason {
+            to.u8(REASON).u8(place(&REASONS, &reason));
+        }
         match &self.how {
             How::MovedFrom(from, why) => to.u8(MOVED_FROM).number(from.0).u8(place(&WHY, why)),
             how => to.u8(place(&HOW, how)),
@@ -343,9 +392,14 @@ impl Message {
     fn decode(from: &mut Reader<'_>) -> Option<Message> {
         let (mailbox, id): (_, u64) = (from.ino()?, from.number()?);
         let position = from.number::<u64>()?.wrapping_add(id).wrapping_add(USUAL_DISTANCE);
-        let how = match from.u8()? {
-            MOVED_FROM => How::MovedFrom(from.ino()?, *WHY.get(from.u8()? as usize)?),
-            how => *HOW.get(how as usize)?,
+        let (mut due, mut reason) = (None, None);
+        let how = loop {
+            match from.u8()? {
+                DUE => due = Some(from.time()?),
+                REASON => reason = Some(*REASONS.get(from.u8()? as usize)?),
+                MOVED_FROM => break How::MovedFrom(from.ino()?, *WHY.get(from.u8()? as usize)?),
+                how => break *HOW.get(how as usize)?,
+            }
         };
         let (sent, sender) = (from.time()?, from.caller()?);
         let (priority, deliveries, lines) = (from.number()?, from.number()?, from.number()?);
@@ -369,6 +423,8 @@ impl Message {
             priority,
             tag,
             expires,
+            due,
+            reason,
             deliveries,
             lines,
             body,
@@ -396,6 +452,8 @@ mod tests {
             priority: 9,
             tag: Some(Arc::from(&b"t"[..])),
             expires: Some(Timestamp(6)),
+            due: None,
+            reason: None,
             deliveries: 2,
             lines,
             body: Slice::whole(body),
@@ -443,6 +501,19 @@ mod tests {
         ]
     }
 
+    /// What was not there at first.
+    fn later() -> Vec<Record> {
+        let due = Some(Timestamp(8));
+        let how = How::MovedFrom(Ino(4), Why::Expired);
+        vec![
+            Record::Message(Arc::new(Message { due, ..message(0, b"body") })),
+            Record::Message(Arc::new(Message { how, due, ..message(2, b"a\nb\n") })),
+            Record::Message(Arc::new(Message { reason: Some(Reason::Rejected), how, ..message(0, b"x") })),
+            Record::Message(Arc::new(Message { due, reason: Some(Reason::Expired), ..message(0, b"") })),
+            Record::Delayed { mailbox: Ino(1), id: 2, due: Timestamp(3), deliveries: 4 },
+        ]
+    }
+
     fn bytes(record: &Record) -> Vec<u8> {
         let mut bytes = Vec::new();
         record.encode(&mut bytes);
@@ -451,7 +522,7 @@ mod tests {
 
     #[test]
     fn each_record_reads_back_and_no_part_of_it_does() {
-        for record in all() {
+        for record in all().into_iter().chain(later()) {
             let bytes = bytes(&record);
             assert_eq!(Record::decode(&bytes).as_ref(), Some(&record));
             if let Record::Message(_) = record {
@@ -472,6 +543,21 @@ mod tests {
         assert_eq!(bytes(&gone), [4, 1, 2, 3, 4]);
         let sum = all().iter().fold(0, |sum, record| crc32c::crc32c_append(sum, &bytes(record)));
         assert_eq!(sum, SUM_OF_VERSION_1, "the format has changed: {sum:#x}");
+    }
+
+    /// Records that came later have bytes of their own.
+    #[test]
+    fn the_bytes_of_later_records_stay_too() {
+        let delayed = Record::Delayed { mailbox: Ino(1), id: 2, due: Timestamp(3), deliveries: 4 };
+        assert_eq!(bytes(&delayed), [11, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 4]);
+        let due = Message { due: Some(Timestamp(3)), ..message(0, b"body") };
+        let plain = bytes(&Record::Message(Arc::new(message(0, b"body"))));
+        let due = bytes(&Record::Message(Arc::new(due)));
+        let at = due.iter().zip(&plain).position(|(due, plain)| due != plain).unwrap();
+        assert_eq!((due[at], due[at + 9..].to_vec()), (4, plain[at..].to_vec()));
+        let dead = Message { reason: Some(Reason::Deliveries), ..message(0, b"body") };
+        let dead = bytes(&Record::Message(Arc::new(dead)));
+        assert_eq!((dead[at..at + 2].to_vec(), dead[at + 2..].to_vec()), (vec![5, 1], plain[at..].to_vec()));
     }
 
     const SUM_OF_VERSION_1: u32 = 0xb56c_19bc;

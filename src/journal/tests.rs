@@ -46,6 +46,8 @@ fn message(mailbox: u64, id: u64, lines: u64) -> Record {
         priority: 0,
         tag: None,
         expires: None,
+        due: None,
+        reason: None,
         deliveries: 0,
         lines,
         body: Slice::whole(body),

@@ -119,7 +119,8 @@ impl Transport {
     /// Calls the tree at the times that it asked for, until all senders of `alarms` are gone. `alarms` receives what this
     /// transport's `alarms` sends.
     pub fn run_timer(&self, alarms: &Receiver<Alarm>) {
-        let mut next: Option<Timestamp> = None;
+        // What comes from a store may be due already, and nobody has told of it.
+        let mut next = Some(Timestamp(0));
         let mut interrupts: BinaryHeap<Reverse<(Instant, u64, Duration)>> = BinaryHeap::new();
         loop {
             // The system's clock may be set meanwhile.

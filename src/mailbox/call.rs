@@ -49,6 +49,8 @@ pub enum Door {
     Priority(u16),
     /// Messages that expire so many nanoseconds after they were sent.
     Ttl(u64),
+    /// Messages that cannot be received before so many nanoseconds have passed.
+    Delay(u64),
     /// Messages with this tag: written with it, or selected by it.
     Tag(Tag),
     /// Messages that this user sent.
@@ -70,17 +72,19 @@ pub(super) struct Properties {
     pub(super) tag: Option<Tag>,
     /// In nanoseconds, or [`NO_LIMIT`].
     pub(super) ttl: u64,
+    /// In nanoseconds, before it can be received.
+    pub(super) delay: u64,
 }
 
 impl Default for Properties {
     fn default() -> Properties {
-        Properties { priority: 0, tag: None, ttl: NO_LIMIT }
+        Properties { priority: 0, tag: None, ttl: NO_LIMIT, delay: 0 }
     }
 }
 
 saved!(enum Door {
     0 = Plain, 1 = Stream, 2 = Whole, 3 = Peek, 4 = Priority(it), 5 = Tag(it), 6 = From(it), 7 = Json, 8 =
-    Lease, 9 = Rpc, 10 = Serve, 11 = Ttl(it),
+    Lease, 9 = Rpc, 10 = Serve, 11 = Ttl(it), 12 = Delay(it),
 });
 
 /// What a reader takes.
@@ -247,6 +251,8 @@ counts! {
     /// Calls that wait now.
     waiting_readers,
     waiting_writers,
+    /// Messages that cannot be received yet.
+    delayed,
     /// Messages leased now.
     leased,
     /// Requests that wait for a server now, and those that a server has taken.
@@ -261,7 +267,7 @@ counts! {
     dropped,
     /// Sent to the dead-letter mailbox, except for expired messages.
     dead_lettered,
-    /// Removed through `messages/`.
+    /// Removed through `messages/` or `purge`.
     removed,
     /// Moved from and to other mailboxes.
     moved_in,
@@ -295,7 +301,7 @@ impl Door {
         match self {
             Door::Plain | Door::Stream | Door::Tag(_) | Door::Lease | Door::Rpc | Door::Serve => (true, true),
             Door::Peek | Door::From(_) | Door::Json => (true, false),
-            Door::Whole | Door::Priority(_) | Door::Ttl(_) => (false, true),
+            Door::Whole | Door::Priority(_) | Door::Ttl(_) | Door::Delay(_) => (false, true),
         }
     }
 
@@ -306,6 +312,7 @@ impl Door {
             Door::Priority(priority) => Properties { priority: *priority, ..plain },
             Door::Tag(tag) => Properties { tag: Some(tag.clone()), ..plain },
             Door::Ttl(ttl) => Properties { ttl: *ttl, ..plain },
+            Door::Delay(delay) => Properties { delay: *delay, ..plain },
             _ => plain,
         }
     }
@@ -323,7 +330,8 @@ impl Door {
             | Door::Lease
             | Door::Whole
             | Door::Priority(_)
-            | Door::Ttl(_) => Selector::Message(Filter::Any),
+            | Door::Ttl(_)
+            | Door::Delay(_) => Selector::Message(Filter::Any),
         }
     }
 

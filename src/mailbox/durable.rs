@@ -104,6 +104,9 @@ impl Mailbox {
                 Record::Message(Arc::new(recorded(message, mailbox, position, How::Kept)))
             });
         }
+        for message in self.delayed.values() {
+            self.record_message(message, message.id, How::Kept, cx);
+        }
         let states = self.handles.iter().map(|(_, open)| &open.state);
         for lease in
             states.filter_map(|state| if let State::Leasing(lease) = state { Some(lease) } else { None })
@@ -138,6 +141,8 @@ impl Mailbox {
             self.last_sent = self.last_sent.max(message.sent);
             if was_leased {
                 leased.push(message);
+            } else if message.due().is_some() {
+                self.delayed.insert(message);
             } else {
                 self.queue.push_at(message, position);
             }
@@ -163,6 +168,8 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record:
         priority: message.priority,
         tag: message.tag().cloned(),
         expires: message.expires(),
+        due: message.due(),
+        reason: message.reason(),
         deliveries: message.deliveries(),
         lines: message.run().map_or(0, |run| if run.lines > 1 { run.lines } else { 0 }),
         body: message.slice(),
@@ -170,7 +177,20 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record:
 }
 
 fn restored(message: record::Message) -> Message {
-    let record::Message { id, sent, sender, priority, tag, expires, deliveries, lines, body, .. } = message;
+    let record::Message {
+        id,
+        sent,
+        sender,
+        priority,
+        tag,
+        expires,
+        due,
+        reason,
+        deliveries,
+        lines,
+        body,
+        ..
+    } = message;
     let run = (lines > 0).then_some(Run { lines, from: body.from, to: body.to });
     let bytes = if run.is_none() && body.as_bytes().len() != body.bytes.len() {
         Arc::from(body.as_bytes())
@@ -179,7 +199,8 @@ fn restored(message: record::Message) -> Message {
     };
     let mut message = Message { id, sent, sender, priority, body: bytes, extra: None, charge: None };
     message.edit_extra(|extra| {
-        (extra.tag, extra.expires, extra.deliveries, extra.run) = (tag, expires, deliveries, run);
+        (extra.tag, extra.expires, extra.due) = (tag, expires, due);
+        (extra.reason, extra.deliveries, extra.run) = (reason, deliveries, run);
     });
     message.compact();
     message

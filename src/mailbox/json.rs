@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::message::Message;
+use crate::journal::record::Reason;
 use crate::op::Slice;
 
 #[derive(Serialize)]
@@ -22,6 +23,8 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     tag_base64: Option<String>,
     deliveries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
     /// Instead of `body`, if that is not valid UTF-8.
@@ -48,6 +51,7 @@ fn write_with_body(message: &Message, slice: &Slice, line: &mut Vec<u8>) {
         tag_base64: message.tag().filter(|_| tag.is_none()).map(|tag| STANDARD.encode(tag)),
         tag,
         deliveries: message.deliveries(),
+        reason: message.reason().map(Reason::word),
         body_base64: body.is_none().then(|| STANDARD.encode(slice.as_bytes())),
         body,
     };

@@ -8,13 +8,15 @@
 //!        deliveries < max_deliver                        otherwise, or reject ▼
 //!                                                       dead-letter mailbox, or dropped
 //! ```
+//!
+//! `nack <time>` is a `nack` after which the message waits in `delayed` first.
 
 use super::call::{Context, HandleId, Send, WaitId};
 use super::message::Message;
 use super::queue::FIRST_POSITION;
 use super::{Mailbox, State};
-use crate::config::NO_LIMIT;
-use crate::journal::record::{Record, Why};
+use crate::config::{NO_LIMIT, SPANS, parse_time};
+use crate::journal::record::{Reason, Record, Why};
 use crate::op::{Error, Reply, Timestamp};
 use crate::state::saved;
 
@@ -33,13 +35,15 @@ pub(super) fn deadline(duration: u64, now: Timestamp) -> Option<Timestamp> {
 }
 
 impl Mailbox {
-    /// A write to the `lease` door: `ack`, `nack`, `reject` or `touch` for the leased message. Never waits.
+    /// A write to the `lease` door: `ack`, `nack`, `nack <time>`, `reject` or `touch` for the leased message. Never waits.
     pub(super) fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
-        let word = call.body.trim_ascii();
-        if !matches!(word, b"ack" | b"nack" | b"reject" | b"touch") {
-            cx.fx.fail(call.request_id, Error::Invalid);
-            return None;
-        }
+        let (word, delay) = match parse(call.body.trim_ascii()) {
+            Ok(parsed) => parsed,
+            Err(error) => {
+                cx.fx.fail(call.request_id, error);
+                return None;
+            }
+        };
         // A lease whose time is up is over, even before the timer has fired.
         if self.end_leases(cx) {
             self.admit_writers(cx);
@@ -68,12 +72,12 @@ impl Mailbox {
                 self.record_gone(lease.message.id, 1, Why::Received, cx);
                 drop(lease);
             }
-            b"nack" => self.return_lease(call.handle, *lease, cx),
+            b"nack" => self.return_lease(call.handle, *lease, delay, cx),
             _ => {
                 self.end_lease(call.handle, &lease);
                 let mut message = lease.message;
                 count_delivery(&mut message);
-                self.dead_letter_or_drop(message, cx);
+                self.dead_letter_or_drop(message, Reason::Rejected, cx);
             }
         }
         cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
@@ -94,8 +98,15 @@ impl Mailbox {
         true
     }
 
-    /// A lease ends without `ack` or `reject`: the message is redelivered, unless its time or its deliveries are up.
-    pub(super) fn return_lease(&mut self, handle: HandleId, lease: Lease, cx: &mut Context<'_>) {
+    /// A lease ends without `ack` or `reject`: the message is redelivered, unless its time or its deliveries are up; after `delay`
+    /// nanoseconds, if there is one.
+    pub(super) fn return_lease(
+        &mut self,
+        handle: HandleId,
+        lease: Lease,
+        delay: Option<u64>,
+        cx: &mut Context<'_>,
+    ) {
         self.end_lease(handle, &lease);
         let mut message = lease.message;
         count_delivery(&mut message);
@@ -103,17 +114,20 @@ impl Mailbox {
             return;
         }
         if u64::from(message.deliveries()) >= self.rules.max_deliver {
-            self.dead_letter_or_drop(message, cx);
+            self.dead_letter_or_drop(message, Reason::Deliveries, cx);
         } else if message.expires().is_some_and(|end| end <= cx.now) {
             self.expire(message, cx);
         } else {
             self.counters.redelivered += 1;
-            self.requeue(message, cx);
+            match delay {
+                Some(delay) => self.give_back_later(message, delay, cx),
+                None => self.requeue(message, cx),
+            }
         }
     }
 
     /// Gives a message to a waiting reader, or puts it at the head of the queue.
-    fn requeue(&mut self, message: Message, cx: &mut Context<'_>) {
+    pub(super) fn requeue(&mut self, message: Message, cx: &mut Context<'_>) {
         self.reply_to_peekers(&message, cx);
         let (id, deliveries) = (message.id, message.deliveries());
         let returned = |position| move |mailbox| Record::Returned { mailbox, id, position, deliveries };
@@ -135,8 +149,9 @@ impl Mailbox {
     }
 
     /// Sends a message to the dead-letter mailbox. Drops it if there is none.
-    fn dead_letter_or_drop(&mut self, mut message: Message, cx: &mut Context<'_>) {
+    fn dead_letter_or_drop(&mut self, mut message: Message, reason: Reason, cx: &mut Context<'_>) {
         if self.rules.dead_letter.is_some() {
+            message.edit_extra(|extra| extra.reason = Some(reason));
             // A message in the outbox that still has a time limit is one that has expired (`drop_dead_letters`).
             if message.expires().is_some() {
                 message.edit_extra(|extra| extra.expires = None);
@@ -151,16 +166,19 @@ impl Mailbox {
         }
     }
 
-    /// When [`Mailbox::tick`] must be called next: the earliest end of a message's or a lease's time.
+    /// When [`Mailbox::tick`] must be called next: the earliest end of a message's, a lease's or a delay's time.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
-        self.queue.next_deadline().into_iter().chain(lease).min()
+        let queued = self.queue.next_deadline().into_iter();
+        queued.chain(lease).chain(self.delayed.next_deadline()).min()
     }
 
-    /// Expires messages and ends leases whose time is up.
+    /// Expires messages and ends leases whose time is up, and queues messages that are due: some, if they are many. Then it is due
+    /// again at once.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
         self.drop_expired(cx);
         self.end_leases(cx);
+        self.release_due(cx);
         self.admit_writers(cx);
     }
 
@@ -183,7 +201,7 @@ impl Mailbox {
             match lease {
                 Some(lease) => {
                     self.wake_reader(handle, cx);
-                    self.return_lease(handle, *lease, cx);
+                    self.return_lease(handle, *lease, None, cx);
                 }
                 None => drop(self.lease_ends.pop_first()),
             }
@@ -191,23 +209,39 @@ impl Mailbox {
         any
     }
 
-    /// Expires the queued messages whose time is up. True if there were any.
+    /// Expires the queued and delayed messages whose time is up. True if there were any.
     pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) -> bool {
         let mut any = false;
-        while let Some(message) = self.queue.pop_expired(cx.now) {
+        while let Some(message) = self.queue.pop_expired(cx.now).or_else(|| self.delayed.pop_expired(cx.now))
+        {
             self.expire(message, cx);
             any = true;
         }
         any
     }
 
-    fn expire(&mut self, message: Message, cx: &mut Context<'_>) {
+    pub(super) fn expire(&mut self, mut message: Message, cx: &mut Context<'_>) {
         self.counters.expired += 1;
         if self.rules.dead_letter.is_some() {
+            message.edit_extra(|extra| extra.reason = Some(Reason::Expired));
             self.outbox.push(message);
         } else {
             self.record_gone(message.id, message.count(), Why::Expired, cx);
         }
+    }
+}
+
+/// What is written to the `lease` door: a word, and after how many nanoseconds the message may be received again.
+fn parse(text: &[u8]) -> Result<(&[u8], Option<u64>), Error> {
+    if let Some(time) = text.strip_prefix(b"nack ") {
+        let time = std::str::from_utf8(time).ok().and_then(|time| parse_time(time.trim()));
+        let time = time.ok_or(Error::Invalid)?;
+        return if SPANS.contains(&time) { Ok((b"nack", Some(time))) } else { Err(Error::Range) };
+    }
+    if matches!(text, b"ack" | b"nack" | b"reject" | b"touch") {
+        Ok((text, None))
+    } else {
+        Err(Error::Invalid)
     }
 }
 

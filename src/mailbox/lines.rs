@@ -206,7 +206,7 @@ impl Mailbox {
     /// How many lines of a run there is room for.
     fn fitting(&self, run: &Message, account: &Account) -> u64 {
         let messages = self.free_slots();
-        let bytes = self.limits.maxbytes.saturating_sub(self.queue.bytes() + self.request_bytes);
+        let bytes = self.limits.maxbytes.saturating_sub(self.queue.bytes() + self.bytes_beside_queue());
         if run.count() <= messages && run.len() <= bytes && account.has_room(Resource::Memory, run.cost()) {
             return run.count();
         }
@@ -226,7 +226,7 @@ impl Mailbox {
 
     /// Messages that may still be queued before `maxmsg` is reached.
     fn free_slots(&self) -> u64 {
-        self.limits.maxmsg.saturating_sub(self.queue.depth() + self.requests.len() as u64)
+        self.limits.maxmsg.saturating_sub(self.queue.depth() + self.count_beside_queue())
     }
 
     /// All complete lines are sent: what follows them is kept as the beginning of the next line.

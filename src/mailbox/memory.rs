@@ -10,7 +10,7 @@ use crate::state::saved;
 /// grown) and the allocator's overhead. `tests/footprint.rs` measures that a message takes no more.
 pub const MESSAGE_COST: u64 = 200;
 
-/// Memory charged in addition for a message with a tag or a time limit: the record of these, and its index entries.
+/// Memory charged in addition for a message with a tag, a time limit or a delay: the record of these, and its index entries.
 pub(super) const EXTRA_COST: u64 = 256;
 
 /// What all mailboxes of a mount share: the accounts that their messages are charged to, and the ids of messages.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::memory::{EXTRA_COST, MESSAGE_COST};
 use crate::accounts::Charge;
+use crate::journal::record::Reason;
 use crate::op::{Caller, Ino, Slice, Timestamp};
 use crate::state::saved;
 
@@ -21,9 +22,14 @@ pub(super) struct Rank {
     pub(super) position: u64,
 }
 
+saved!(struct Rank { level, position });
+
 impl Rank {
     /// The level of messages without a priority.
     pub(super) const PLAIN: u16 = u16::MAX;
+
+    /// No rank is less.
+    pub(super) const FIRST: Rank = Rank { level: 0, position: 0 };
 
     pub(super) fn level(priority: u16) -> u16 {
         u16::MAX - priority
@@ -56,6 +62,10 @@ saved!(struct Message { id, sent, sender, priority, body, extra, charge } if Mes
 pub(super) struct Extra {
     pub(super) tag: Option<Tag>,
     pub(super) expires: Option<Timestamp>,
+    /// It cannot be received before. None while it is queued or leased.
+    pub(super) due: Option<Timestamp>,
+    /// Why it became a dead letter, of one that is.
+    pub(super) reason: Option<Reason>,
     /// Leases that ended without `ack`.
     pub(super) deliveries: u32,
     /// Mailboxes in which it has expired since it was last received or sent.
@@ -64,7 +74,8 @@ pub(super) struct Extra {
     pub(super) run: Option<Run>,
 }
 
-saved!(struct Extra { tag, expires, deliveries, died_in, run });
+saved!(enum Reason { 0 = Expired, 1 = Deliveries, 2 = Rejected });
+saved!(struct Extra { tag, expires, due, reason, deliveries, died_in, run });
 
 /// Consecutive lines that came in one write. Each is a message; their ids are consecutive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,6 +105,23 @@ impl Message {
     /// When it expires.
     pub fn expires(&self) -> Option<Timestamp> {
         self.extra.as_ref()?.expires
+    }
+
+    /// Before when it cannot be received.
+    pub(super) fn due(&self) -> Option<Timestamp> {
+        self.extra.as_ref()?.due
+    }
+
+    /// Changes before when it cannot be received, and with it what it is charged.
+    pub(super) fn set_due(&mut self, due: Option<Timestamp>) {
+        self.edit_extra(|extra| extra.due = due);
+        let cost = self.cost();
+        self.charge.iter_mut().for_each(|charge| charge.force(cost));
+    }
+
+    /// Why it became a dead letter, of one that is.
+    pub fn reason(&self) -> Option<Reason> {
+        self.extra.as_ref()?.reason
     }
 
     /// Number of its leases that ended without `ack`.
@@ -139,7 +167,7 @@ impl Message {
 
     /// Bytes that it is charged to the mount's memory. Constant while it is queued or leased.
     pub(super) fn cost(&self) -> u64 {
-        let special = self.tag().is_some() || self.expires().is_some();
+        let special = self.tag().is_some() || self.expires().is_some() || self.due().is_some();
         let each = MESSAGE_COST + if special { EXTRA_COST } else { 0 };
         self.len() + self.tag().map_or(0, |tag| tag.len() as u64) + each * self.count()
     }

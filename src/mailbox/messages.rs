@@ -1,11 +1,11 @@
 //! Single messages, by their id: shown, removed, moved to another mailbox.
 
-use super::Mailbox;
-use super::call::Context;
+use super::call::{Context, HandleId};
 use super::lease::deadline;
 use super::memory::Memory;
 use super::message::Message;
 use super::queue::FIRST_POSITION;
+use super::{Mailbox, State};
 use crate::journal::record::{How, Why};
 use crate::op::Error;
 
@@ -13,6 +13,15 @@ impl Mailbox {
     /// The queued message with this id.
     pub fn message(&mut self, id: u64) -> Option<&Message> {
         self.queue.get(id)
+    }
+
+    /// The message that `handle` has leased, or the request that it serves.
+    pub fn in_hand(&self, handle: HandleId) -> Option<&Message> {
+        match &self.handles.get(handle.0)?.state {
+            State::Leasing(lease) => Some(&lease.message),
+            State::Serving(request) => Some(&request.message),
+            _ => None,
+        }
     }
 
     /// Positions and ids of queued messages, in order of position: those after `position`, at most `most`. A message
@@ -56,7 +65,8 @@ impl Mailbox {
     }
 
     /// Inserts a message of another mailbox behind all others of its priority. It keeps its id, sender, priority, tag and
-    /// time of sending. Its time to live begins anew and, with `reset_deliveries`, its count of deliveries too.
+    /// time of sending. Its time to live begins anew; with `reset_deliveries`, its count of deliveries too, and it is no dead letter
+    /// any more.
     pub fn insert_message(
         &mut self,
         mut message: Message,
@@ -73,7 +83,9 @@ impl Mailbox {
         if reset_deliveries || expires != message.expires() {
             message.edit_extra(|extra| {
                 extra.expires = expires;
-                extra.deliveries *= u32::from(!reset_deliveries);
+                if reset_deliveries {
+                    (extra.deliveries, extra.reason) = (0, None);
+                }
             });
         }
         self.counters.moved_in += 1;

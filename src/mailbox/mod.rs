@@ -17,9 +17,10 @@
 //!
 //! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
 //! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
-//! `readers` (reading, waiting readers), `durable` (the journal), `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages).
+//! `readers` (reading, waiting readers), `durable` (the journal), `delayed`, `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages), `purge`.
 
 mod call;
+mod delayed;
 mod durable;
 mod json;
 mod lease;
@@ -28,6 +29,7 @@ mod memory;
 mod message;
 mod messages;
 mod ordered_queue;
+mod purge;
 mod queue;
 mod readers;
 mod receive;
@@ -50,6 +52,7 @@ use crate::framing::{Framing, Single};
 use crate::op::{Error, PollHandle, Ready, Timestamp};
 use crate::state::saved;
 use call::Selector;
+use delayed::Delayed;
 use durable::Store;
 use lease::Lease;
 use ordered_queue::OrderedQueue;
@@ -66,6 +69,7 @@ pub use lines::LongText;
 pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};
 pub use message::{Message, Tag};
+pub use purge::{Purge, Purging};
 pub use queue::Order;
 pub use waited::Waited;
 
@@ -82,10 +86,11 @@ struct Discarded {
     writers: OrderedQueue<WaitId, WaitingWriter>,
     polls: std::vec::IntoIter<PollHandle>,
     messages: Queue,
+    delayed: Delayed,
     requests: BTreeMap<u64, Request>,
 }
 
-saved!(struct Discarded { readers, writers, polls, messages, requests });
+saved!(struct Discarded { readers, writers, polls, messages, delayed, requests });
 
 /// A message queue.
 #[derive(Debug)]
@@ -93,6 +98,7 @@ pub struct Mailbox {
     limits: MailboxLimits,
     rules: Rules,
     queue: Queue,
+    delayed: Delayed,
     readers: Readers,
     writers: OrderedQueue<WaitId, WaitingWriter>,
     handles: Slab<Open>,
@@ -125,7 +131,7 @@ pub struct Mailbox {
 }
 
 saved!(struct Mailbox {
-    limits, rules, queue, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
+    limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, waited, removed,
     last_sent, last_received,
 });
@@ -171,6 +177,7 @@ impl Mailbox {
             limits,
             rules: Rules::default(),
             queue: Queue::default(),
+            delayed: Delayed::default(),
             readers: Readers::default(),
             writers: OrderedQueue::default(),
             handles: Slab::new(),
@@ -237,7 +244,7 @@ impl Mailbox {
                     long = Some(Box::new(LongText::new(*partial, handle, account)));
                 }
                 State::Partial(partial) => self.send_partial(*partial, handle, account, cx),
-                State::Leasing(lease) => self.return_lease(handle, *lease, cx),
+                State::Leasing(lease) => self.return_lease(handle, *lease, None, cx),
                 State::Requesting(outstanding) => self.cancel_request(&outstanding),
                 State::Serving(request) => self.return_request(*request, cx),
             }
@@ -254,6 +261,10 @@ impl Mailbox {
 
     /// A read. Answered now, unless the caller has to wait: then its wait is returned.
     pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
+        // Another read through the same open file may wait for what is due.
+        if self.release_due(cx) {
+            self.admit_writers(cx);
+        }
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
@@ -374,7 +385,7 @@ impl Mailbox {
     pub fn remove(&mut self, cx: &mut Context<'_>) -> u64 {
         self.record_removed(cx);
         self.removed = true;
-        let lost = self.queue.depth();
+        let lost = self.queue.depth() + self.delayed.len();
         let polls =
             mem::take(&mut self.polls_in).into_values().chain(mem::take(&mut self.polls_out).into_values());
         let polls: Vec<PollHandle> = polls.collect();
@@ -383,6 +394,7 @@ impl Mailbox {
             writers: mem::take(&mut self.writers),
             polls: polls.into_iter(),
             messages: self.queue.clear(),
+            delayed: mem::take(&mut self.delayed),
             requests: mem::take(&mut self.requests),
         }));
         self.request_bytes = 0;
@@ -406,7 +418,11 @@ impl Mailbox {
             }
         }
         let told = rest.readers.len() == 0 && rest.writers.is_empty() && rest.polls.len() == 0;
-        let free_one = |_| rest.messages.pop_run(usize::MAX).is_some() || rest.requests.pop_first().is_some();
+        let free_one = |_| {
+            rest.messages.pop_run(usize::MAX).is_some()
+                || rest.delayed.pop_first().is_some()
+                || rest.requests.pop_first().is_some()
+        };
         let more = !told || (0..DISCARDED_AT_ONCE).all(free_one);
         self.discarded = more.then_some(rest);
         more
@@ -462,12 +478,23 @@ impl Mailbox {
     pub fn counts(&self) -> Counts {
         Counts {
             depth: self.queue.depth(),
-            bytes: self.queue.bytes() + self.request_bytes,
+            delayed: self.delayed.len(),
+            bytes: self.queue.bytes() + self.bytes_beside_queue(),
             waiting_readers: self.readers.len() as u64,
             waiting_writers: self.writers.len() as u64,
             requests: self.requests.len() as u64,
             ..self.counters
         }
+    }
+
+    /// What counts for `maxmsg` beside the queue: requests, and messages that cannot be received yet.
+    fn count_beside_queue(&self) -> u64 {
+        self.requests.len() as u64 + self.delayed.len()
+    }
+
+    /// Their length in bytes.
+    fn bytes_beside_queue(&self) -> u64 {
+        self.request_bytes + self.delayed.bytes()
     }
 
     /// When the message was sent that has waited longest; one that has moved here counts for its place in the queue.

@@ -171,6 +171,12 @@ impl<K: Ord + Copy, V> OrderedQueue<K, V> {
         self.slots.range(start..).filter_map(|(key, value)| value.as_ref().map(|value| (*key, value)))
     }
 
+    /// Entries whose key is `key` or greater. It does not look back, however many were removed before.
+    pub(super) fn iter_at(&self, key: K) -> impl Iterator<Item = (K, &V)> {
+        let start = self.slots.partition_point(|slot| slot.0 < key);
+        self.slots.range(start..).filter_map(|(key, value)| value.as_ref().map(|value| (*key, value)))
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.slots.iter().filter_map(|(_, value)| value.as_ref())
     }

@@ -55,6 +55,10 @@ struct Indexed<K> {
 /// Messages that one step adds to an index.
 const STEP: usize = 1000;
 
+/// Messages, or runs, at which one step of a removal looks, and bytes of those that it removes, or a few more.
+pub(super) const REMOVED_AT_ONCE: usize = 500;
+pub(super) const BYTES_REMOVED_AT_ONCE: u64 = 1 << 20;
+
 /// Lines of a run, so that splitting one is a short step.
 pub(super) const LONGEST_RUN: u64 = 1000;
 
@@ -79,11 +83,12 @@ pub(super) struct Queue {
 
 impl Filter {
     pub(super) fn wants(&self, message: &Message) -> bool {
-        match self {
+        let is_of = match self {
             Filter::Any => true,
             Filter::Tag(tag) => message.tag() == Some(tag),
             Filter::Sender(uid) => message.sender.uid == *uid,
-        }
+        };
+        is_of && message.due().is_none()
     }
 }
 
@@ -267,6 +272,35 @@ impl Queue {
     pub(super) fn remove(&mut self, id: u64) -> Option<Message> {
         let rank = self.find_id(id)?;
         self.take(rank)
+    }
+
+    /// Removes some of the messages, and runs, that are `wanted`: of those at rank `from` and later, as far as they come before
+    /// position `end`. Returns them, and the rank to go on from, unless it has come to the end.
+    pub(super) fn remove_some(
+        &mut self,
+        from: Rank,
+        end: u64,
+        wanted: impl Fn(&Message) -> bool,
+    ) -> (Vec<Message>, Option<Rank>) {
+        let (mut found, mut next) = (Vec::new(), None);
+        let (mut looked, mut bytes) = (0, 0);
+        let levels = self.prioritized.range(from.level..).filter(|(level, _)| **level != Rank::PLAIN);
+        'levels: for (level, line) in levels.chain([(&Rank::PLAIN, &self.plain)]) {
+            let first = if *level == from.level { from.position } else { 0 };
+            for (position, message) in line.iter_at(first).take_while(|(position, _)| *position < end) {
+                let here = Rank { level: *level, position };
+                if looked == REMOVED_AT_ONCE || bytes >= BYTES_REMOVED_AT_ONCE {
+                    next = Some(here);
+                    break 'levels;
+                }
+                looked += 1;
+                if wanted(message) {
+                    bytes += message.len();
+                    found.push(here);
+                }
+            }
+        }
+        (found.into_iter().filter_map(|rank| self.take(rank)).collect(), next)
     }
 
     /// Positions and ids of messages, in order of position: those after `position`, at most `most`. No two queued
@@ -550,7 +584,7 @@ impl Queue {
 
 impl<K> Default for Indexed<K> {
     fn default() -> Indexed<K> {
-        Indexed { index: Index::new(), until: Some(Rank { level: 0, position: 0 }) }
+        Indexed { index: Index::new(), until: Some(Rank::FIRST) }
     }
 }
 

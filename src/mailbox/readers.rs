@@ -66,7 +66,7 @@ impl Readers {
 
     /// A reader waits that takes `message`.
     pub(super) fn wants(&self, message: &Message) -> bool {
-        self.any_waits() || self.first_selective(message).is_some()
+        message.due().is_none() && (self.any_waits() || self.first_selective(message).is_some())
     }
 
     /// Removes the first reader that takes `message`.

@@ -35,17 +35,21 @@ impl Mailbox {
     /// Accepts a message that is charged to its sender: gives it to the first reader that waits for it, or queues it.
     pub(super) fn accept(&mut self, mut message: Message, cx: &mut Context<'_>) {
         message.id = cx.memory.allocate_ids(1);
-        // Its time to live begins now, however long its writer waited for room.
+        // Its times begin now, however long its writer waited for room.
         let waited = cx.now.0.saturating_sub(message.sent.0);
-        if let Some(expires) = message.expires() {
-            let expires = Some(Timestamp(expires.0.saturating_add(waited)));
-            message.edit_extra(|extra| extra.expires = expires);
+        let later = |time: Timestamp| Timestamp(time.0.saturating_add(waited));
+        if message.extra.is_some() {
+            message.edit_extra(|extra| {
+                (extra.expires, extra.due) = (extra.expires.map(later), extra.due.map(later));
+            });
         }
         message.sent = cx.now;
         self.counters.sent += 1;
         self.last_sent = cx.now;
         self.record_message(&message, message.id, How::Sent, cx);
-        if let Some(message) = self.offer(message, cx) {
+        if message.due().is_some() {
+            self.delayed.insert(message);
+        } else if let Some(message) = self.offer(message, cx) {
             let id = message.id;
             self.queue.push(message, id);
             self.wake_readers(cx);

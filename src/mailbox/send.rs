@@ -111,11 +111,12 @@ impl Mailbox {
         properties: Properties,
         now: Timestamp,
     ) -> Message {
-        let Properties { priority, tag, ttl } = properties;
+        let Properties { priority, tag, ttl, delay } = properties;
         let mut message = Message { id: 0, sent: now, sender, priority, body, extra: None, charge: None };
         let expires = deadline(ttl.min(self.rules.ttl), now);
-        if tag.is_some() || expires.is_some() {
-            message.edit_extra(|extra| (extra.tag, extra.expires) = (tag, expires));
+        let due = (delay > 0).then(|| Timestamp(now.0.saturating_add(delay)));
+        if tag.is_some() || expires.is_some() || due.is_some() {
+            message.edit_extra(|extra| (extra.tag, extra.expires, extra.due) = (tag, expires, due));
         }
         message
     }
@@ -224,13 +225,16 @@ impl Mailbox {
     fn next_cost(&self, writer: &WaitingWriter) -> u64 {
         match &writer.payload {
             Payload::Message(message) | Payload::Request(message) => message.cost(),
-            lines @ Payload::Lines(_) => self.cost_of(lines.next_len(), NO_LIMIT),
+            lines @ Payload::Lines(_) => self.cost_of(lines.next_len(), &Properties::default()),
         }
     }
 
-    /// Memory that a message of `len` bytes with this `ttl` would be charged if it was sent now, in bytes.
-    fn cost_of(&self, len: u64, ttl: u64) -> u64 {
-        Memory::cost(len as usize) + if ttl.min(self.rules.ttl) == NO_LIMIT { 0 } else { EXTRA_COST }
+    /// Memory that a message of `len` bytes would be charged if it was sent now, in bytes.
+    fn cost_of(&self, len: u64, properties: &Properties) -> u64 {
+        let Properties { tag, ttl, delay, .. } = properties;
+        let special = tag.is_some() || (*ttl).min(self.rules.ttl) != NO_LIMIT || *delay > 0;
+        let tag = tag.as_ref().map_or(0, |tag| tag.len() as u64);
+        Memory::cost(len as usize) + tag + if special { EXTRA_COST } else { 0 }
     }
 
     /// Length of the longest message that can be sent, in bytes.
@@ -240,8 +244,8 @@ impl Mailbox {
 
     /// The mailbox's own limits have room for a message of `len` bytes.
     pub(super) fn fits(&self, len: u64) -> bool {
-        self.queue.depth() + (self.requests.len() as u64) < self.limits.maxmsg
-            && self.queue.bytes().saturating_add(self.request_bytes).saturating_add(len)
+        self.queue.depth() + self.count_beside_queue() < self.limits.maxmsg
+            && self.queue.bytes().saturating_add(self.bytes_beside_queue()).saturating_add(len)
                 <= self.limits.maxbytes
     }
 
@@ -253,10 +257,11 @@ impl Mailbox {
 
     /// A write of any permitted length through `open` would not wait.
     pub(super) fn writable(&self, open: &Open) -> bool {
-        if self.rules.full != WhenFull::Wait || self.readers.any_waits() {
+        let properties = open.door.properties();
+        if self.rules.full != WhenFull::Wait || (properties.delay == 0 && self.readers.any_waits()) {
             return !self.removed;
         }
-        let cost = self.cost_of(self.longest(), open.door.properties().ttl);
+        let cost = self.cost_of(self.longest(), &properties);
         self.has_capacity(&open.account) && open.account.has_room(Resource::Memory, cost)
     }
 
@@ -336,8 +341,8 @@ impl Mailbox {
     fn dropping_helps(&self, message: &Message, memory: &Memory) -> bool {
         let own = self.queue.cost();
         let others = memory.used().saturating_sub(own);
-        message.len().saturating_add(self.request_bytes) <= self.limits.maxbytes
-            && (self.requests.len() as u64) < self.limits.maxmsg
+        message.len().saturating_add(self.bytes_beside_queue()) <= self.limits.maxbytes
+            && self.count_beside_queue() < self.limits.maxmsg
             && others.saturating_add(message.cost()) <= memory.limit()
     }
 

@@ -1,9 +1,11 @@
 //! The rules of a mailbox, one by one, by plain calls with made-up request ids and times.
 
 mod all_doors;
+mod delayed;
 mod leases;
 mod limits;
 mod polling;
+mod purge;
 mod queue;
 mod reading;
 mod rpc;
@@ -20,7 +22,7 @@ use proptest::test_runner::{Config, RngSeed};
 
 use super::message::Message;
 use super::{
-    Context, Counts, DeadLetter, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId,
+    Context, Counts, DeadLetter, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, Tag, WaitId,
     WhenFull,
 };
 use crate::accounts::{Accounts, Charge, Resource};

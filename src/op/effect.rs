@@ -4,6 +4,7 @@ use super::answer::Reply;
 use super::error::Error;
 use super::{Ino, NodeId, PollHandle, RequestId, Timestamp};
 use crate::accounts::Resource;
+use crate::state::{Restorer, Saved, Saver};
 
 /// Messages with consecutive ids that a reply hands over. They are gone from a durable mailbox once the kernel has the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,15 @@ pub struct Barrier {
     pub record: u64,
     /// It must be synchronized, not only written.
     pub synced: bool,
+}
+
+// All records are written and synchronized before a state is saved: nobody waits for those any more.
+impl Saved for Barrier {
+    fn save(&self, _: &mut Saver<'_>) {}
+
+    fn restore(_: &mut Restorer<'_>) -> Option<Barrier> {
+        Some(Barrier { record: 0, synced: false })
+    }
 }
 
 /// An effect that the transport carries out after the domain has handled a request.
@@ -89,6 +99,11 @@ impl Effects {
     pub fn note_recorded(&mut self, record: u64, synced: bool) {
         let synced = synced || self.barrier.is_some_and(|barrier| barrier.synced);
         self.barrier = Some(Barrier { record, synced });
+    }
+
+    /// What was decided is in the journal up to here, if anything was recorded.
+    pub fn recorded(&self) -> Option<Barrier> {
+        self.barrier
     }
 
     /// Makes the replies wait that promise something, if a decision was recorded. To be called when all effects of a request

@@ -7,6 +7,7 @@ mod jobs;
 mod lifetimes;
 mod opening;
 mod pools;
+mod purge;
 mod starving;
 mod taking_over;
 mod threads;

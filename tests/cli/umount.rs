@@ -50,6 +50,13 @@ fn messages_that_go_with_the_mount_are_counted_or_keep_it() {
     let outcome = place.ipcfs(&["umount", "--if-empty"]);
     assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
     place.assert_nothing_left();
+
+    place.mount(&[]);
+    place.sh("cd $DIR && touch mailboxes/a && echo 1 > control/mailboxes/a/delay/1h");
+    let what = format!("cannot unmount {}: it has 1 mailbox with 1 waiting message", place.name());
+    place.ipcfs(&["umount", "--if-empty"]).failed(&what, &["without --if-empty"]);
+    assert_eq!(place.ipcfs(&["umount"]).code, Some(0));
+    place.assert_nothing_left();
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -251,4 +252,60 @@ fn an_acknowledged_message_never_comes_back_and_none_is_lost_whoever_is_killed()
     assert!(unknown <= 28, "{unknown} are lost");
     assert_eq!(figure(&mount, "received"), MESSAGES);
     assert_eq!((figure(&mount, "dropped"), figure(&mount, "dead_lettered")), (0, 0));
+}
+
+/// An attribute of the message that a descriptor has in hand.
+fn in_hand(file: &impl AsFd, name: &str) -> Result<String, Errno> {
+    let mut value = [0; 300];
+    let length = rustix::fs::fgetxattr(file, format!("user.ipcfs.{name}"), &mut value)?;
+    Ok(String::from_utf8_lossy(&value[..length]).into_owned())
+}
+
+#[test]
+fn a_worker_can_ask_who_sent_what_it_has_in_hand() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("box", &[]);
+    let worker = open(&side(&mount, "box", "lease"), BOTH);
+    assert_eq!(in_hand(&worker, "id"), Err(Errno::NODATA), "it has none");
+    send(&side(&mount, "box", "tag/a b"), b"job");
+    let id = fs::read_dir(side(&mount, "box", "messages")).unwrap().next().unwrap().unwrap().file_name();
+    for deliveries in ["0", "1"] {
+        assert_eq!(read(&worker, 9), Ok(b"job".to_vec()));
+        assert_eq!(in_hand(&worker, "id").unwrap(), id.to_string_lossy());
+        assert_eq!(in_hand(&worker, "uid"), Ok(rustix::process::getuid().as_raw().to_string()));
+        assert_eq!(in_hand(&worker, "tag"), Ok("a b".into()));
+        assert_eq!(in_hand(&worker, "deliveries"), Ok(deliveries.into()));
+        assert_eq!(in_hand(&worker, "expires"), Err(Errno::NODATA));
+        let other = open(&side(&mount, "box", "lease"), BOTH);
+        assert_eq!(in_hand(&other, "id"), Err(Errno::NODATA), "each descriptor has its own");
+        rustix::io::write(&worker, b"nack").unwrap();
+        assert_eq!(in_hand(&worker, "id"), Err(Errno::NODATA), "it was given back");
+    }
+}
+
+#[test]
+fn a_server_can_ask_who_sent_the_request_in_hand() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("box", &[]);
+    let (client, server) =
+        (open(&side(&mount, "box", "rpc"), BOTH), open(&side(&mount, "box", "serve"), BOTH));
+    rustix::io::write(&client, b"request").unwrap();
+    assert_eq!(read(&server, 9), Ok(b"request".to_vec()));
+    assert_eq!(in_hand(&server, "pid"), Ok(rustix::thread::gettid().as_raw_nonzero().to_string()));
+    rustix::io::write(&server, b"reply").unwrap();
+    assert_eq!(in_hand(&server, "pid"), Err(Errno::NODATA));
+    assert_eq!(read(&client, 9), Ok(b"reply".to_vec()));
+    assert_eq!(in_hand(&client, "pid"), Err(Errno::NODATA), "a reply is no message");
+}
+
+#[test]
+fn a_shell_can_ask_for_the_attributes_of_what_it_has_in_hand() {
+    let Some(mount) = common::mount() else { return };
+    if !have("getfattr") {
+        return;
+    }
+    mount.make_mailbox("box", &[]);
+    let script = "echo job > \"$1/tag/red\"; exec 3<> \"$1/lease\"; read -r job <&3
+        getfattr --only-values -n user.ipcfs.tag /dev/fd/3; echo ack >&3";
+    assert_eq!(run(script, side(&mount, "box", "")), "red");
 }

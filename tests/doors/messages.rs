@@ -215,8 +215,8 @@ fn attributes_tell_what_is_known_of_a_message() {
     let mut names: Vec<&[u8]> =
         names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()).collect();
     names.sort_unstable();
-    let expected =
-        ["deliveries", "expires", "pid", "priority", "tag"].map(|name| format!("user.ipcfs.{name}"));
+    let expected = ["deliveries", "expires", "gid", "id", "pid", "priority", "sent", "tag", "uid"]
+        .map(|name| format!("user.ipcfs.{name}"));
     assert_eq!(names, expected.each_ref().map(String::as_bytes));
     let set = rustix::fs::setxattr(&tagged, "user.ipcfs.tag", b"x", rustix::fs::XattrFlags::empty());
     assert_eq!(set, Err(Errno::OPNOTSUPP));

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::io::Errno;
 
 use crate::common::{self, Mount, wait_for};
-use crate::tools::{READ, WRITE, aside, finish, open, read, receive_text, send, set, try_receive};
+use crate::tools::{
+    BOTH, NOWAIT, READ, WRITE, aside, finish, open, read, receive_text, run, send, set, try_receive,
+};
 use crate::ways::{lease, numbers, side};
 
 fn figure(mount: &Mount, mailbox: &str, key: &str) -> u64 {
@@ -52,6 +54,37 @@ fn expired_messages_go_to_the_mailbox_for_the_dead() {
     mount.wait_for_figure("grave", "depth", 2);
     assert_eq!((figure(&mount, "box", "expired"), figure(&mount, "box", "dropped")), (3, 0));
     assert_eq!([receive_text(&grave), receive_text(&grave)], ["two", "three"]);
+}
+
+#[test]
+fn a_dead_letter_tells_why_it_is_one() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("grave", &[]);
+    let path = mount.make_mailbox("box", &[("max_deliver", "1"), ("dead_letter", "grave")]);
+    let reason = |number: u64| {
+        let mut value = [0; 64];
+        let file = side(&mount, "grave", &format!("messages/{number}"));
+        let length = rustix::fs::getxattr(&file, "user.ipcfs.reason", &mut value)?;
+        Ok(String::from_utf8(value[..length].to_vec()).unwrap())
+    };
+    for word in ["nack", "reject"] {
+        send(&path, word.as_bytes());
+        let (worker, _) = lease(&mount, "box");
+        assert_eq!(rustix::io::write(&worker, word.as_bytes()), Ok(word.len()));
+    }
+    send(&side(&mount, "box", "ttl/20ms"), b"late");
+    mount.wait_for_figure("grave", "depth", 3);
+    let letters = numbers(&side(&mount, "grave", "messages"));
+    let words = ["deliveries", "rejected", "expired"];
+    assert_eq!(letters.iter().map(|number| reason(*number)).collect::<Vec<_>>(), words.map(|w| Ok(w.into())));
+    let json = open(&side(&mount, "grave", "json"), READ);
+    let lines = String::from_utf8(read(&json, 4096).unwrap()).unwrap();
+    for (line, word) in lines.lines().zip(words) {
+        assert!(line.contains(&format!("\"reason\":\"{word}\"")), "{line}");
+    }
+    send(&mount.mailbox("grave"), b"alive");
+    let alive = numbers(&side(&mount, "grave", "messages"))[0];
+    assert_eq!(reason(alive), Err(Errno::NODATA));
 }
 
 #[test]
@@ -189,4 +222,73 @@ fn a_message_can_have_a_time_of_its_own() {
     }
     let door = side(&mount, "box", "ttl/1s");
     assert_eq!(rustix::fs::open(door, READ, rustix::fs::Mode::empty()).unwrap_err(), Errno::ACCESS);
+}
+
+#[test]
+fn a_message_can_be_sent_for_later() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("maxmsg", "2")]);
+    let sent = now();
+    send(&side(&mount, "box", "delay/300ms"), b"later");
+    send(&side(&mount, "box", "delay/10days"), b"much later");
+    assert_eq!((figure(&mount, "box", "delayed"), figure(&mount, "box", "depth")), (2, 0));
+    let full = open(&path, WRITE | NOWAIT);
+    assert_eq!(rustix::io::write(&full, b"full"), Err(Errno::AGAIN), "they take room");
+    let reader = open(&path, READ);
+    let reader = aside(move || read(&reader, 99));
+    assert_eq!(finish("who waits for it", reader), Ok(b"later".to_vec()));
+    assert!(now() >= sent + Duration::from_millis(300));
+    assert_eq!((figure(&mount, "box", "delayed"), figure(&mount, "box", "received")), (1, 1));
+    assert_eq!(numbers(&side(&mount, "box", "messages")), []);
+    let refused = |name: &str, how| {
+        let door = side(&mount, "box", &format!("delay/{name}"));
+        rustix::fs::open(door, how, rustix::fs::Mode::empty()).unwrap_err()
+    };
+    for name in ["max", "soon", " 1s", "-1"] {
+        assert_eq!(refused(name, WRITE), Errno::INVAL, "{name:?}");
+    }
+    for name in ["0", "11years", "1us"] {
+        assert_eq!(refused(name, WRITE), Errno::RANGE, "{name:?}");
+    }
+    assert_eq!(refused("1s", READ), Errno::ACCESS);
+    run(
+        "exec 3<> \"$1\"; echo all >&3; read -r count <&3; test \"$count\" = 1",
+        side(&mount, "box", "purge"),
+    );
+    assert_eq!(figure(&mount, "box", "delayed"), 0);
+    mount.wait_for_free_memory();
+}
+
+#[test]
+fn delayed_messages_go_with_their_mailbox_and_count_as_lost() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    send(&side(&mount, "box", "delay/1h"), b"x");
+    send(&path, b"y");
+    assert_eq!((mount.figure("status", "delayed"), mount.figure("status", "messages")), (1, 1));
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((mount.figure("status", "delayed"), mount.figure("status", "discarded")), (0, 2));
+    mount.wait_for_free_memory();
+}
+
+#[test]
+fn a_worker_can_give_a_message_back_for_later() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    send(&path, b"job");
+    let (worker, _) = lease(&mount, "box");
+    assert_eq!(rustix::io::write(&worker, b"nack sometime"), Err(Errno::INVAL));
+    assert_eq!(rustix::io::write(&worker, b"nack 1us"), Err(Errno::RANGE));
+    let given_back = now();
+    assert_eq!(rustix::io::write(&worker, b"nack 200ms\n"), Ok(11));
+    assert_eq!((figure(&mount, "box", "delayed"), figure(&mount, "box", "leased")), (1, 0));
+    // The same worker waits for what comes next, and that is what it gave back.
+    let reader = aside(move || (read(&worker, 99), worker));
+    let (got, worker) = finish("the worker", reader);
+    assert_eq!(got, Ok(b"job".to_vec()));
+    assert!(now() >= given_back + Duration::from_millis(200));
+    assert_eq!(rustix::io::write(&worker, b"nack 1h"), Ok(7));
+    let idle = open(&side(&mount, "box", "lease"), BOTH | NOWAIT);
+    assert_eq!(read(&idle, 99), Err(Errno::AGAIN));
+    assert_eq!(figure(&mount, "box", "redelivered"), 2);
 }

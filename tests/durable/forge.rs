@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipcfs::journal::record::{Counters, How, Message, Object, Record, Why};
+use ipcfs::journal::record::{Counters, How, Message, Object, Reason, Record, Why};
 use ipcfs::journal::{OpenError, Recovered, compact, look};
 use ipcfs::op::{Caller, Ino, Slice, Timestamp};
 
@@ -97,6 +97,8 @@ fn record(bytes: [u8; 6]) -> Record {
                 priority: u16::from(c % 3),
                 tag: (c % 5 == 0).then(|| Arc::from(&b"tag"[..])),
                 expires: (c % 7 == 0).then_some(Timestamp(number(d))),
+                reason: (c % 9 == 0).then_some(Reason::Deliveries),
+                due: (c % 4 == 0).then_some(Timestamp(number(a))),
                 deliveries: u32::from(b),
                 lines,
                 body: Slice::whole(&body[..body.len().saturating_sub(usize::from(c == 255))]),

@@ -10,9 +10,9 @@ use super::{KINDS, create, errno, names, rename_with};
 use crate::common;
 
 /// What `control/` has for a mailbox.
-const IN_A_MAILBOX: [&str; 15] = [
-    "config", "error", "from", "json", "lease", "messages", "peek", "priority", "rpc", "serve", "status",
-    "stream", "tag", "ttl", "whole",
+const IN_A_MAILBOX: [&str; 17] = [
+    "config", "delay", "error", "from", "json", "lease", "messages", "peek", "priority", "purge", "rpc",
+    "serve", "status", "stream", "tag", "ttl", "whole",
 ];
 
 /// And for a segment.

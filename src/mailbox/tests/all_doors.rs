@@ -1,6 +1,7 @@
 //! Random operations through all doors at once. Invariants: each call is answered once, no message is lost,
 //! duplicated, truncated or interleaved, no caller waits without reason, and no memory stays charged.
 
+mod steps;
 mod taken_over;
 
 use crate::journal::record::How;
@@ -9,120 +10,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::super::{Message, Order, State, Tag};
+use super::super::{Message, Order, Purge, State};
 use super::*;
 use crate::journal::record::Object;
 use crate::journal::tests::fake::FakeDisk;
 use crate::journal::{Durable, Journal};
-
-const MEMORY: u64 = 3000;
-
-#[derive(Debug, Clone)]
-enum Step {
-    Open(Door, Mode),
-    Close(u8),
-    Read {
-        handle: u8,
-        size: usize,
-        nonblock: bool,
-    },
-    Write {
-        handle: u8,
-        text: Pieces,
-        nonblock: bool,
-    },
-    Settle(u8, u8),
-    Poll(u8),
-    Cancel(u8),
-    Limits(MailboxLimits),
-    Rules(Rules),
-    /// Other mailboxes charge or return memory.
-    Elsewhere(u64),
-    RemoveMessage(u8),
-    MoveOut(u8),
-    MoveIn {
-        reset_deliveries: bool,
-    },
-    /// Nanoseconds pass.
-    Tick(u64),
-    Remove,
-}
-
-/// Pieces: the bytes that each has beyond its number, and whether a newline follows.
-type Pieces = Vec<(usize, bool)>;
-
-fn doors() -> impl Strategy<Value = (Door, Mode)> {
-    let tag = |n: u8| Door::Tag(Arc::from([n]));
-    let door = prop_oneof![
-        3 => Just(Door::Plain),
-        3 => Just(Door::Stream),
-        1 => Just(Door::Whole),
-        1 => Just(Door::Peek),
-        1 => prop_oneof![Just(1), Just(9)].prop_map(Door::Priority),
-        2 => (0..2_u8).prop_map(tag),
-        2 => (0..2_u32).prop_map(Door::From),
-        1 => Just(Door::Json),
-        3 => Just(Door::Lease),
-        3 => Just(Door::Rpc),
-        3 => Just(Door::Serve),
-    ];
-    (door, prop_oneof![Just(Mode::Receive), Just(Mode::Send), Just(Mode::Both), Just(Mode::Both)]).prop_map(
-        |(door, mode)| match door.ways() {
-            (true, true) => (door, mode),
-            (true, false) => (door, Mode::Receive),
-            _ => (door, Mode::Send),
-        },
-    )
-}
-
-fn rules() -> impl Strategy<Value = Rules> {
-    let none = crate::config::NO_LIMIT;
-    let full =
-        prop_oneof![4 => Just(WhenFull::Wait), 1 => Just(WhenFull::Fail), 1 => Just(WhenFull::DropOldest)];
-    let order = prop_oneof![Just(Order::Fifo), Just(Order::Priority)];
-    let some = move || prop_oneof![2 => Just(none), 1 => 1..40_u64];
-    let dead_letter = prop_oneof![Just(None), Just(Some(dead_letter()))];
-    let durable = prop_oneof![Just(Durable::Off), Just(Durable::Daemon), Just(Durable::Fsync)];
-    (full, order, some(), prop_oneof![Just(none), 1..3_u64], some(), dead_letter, durable).prop_map(
-        |(full, order, ttl, max_deliver, lease_time, dead_letter, durable)| Rules {
-            full,
-            order,
-            ttl,
-            max_deliver,
-            lease_time,
-            wholesize: 40,
-            dead_letter,
-            durable,
-        },
-    )
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let limits = (10..=30_u32, 1..=4_u64, 8..=60_u64);
-    let limits = limits.prop_map(|(msgsize, maxmsg, maxbytes)| MailboxLimits { msgsize, maxmsg, maxbytes });
-    let index = any::<u8>;
-    let text = prop::collection::vec((0..8_usize, any::<bool>()), 1..4);
-    let step = prop_oneof![
-        40 => doors().prop_map(|(door, mode)| Step::Open(door, mode)),
-        12 => index().prop_map(Step::Close),
-        100 => (index(), 0..40_usize, prop::bool::weighted(0.3))
-            .prop_map(|(handle, size, nonblock)| Step::Read { handle, size, nonblock }),
-        120 => (index(), text, prop::bool::weighted(0.3))
-            .prop_map(|(handle, text, nonblock)| Step::Write { handle, text, nonblock }),
-        40 => (index(), 0..3_u8).prop_map(|(handle, word)| Step::Settle(handle, word)),
-        30 => index().prop_map(Step::Poll),
-        20 => index().prop_map(Step::Cancel),
-        5 => limits.prop_map(Step::Limits),
-        8 => rules().prop_map(Step::Rules),
-        8 => (0..MEMORY).prop_map(Step::Elsewhere),
-        6 => index().prop_map(Step::RemoveMessage),
-        6 => index().prop_map(Step::MoveOut),
-        6 => any::<bool>().prop_map(|reset_deliveries| Step::MoveIn { reset_deliveries }),
-        15 => (0..30_u64).prop_map(Step::Tick),
-        1 => Just(Step::Remove),
-    ];
-    prop::collection::vec(step, 1..80)
-}
+use steps::{LONG, MEMORY, Step, steps};
 
 struct Opened {
     id: HandleId,
@@ -350,6 +243,12 @@ impl World {
                 let Some(id) = self.waiting_message(*choice) else { return };
                 assert_eq!(self.call(|mailbox, cx| mailbox.remove_message(id, cx)), Ok(()));
             }
+            Step::Purge(what) => {
+                let mut purging = self.call(|mailbox, cx| mailbox.begin_purge(what.clone(), cx));
+                let before = self.mailbox.counts().removed;
+                while self.call(|mailbox, cx| mailbox.purge_some(&mut purging, cx)) {}
+                assert_eq!(self.mailbox.counts().removed - before, purging.removed());
+            }
             Step::MoveOut(choice) => {
                 let Some(id) = self.waiting_message(*choice) else { return };
                 let message = self.call(|mailbox, cx| mailbox.extract_message(id, cx)).unwrap();
@@ -441,7 +340,7 @@ impl World {
         }
         let leased = std::mem::take(&mut open.leased);
         open.begun.clear();
-        let word = ["ack\n", "nack", "reject"][usize::from(word)];
+        let word = ["ack\n", "nack", "reject", "nack 1ms"][usize::from(word)];
         // The leased message returns within the call, and may be leased again through the same handle.
         let call = self.write(handle, word, false);
         if word == "ack\n" && self.answered[&call] == Got::Written(4) {
@@ -487,7 +386,7 @@ impl World {
         if !self.mailbox.is_removed() {
             let gone =
                 counts.received + counts.expired + counts.dropped + counts.dead_lettered + counts.removed;
-            let here = counts.depth + counts.leased;
+            let here = counts.depth + counts.delayed + counts.leased;
             assert_eq!(counts.sent + counts.moved_in, here + gone + counts.moved_out, "{counts:?}");
         }
         for (_, handle, reads) in self.waits.values() {
@@ -538,6 +437,7 @@ impl World {
         first.sort_by_key(|message| message.0);
         assert_eq!(first, leased.into_values().collect::<Vec<_>>());
         assert_eq!(rest, listing(&self.mailbox));
+        assert_eq!(delayed(&again), delayed(&self.mailbox));
         let counts = self.mailbox.counts();
         let expected = Counts {
             waiting_readers: 0,
@@ -574,6 +474,8 @@ impl World {
         let counts = self.mailbox.counts();
         assert_eq!((counts.leased, counts.serving, counts.requests), (0, 0, 0));
         if !self.mailbox.is_removed() {
+            self.perform(&Step::Tick(LONG));
+            assert_eq!(self.mailbox.counts().delayed, 0);
             self.perform(&Step::Open(Door::Stream, Mode::Receive));
             let last = (self.handles.iter().filter(|handle| handle.is_some()).count() - 1) as u8;
             while self.mailbox.counts().depth > 0 {
@@ -616,6 +518,12 @@ fn listing(mailbox: &Mailbox) -> Vec<Shown> {
     let by_priority = mailbox.rules().order == Order::Priority;
     all.sort_by_key(|(position, shown)| (if by_priority { u16::MAX - shown.2 } else { 0 }, *position));
     all.into_iter().map(|(_, shown)| shown).collect()
+}
+
+/// The delayed messages, and when they are due.
+fn delayed(mailbox: &Mailbox) -> Vec<(Option<Timestamp>, Shown)> {
+    let all = mailbox.delayed.values();
+    all.flat_map(|message| listed(message, 0).into_iter().map(|(_, shown)| (message.due(), shown))).collect()
 }
 
 fn object(ino: Ino) -> Object {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::NO_LIMIT;
-use crate::journal::record::How;
+use crate::journal::record::{How, Reason};
 
 const NONE: [&str; 0] = [];
 
@@ -109,6 +109,38 @@ fn a_message_that_was_delivered_too_often_becomes_a_dead_letter_or_is_dropped() 
         assert_eq!((counts.depth, counts.leased, counts.redelivered), (0, 0, 1));
         assert_eq!(rig.memory.used(), 0);
     }
+}
+
+#[test]
+fn a_dead_letter_tells_why_it_is_one() {
+    let mut rig = Rig::with(MailboxLimits { maxmsg: 9, ..LIMITS }, PLENTY);
+    let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
+    rig.rules(|rules| (rules.max_deliver, rules.dead_letter) = (1, Some(dead_letter())));
+    rig.fill(writer, &["fails", "rejected"]);
+    rig.rules(|rules| rules.ttl = 1000);
+    rig.fill(writer, &["late"]);
+    for word in ["nack 1ms", "reject"] {
+        assert!(matches!(rig.read(lease, 64), Got::Bytes(_)));
+        assert_eq!(rig.send(lease, word), Got::Written(word.len() as u32));
+    }
+    rig.tick(1000);
+    let letters = rig.mailbox.take_outbox();
+    let why = |letter: &Message| letter.reason().unwrap();
+    assert_eq!(
+        letters.iter().map(why).collect::<Vec<_>>(),
+        [Reason::Deliveries, Reason::Rejected, Reason::Expired]
+    );
+    let mut other = Rig::with(MailboxLimits { maxmsg: 9, ..LIMITS }, PLENTY);
+    for (letter, reset) in letters.into_iter().zip([false, true, false]) {
+        other.call(|mailbox, cx| mailbox.insert_message(letter, How::Moved, reset, cx));
+    }
+    let ids: Vec<u64> = other.mailbox.list(0, 9).into_iter().map(|(_, id)| id).collect();
+    let left: Vec<_> = ids.into_iter().map(|id| other.mailbox.message(id).unwrap().reason()).collect();
+    assert_eq!(
+        left,
+        [Some(Reason::Deliveries), None, Some(Reason::Expired)],
+        "who moves it gives it a new life"
+    );
 }
 
 #[test]

@@ -15,7 +15,7 @@ pub(super) const NAME: &[u8] = b"control";
 const BASE: u64 = 1 << 62;
 const SLOT_BITS: u32 = 6;
 const FIRST_DOOR: u64 = 3;
-const FIRST_FILE: u64 = 16;
+const FIRST_FILE: u64 = 24;
 
 /// A node of `control/`: an object and which of its files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

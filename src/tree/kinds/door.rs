@@ -1,4 +1,4 @@
-//! A door: a file of `control/mailboxes/<name>/` that is another way into and out of the mailbox's queue.
+//! A door: a file of `control/mailboxes/<name>/` that is another way into and out of the mailbox's queue. `purge` is one, too.
 //!
 //! Each look-up makes a node, for the reason that mailboxes have a pool of them (see [`crate::tree::names::nodes`]): a
 //! writer who waits must have one to itself. The kernel drops the one before, if nobody has it open.
@@ -9,28 +9,41 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Slot};
 use super::mailbox::MailboxFile;
-use super::{Cx, Header, Inode, InodeOps, Names, set_size_only};
+use super::message::meta_of;
+use super::purge::OpenPurge;
+use super::{Cx, Header, Inode, InodeOps, Names, OpenFile, set_size_only};
 use crate::control::{DOORS, DoorKind};
 use crate::mailbox::Door;
-use crate::op::{Attr, Entry, Error, Ino, NodeId, OpenFlags, Opened, SetAttr, Validity};
+use crate::op::{Attr, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, SetAttr, Validity};
 use crate::state::saved;
 use crate::tree::names::lookups::RecentLookups;
-use crate::tree::names::meta::REGULAR;
+use crate::tree::names::meta::{Meta, REGULAR};
 
 /// A node that leads to a door.
 #[derive(Debug)]
 pub(crate) struct DoorNode {
     file: Arc<MailboxFile>,
-    door: Door,
+    way: Way,
+    node: NodeId,
     ino: Ino,
     lookup: Mutex<RecentLookups>,
+    /// Who opened it last. The number may be another file's since.
+    opened: Mutex<Option<Fh>>,
 }
 
-saved!(struct DoorNode { file, door, ino, lookup });
+/// Where a door leads.
+#[derive(Debug)]
+enum Way {
+    Queue(Door),
+    Purge,
+}
+
+saved!(struct DoorNode { file, way, node, ino, lookup, opened });
+saved!(enum Way { 0 = Queue(door), 1 = Purge });
 
 /// The door at `index` is a folder of doors, each named by a value.
 pub(super) fn is_folder_of_doors(index: usize) -> bool {
-    DOORS.get(index).is_some_and(|door| !matches!(door.kind, DoorKind::One(_)))
+    DOORS.get(index).is_some_and(|door| !matches!(door.kind, DoorKind::One(_) | DoorKind::Purge))
 }
 
 /// LOOKUP of a door in a mailbox's folder or in a folder of doors. `None`: no door has this name.
@@ -41,22 +54,27 @@ pub(super) fn look_up(
     pid: u32,
     cx: &mut Cx<'_>,
 ) -> Result<Option<Entry>, Error> {
-    let (door, ino) = if let Slot::Door(index) = place.slot {
-        (DOORS.get(index).ok_or(Error::NotFolder)?.kind.named(name)?, None)
+    let (way, ino) = if let Slot::Door(index) = place.slot {
+        (Way::Queue(DOORS.get(index).ok_or(Error::NotFolder)?.kind.named(name)?), None)
     } else {
         let mut doors = DOORS.iter().enumerate();
         let Some((index, found)) = doors.find(|(_, door)| door.name.as_bytes() == name) else {
             return Ok(None);
         };
-        let DoorKind::One(door) = &found.kind else { return Ok(None) };
-        (door.clone(), Some(place.with(Slot::Door(index)).ino()))
+        let way = match &found.kind {
+            DoorKind::One(door) => Way::Queue(door.clone()),
+            DoorKind::Purge => Way::Purge,
+            _ => return Ok(None),
+        };
+        (way, Some(place.with(Slot::Door(index)).ino()))
     };
     let mut names = cx.tree.names.lock();
     let node = NodeId(names.fresh());
     let mut lookup = RecentLookups::default();
     lookup.note(pid, cx.now);
     let (ino, lookup) = (ino.unwrap_or(Ino(node.0)), Mutex::new(lookup));
-    let found = Arc::new(DoorNode { file: Arc::clone(file), door, ino, lookup });
+    let found =
+        Arc::new(DoorNode { file: Arc::clone(file), way, node, ino, lookup, opened: Mutex::default() });
     let attr = found.attr_now();
     names.nodes.note_look_up(pid);
     names.nodes.look_up_once(node, Inode::Door(found));
@@ -70,13 +88,17 @@ impl DoorNode {
             state.attr(self.file.ino)
         };
         let (receive, send) = (attr.mode & 0o444, attr.mode & 0o222);
-        let mode = match (&self.door, self.door.ways()) {
+        let mode = match &self.way {
+            // As for `rm` in `messages/`.
+            Way::Purge => (receive & send << 1) | (send & receive >> 1),
             // Whoever may receive settles what it received; whoever may send reads the answer.
-            (Door::Lease | Door::Serve, _) => receive | receive >> 1,
-            (Door::Rpc, _) => send | send << 1,
-            (_, (true, true)) => receive | send,
-            (_, (true, false)) => receive,
-            (_, (false, _)) => send,
+            Way::Queue(Door::Lease | Door::Serve) => receive | receive >> 1,
+            Way::Queue(Door::Rpc) => send | send << 1,
+            Way::Queue(door) => match door.ways() {
+                (true, true) => receive | send,
+                (true, false) => receive,
+                (false, _) => send,
+            },
         };
         Attr { ino: self.ino, mode: REGULAR | mode, ..attr }
     }
@@ -96,6 +118,18 @@ impl InodeOps for Arc<DoorNode> {
         Ok((self.attr_now(), Validity::None))
     }
 
+    /// Extended attributes are those of the message in hand.
+    fn read_meta(&self, look: &mut dyn FnMut(&Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        let fh = *self.opened.lock();
+        let file = fh.and_then(|fh| cx.tree.handles.get(fh).ok());
+        let in_hand = match file.as_deref() {
+            Some(OpenFile::Mailbox(open)) if open.is_of(self.node) => open.look_in_hand(meta_of),
+            _ => None,
+        };
+        look(&in_hand.unwrap_or_else(|| Meta::new(0, 0, 0, cx.now)));
+        Ok(())
+    }
+
     fn open(
         &self,
         header: Header,
@@ -103,7 +137,10 @@ impl InodeOps for Arc<DoorNode> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        let (reads, writes) = self.door.ways();
+        let (reads, writes) = match &self.way {
+            Way::Queue(door) => door.ways(),
+            Way::Purge => (true, true),
+        };
         if (flags.read && !reads) || (flags.write && !writes) {
             return Err(Error::AccessDenied);
         }
@@ -111,6 +148,14 @@ impl InodeOps for Arc<DoorNode> {
         let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now);
         let opening = names.nodes.open_once(is_its_own, pid, cx.now).ok_or(Error::Stale)?;
         drop(names);
-        Ok(self.file.open_door(header, self.door.clone(), flags, opening, cx))
+        let opened = match &self.way {
+            Way::Queue(door) => self.file.open_door(header, door.clone(), flags, opening, cx),
+            Way::Purge => {
+                let open = OpenPurge::new(&self.file, header.node, flags.write);
+                Opened { fh: cx.opened(OpenFile::Purge(open)), how: OpenAs::Stream }
+            }
+        };
+        *self.opened.lock() = Some(opened.fh);
+        Ok(opened)
     }
 }

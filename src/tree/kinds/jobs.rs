@@ -33,6 +33,7 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
                 Step::Done
             }
         }
+        Job::Purge(job) => job.step(ended, cx),
         Job::Readers(of) => {
             let more = match &of {
                 Broadcaster::Topic(file) => file.advance(cx),

@@ -440,6 +440,16 @@ pub(crate) fn feed_starved(cx: &mut Cx<'_>) {
 }
 
 impl OpenMailbox {
+    /// Whether it was opened by this node.
+    pub(super) fn is_of(&self, node: NodeId) -> bool {
+        self.node == node
+    }
+
+    /// Looks at the message that it has leased, or the request that it serves.
+    pub(super) fn look_in_hand<T>(&self, look: impl FnOnce(&Message) -> T) -> Option<T> {
+        self.file.state.lock().queue.in_hand(self.id).map(look)
+    }
+
     /// Takes a step towards the index that it reads by. True if it has all that it needs.
     pub(super) fn index_some(&self) -> bool {
         !self.selective || self.file.state.lock().queue.index_some(self.id)

@@ -8,9 +8,10 @@ use super::mailbox::MailboxFile;
 use super::{Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of};
 use crate::accounts::{Charge, Resource};
 use crate::journal::record::Why;
-use crate::mailbox::{Mailbox, Memory};
+use crate::mailbox::{Mailbox, Memory, Message};
 use crate::op::{
-    Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Validity,
+    Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Timestamp,
+    Validity,
 };
 use crate::state::saved;
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR};
@@ -139,24 +140,40 @@ impl MessageNode {
     /// What the message has as extended attributes.
     fn meta(&self) -> Result<Meta, Error> {
         let mut state = self.file.state.lock();
-        let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
-        let sender = message.sender;
-        let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
-        let mut set = |name: &str, value: &[u8]| {
-            meta.show_xattr(format!("user.ipcfs.{name}").as_bytes(), value);
-        };
-        set("pid", sender.pid.to_string().as_bytes());
-        set("priority", message.priority.to_string().as_bytes());
-        set("deliveries", message.deliveries().to_string().as_bytes());
-        if let Some(tag) = message.tag() {
-            set("tag", tag);
-        }
-        if let Some(expires) = message.expires() {
-            let (seconds, nanos) = expires.split();
-            set("expires", format!("{seconds}.{:03}", nanos / 1_000_000).as_bytes());
-        }
-        Ok(meta)
+        state.queue.message(self.id).map(meta_of).ok_or(Error::NotFound)
     }
+}
+
+/// What a message has as extended attributes.
+pub(super) fn meta_of(message: &Message) -> Meta {
+    let sender = message.sender;
+    let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
+    let mut set = |name: &str, value: &[u8]| {
+        meta.show_xattr(format!("user.ipcfs.{name}").as_bytes(), value);
+    };
+    let seconds = |time: Timestamp| {
+        let (seconds, nanos) = time.split();
+        format!("{seconds}.{:03}", nanos / 1_000_000)
+    };
+    let numbers = [("uid", sender.uid), ("gid", sender.gid), ("pid", sender.pid)];
+    for (name, number) in numbers
+        .into_iter()
+        .chain([("priority", u32::from(message.priority)), ("deliveries", message.deliveries())])
+    {
+        set(name, number.to_string().as_bytes());
+    }
+    set("id", message.id.to_string().as_bytes());
+    set("sent", seconds(message.sent).as_bytes());
+    if let Some(tag) = message.tag() {
+        set("tag", tag);
+    }
+    if let Some(reason) = message.reason() {
+        set("reason", reason.word().as_bytes());
+    }
+    if let Some(expires) = message.expires() {
+        set("expires", seconds(expires).as_bytes());
+    }
+    meta
 }
 
 impl InodeOps for Arc<MessageNode> {

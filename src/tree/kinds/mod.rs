@@ -17,6 +17,7 @@ mod jobs;
 mod mailbox;
 mod mailbox_control;
 mod message;
+mod purge;
 mod segment;
 mod segment_control;
 mod segment_names;
@@ -119,13 +120,14 @@ pub(crate) enum OpenFile {
     Segment(segment::OpenSegment),
     Message(message::OpenMessage),
     Doorbell(doorbell::OpenDoorbell),
+    Purge(purge::OpenPurge),
     Control(control_file::OpenControl),
     Listing(OpenListing),
 }
 
 saved!(enum OpenFile {
     0 = Mailbox(it), 1 = Topic(it), 2 = Segment(it), 3 = Message(it), 4 = Doorbell(it), 5 = Control(it), 6
-    = Listing(it),
+    = Listing(it), 7 = Purge(it),
 });
 
 /// An open folder. A listing ends where the folder ended when it began: names that come later have later cookies, and a name that
@@ -403,6 +405,8 @@ pub(crate) enum Job {
     Select(Arc<OpenFile>, Header, Selecting),
     /// Sends what was written through `whole`.
     Send(Arc<MailboxFile>, Box<LongText>),
+    /// Removes messages of a mailbox by what they are.
+    Purge(Box<purge::PurgeJob>),
     /// Gives messages to readers who are many.
     Readers(Broadcaster),
     /// Frees what was queued in a mailbox that was removed.
@@ -416,7 +420,7 @@ pub(crate) enum Job {
 
 saved!(enum Job {
     0 = Segment(job), 1 = Select(file, header, what), 2 = Send(file, text), 3 = Readers(of), 4 =
-    Discard(file), 5 = Free { memory, at },
+    Discard(file), 5 = Free { memory, at }, 6 = Purge(job),
 });
 
 /// What has readers who each get a copy.
@@ -530,6 +534,7 @@ impl OpenFile {
             OpenFile::Segment(open) => open,
             OpenFile::Message(open) => open,
             OpenFile::Doorbell(open) => open,
+            OpenFile::Purge(open) => open,
             OpenFile::Control(open) => open,
             OpenFile::Listing(open) => open,
         }

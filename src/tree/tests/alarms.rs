@@ -39,6 +39,32 @@ fn the_clock_is_told_once_however_many_messages_come_and_go() {
 }
 
 #[test]
+fn delayed_messages_are_queued_when_the_clock_calls_however_many() {
+    let mut setup = setup(1 << 22);
+    setup.limits.mailbox.maxmsg = 5000;
+    let mut harness = Harness::with(setup);
+    harness.create("mailboxes/box", BOTH);
+    let node = harness.node("control/mailboxes/box/delay/1s");
+    let fh = harness.open(1, node, WRITE).unwrap();
+    for _ in 0..1200 {
+        assert_eq!(harness.get(node, write(fh, b"x")), Reply::Written(1));
+    }
+    let first = harness.alarms[0];
+    assert_eq!(alarms(&mut harness), 1);
+    tick(&mut harness, first - 1);
+    assert!(harness.show("control/mailboxes/box/status").contains("delayed 1200\n"));
+    assert_eq!(alarms(&mut harness), 1, "it is told again");
+    let last = harness.now + TTL;
+    tick(&mut harness, last);
+    let status = harness.show("control/mailboxes/box/status");
+    assert!(status.contains("depth 1200\n") && status.contains("delayed 0\n"), "{status}");
+    // It may have been told of a step that is done by now.
+    alarms(&mut harness);
+    tick(&mut harness, last);
+    assert_eq!(alarms(&mut harness), 0);
+}
+
+#[test]
 fn what_is_left_expires_when_its_time_comes_and_not_before() {
     let mut harness = Harness::new();
     let (node, fh) = short_lived(&mut harness);
