@@ -18,9 +18,9 @@ use crate::config::{Config, Limits, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
 use crate::handover::request::{self, Asked};
 use crate::handover::successor::{Predecessor, Successor};
 use crate::handover::{Parts, Received};
-use crate::journal::{JOURNAL_THREAD, Journal, OpenError, Recovered};
+use crate::journal::{Held, JOURNAL_THREAD, Journal, OpenError, Recovered};
 use crate::kernel::dev;
-use crate::kernel::rings::{self, Rings, Started};
+use crate::kernel::rings::{self, Rings, SavedRing, Started};
 use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Alarm, Transport, now};
@@ -42,6 +42,9 @@ const ROOM_BESIDE_RINGS: usize = 32 << 20;
 
 /// Bytes of memory for the ring of one CPU: its entries, and the stack of its thread.
 const ROOM_OF_RING: usize = 40 << 20;
+
+/// How long the journal may take to finish a write, at a standstill.
+const HOLD: Duration = Duration::from_secs(1);
 
 /// Most bytes for messages that are looked for: a request for all memory of the machine could fail without need.
 const MOST_ROOM_FOR_MESSAGES: u64 = 512 << 20;
@@ -203,7 +206,7 @@ pub fn take_over(socket: UnixStream) -> Result<(), Error> {
     let predecessor = Predecessor::new(socket);
     let received = predecessor.receive().map_err(Error::TakeOver)?;
     let prepared = prepare(received, descriptors, ends, end);
-    let (daemon, start) = prepared.inspect_err(|why| predecessor.give_up(&why.to_string()))?;
+    let (mut daemon, start) = prepared.inspect_err(|why| predecessor.give_up(&why.to_string()))?;
     predecessor.wait_for_go().map_err(Error::TakeOver)?;
     drop(predecessor);
     info!("serving the mount on {}", daemon.dir.display());
@@ -214,7 +217,11 @@ pub fn take_over(socket: UnixStream) -> Result<(), Error> {
     }
     daemon.transport.tick();
     let policy = start.policy.clone();
-    if let Err(error) = daemon.start(start) {
+    let started = start_journal(&daemon.transport, daemon.journal.as_ref()).and_then(|recorder| {
+        daemon.recorder = recorder;
+        daemon.start(start)
+    });
+    if let Err(error) = started {
         daemon.mounted.unmount();
         return Err(Error::Start(error));
     }
@@ -231,19 +238,28 @@ fn prepare(
     ends: Sender<End>,
     end: Receiver<End>,
 ) -> Result<(Daemon, Start), Error> {
-    let Received { dir, own_session, readers, mounted, devices, listener, rings, state, memories } = received;
+    let Received { dir, own_session, readers, mounted, devices, listener, rings, store, state, memories } =
+        received;
+    let journal = store.map(|[folder, lock]| Journal::take_over(folder, lock)).transpose();
+    let journal = journal.map_err(Error::Store)?.map(Arc::new);
     let rings = (!rings.is_empty()).then(|| Rings::take_over(rings, mounted.device())).transpose();
     let rings = rings.map_err(Error::TakeOver)?;
     let policy = rings.as_ref().map(Started::policy).cloned();
     let threads = setup_threads(rings.as_ref(), readers);
     limits::check_threads(threads + OTHER_THREADS).map_err(Error::Start)?;
     let scheduling = policy.clone().map(|policy| policy as Arc<dyn Scheduling>);
-    let setup = Setup { scheduling, descriptors, ..setup(&mounted, rings.as_ref(), readers) };
+    let journal_of_tree = journal.clone();
+    let setup = Setup {
+        scheduling,
+        descriptors,
+        journal: journal_of_tree,
+        ..setup(&mounted, rings.as_ref(), readers)
+    };
     let tree = Tree::take_over(setup, Box::new(make_memory), &state, memories);
     let tree = tree.map_err(|error| Error::TakeOver(io::Error::other(error)))?;
     let (clock, alarms) = mpsc::channel();
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
-    let transport = Arc::new(Transport::new(devices, reply_queues, tree, None, clock));
+    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), clock));
     let daemon = Daemon {
         dir,
         own_session,
@@ -252,7 +268,7 @@ fn prepare(
         readers,
         threads,
         transport,
-        journal: None,
+        journal,
         recorder: None,
         listener: Some(Arc::new(listener)),
         ends,
@@ -361,9 +377,6 @@ impl Daemon {
     /// # Errors
     /// Why not. Then everything goes on.
     fn hand_over(&self, program: &Path) -> Result<u32, String> {
-        if self.journal.is_some() {
-            return Err(String::from("it has a store, and stores cannot be handed over"));
-        }
         if request_timeout().is_some() {
             return Err(String::from(
                 "the kernel limits how long requests may take (fs.fuse.*_request_timeout)",
@@ -374,6 +387,9 @@ impl Daemon {
                 "it runs in the foreground, and who started it would take the end of this process for the end of the mount",
             ));
         }
+        if self.journal.as_ref().is_some_and(|journal| journal.figures().broken.is_some()) {
+            return Err(String::from("its store is broken"));
+        }
         let listener = self.listener.as_ref().ok_or("it has no socket")?;
         let successor = Successor::start(program, &self.dir, self.log.as_ref())?;
         let pid = successor.pid();
@@ -382,27 +398,52 @@ impl Daemon {
         let known = rustix::fs::fstat(&status).map_err(|error| error.to_string())?.st_ino;
         // The threads that serve, the worker and the clock.
         let rings = self.transport.stand_still(self.threads + 2, NodeId(known));
-        let given = match &rings {
-            Ok(rings) => successor.give(&Parts {
-                dir: &self.dir,
-                own_session: self.own_session,
-                readers: self.readers,
-                mounted: &self.mounted,
-                devices: self.transport.devices(),
-                listener,
-                rings,
-                tree: self.transport.tree(),
-            }),
+        let (given, held) = match rings {
+            Ok(rings) => self.give(successor, &rings, listener),
             Err(who) => {
                 drop(successor);
                 warn!("not all threads stop: {who}");
-                Err(String::from("its threads do not stop"))
+                let or_disk =
+                    if self.journal.is_some() { ", or the disk of its store does not respond" } else { "" };
+                (Err(format!("its threads do not stop{or_disk}")), None)
             }
         };
-        if given.is_err() {
+        if given.is_ok() {
+            // Nothing is written until this process has ended.
+            std::mem::forget(held);
+        } else {
+            drop(held);
             self.transport.go_on();
         }
         given.map(|()| pid)
+    }
+
+    /// Gives a successor all that there is at a standstill. Also returns the journal, which must not write before this process goes
+    /// on.
+    fn give(
+        &self,
+        successor: Successor,
+        rings: &[SavedRing],
+        listener: &UnixListener,
+    ) -> (Result<(), String>, Option<Held<'_>>) {
+        let held = self.journal.as_ref().map(|journal| journal.hold(HOLD));
+        let journal = match held {
+            Some(None) => return (Err(String::from("the disk of its store does not respond")), None),
+            Some(held) => held,
+            None => None,
+        };
+        let given = successor.give(&Parts {
+            dir: &self.dir,
+            own_session: self.own_session,
+            readers: self.readers,
+            mounted: &self.mounted,
+            devices: self.transport.devices(),
+            listener,
+            rings,
+            journal: journal.as_ref(),
+            tree: self.transport.tree(),
+        });
+        (given, journal)
     }
 
     /// `control/status` of this mount, as a place only.

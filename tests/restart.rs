@@ -239,6 +239,36 @@ fn a_mapped_segment_stays_mapped_and_its_doorbell_rings() {
 }
 
 #[test]
+fn durable_messages_outlive_the_new_daemon_too() {
+    let Some(place) = Place::new() else { return };
+    let store = place.beside("store");
+    let options = ["--store", store.to_str().unwrap()];
+    place.mount(&options);
+    let path = make(&place, "q");
+    fs::write(place.path("control/mailboxes/q/config/durable"), "fsync").unwrap();
+    for text in ["taken before", "taken after", "kept"] {
+        fs::write(&path, text).unwrap();
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"taken before");
+    for _ in 0..3 {
+        upgrade(&place);
+    }
+    assert_eq!(fs::read(&path).unwrap(), b"taken after");
+    fs::write(&path, "sent after").unwrap();
+    fs::write(place.path("control/mailboxes/q/config/maxmsg"), "7").unwrap();
+    let daemon = place.daemon();
+    place::signal(daemon, Signal::KILL);
+    wait_for("the daemon to end", || has_ended(daemon));
+    assert_eq!(place.try_mount(&options).code, Some(0));
+    assert_eq!(fs::read_to_string(place.path("control/mailboxes/q/config/maxmsg")).unwrap(), "7\n");
+    assert_eq!(fs::read(&path).unwrap(), b"kept");
+    assert_eq!(fs::read(&path).unwrap(), b"sent after");
+    assert_eq!(place.ipcfs(&["status", "--json"]).code, Some(0));
+    place.sh("$IPCFS umount $DIR");
+    place.assert_nothing_left();
+}
+
+#[test]
 fn signals_unmount_the_new_daemon() {
     let Some(place) = mount(&[]) else { return };
     upgrade(&place);

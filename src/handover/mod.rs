@@ -33,6 +33,7 @@ use std::sync::Arc;
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::codec::{Reader, Writer};
+use crate::journal::Held;
 use crate::kernel::rings::SavedRing;
 use crate::kernel::session::Mounted;
 use crate::segment::Memory;
@@ -53,6 +54,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) devices: &'a [Arc<OwnedFd>],
     pub(crate) listener: &'a UnixListener,
     pub(crate) rings: &'a [SavedRing],
+    pub(crate) journal: Option<&'a Held<'a>>,
     pub(crate) tree: &'a Tree,
 }
 
@@ -65,6 +67,8 @@ pub(crate) struct Received {
     pub(crate) devices: Vec<Arc<OwnedFd>>,
     pub(crate) listener: UnixListener,
     pub(crate) rings: Vec<SavedRing>,
+    /// For [`Journal::take_over`](crate::journal::Journal::take_over).
+    pub(crate) store: Option<[OwnedFd; 2]>,
     /// For [`Tree::take_over`].
     pub(crate) state: Vec<u8>,
     pub(crate) memories: Vec<Arc<dyn Memory>>,
@@ -78,7 +82,8 @@ impl Parts<'_> {
         let mut to = Writer(&mut bytes);
         to.bytes(self.dir.as_os_str().as_bytes()).number(self.own_session).number(self.readers as u64);
         self.mounted.save(&mut to);
-        to.number(self.devices.len() as u64).number(self.rings.len() as u64);
+        let store = self.journal.map_or_else(Vec::new, Held::descriptors);
+        to.number(self.devices.len() as u64).number(self.rings.len() as u64).number(!store.is_empty());
         self.rings.iter().for_each(|ring| ring.save(&mut to));
         let mut sink = BufWriter::with_capacity(1 << 20, &file);
         sink.write_all(&(bytes.len() as u64).to_le_bytes())?;
@@ -89,6 +94,7 @@ impl Parts<'_> {
         let mut descriptors: Vec<BorrowedFd<'_>> = vec![file.as_fd(), self.listener.as_fd()];
         descriptors.extend(self.devices.iter().map(|device| device.as_fd()));
         descriptors.extend(self.rings.iter().map(|ring| ring.memory().as_fd()));
+        descriptors.extend(store);
         for memory in &memories {
             descriptors.push(memory.backing().ok_or(io::ErrorKind::Unsupported)?);
         }
@@ -125,6 +131,7 @@ impl Received {
         let mounted = Mounted::restore(&mut from, Arc::clone(&device)).ok_or_else(damaged)?;
         let (devices_count, rings_count): (usize, usize) =
             from.number().zip(from.number()).ok_or_else(damaged)?;
+        let has_store = from.u8().ok_or_else(damaged)? != 0;
         let mut devices = vec![device];
         for _ in 1..devices_count {
             devices.push(Arc::new(next()?));
@@ -133,9 +140,10 @@ impl Received {
         for _ in 0..rings_count {
             rings.push(SavedRing::restore(&mut from, next()?).ok_or_else(damaged)?);
         }
+        let store = if has_store { Some([next()?, next()?]) } else { None };
         let memory = |fd| Arc::new(Memfd::from(fd)) as Arc<dyn Memory>;
         let memories = descriptors.map(memory).collect();
         let state = read(8 + length, size.saturating_sub(8 + length))?;
-        Ok(Received { dir, own_session, readers, mounted, devices, listener, rings, state, memories })
+        Ok(Received { dir, own_session, readers, mounted, devices, listener, rings, store, state, memories })
     }
 }

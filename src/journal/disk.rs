@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +27,10 @@ pub(super) trait Disk: Send + Sync + Debug {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Renames a file.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// By these another process can use it, with the same lock.
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
 }
 
 /// A file of the journal.
@@ -47,8 +51,8 @@ pub(super) trait DiskFile: Send + Sync + Debug {
 #[derive(Debug)]
 pub(super) struct StoreFolder {
     folder: File,
-    /// Locked as long as it is open.
-    _lock: Option<OwnedFd>,
+    /// Locked as long as it is open, here or in a process that has a copy.
+    lock: Option<OwnedFd>,
 }
 
 const LOCK: &str = "lock";
@@ -97,7 +101,12 @@ impl StoreFolder {
             lock(&file)?;
             Some(file.into())
         };
-        Ok(StoreFolder { folder, _lock: lock })
+        Ok(StoreFolder { folder, lock })
+    }
+
+    /// The folder of another process, which has given its [`Disk::descriptors`].
+    pub(super) fn of_descriptors(folder: OwnedFd, lock: OwnedFd) -> StoreFolder {
+        StoreFolder { folder: folder.into(), lock: Some(lock) }
     }
 
     fn open_file(&self, name: &str, flags: OFlags) -> Result<File, Errno> {
@@ -106,6 +115,10 @@ impl StoreFolder {
 }
 
 impl Disk for StoreFolder {
+    fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        [self.folder.as_fd()].into_iter().chain(self.lock.as_ref().map(|lock| lock.as_fd())).collect()
+    }
+
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.folder)? {

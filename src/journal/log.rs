@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use log::{info, warn};
@@ -61,6 +62,16 @@ struct LogFile {
     damaged: bool,
 }
 
+/// What the files are read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// To write more, after whatever has happened to them.
+    Repair,
+    /// To write more, after another process that did not die.
+    Continue,
+    Look,
+}
+
 /// What could not be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Damage {
@@ -88,7 +99,7 @@ fn name(number: u64) -> String {
 impl Log {
     /// Reads all files of a folder, and prepares to write more.
     pub(super) fn open(disk: Box<dyn Disk>) -> Result<Log, OpenError> {
-        let (mut log, torn) = Log::load(disk, false)?;
+        let (mut log, torn) = Log::load(disk, Use::Repair)?;
         log.drop_unused()?;
         log.append(&torn)?;
         Ok(log)
@@ -96,10 +107,19 @@ impl Log {
 
     /// Reads all files of a folder, which stays as it is.
     pub(super) fn read(disk: Box<dyn Disk>) -> Result<Log, OpenError> {
-        Ok(Log::load(disk, true)?.0)
+        Ok(Log::load(disk, Use::Look)?.0)
     }
 
-    fn load(disk: Box<dyn Disk>, read_only: bool) -> Result<(Log, Vec<Record>), OpenError> {
+    /// Continues the log of another process, which has written all that it had to write. The folder stays as it is until something
+    /// is written.
+    pub(super) fn take_over(disk: Box<dyn Disk>) -> Result<Log, OpenError> {
+        let (mut log, _) = Log::load(disk, Use::Continue)?;
+        // What was written since it was last synchronized is in the file that is written.
+        log.unsynced.extend(log.files.back().map(|last| Arc::clone(&last.file)));
+        Ok(log)
+    }
+
+    fn load(disk: Box<dyn Disk>, how: Use) -> Result<(Log, Vec<Record>), OpenError> {
         let mut numbers: Vec<u64> = disk.list()?.iter().filter_map(|name| number_of(name)).collect();
         numbers.sort_unstable();
         let mut log = Log {
@@ -127,7 +147,7 @@ impl Log {
             }
         }
         for number in numbers {
-            log.open_file(number, &mut reading, read_only)?;
+            log.open_file(number, &mut reading, how)?;
         }
         log.position = reading.next.max(1);
         let mut records = log.note_losses(reading);
@@ -141,7 +161,7 @@ impl Log {
     }
 
     /// Takes in the records of a file.
-    fn open_file(&mut self, number: u64, reading: &mut Reading, read_only: bool) -> Result<(), OpenError> {
+    fn open_file(&mut self, number: u64, reading: &mut Reading, how: Use) -> Result<(), OpenError> {
         let file = self.disk.open(&name(number))?;
         let bytes = file.read_all()?;
         let header = match Header::decode(&bytes) {
@@ -187,12 +207,14 @@ impl Log {
         }
         let blank = bytes.iter().skip(end).all(|byte| *byte == 0);
         let log_file = LogFile { number, size: bytes.len() as u64, file, damaged };
-        match (any, read_only) {
+        match (any, how) {
             (true, _) => {
                 for spare in std::mem::take(&mut self.spares) {
-                    self.disk.remove(&name(spare.number))?;
+                    if how == Use::Repair {
+                        self.disk.remove(&name(spare.number))?;
+                    }
                 }
-                if !read_only {
+                if how == Use::Repair {
                     // It may have been written and not synchronized before the daemon died.
                     log_file.file.sync()?;
                 }
@@ -201,11 +223,13 @@ impl Log {
                 self.offset = if is_whole { end as u64 } else { u64::MAX };
                 self.files.push_back(log_file);
             }
-            (false, true) => {}
             // It was made for later.
-            (false, false) if header.is_some() && blank => self.spares.push_back(log_file),
-            (false, false) if damaged => self.set_aside(number)?,
-            (false, false) => self.disk.remove(&name(number))?,
+            (false, Use::Repair | Use::Continue) if header.is_some() && blank => {
+                self.spares.push_back(log_file);
+            }
+            (false, Use::Look | Use::Continue) => {}
+            (false, Use::Repair) if damaged => self.set_aside(number)?,
+            (false, Use::Repair) => self.disk.remove(&name(number))?,
         }
         Ok(())
     }
@@ -245,6 +269,11 @@ impl Log {
         let (from, to) = (name(number), format!("{number:016x}{DAMAGED}"));
         info!("a damaged file of the store is kept as {to}");
         self.disk.rename(&from, &to)
+    }
+
+    /// By these another process can continue it.
+    pub(super) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.disk.descriptors()
     }
 
     /// What could not be read.

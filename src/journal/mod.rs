@@ -25,13 +25,15 @@ pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ::log::{error, info, warn};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::op::{Barrier, Error, Ino, Reply, RequestId, Taken, Timestamp};
 use crate::state::saved;
@@ -131,6 +133,17 @@ pub struct Journal {
     to_sync: Call,
 }
 
+/// A journal that writes nothing.
+#[derive(Debug)]
+pub struct Held<'a>(MutexGuard<'a, Log>);
+
+impl Held<'_> {
+    /// For [`Journal::take_over`].
+    pub fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.0.descriptors()
+    }
+}
+
 /// What a thread of the journal waits for.
 #[derive(Debug, Default)]
 struct Call {
@@ -206,6 +219,25 @@ impl Journal {
             recovered.len(),
             log.index.messages()
         );
+        Ok((Journal::with(log, disk_full), recovered))
+    }
+
+    /// Continues the journal of another process, which has settled it ([`Journal::settle`]) and holds it. `folder` and `lock` are its
+    /// [`Held::descriptors`]. The store stays as it is until something is put.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn take_over(folder: OwnedFd, lock: OwnedFd) -> Result<Journal, OpenError> {
+        let mut log = Log::take_over(Box::new(StoreFolder::of_descriptors(folder, lock)))?;
+        // Their messages have come with the state of the tree.
+        drop(recover(&mut log.index));
+        let journal = Journal::with(log, false);
+        // What the other may have been about to do: to make room, for example.
+        journal.to_sync.call();
+        Ok(journal)
+    }
+
+    fn with(log: Log, disk_full: bool) -> Journal {
         let lost = log.damage().lost;
         let journal = Journal {
             pending: Mutex::default(),
@@ -228,7 +260,32 @@ impl Journal {
             to_sync: Call::default(),
         };
         journal.note_size(&journal.log.lock());
-        Ok((journal, recovered))
+        journal
+    }
+
+    /// Writes and synchronizes all that was put, with nobody putting more, and has all answers sent that wait for it. False if
+    /// that is not done within `limit`, or never will be.
+    pub fn settle(&self, limit: Duration) -> bool {
+        let begin = Instant::now();
+        self.to_sync.call();
+        while !self.is_settled() {
+            if self.is_broken.load(Ordering::SeqCst) || begin.elapsed() > limit {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    fn is_settled(&self) -> bool {
+        let put = self.put.load(Ordering::SeqCst);
+        self.synced.load(Ordering::SeqCst) >= put
+            && self.promises.lock().since(Timestamp(u64::MAX)).is_empty()
+    }
+
+    /// Nothing is written as long as what this returns is kept. `None` if the disk does not respond within `limit`.
+    pub fn hold(&self, limit: Duration) -> Option<Held<'_>> {
+        self.log.try_lock_for(limit).map(Held)
     }
 
     fn note_size(&self, log: &Log) {

@@ -38,6 +38,9 @@ const INTERRUPT_AGAIN: Duration = Duration::from_millis(1);
 /// Longest time between two looks at a caller who waits for the disk and got a signal.
 const MAX_LOOK_INTERVAL: Duration = Duration::from_millis(160);
 
+/// Longest time that a standstill waits for the journal, before it looks whether all go on.
+const MAX_SETTLE: Duration = Duration::from_millis(100);
+
 /// Longest time that the end of a mount waits for answers to be submitted.
 const MAX_FLUSH: Duration = Duration::from_secs(2);
 
@@ -137,6 +140,9 @@ impl Transport {
                 }
                 Ok(Alarm::StandStill) if self.standstill.is_asked() => {
                     self.standstill.wait_for_others();
+                    // Nobody decides anything more, and the rings take answers yet.
+                    let settled = |journal: &Arc<Journal>| journal.settle(MAX_SETTLE);
+                    while self.standstill.is_asked() && !self.journal.as_ref().is_none_or(settled) {}
                     let kept = interrupts.drain().map(|Reverse((_, unique, _))| unique);
                     let sent = alarms.try_iter().filter_map(|alarm| match alarm {
                         Alarm::Interrupt(unique, _) => Some(unique),

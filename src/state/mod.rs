@@ -1,6 +1,6 @@
 //! All that a tree knows, as bytes, from which another process makes the same tree again.
 //!
-//! Every type that a tree is made of says in one line, [`saved!`], what its fields are. The line takes the type apart and puts
+//! Every type that a tree is made of says in one line, `saved!`, what its fields are. The line takes the type apart and puts
 //! it together again, so that a field that it does not name is an error of the compiler. The order of the fields is the order
 //! of the bytes. A field that comes later makes a new [`VERSION`], and the line says `since` which version it is there: in a state
 //! of an older one it has its default. A state of a newer version is refused, and the process that has saved it goes on.
@@ -11,7 +11,7 @@
 //! Arc     0 and the value where it comes first; then its number, counted from 1
 //! ```
 //!
-//! What belongs to the process is not saved but given to the process that makes the tree again ([`Restorer::given`]): the
+//! What belongs to the process is not saved but given to the process that makes the tree again (`Restorer::given`): the
 //! accounts, into which all charges are entered anew; the journal; descriptors of memory.
 
 mod given;

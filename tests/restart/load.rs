@@ -54,20 +54,39 @@ fn read(path: &Path) -> Vec<(usize, u32)> {
 
 #[test]
 fn nothing_is_lost_doubled_or_reordered_under_load() {
-    let Some(place) = mount(&[]) else { return };
-    let path = make(&place, "q");
+    if let Some(place) = mount(&[]) {
+        under_load(&place, None);
+    }
+}
+
+#[test]
+fn no_durable_message_is_lost_doubled_or_reordered_under_load() {
+    for durable in ["daemon", "fsync"] {
+        let Some(place) = Place::new() else { return };
+        let store = place.beside("store");
+        place.mount(&["--store", store.to_str().unwrap()]);
+        under_load(&place, Some(durable));
+        place.sh("$IPCFS umount $DIR");
+    }
+}
+
+fn under_load(place: &Place, durable: Option<&str>) {
+    let path = make(place, "q");
+    if let Some(durable) = durable {
+        std::fs::write(place.path("control/mailboxes/q/config/durable"), durable).unwrap();
+    }
     std::fs::write(place.path("control/mailboxes/q/config/maxmsg"), "50").unwrap();
     let stop = AtomicBool::new(false);
     let (sent, received): (Vec<u32>, Vec<Vec<(usize, u32)>>) = thread::scope(|scope| {
         let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(|| read(&path))).collect();
         let (stop, path) = (&stop, &path);
         let writers: Vec<_> = (0..WRITERS).map(|name| scope.spawn(move || write(path, name, stop))).collect();
-        upgrade(&place);
-        let before = shared_memory(&place);
+        upgrade(place);
+        let before = shared_memory(place);
         for _ in 1..upgrades() {
-            upgrade(&place);
+            upgrade(place);
         }
-        let after = shared_memory(&place);
+        let after = shared_memory(place);
         assert!(after <= 2 * before + 4096, "rings had {before} KiB, and have {after} KiB");
         stop.store(true, Ordering::Relaxed);
         let sent = writers.into_iter().map(|writer| writer.join().unwrap()).collect();

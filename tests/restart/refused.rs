@@ -75,13 +75,8 @@ fn what_is_no_program_or_no_mount_is_named() {
 }
 
 #[test]
-fn a_mount_in_the_foreground_or_with_a_store_says_why_not() {
+fn a_mount_in_the_foreground_says_why_not() {
     let Some(place) = Place::new() else { return };
-    let store = place.beside("store");
-    place.mount(&["--store", store.to_str().unwrap()]);
-    place.ipcfs(&["upgrade"]).failed("cannot upgrade ", &["store"]);
-    place.sh("$IPCFS umount $DIR");
-    place.assert_nothing_left();
     let foreground = Background::start(common::ipcfs().args(["mount", "-f"]).arg(place.dir()));
     wait_for("the mount", || place.path("control/status").exists());
     place.ipcfs(&["upgrade"]).failed("cannot upgrade ", &["foreground"]);
