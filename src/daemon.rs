@@ -387,6 +387,9 @@ impl Daemon {
                 "it runs in the foreground, and who started it would take the end of this process for the end of the mount",
             ));
         }
+        if rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some() {
+            return Err(String::from("its memory files have a limit of size (ulimit -f)"));
+        }
         if self.journal.as_ref().is_some_and(|journal| journal.figures().broken.is_some()) {
             return Err(String::from("its store is broken"));
         }

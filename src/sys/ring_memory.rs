@@ -15,9 +15,9 @@ use std::os::fd::OwnedFd;
 use std::ptr;
 use std::slice;
 
-use rustix::fs::{FallocateFlags, MemfdFlags, fallocate, fstat, ftruncate, memfd_create};
+use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 
 /// Where the memory of the first ring is mapped if nothing else is there: far from programs, heaps, libraries and stacks, whose
 /// places are random. Elsewhere where address spaces are smaller.
@@ -40,8 +40,6 @@ pub(super) struct RingMemory {
 pub(super) struct Area {
     address: usize,
     length: usize,
-    /// Where it begins in the file.
-    offset: usize,
 }
 
 impl RingMemory {
@@ -65,15 +63,20 @@ impl RingMemory {
     /// Those of `ftruncate(2)` and `mmap(2)`.
     pub(super) fn add(&mut self, length: usize) -> io::Result<Area> {
         let offset = self.length;
-        retry_on_intr(|| ftruncate(&self.file, (offset + length) as u64))?;
         let wish = ptr::with_exposed_provenance_mut(self.next);
-        let protection = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: without MAP_FIXED, the mapping takes the place of no other. Nothing shortens the file, and it is used through
-        // the areas of this value only, which do not overlap in it.
-        let address = unsafe { mmap(wish, length, protection, MapFlags::SHARED, &self.file, offset as u64) }?;
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        let address = match retry_on_intr(|| ftruncate(&self.file, (offset + length) as u64)) {
+            // SAFETY: without MAP_FIXED, the mapping takes the place of no other. Nothing shortens the file, and it is used through
+            // the areas of this value only, which do not overlap in it.
+            Ok(()) => unsafe { mmap(wish, length, protection, flags, &self.file, offset as u64) }?,
+            // RLIMIT_FSIZE. Memory without a file cannot go to another process.
+            // SAFETY: without MAP_FIXED, the mapping takes the place of no other.
+            Err(Errno::FBIG) => unsafe { mmap_anonymous(wish, length, protection, flags) }?,
+            Err(error) => return Err(error.into()),
+        };
         // SAFETY: MADV_NOHUGEPAGE changes no byte of the mapping. It fails on a kernel without huge pages, where it is not needed.
         let _ = unsafe { madvise(address, length, Advice::LinuxNoHugepage) };
-        let area = Area { address: address.expose_provenance(), length, offset };
+        let area = Area { address: address.expose_provenance(), length };
         self.length = offset + length;
         self.next = area.address + length;
         Ok(area)
@@ -99,7 +102,7 @@ impl RingMemory {
         // SAFETY: with MAP_FIXED_NOREPLACE, the mapping takes the place of no other. The file is that long; nothing shortens it, and
         // whoever gave it uses it no more. Areas do not overlap in it.
         let mapped = unsafe { mmap(wish, length, protection, flags, &self.file, offset as u64) }?;
-        let area = Area { address: mapped.expose_provenance(), length, offset };
+        let area = Area { address: mapped.expose_provenance(), length };
         if area.address != address {
             return Err(Errno::EXIST.into());
         }
@@ -119,10 +122,10 @@ impl RingMemory {
         else {
             return;
         };
-        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let start = ptr::with_exposed_provenance_mut(area.address + range.start);
         // Fails only without memory. Then the pages stay.
-        let _ =
-            retry_on_intr(|| fallocate(&self.file, mode, (area.offset + range.start) as u64, length as u64));
+        // SAFETY: the range is within the area, which is borrowed exclusively; its bytes become zero.
+        let _ = unsafe { madvise(start, length, Advice::LinuxRemove) };
     }
 }
 
