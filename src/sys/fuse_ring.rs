@@ -447,7 +447,7 @@ impl FuseRing {
         };
         entry.touched = 0;
         if let Some(batch) = self.batches.get_mut(entry.batch as usize) {
-            self.memory.discard(&mut batch.area, &payload);
+            RingMemory::discard(&mut batch.area, &payload);
         }
     }
 

@@ -117,7 +117,7 @@ impl RingMemory {
     }
 
     /// Makes a part of an area zero, and frees its pages.
-    pub(super) fn discard(&mut self, area: &mut Area, range: &Range<usize>) {
+    pub(super) fn discard(area: &mut Area, range: &Range<usize>) {
         let Some(length) = range.end.min(area.length).checked_sub(range.start).filter(|length| *length > 0)
         else {
             return;
@@ -170,11 +170,11 @@ mod tests {
         first.bytes_mut()[5 * PAGE] = 1;
         second.bytes_mut().fill(2);
         assert_eq!(pages(&memory), 3);
-        memory.discard(&mut first, &(5 * PAGE..1024 * PAGE));
-        memory.discard(&mut second, &(PAGE..9 * PAGE));
+        RingMemory::discard(&mut first, &(5 * PAGE..1024 * PAGE));
+        RingMemory::discard(&mut second, &(PAGE..9 * PAGE));
         assert_eq!(pages(&memory), 1);
         assert_eq!((first.bytes()[5 * PAGE], second.bytes()[PAGE - 1], second.bytes()[PAGE]), (0, 2, 0));
-        memory.discard(&mut second, &(7 * PAGE..9 * PAGE));
+        RingMemory::discard(&mut second, &(7 * PAGE..9 * PAGE));
         assert_eq!(second.bytes()[0], 2);
     }
 
