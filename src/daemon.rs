@@ -204,8 +204,8 @@ pub fn take_over(socket: UnixStream) -> Result<(), Error> {
     let (ends, end) = mpsc::channel();
     watch_signals(ends.clone()).map_err(Error::Start)?;
     let predecessor = Predecessor::new(socket);
-    let received = predecessor.receive().map_err(Error::TakeOver)?;
-    let prepared = prepare(received, descriptors, ends, end);
+    let received = predecessor.receive().map_err(Error::TakeOver);
+    let prepared = received.and_then(|received| prepare(received, descriptors, ends, end));
     let (mut daemon, start) = prepared.inspect_err(|why| predecessor.give_up(&why.to_string()))?;
     predecessor.wait_for_go().map_err(Error::TakeOver)?;
     drop(predecessor);
@@ -328,7 +328,8 @@ impl Daemon {
         if let Some(listener) = &self.listener {
             let (listener, ends) = (Arc::clone(listener), self.ends.clone());
             thread::Builder::new().name(String::from("upgrade")).spawn(move || {
-                while let Ok(asked) = request::next(&listener) {
+                loop {
+                    let asked = request::next(&listener);
                     let (in_hand, done) = mpsc::channel();
                     let _ = ends.send(End::Asked(asked, in_hand));
                     // The next request is the successor's, if there is one.

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use rustix::fs::Access;
+use rustix::fs::{Access, makedev};
 
 use super::background;
 use super::explain::explain;
@@ -91,6 +91,10 @@ fn why(refused: Refused, program: &Path) -> String {
 /// Serves a mount in place of the daemon that started this process, until it ends. Standard input is the daemon's socket.
 pub(super) fn take_over(args: &TakeOver) -> Result<ExitCode, String> {
     logging::start(None)?;
+    // `/dev/null`: the daemon in the background has no file for its log.
+    if rustix::fs::fstat(std::io::stderr()).is_ok_and(|stderr| stderr.st_rdev == makedev(1, 3)) {
+        logging::move_to_system(&args.dir);
+    }
     background::set_process_name();
     let failed =
         |error: &std::io::Error| format!("cannot take over {}: {}", quoted(&args.dir), reason(error));

@@ -13,7 +13,8 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{fstat, stat};
 
@@ -22,6 +23,10 @@ use crate::sys::process;
 
 /// How long the request itself may take.
 const REQUEST: Duration = Duration::from_secs(2);
+/// How long after a failure the next request is waited for.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long the daemon of a mount that is gone may listen on.
+const ENDING: Duration = Duration::from_secs(2);
 /// How long the answer may take: the state of a mount may be large.
 const ANSWER: Duration = Duration::from_secs(120);
 
@@ -37,15 +42,27 @@ pub(crate) struct Asked {
 
 /// Listens for requests that concern the mount with this device number.
 pub(crate) fn listen(number: (u32, u32)) -> io::Result<UnixListener> {
-    UnixListener::bind_addr(&address(number)?)
+    let address = address(number)?;
+    let begin = Instant::now();
+    loop {
+        match UnixListener::bind_addr(&address) {
+            // The number is free as soon as a mount is gone, and its daemon ends a moment later.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && begin.elapsed() < ENDING => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            done => return done,
+        }
+    }
 }
 
 /// Waits for the next request of somebody who may make one.
-pub(crate) fn next(listener: &UnixListener) -> io::Result<Asked> {
+pub(crate) fn next(listener: &UnixListener) -> Asked {
     loop {
-        let (socket, _) = listener.accept()?;
-        match receive(socket) {
-            Ok(asked) => return Ok(asked),
+        // Without a free descriptor, for example: then later.
+        let received =
+            listener.accept().inspect_err(|_| thread::sleep(AGAIN)).and_then(|(socket, _)| receive(socket));
+        match received {
+            Ok(asked) => return asked,
             Err(error) => log::warn!("a request for an upgrade is refused: {error}"),
         }
     }
@@ -115,7 +132,6 @@ fn address((major, minor): (u32, u32)) -> io::Result<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
-    use std::thread;
 
     use super::*;
 
@@ -125,11 +141,20 @@ mod tests {
     }
 
     #[test]
+    fn a_daemon_that_ends_is_waited_for() {
+        let before = listen((u32::MAX, 1)).unwrap();
+        let after = thread::spawn(|| listen((u32::MAX, 1)));
+        thread::sleep(Duration::from_millis(20));
+        drop(before);
+        after.join().unwrap().unwrap();
+    }
+
+    #[test]
     fn the_answer_reaches_who_asks_and_strangers_are_left_out() {
         let listener = listen(number()).unwrap();
         let daemon = thread::spawn(move || {
             for result in [Ok(()), Err("no reason")] {
-                let asked = next(&listener).unwrap();
+                let asked = next(&listener);
                 assert_eq!(asked.program, Path::new("/bin/program"));
                 asked.answer(result);
             }

@@ -68,11 +68,16 @@ impl Successor {
     pub(crate) fn give(mut self, parts: &Parts<'_>) -> Result<(), String> {
         let failed = |error: io::Error| format!("it cannot be given the state: {error}");
         self.socket.set_read_timeout(Some(READ)).map_err(failed)?;
+        // Callers wait: one that does not read must not keep them for ever.
+        self.socket.set_write_timeout(Some(READ)).map_err(failed)?;
         parts.send(&self.socket).map_err(failed)?;
         match wire::receive(&self.socket) {
             Ok(said) if said == READY => {}
             Ok(said) => return Err(String::from_utf8_lossy(&said).into_owned()),
-            Err(error) => return Err(format!("it gave up: {error}")),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(String::from("it ended before it could serve"));
+            }
+            Err(error) => return Err(format!("it does not answer: {error}")),
         }
         wire::send(&self.socket, GO).map_err(failed)?;
         self.serves = true;

@@ -264,12 +264,12 @@ impl Journal {
     }
 
     /// Writes and synchronizes all that was put, with nobody putting more, and has all answers sent that wait for it. False if
-    /// that is not done within `limit`, or never will be.
+    /// that is not done within `limit`.
     pub fn settle(&self, limit: Duration) -> bool {
         let begin = Instant::now();
         self.to_sync.call();
         while !self.is_settled() {
-            if self.is_broken.load(Ordering::SeqCst) || begin.elapsed() > limit {
+            if begin.elapsed() > limit {
                 return false;
             }
             thread::sleep(Duration::from_millis(1));

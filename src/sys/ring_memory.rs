@@ -29,7 +29,8 @@ const DISTANCE: usize = 1 << 36;
 #[derive(Debug)]
 pub(super) struct RingMemory {
     file: OwnedFd,
-    /// Length of the file, and of all areas together.
+    /// Length of the file, and of all areas together unless some have no file: those are the last.
+    in_file: usize,
     length: usize,
     /// Where the next area should be.
     next: usize,
@@ -54,7 +55,7 @@ impl RingMemory {
             Err(Errno::INVAL) => create(MemfdFlags::empty()),
             done => done,
         };
-        Ok(RingMemory { file: file?, length: 0, next: FIRST + DISTANCE * ring as usize })
+        Ok(RingMemory { file: file?, in_file: 0, length: 0, next: FIRST + DISTANCE * ring as usize })
     }
 
     /// Maps `length` more bytes, a multiple of the page size. They are zero.
@@ -65,13 +66,24 @@ impl RingMemory {
         let offset = self.length;
         let wish = ptr::with_exposed_provenance_mut(self.next);
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
-        let address = match retry_on_intr(|| ftruncate(&self.file, (offset + length) as u64)) {
-            // SAFETY: without MAP_FIXED, the mapping takes the place of no other. Nothing shortens the file, and it is used through
-            // the areas of this value only, which do not overlap in it.
-            Ok(()) => unsafe { mmap(wish, length, protection, flags, &self.file, offset as u64) }?,
+        let lengthened = if self.in_file == offset {
+            retry_on_intr(|| ftruncate(&self.file, (offset + length) as u64))
+        } else {
+            Err(Errno::FBIG)
+        };
+        let address = match lengthened {
+            Ok(()) => {
+                self.in_file = offset + length;
+                // SAFETY: without MAP_FIXED, the mapping takes the place of no other. Nothing shortens the file, and it is used
+                // through the areas of this value only, which do not overlap in it.
+                unsafe { mmap(wish, length, protection, flags, &self.file, offset as u64) }?
+            }
             // RLIMIT_FSIZE. Memory without a file cannot go to another process.
-            // SAFETY: without MAP_FIXED, the mapping takes the place of no other.
-            Err(Errno::FBIG) => unsafe { mmap_anonymous(wish, length, protection, flags) }?,
+            Err(Errno::FBIG) => {
+                let flags = flags | MapFlags::NORESERVE;
+                // SAFETY: without MAP_FIXED, the mapping takes the place of no other.
+                unsafe { mmap_anonymous(wish, length, protection, flags) }?
+            }
             Err(error) => return Err(error.into()),
         };
         // SAFETY: MADV_NOHUGEPAGE changes no byte of the mapping. It fails on a kernel without huge pages, where it is not needed.
@@ -84,7 +96,7 @@ impl RingMemory {
 
     /// Memory that another process has made: the areas that it has added are to be mapped [again](RingMemory::add_at), in order.
     pub(super) fn of_file(file: OwnedFd) -> RingMemory {
-        RingMemory { file, length: 0, next: 0 }
+        RingMemory { file, in_file: 0, length: 0, next: 0 }
     }
 
     /// Maps the next `length` bytes of the file where another process has them mapped.
@@ -107,6 +119,7 @@ impl RingMemory {
             return Err(Errno::EXIST.into());
         }
         self.length = offset + length;
+        self.in_file = self.length;
         self.next = address + length;
         Ok(area)
     }

@@ -45,8 +45,10 @@ fn a_file_size_limit_that_cannot_be_raised_ends_no_mount() {
             as_ann sh -c 'echo precious > $DIR/mailboxes/jobs; : > $DIR/segments/big'
             as_ann truncate -s 100M $DIR/segments/big 2> $T/said && exit 9
             grep -o 'File too large' $T/said
+            as_ann $IPCFS upgrade $DIR 2> $T/said && exit 9
+            grep -o 'ulimit -f' $T/said
             as_ann cat $DIR/mailboxes/jobs; as_ann $IPCFS umount $DIR"
         );
-        assert_eq!(sandbox.works(&script), "File too large\nprecious\n", "{how}");
+        assert_eq!(sandbox.works(&script), "File too large\nulimit -f\nprecious\n", "{how}");
     }
 }

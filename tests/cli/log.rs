@@ -195,7 +195,8 @@ fn sent_to_the_system(place: &Place, there: &[&str], script: &str) -> [Vec<Strin
     })
 }
 
-const IN_THE_BACKGROUND: &str = "$IPCFS mount $DIR 2> $T/early && $IPCFS umount $DIR";
+const IN_THE_BACKGROUND: &str =
+    "$IPCFS mount $DIR 2> $T/early && $IPCFS upgrade $DIR && $IPCFS upgrade $DIR && $IPCFS umount $DIR";
 
 #[test]
 fn a_daemon_in_the_background_logs_to_the_journal() {
@@ -207,6 +208,8 @@ fn a_daemon_in_the_background_logs_to_the_journal() {
     for field in ["PRIORITY=6\n", "\nSYSLOG_IDENTIFIER=ipcfs\n", &dir, "\nCODE_MODULE=ipcfs::daemon\n"] {
         assert!(unmounted.contains(field), "{field} is missing in {unmounted}");
     }
+    let upgrades = journal.iter().filter(|message| message.contains("\nMESSAGE=serving the mount on "));
+    assert_eq!(upgrades.count(), 2, "{journal:?}");
     assert_eq!(syslog, [""; 0], "once is enough");
     let early = fs::read_to_string(place.beside("early")).unwrap();
     assert!(

@@ -50,7 +50,7 @@ fn a_program_that_cannot_take_over_leaves_the_mount_as_it_was() {
     try_upgrade(&place, &old).failed("cannot upgrade ", &["another version of ipcfs", "goes on"]);
     // It learns when it has the state that it cannot serve.
     let poor = program(&place, &format!("ulimit -n 40; exec {itself} \"$@\""));
-    try_upgrade(&place, &poor).failed("cannot upgrade ", &["it gave up", "goes on"]);
+    try_upgrade(&place, &poor).failed("cannot upgrade ", &["open files", "goes on"]);
     assert_eq!(place.daemon(), daemon);
     fs::write(&path, "still here").unwrap();
     assert_eq!(reader.answer(), "b'still here'");
