@@ -73,10 +73,11 @@ impl RingMemory {
         };
         let address = match lengthened {
             Ok(()) => {
-                self.in_file = offset + length;
                 // SAFETY: without MAP_FIXED, the mapping takes the place of no other. Nothing shortens the file, and it is used
                 // through the areas of this value only, which do not overlap in it.
-                unsafe { mmap(wish, length, protection, flags, &self.file, offset as u64) }?
+                let address = unsafe { mmap(wish, length, protection, flags, &self.file, offset as u64) }?;
+                self.in_file = offset + length;
+                address
             }
             // RLIMIT_FSIZE. Memory without a file cannot go to another process.
             Err(Errno::FBIG) => {
