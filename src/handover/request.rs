@@ -142,8 +142,9 @@ mod tests {
 
     #[test]
     fn a_daemon_that_ends_is_waited_for() {
-        let before = listen((u32::MAX, 1)).unwrap();
-        let after = thread::spawn(|| listen((u32::MAX, 1)));
+        let number = (1 << 31, std::process::id());
+        let before = listen(number).unwrap();
+        let after = thread::spawn(move || listen(number));
         thread::sleep(Duration::from_millis(20));
         drop(before);
         after.join().unwrap().unwrap();

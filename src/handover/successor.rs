@@ -48,7 +48,7 @@ impl Successor {
         successor.socket.set_read_timeout(Some(START)).map_err(failed)?;
         let version = wire::receive(&successor.socket).ok().and_then(|version| version.try_into().ok());
         match version.map(u64::from_le_bytes) {
-            Some(VERSION) => Ok(successor),
+            Some(version) if takes_over(version) => Ok(successor),
             Some(_) => {
                 Err(String::from("it takes over from another version of ipcfs than the one that runs"))
             }
@@ -83,6 +83,11 @@ impl Successor {
         self.serves = true;
         Ok(())
     }
+}
+
+/// True if a program of this version takes over from this one: it must read what this program writes.
+fn takes_over(version: u64) -> bool {
+    version >> 32 == VERSION >> 32 && version >= VERSION
 }
 
 impl Drop for Successor {
@@ -128,5 +133,17 @@ impl Predecessor {
         wire::send(&self.0, READY)?;
         let said = wire::receive(&self.0)?;
         if said == GO { Ok(()) } else { Err(io::Error::other("the daemon serves on")) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_takes_over_from_its_own_version_and_from_older_ones() {
+        assert!(takes_over(VERSION) && takes_over(VERSION + 1));
+        assert!(!takes_over(VERSION - 1), "it could not read the state");
+        assert!(!takes_over(VERSION + (1 << 32)) && !takes_over(VERSION - (1 << 32)));
     }
 }

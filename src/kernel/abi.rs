@@ -146,6 +146,10 @@ pub(super) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 pub(super) const OPEN_KILL_SUIDGID: u32 = 1 << 0;
 pub(super) const LK_FLOCK: u32 = 1 << 0;
 pub(super) const POLL_SCHEDULE_NOTIFY: u32 = 1 << 0;
+/// The bits of `events` that ask for something to read.
+pub(super) const POLL_INPUT: u32 = (libc::POLLIN | libc::POLLRDNORM) as u32;
+/// The bits of `events` that ask for room to write.
+pub(super) const POLL_OUTPUT: u32 = (libc::POLLOUT | libc::POLLWRNORM) as u32;
 /// `FUSE_NOTIFY_POLL`, as `error` of a message that is a notification and no answer: pollers are to poll again.
 pub(super) const NOTIFY_POLL: i32 = 1;
 /// `FUSE_NOTIFY_INVAL_INODE`: what the kernel has cached of a node is out of date.

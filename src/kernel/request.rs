@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::abi::{self, fattr, opcode};
 use crate::op::{
-    Caller, CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle,
-    RenameHow, Request, RequestId, SetAttr, SetTime, Timestamp, Whence,
+    Caller, CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollEvents,
+    PollHandle, Poller, RenameHow, Request, RequestId, SetAttr, SetTime, Timestamp, Whence,
 };
 
 /// Why bytes are not a request.
@@ -175,8 +175,12 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
         opcode::INTERRUPT => Op::Interrupt { unique: body.take::<abi::InterruptIn>()?.unique },
         opcode::POLL => {
             let arg: abi::PollIn = body.take()?;
-            let arm = arg.flags & abi::POLL_SCHEDULE_NOTIFY != 0;
-            Op::Poll { fh: Fh(arg.fh), handle: PollHandle(arg.kh), arm }
+            let waits_for = |events: u32| arg.events & events != 0;
+            let events =
+                PollEvents { input: waits_for(abi::POLL_INPUT), output: waits_for(abi::POLL_OUTPUT) };
+            let poller = Poller { handle: PollHandle(arg.kh), events };
+            let arm = (arg.flags & abi::POLL_SCHEDULE_NOTIFY != 0).then_some(poller);
+            Op::Poll { fh: Fh(arg.fh), arm }
         }
         opcode::FALLOCATE => {
             let arg: abi::FallocateIn = body.take()?;

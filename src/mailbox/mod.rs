@@ -49,7 +49,7 @@ use slab::Slab;
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Error, PollHandle, Ready, Timestamp};
+use crate::op::{Error, PollHandle, Poller, Ready, Timestamp};
 use crate::state::saved;
 use call::Selector;
 use delayed::Delayed;
@@ -327,8 +327,8 @@ impl Mailbox {
         }
     }
 
-    /// What poll(2) reports. With `arm`, the next change wakes the poller of `handle`.
-    pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
+    /// What poll(2) reports. The next change that it waits for wakes the poller `arm`, and removal in any case.
+    pub fn poll(&mut self, handle: HandleId, arm: Option<Poller>) -> Ready {
         let Some(open) = self.handles.get(handle.0) else {
             return Ready { hangup: true, ..Ready::default() };
         };
@@ -351,11 +351,12 @@ impl Mailbox {
         let has_capacity = self.has_capacity(&open.account);
         let writable = writes && room && !self.removed && !(requesting && matches!(open.door, Door::Rpc));
         let ready = Ready { readable, writable, hangup: self.removed };
-        if let Some(poll) = arm {
-            if reads {
+        if let Some(Poller { handle: poll, events }) = arm {
+            let output = writes && events.output;
+            if !output || reads && events.input {
                 self.polls_in.insert(handle, poll);
             }
-            if writes {
+            if output {
                 self.polls_blocked_by_memory &= !self.polls_out.is_empty();
                 self.polls_blocked_by_memory |= !room && has_capacity;
                 self.polls_out.insert(handle, poll);

@@ -27,7 +27,9 @@ use super::{
 };
 use crate::accounts::{Accounts, Charge, Resource};
 use crate::config::{MAX_READ, MailboxLimits};
-use crate::op::{Caller, Effect, Effects, Error, Ino, PollHandle, Ready, Reply, RequestId, Timestamp};
+use crate::op::{
+    Caller, Effect, Effects, Error, Ino, PollEvents, PollHandle, Poller, Ready, Reply, RequestId, Timestamp,
+};
 
 /// `cases` histories, the same in each run; or as many other ones as `PROPTEST_CASES` says.
 fn config(cases: u32) -> Config {
@@ -295,7 +297,7 @@ impl Rig {
 
     /// A poll that wants to be woken.
     fn arm(&mut self, handle: HandleId, poll: u64) -> Ready {
-        self.mailbox.poll(handle, Some(PollHandle(poll)))
+        self.mailbox.poll(handle, Some(Poller::new(PollHandle(poll))))
     }
 
     fn woken(&mut self) -> Vec<u64> {

@@ -44,6 +44,42 @@ pub struct PollHandle(pub u64);
 
 saved!(struct PollHandle(number));
 
+/// Whom to wake when an open file becomes ready, and for what. The end of the file's name wakes him in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Poller {
+    /// What the kernel knows it by.
+    pub handle: PollHandle,
+    /// What it waits for.
+    pub events: PollEvents,
+}
+
+saved!(struct Poller { handle, events since 2 });
+
+/// What a poller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PollEvents {
+    /// Something to read.
+    pub input: bool,
+    /// Room to write.
+    pub output: bool,
+}
+
+saved!(struct PollEvents { input, output });
+
+impl Poller {
+    /// A poller that waits for everything.
+    pub fn new(handle: PollHandle) -> Poller {
+        Poller { handle, events: PollEvents::default() }
+    }
+}
+
+/// A poller that does not say what it waits for waits for everything.
+impl Default for PollEvents {
+    fn default() -> PollEvents {
+        PollEvents { input: true, output: true }
+    }
+}
+
 /// The owner of a lock: the kernel's hash of a process's descriptor table (POSIX), or of an open file (OFD, flock).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockOwner(pub u64);
@@ -231,8 +267,7 @@ pub enum Op<'a> {
     },
     Poll {
         fh: Fh,
-        handle: PollHandle,
-        arm: bool,
+        arm: Option<Poller>,
     },
     Fallocate {
         fh: Fh,

@@ -57,7 +57,6 @@ impl<'a> Restorer<'a> {
     }
 
     /// For fields that are there `since` a version.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no field has come later yet"))]
     pub(crate) fn version(&self) -> u32 {
         self.version
     }

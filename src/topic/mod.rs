@@ -20,7 +20,7 @@ use slab::Slab;
 use crate::accounts::{Account, Charge, Resource};
 use crate::framing::Framing;
 use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, charge_in_hand};
-use crate::op::{Caller, Error, PollHandle, Ready, Reply, RequestId, Slice, Timestamp};
+use crate::op::{Caller, Error, Poller, Ready, Reply, RequestId, Slice, Timestamp};
 use crate::state::saved;
 
 /// Readers that are served at once.
@@ -93,7 +93,7 @@ struct Open {
     backlog: VecDeque<(Arc<[u8]>, Charge)>,
     dropped: u64,
     waiting: VecDeque<(WaitId, Receive, Timestamp)>,
-    poll: Option<PollHandle>,
+    poll: Option<Poller>,
     /// A part of a split write was refused, so the next write is refused too, as for a mailbox.
     split_refused: bool,
 }
@@ -355,20 +355,23 @@ impl Topic {
             self.counts.backlog = self.counts.backlog + 1 - lost;
             self.counts.dropped += lost;
         }
-        if let Some(poll) = open.poll.take() {
-            cx.fx.wake(poll);
+        if let Some(poll) = open.poll.take_if(|poll| poll.events.input) {
+            cx.fx.wake(poll.handle);
         }
         true
     }
 
-    /// What poll(2) reports. With `arm`, the next change wakes the poller of `handle`.
-    pub fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>, cx: &mut Context<'_>) -> Ready {
+    /// What poll(2) reports. The next change that it waits for wakes the poller `arm`, and removal in any case.
+    pub fn poll(&mut self, handle: HandleId, arm: Option<Poller>, cx: &mut Context<'_>) -> Ready {
         self.catch_up(handle, cx);
         let removed = self.removed;
         let Some(open) = self.handles.get_mut(handle.0) else {
             return Ready { hangup: true, ..Ready::default() };
         };
-        open.poll = arm.or(open.poll);
+        if let Some(Poller { handle, mut events }) = arm {
+            events.input |= open.poll.is_some_and(|poll| poll.events.input);
+            open.poll = Some(Poller { handle, events });
+        }
         Ready {
             readable: open.mode.reads() && (open.framing.ready() || !open.backlog.is_empty()),
             writable: open.mode.writes() && !removed,
@@ -411,7 +414,7 @@ impl Topic {
             cx.fx.fail(call.request_id, Error::Removed);
         }
         if let Some(poll) = open.poll.take() {
-            cx.fx.wake(poll);
+            cx.fx.wake(poll.handle);
         }
         true
     }

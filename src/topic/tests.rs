@@ -3,7 +3,7 @@
 use super::*;
 use crate::accounts::Accounts;
 use crate::config::NO_LIMIT;
-use crate::op::{Effect, Effects, RequestId};
+use crate::op::{Effect, Effects, PollEvents, PollHandle, RequestId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Got {
@@ -78,7 +78,7 @@ impl Rig {
         self.answers.remove(&unique).unwrap()
     }
 
-    fn poll(&mut self, handle: HandleId, arm: Option<PollHandle>) -> Ready {
+    fn poll(&mut self, handle: HandleId, arm: Option<Poller>) -> Ready {
         self.call(|topic, cx| topic.poll(handle, arm, cx))
     }
 
@@ -202,11 +202,16 @@ fn a_wait_is_interrupted_and_a_removal_ends_all() {
 fn pollers_are_woken() {
     let mut rig = Rig::new(NO_LIMIT, 1 << 20);
     let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
-    assert!(!rig.poll(reader, Some(PollHandle(5))).readable);
+    assert!(!rig.poll(reader, Some(Poller::new(PollHandle(5)))).readable);
     assert!(rig.poll(writer, None).writable);
     rig.send(writer, "x");
     assert_eq!(rig.woken, [5]);
     assert!(rig.poll(reader, None).readable);
+    let both = rig.open(Mode::Both);
+    let events = PollEvents { input: false, output: true };
+    rig.poll(both, Some(Poller { handle: PollHandle(6), events }));
+    rig.send(writer, "y");
+    assert_eq!(rig.woken, [5], "only a removal is news for who polls to write");
     assert_eq!(rig.send(writer, &"x".repeat(65)), Got::Failed(Error::TooLong));
 }
 
@@ -215,7 +220,7 @@ fn crowd(rig: &mut Rig) -> (Vec<HandleId>, Vec<u64>) {
     let readers: Vec<HandleId> = (0..1000).map(|_| rig.open(Mode::Both)).collect();
     let calls = readers.iter().step_by(3).map(|reader| rig.read_at(*reader, 0, 9, false).0).collect();
     for reader in readers.iter().skip(1).step_by(3) {
-        rig.poll(*reader, Some(PollHandle(reader.0 as u64)));
+        rig.poll(*reader, Some(Poller::new(PollHandle(reader.0 as u64))));
     }
     (readers, calls)
 }

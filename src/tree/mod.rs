@@ -346,8 +346,8 @@ impl Tree {
                 self.set_lock(header, lock, *wait, cx)?;
                 return Ok(None);
             }
-            Op::Poll { fh, handle, arm } => {
-                return kinds::select(header, *fh, Selecting::Poll(arm.then_some(*handle)), cx);
+            Op::Poll { fh, arm } => {
+                return kinds::select(header, *fh, Selecting::Poll(*arm), cx);
             }
             Op::Fallocate { fh, offset, length, mode } => {
                 return kinds::allocate(header, *fh, (*offset, *length, *mode), cx);

@@ -22,7 +22,7 @@ use crate::config::{Limits, MailboxLimits};
 use crate::mailbox::Memory;
 use crate::op::{
     Caller, Effect, Effects, Entry, Error, Fh, Ino, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags,
-    Opened, PollHandle, Reply, Request, RequestId, SetAttr, Timestamp,
+    Opened, PollHandle, Poller, Reply, Request, RequestId, SetAttr, Timestamp,
 };
 use crate::sys::memfd::Memfd;
 

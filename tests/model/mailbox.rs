@@ -8,7 +8,7 @@ use ipcfs::config::MailboxLimits;
 use ipcfs::mailbox::{
     Context, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull,
 };
-use ipcfs::op::{Caller, Effect, Effects, Error, PollHandle, Ready, Reply, RequestId, Timestamp};
+use ipcfs::op::{Caller, Effect, Effects, Error, PollHandle, Poller, Ready, Reply, RequestId, Timestamp};
 use proptest::prelude::*;
 
 use super::config;
@@ -153,7 +153,7 @@ impl Pair {
             Step::Poll(index) => {
                 let Some(number) = self.choose(*index) else { return };
                 let Some((id, ..)) = self.handles[number] else { return };
-                let ready = self.mailbox.poll(id, Some(PollHandle(number as u64)));
+                let ready = self.mailbox.poll(id, Some(Poller::new(PollHandle(number as u64))));
                 self.armed.insert(number, ready);
                 self.note_starving();
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use ipcfs::op::{
-    CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollHandle, RenameHow, Reply,
-    SetAttr, SetTime, Timestamp, Whence,
+    CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollEvents, PollHandle,
+    Poller, RenameHow, Reply, SetAttr, SetTime, Timestamp, Whence,
 };
 
 use super::world::{File, Kind, Listing, Part, ROOT, TARGET, World};
@@ -463,8 +463,9 @@ fn show(world: &mut World, who: u8, a: u8) {
 
 fn poll(world: &mut World, who: u8, Step { a, b, .. }: Step) {
     let Some(file) = pick(&world.files, a) else { return };
-    let reply =
-        world.get(who, file.node, Op::Poll { fh: file.fh, handle: PollHandle(file.fh.0), arm: b % 2 == 0 });
+    let events = PollEvents { input: b % 3 != 0, output: b % 5 != 0 };
+    let poller = Poller { handle: PollHandle(file.fh.0), events };
+    let reply = world.get(who, file.node, Op::Poll { fh: file.fh, arm: (b % 2 == 0).then_some(poller) });
     let Reply::Ready(ready) = reply else { panic!("{reply:?}") };
     let gone = file.kind == Kind::Mailbox && world.find(file.ino).is_none();
     assert_eq!(ready.hangup, gone);
@@ -577,7 +578,7 @@ pub fn perform_garbage(world: &mut World, step: Step) {
         27 => Op::Removexattr { name: b"user.y" },
         28 => Op::Getlk(lock),
         29 => Op::Setlk { lock, wait: b & 2 != 0 },
-        30 => Op::Poll { fh, handle: PollHandle(far), arm: true },
+        30 => Op::Poll { fh, arm: Some(Poller::new(PollHandle(far))) },
         31 => {
             Op::Fallocate { fh, offset: far, length: u64::from(b).wrapping_mul(far), mode: u32::from(b) % 20 }
         }

@@ -224,7 +224,7 @@ impl World {
             Step::Poll(choice) => {
                 let Some(handle) = self.pick(*choice) else { return };
                 let id = self.handles[handle].as_ref().unwrap().id;
-                let told = self.mailbox.poll(id, Some(PollHandle(handle as u64)));
+                let told = self.mailbox.poll(id, Some(Poller::new(PollHandle(handle as u64))));
                 self.armed.insert(handle, told);
                 self.blocked_by_memory |= self.mailbox.blocked_by_memory();
             }

@@ -85,6 +85,37 @@ fn the_latest_arming_of_a_descriptor_counts() {
 }
 
 #[test]
+fn a_poller_is_woken_by_what_it_waits_for_and_by_removal() {
+    let mut rig = Rig::new();
+    let (writer, handle) = (rig.open(Mode::Send), rig.open(Mode::Both));
+    let wait_for = |rig: &mut Rig, input, output| {
+        let poller = Poller { handle: PollHandle(1), events: PollEvents { input, output } };
+        rig.mailbox.poll(handle, Some(poller));
+    };
+    wait_for(&mut rig, true, false);
+    rig.fill(writer, &["x"]);
+    assert_eq!(rig.woken(), [1]);
+    wait_for(&mut rig, true, false);
+    assert_eq!(rig.read(handle, 9), bytes("x"));
+    assert_eq!(rig.woken(), NOBODY, "room is not what it waits for");
+    rig.fill(writer, &["y"]);
+    assert_eq!(rig.woken(), [1]);
+    wait_for(&mut rig, false, true);
+    rig.fill(writer, &["z"]);
+    assert_eq!(rig.woken(), NOBODY, "a message is not what it waits for");
+    assert_eq!(rig.read(handle, 9), bytes("y"));
+    assert_eq!(rig.woken(), [1]);
+    for (input, output) in [(false, false), (true, false), (false, true)] {
+        let mut rig = Rig::new();
+        let handle = rig.open(Mode::Both);
+        rig.mailbox
+            .poll(handle, Some(Poller { handle: PollHandle(2), events: PollEvents { input, output } }));
+        rig.remove();
+        assert_eq!(rig.woken(), [2]);
+    }
+}
+
+#[test]
 fn a_closed_descriptor_is_not_woken_and_polls_as_hung_up() {
     let mut rig = Rig::new();
     let (writer, both) = (rig.open(Mode::Send), rig.open(Mode::Both));

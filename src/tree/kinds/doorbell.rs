@@ -13,7 +13,7 @@ use super::{
 };
 use crate::mailbox::{Context, HandleId, WaitId};
 use crate::op::{
-    Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr, Validity,
+    Attr, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply, SetAttr, Validity,
 };
 use crate::state::saved;
 use crate::tree::names::meta::REGULAR;
@@ -162,7 +162,7 @@ impl FileOps for OpenDoorbell {
         Ok(None)
     }
 
-    fn poll(&self, arm: Option<PollHandle>, cx: &mut Cx<'_>) -> Ready {
+    fn poll(&self, arm: Option<Poller>, cx: &mut Cx<'_>) -> Ready {
         let Some(id) = self.id else { return Ready { readable: true, writable: true, hangup: false } };
         let mut state = self.segment.state.lock();
         let ready = state.bell.as_mut().map(|bell| bell.topic.poll(id, arm, &mut cx.domain()));

@@ -12,7 +12,7 @@ use crate::control::MailboxSettings;
 use crate::journal::record::Why;
 use crate::mailbox::{Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Send, WaitId};
 use crate::op::{
-    Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply,
+    Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
     SetAttr, Timestamp, Validity,
 };
 use crate::state::saved;
@@ -388,7 +388,7 @@ impl FileOps for OpenMailbox {
         Ok(None)
     }
 
-    fn poll(&self, arm: Option<PollHandle>, cx: &mut Cx<'_>) -> Ready {
+    fn poll(&self, arm: Option<Poller>, cx: &mut Cx<'_>) -> Ready {
         let mut state = self.file.state.lock();
         let ready = state.queue.poll(self.id, arm);
         state.note_starved(&self.file, cx.tree);

@@ -39,7 +39,7 @@ use super::waiting::work::JobId;
 use crate::accounts::{Account, Charge, Resource};
 use crate::mailbox::{Context, LongText, Mode, WaitId};
 use crate::op::{
-    Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, OpenFlags, Opened, PollHandle, Ready,
+    Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, OpenFlags, Opened, Poller, Ready,
     RenameHow, Reply, RequestId, SetAttr, Slice, Sort, Timestamp, Validity, Whence,
 };
 
@@ -320,8 +320,8 @@ pub(crate) trait FileOps {
         Err(Error::BadDescriptor)
     }
 
-    /// POLL. With a handle, the next change wakes its poller.
-    fn poll(&self, _arm: Option<PollHandle>, _cx: &mut Cx<'_>) -> Ready {
+    /// POLL. The next change that it waits for wakes the poller `arm`.
+    fn poll(&self, _arm: Option<Poller>, _cx: &mut Cx<'_>) -> Ready {
         Ready { readable: true, writable: true, hangup: false }
     }
 
@@ -437,8 +437,8 @@ saved!(enum Broadcaster { 0 = Topic(it), 1 = Segment(it) });
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selecting {
     Read(Read),
-    /// With a handle, the next change wakes its poller.
-    Poll(Option<PollHandle>),
+    /// The next change that it waits for wakes this poller.
+    Poll(Option<Poller>),
 }
 
 saved!(enum Selecting { 0 = Read(it), 1 = Poll(it) });

@@ -15,7 +15,7 @@ use crate::config::BACKLOG;
 use crate::control::{TOPIC, TopicSettings, TopicView};
 use crate::mailbox::{Context, HandleId, WaitId};
 use crate::op::{
-    Attr, Caller, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, PollHandle, Ready, Reply, SetAttr,
+    Attr, Caller, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply, SetAttr,
     Timestamp, Validity,
 };
 use crate::state::saved;
@@ -218,7 +218,7 @@ impl FileOps for OpenTopic {
         Ok(None)
     }
 
-    fn poll(&self, arm: Option<PollHandle>, cx: &mut Cx<'_>) -> Ready {
+    fn poll(&self, arm: Option<Poller>, cx: &mut Cx<'_>) -> Ready {
         self.file.with(cx, |state, cx| state.topic.poll(self.id, arm, cx))
     }
 

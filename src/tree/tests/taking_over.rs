@@ -125,7 +125,7 @@ fn busy() -> (Harness, Files) {
     let second = h.door("mailboxes/team/q", READ);
     h.wait(second.0, read(second.1));
     h.get(reader.0, attribute(b"user.colour", b"red"));
-    h.get(reader.0, Op::Poll { fh: reader.1, handle: PollHandle(70), arm: true });
+    h.get(reader.0, Op::Poll { fh: reader.1, arm: Some(Poller::new(PollHandle(70))) });
 
     let full = h.create("mailboxes/full", WRITE);
     assert_eq!(h.store("control/mailboxes/full/config/maxmsg", "2"), Reply::Written(1));
