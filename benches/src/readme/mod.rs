@@ -1,5 +1,6 @@
 //! The section of figures in README, `docs/FIGURES.md` and the plots, made from a run: no figure in them is typed by hand.
 
+mod durable;
 mod segments;
 mod tables;
 mod verdict;
@@ -65,6 +66,7 @@ fn section(run: &Run, folder: &Path) -> String {
     [
         tables::conditions(run),
         tables::one_way(run),
+        durable::in_short(run),
         format!("[{DETAILS}]({DETAILS}) has the rest of the run: round trips, the shell, segments, growth, memory, and \
                  when something else is faster.\n\n"),
         picture(&folder.join("oneway.svg"), "Time per message from one process to another, by size"),
@@ -91,6 +93,8 @@ fn details(run: &Run) -> String {
         tables::growth(run),
         "## Memory\n\n".to_owned(),
         tables::memory(run),
+        "## Durable mailboxes\n\n".to_owned(),
+        durable::tables(run),
         "## Segments\n\n".to_owned(),
         segments::segments(run),
         "## Requests\n\n".to_owned(),

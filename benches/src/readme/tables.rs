@@ -3,13 +3,11 @@
 use std::fmt::Write as _;
 
 use crate::model::Run;
-use crate::peers::name;
+use crate::peers::{name, yardstick};
 use crate::report::{times, us};
 use crate::scale;
 use crate::stats::Figure;
 use crate::work::{case, grouped};
-
-const YARDSTICK: &str = "fifo";
 
 /// A table of Markdown.
 pub(super) fn table<R: AsRef<[String]>>(head: &[&str], rows: &[R]) -> String {
@@ -22,7 +20,7 @@ pub(super) fn table<R: AsRef<[String]>>(head: &[&str], rows: &[R]) -> String {
 }
 
 /// The name in a table; those of ipcfs are bold.
-fn row_name(peer: &str) -> String {
+pub(super) fn row_name(peer: &str) -> String {
     if peer.starts_with("ipcfs") { format!("**{}**", name(peer)) } else { name(peer).to_owned() }
 }
 
@@ -94,7 +92,7 @@ pub(super) fn method(run: &Run) -> String {
 }
 
 /// The peers of a case, ordered by their time at its first point.
-fn quickest_first(run: &Run, case: &str, metric: &str) -> Vec<String> {
+pub(super) fn quickest_first(run: &Run, case: &str, metric: &str) -> Vec<String> {
     let Some((first, _)) = run.points(case).into_iter().next() else { return Vec::new() };
     let mut peers = run.peers(case);
     let time =
@@ -103,11 +101,12 @@ fn quickest_first(run: &Run, case: &str, metric: &str) -> Vec<String> {
     peers
 }
 
-/// A time, and its ratio to the FIFO's.
-fn cell(run: &Run, case: &str, point: &str, peer: &str, metric: &str) -> String {
+/// A time, and its ratio to that of the case's yardstick.
+pub(super) fn cell(run: &Run, case: &str, point: &str, peer: &str, metric: &str) -> String {
     let Some(figure) = run.figure(case, point, peer, metric) else { return "–".into() };
-    match run.ratio(case, point, metric, peer, YARDSTICK) {
-        Some(ratio) if peer != YARDSTICK => format!("{} ({})", us(figure.median), times(ratio.median)),
+    let yardstick = yardstick(case);
+    match run.ratio(case, point, metric, peer, yardstick) {
+        Some(ratio) if peer != yardstick => format!("{} ({})", us(figure.median), times(ratio.median)),
         _ => us(figure.median),
     }
 }
@@ -203,8 +202,8 @@ pub(super) fn other_work(run: &Run) -> String {
         {
             let _ = writeln!(
                 text,
-                "{}: a FUSE server that does nothing takes {null_pair} of the {pair} µs of a send and a receive, and \
-                 {null_open} of the {open} µs with opening.",
+                "{}: {pair} µs for a send and a receive, {open} µs with opening. A FUSE server that does nothing, and \
+                 leaves its threads to the scheduler: {null_pair} and {null_open} µs.\n",
                 name(ours)
             );
         }
