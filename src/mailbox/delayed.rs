@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Mailbox;
 use super::call::Context;
+use super::due::Budget;
 use super::message::Message;
 use super::queue::{BYTES_REMOVED_AT_ONCE, FIRST_POSITION, REMOVED_AT_ONCE};
 use crate::journal::record::Record;
@@ -15,9 +16,6 @@ use crate::state::saved;
 
 /// When a message is due, and its id.
 pub(super) type Place = (Timestamp, u64);
-
-/// Messages that one call queues.
-const RELEASED_AT_ONCE: usize = 500;
 
 #[derive(Debug, Default)]
 pub(super) struct Delayed {
@@ -53,16 +51,20 @@ impl Delayed {
         self.messages.insert(place, message);
     }
 
+    /// When the first of those expires that do.
+    pub(super) fn next_end(&self) -> Option<Timestamp> {
+        self.deadlines.first().map(|(end, _)| *end)
+    }
+
     /// When something is to be done: the earliest time at which one is due or expires.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         let due = self.messages.first_key_value().map(|((due, _), _)| *due);
-        due.into_iter().chain(self.deadlines.first().map(|(end, _)| *end)).min()
+        due.into_iter().chain(self.next_end()).min()
     }
 
-    /// Removes the first of those that are due.
-    fn pop_due(&mut self, now: Timestamp) -> Option<Message> {
-        let place = *self.messages.first_key_value()?.0;
-        if place.0 <= now { self.remove(place) } else { None }
+    /// The first is due.
+    fn is_due(&self, now: Timestamp) -> bool {
+        self.messages.first_key_value().is_some_and(|((due, _), _)| *due <= now)
     }
 
     /// Removes one that has expired.
@@ -121,10 +123,14 @@ impl Mailbox {
         self.delayed.insert(message);
     }
 
-    /// Queues messages that are due, or gives them to readers that wait: some, so that it is a short step. True if there were any.
-    pub(super) fn release_due(&mut self, cx: &mut Context<'_>) -> bool {
-        for count in 0..RELEASED_AT_ONCE {
-            let Some(message) = self.delayed.pop_due(cx.now) else { return count > 0 };
+    /// Queues messages that are due, or gives them to readers that wait. False if there are more.
+    pub(super) fn release_due(&mut self, budget: &mut Budget, cx: &mut Context<'_>) -> bool {
+        while self.delayed.is_due(cx.now) {
+            if budget.is_spent() {
+                return false;
+            }
+            budget.spend(0);
+            let Some(message) = self.delayed.pop_first() else { break };
             if message.expires().is_some_and(|end| end <= cx.now) {
                 self.expire(message, cx);
                 continue;

@@ -13,6 +13,7 @@
 
 use super::call::{Context, HandleId, Send, WaitId};
 use super::message::Message;
+use super::due::Budget;
 use super::queue::FIRST_POSITION;
 use super::{Mailbox, State};
 use crate::config::{NO_LIMIT, SPANS, parse_time};
@@ -44,8 +45,9 @@ impl Mailbox {
                 return None;
             }
         };
-        // A lease whose time is up is over, even before the timer has fired.
-        if self.end_leases(cx) {
+        // A lease whose time is up is over, even if others that have to be ended are before it.
+        if self.lease_is_over(call.handle, cx.now) {
+            self.time_out(call.handle, cx);
             self.admit_writers(cx);
         }
         if word == b"touch" && self.renew_lease(call.handle, cx.now) {
@@ -166,58 +168,65 @@ impl Mailbox {
         }
     }
 
-    /// When [`Mailbox::tick`] must be called next: the earliest end of a message's, a lease's or a delay's time.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
-        let queued = self.queue.next_deadline().into_iter();
-        queued.chain(lease).chain(self.delayed.next_deadline()).min()
+    /// The lease of `handle` has lasted its time.
+    fn lease_is_over(&self, handle: HandleId, now: Timestamp) -> bool {
+        match self.handles.get(handle.0).map(|open| &open.state) {
+            Some(State::Leasing(lease)) => lease.deadline.is_some_and(|end| end <= now),
+            _ => false,
+        }
     }
 
-    /// Expires messages and ends leases whose time is up, and queues messages that are due: some, if they are many. Then it is due
-    /// again at once.
-    pub fn tick(&mut self, cx: &mut Context<'_>) {
-        self.drop_expired(cx);
-        self.end_leases(cx);
-        self.release_due(cx);
-        self.admit_writers(cx);
+    /// Ends the lease of `handle`, whose time is up.
+    fn time_out(&mut self, handle: HandleId, cx: &mut Context<'_>) {
+        let Some(open) = self.handles.get_mut(handle.0) else { return };
+        match std::mem::take(&mut open.state) {
+            State::Leasing(lease) => {
+                // Its reader must not get the rest of it, nor the beginning of another message in its place.
+                open.framing.abort();
+                self.wake_reader(handle, cx);
+                self.return_lease(handle, *lease, None, cx);
+            }
+            other => open.state = other,
+        }
     }
 
-    /// Ends the leases whose time is up. True if there were any.
-    fn end_leases(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut any = false;
+    /// Ends leases whose time is up. False if there are more.
+    pub(super) fn end_leases(&mut self, budget: &mut Budget, cx: &mut Context<'_>) -> bool {
         while let Some((_, handle)) = self.lease_ends.first().copied().filter(|(end, _)| *end <= cx.now) {
-            any = true;
-            let mut lease = None;
-            if let Some(open) = self.handles.get_mut(handle.0) {
-                match std::mem::take(&mut open.state) {
-                    State::Leasing(held) => {
-                        // Its reader must not get the rest of it, nor the beginning of another message in its place.
-                        open.framing.abort();
-                        lease = Some(held);
-                    }
-                    other => open.state = other,
-                }
+            if budget.is_spent() {
+                return false;
             }
-            match lease {
-                Some(lease) => {
-                    self.wake_reader(handle, cx);
-                    self.return_lease(handle, *lease, None, cx);
-                }
-                None => drop(self.lease_ends.pop_first()),
-            }
+            budget.spend(0);
+            self.lease_ends.pop_first();
+            self.time_out(handle, cx);
         }
-        any
+        true
     }
 
-    /// Expires the queued and delayed messages whose time is up. True if there were any.
-    pub(super) fn drop_expired(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut any = false;
-        while let Some(message) = self.queue.pop_expired(cx.now).or_else(|| self.delayed.pop_expired(cx.now))
-        {
-            self.expire(message, cx);
-            any = true;
+    /// Expires queued and delayed messages whose time is up. False if there are more.
+    pub(super) fn drop_expired(&mut self, budget: &mut Budget, cx: &mut Context<'_>) -> bool {
+        while self.has_expired(cx.now) {
+            if budget.is_spent() {
+                return false;
+            }
+            budget.spend(self.expire_one(cx));
         }
-        any
+        true
+    }
+
+    /// A message whose time is up is queued or delayed.
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        let ends = self.queue.next_deadline().into_iter().chain(self.delayed.next_end());
+        ends.min().is_some_and(|end| end <= now)
+    }
+
+    /// Expires one message whose time is up. Returns its length in bytes.
+    pub(super) fn expire_one(&mut self, cx: &mut Context<'_>) -> u64 {
+        let expired = self.queue.pop_expired(cx.now).or_else(|| self.delayed.pop_expired(cx.now));
+        let Some(message) = expired else { return 0 };
+        let length = message.len();
+        self.expire(message, cx);
+        length
     }
 
     pub(super) fn expire(&mut self, mut message: Message, cx: &mut Context<'_>) {

@@ -17,10 +17,11 @@
 //!
 //! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
 //! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
-//! `readers` (reading, waiting readers), `durable` (the journal), `delayed`, `lease` (leases, time limits, dead letters), `rpc`, `messages` (single messages), `purge`.
+//! `readers` (reading, waiting readers), `durable` (the journal), `delayed`, `lease` (leases, time limits, dead letters), `due`, `rpc`, `messages` (single messages), `purge`.
 
 mod call;
 mod delayed;
+mod due;
 mod durable;
 mod json;
 mod lease;
@@ -118,6 +119,10 @@ pub struct Mailbox {
     polls_out: BTreeMap<HandleId, PollHandle>,
     /// A poller in `polls_out` was told "not writable" when only the mount's memory limit was in the way.
     polls_blocked_by_memory: bool,
+    /// Writers that may not wait for room, and wait until what is due is done.
+    hurried: BTreeSet<WaitId>,
+    /// A writer needs more room than one step makes by dropping messages.
+    dropping: bool,
     next_wait: u64,
     /// Counters of events. Current figures are computed in [`Mailbox::counts`].
     counters: Counts,
@@ -133,7 +138,7 @@ pub struct Mailbox {
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, waited, removed,
-    last_sent, last_received,
+    last_sent, last_received, hurried since 2, dropping since 2,
 });
 
 #[derive(Debug)]
@@ -190,6 +195,8 @@ impl Mailbox {
             polls_in: BTreeMap::new(),
             polls_out: BTreeMap::new(),
             polls_blocked_by_memory: false,
+            hurried: BTreeSet::new(),
+            dropping: false,
             next_wait: 0,
             counters: Counts::default(),
             waited: None,
@@ -259,12 +266,10 @@ impl Mailbox {
         long
     }
 
-    /// A read. Answered now, unless the caller has to wait: then its wait is returned.
+    /// A read. Answered now, unless the caller has to wait: then its wait is returned; or unless it is postponed.
     pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
         // Another read through the same open file may wait for what is due.
-        if self.release_due(cx) {
-            self.admit_writers(cx);
-        }
+        let caught_up = self.catch_up(cx);
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
@@ -285,8 +290,9 @@ impl Mailbox {
             cx.fx.fail(call.request_id, Error::NoMessage);
             return None;
         }
-        if self.drop_expired(cx) {
-            self.admit_writers(cx);
+        if !caught_up && matches!(open.door.selector(call.handle), Selector::Message(_) | Selector::Peek) {
+            cx.fx.postpone();
+            return None;
         }
         if self.receive_from_queue(&call, cx) {
             self.admit_writers(cx);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::call::{Context, Door, HandleId, Properties, Selector, Send, WaitId, WhenFull};
+use super::due::Budget;
 use super::lease::deadline;
 use super::memory::{EXTRA_COST, Memory, charge_in_hand};
 use super::message::{Message, Tag};
@@ -19,9 +20,7 @@ impl Mailbox {
     /// A write. Answered now, unless the caller has to wait: then its wait is returned.
     pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
         // An expired message takes no room, even before the timer has fired.
-        if self.drop_expired(cx) {
-            self.admit_writers(cx);
-        }
+        self.catch_up(cx);
         let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes()) else {
             cx.fx.fail(call.request_id, Error::BadDescriptor);
             return None;
@@ -305,14 +304,16 @@ impl Mailbox {
         self.admit_writers(cx);
     }
 
-    /// Charges the memory for a message if the queue has room for it, after dropping old messages if the rules say so.
+    /// Charges the memory for a message if the queue has room for it, after dropping old messages if the rules say so: some, so
+    /// that it is a short step. The next step is due at once.
     pub(super) fn try_charge(
         &mut self,
         message: &mut Message,
         account: &Arc<Account>,
         cx: &mut Context<'_>,
     ) -> bool {
-        loop {
+        let mut budget = Budget::new();
+        while !budget.is_spent() {
             let mut exceeded = None;
             if self.fits(message.len()) {
                 match account.charge(Resource::Memory, message.cost()) {
@@ -322,6 +323,10 @@ impl Mailbox {
                     }
                     Err(error) => exceeded = Some(error),
                 }
+            }
+            if self.has_expired(cx.now) {
+                budget.spend(self.expire_one(cx));
+                continue;
             }
             // Nothing is dropped unless that makes enough room.
             let helps = match exceeded {
@@ -334,7 +339,10 @@ impl Mailbox {
             let Some(dropped) = self.queue.pop_oldest() else { return false };
             self.counters.dropped += 1;
             self.record_gone(dropped.id, 1, Why::Dropped, cx);
+            budget.spend(dropped.len());
         }
+        self.dropping = true;
+        false
     }
 
     /// There would be room for a message if the queue was empty.
@@ -414,15 +422,17 @@ impl Mailbox {
         account: Arc<Account>,
         cx: &mut Context<'_>,
     ) -> Option<WaitId> {
+        let hurries = (call.nonblock || self.rules.full != WhenFull::Wait) && self.hurries(cx);
         let error = match self.rules.full {
             _ if self.overlong(&payload) => Error::TooLong,
-            WhenFull::Wait if call.nonblock => {
+            WhenFull::Wait if call.nonblock && !hurries => {
                 // An edge-triggered poller that was told "writable" must learn of room again after this failure.
                 self.polls_blocked_by_memory |= self.has_capacity(&account);
                 Error::WouldWait
             }
-            WhenFull::Wait if !charge_waiting(&mut payload, &account) => Error::NoMemory,
-            WhenFull::Wait => {
+            WhenFull::Fail | WhenFull::DropOldest if !hurries => Error::NoSpace,
+            _ if !charge_waiting(&mut payload, &account) => Error::NoMemory,
+            _ => {
                 let mut freed = false;
                 if let Payload::Request(_) = payload
                     && let Some(open) = self.handles.get_mut(call.handle.0)
@@ -436,6 +446,9 @@ impl Mailbox {
                 let writer =
                     WaitingWriter { id, request_id, handle, caller, since: cx.now, account, payload };
                 self.writers.push_back(id, writer);
+                if hurries {
+                    self.hurried.insert(id);
+                }
                 // A read may not have to wait now: it can receive from the waiting writer.
                 self.wake_readers(cx);
                 if freed {
@@ -444,7 +457,6 @@ impl Mailbox {
                 }
                 return self.writers.get(id).is_some().then_some(id);
             }
-            WhenFull::Fail | WhenFull::DropOldest => Error::NoSpace,
         };
         match payload {
             Payload::Lines(lines) => self.fail_lines(lines, call.handle, call.request_id, error, cx),

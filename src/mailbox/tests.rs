@@ -2,6 +2,7 @@
 
 mod all_doors;
 mod delayed;
+mod due;
 mod leases;
 mod limits;
 mod polling;
@@ -75,6 +76,8 @@ struct Rig {
     waits: BTreeMap<u64, WaitId>,
     /// Poll handles that were woken since this was last read.
     woken: Vec<u64>,
+    /// The last read, or an earlier one, is to be called again.
+    postponed: bool,
 }
 
 impl Rig {
@@ -98,6 +101,7 @@ impl Rig {
             answers: BTreeMap::new(),
             waits: BTreeMap::new(),
             woken: Vec::new(),
+            postponed: false,
         }
     }
 
@@ -106,6 +110,7 @@ impl Rig {
         self.now += 1;
         let mut cx = Context { now: Timestamp(self.now), memory: &self.memory, fx: &mut self.fx };
         let result = work(&mut self.mailbox, &mut cx);
+        self.postponed |= self.fx.take_postponed();
         for effect in self.fx.drain() {
             match effect {
                 Effect::Reply(request_id, reply) => {
@@ -258,6 +263,11 @@ impl Rig {
     /// The reply to a call. It is returned once.
     fn got(&mut self, call: u64) -> Got {
         self.answers.remove(&call).unwrap_or(Got::Waits)
+    }
+
+    /// The reply to a call that is still to be read.
+    fn got_yet(&self, call: u64) -> Option<&Got> {
+        self.answers.get(&call)
     }
 
     fn cancel(&mut self, call: u64) -> bool {

@@ -71,6 +71,8 @@ pub struct Effects {
     list: Vec<Effect>,
     /// The current request waits, or has waited.
     waiting: bool,
+    /// The current request is to be handled again.
+    postponed: bool,
     /// What was decided is in the journal up to here.
     barrier: Option<Barrier>,
 }
@@ -145,6 +147,16 @@ impl Effects {
     /// True if the current request waits or has waited. Resets the note.
     pub fn take_waiting(&mut self) -> bool {
         std::mem::take(&mut self.waiting)
+    }
+
+    /// Notes that the current request was not answered and does not wait: other work comes first. It is to be handled again.
+    pub fn postpone(&mut self) {
+        self.postponed = true;
+    }
+
+    /// True if the current request is to be handled again. Resets the note.
+    pub fn take_postponed(&mut self) -> bool {
+        std::mem::take(&mut self.postponed)
     }
 
     /// Removes all effects, in order.

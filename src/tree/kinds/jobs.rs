@@ -92,7 +92,11 @@ pub(crate) fn select(
         cx.wait_for(header, Job::Select(file, header, what));
         return Ok(None);
     }
-    selected(&file, header, what, cx)
+    let answer = selected(&file, header, what, cx)?;
+    if cx.fx.take_postponed() {
+        cx.wait_for(header, Job::Select(file, header, what));
+    }
+    Ok(answer)
 }
 
 /// Only read(2) takes messages and texts. The page cache asks for whole pages on behalf of others, and would keep what it
@@ -124,6 +128,7 @@ fn select_step(file: Arc<OpenFile>, header: Header, what: Selecting, cx: &mut Cx
     }
     match selected(&file, header, what, cx) {
         Ok(Some(reply)) => cx.fx.reply(header.request_id, reply),
+        Ok(None) if cx.fx.take_postponed() => return Step::More(Job::Select(file, header, what)),
         Ok(None) => {}
         Err(error) => cx.fx.fail(header.request_id, error),
     }

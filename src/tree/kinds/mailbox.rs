@@ -21,6 +21,9 @@ use crate::tree::names::Defaults;
 use crate::tree::names::meta::{Meta, REGULAR};
 use crate::tree::names::nodes::Opening;
 
+/// Mailboxes in which something is due that one call of the clock sees to. Callers get their answers when it ends.
+const TICKED_AT_ONCE: usize = 16;
+
 /// A mailbox and what stat shows of it.
 #[derive(Debug)]
 pub(crate) struct MailboxFile {
@@ -230,7 +233,8 @@ impl MailboxState {
             cx.tree.totals.note_removed(&mut self.listed, || self.queue.counts());
         }
         self.note_starved(file, cx.tree);
-        let next = self.queue.next_deadline();
+        // What is overdue comes behind what others have been waiting for.
+        let next = self.queue.next_deadline().map(|next| next.max(cx.now));
         cx.tree.alarms.set((file.ino, file), &mut self.alarm, next, cx.fx);
     }
 
@@ -466,10 +470,10 @@ pub(super) fn discard(file: &MailboxFile, cx: &mut Cx<'_>) -> bool {
     file.state.lock().queue.discard(&mut cx.domain())
 }
 
-/// Does what is due in mailboxes by now.
+/// Does some of what is due in mailboxes by now: one step in each, in turn.
 pub(crate) fn tick(cx: &mut Cx<'_>) {
-    // Each call leaves nothing due by now in that mailbox, and so moves its alarm on.
-    while let Some(file) = cx.tree.alarms.due(cx.now) {
+    for _ in 0..TICKED_AT_ONCE {
+        let Some(file) = cx.tree.alarms.due(cx.now) else { break };
         file.with(cx, |state, cx| state.queue.tick(cx));
     }
 }

@@ -312,7 +312,7 @@ pub(crate) trait InodeOps {
 
 /// What may be done to an open file.
 pub(crate) trait FileOps {
-    /// READ. `None`: answered among the effects, or waiting.
+    /// READ. `None`: answered among the effects, waiting, or postponed.
     fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error>;
 
     /// WRITE. `None`: answered among the effects, or waiting.
@@ -401,7 +401,7 @@ saved!(enum Wait { 0 = File(inode, id), 1 = Lock(id), 2 = Job(id) });
 #[derive(Debug)]
 pub(crate) enum Job {
     Segment(SegmentJob),
-    /// Makes what a reader or poller needs first, if anything, and then does what it asked.
+    /// Does what a reader or poller needs first, if anything, and then what it asked.
     Select(Arc<OpenFile>, Header, Selecting),
     /// Sends what was written through `whole`.
     Send(Arc<MailboxFile>, Box<LongText>),
@@ -433,7 +433,7 @@ pub(crate) enum Broadcaster {
 
 saved!(enum Broadcaster { 0 = Topic(it), 1 = Segment(it) });
 
-/// What may take long: to make an index first, or a text of many lines.
+/// What may take long: to make an index first, to expire many messages, or to make a text of many lines.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Selecting {
     Read(Read),

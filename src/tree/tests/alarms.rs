@@ -5,11 +5,18 @@ use super::*;
 /// A second, in nanoseconds: far longer than all calls of a test, each of which takes one.
 const TTL: u64 = 1_000_000_000;
 
+/// The clock calls, again and again while something is due.
 fn tick(harness: &mut Harness, now: u64) {
     harness.now = now;
-    let mut fx = Effects::new();
-    harness.tree.tick(Timestamp(now), &mut fx);
-    harness.carry_out(&mut fx, None);
+    let told = harness.alarms.len();
+    while {
+        let mut fx = Effects::new();
+        harness.tree.tick(Timestamp(now), &mut fx);
+        harness.carry_out(&mut fx, None);
+        harness.alarms.len() > told && harness.alarms.last().is_some_and(|next| *next <= now)
+    } {
+        harness.alarms.pop();
+    }
 }
 
 fn alarms(harness: &mut Harness) -> usize {

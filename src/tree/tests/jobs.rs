@@ -375,3 +375,31 @@ fn a_long_message_is_put_together_in_steps_after_the_last_close() {
         0
     );
 }
+
+#[test]
+fn a_read_waits_for_a_job_while_many_messages_expire_and_can_be_ended() {
+    let mut setup = setup(1 << 22);
+    setup.limits.mailbox.maxmsg = 5000;
+    let mut harness = Harness::with(setup);
+    let (node, fh) = harness.create("mailboxes/box", BOTH);
+    for nonblock in [false, true] {
+        harness.store("control/mailboxes/box/config/ttl", "1s");
+        for _ in 0..4000 {
+            assert_eq!(harness.get(node, write(fh, b"old")), Reply::Written(3));
+        }
+        harness.store("control/mailboxes/box/config/ttl", "max");
+        assert_eq!(harness.get(node, write(fh, b"live")), Reply::Written(4));
+        harness.now += 2_000_000_000;
+        let read = Op::Read { fh, offset: 0, size: 4096, nonblock, direct: true };
+        let killed = harness.wait(node, read.clone());
+        assert!(harness.step());
+        harness.interrupt(killed);
+        assert!(harness.step());
+        assert_eq!(harness.late(), [(killed, Reply::Failed(Error::Interrupted))]);
+        let unique = harness.wait(node, read.clone());
+        assert!(harness.finish() >= 2, "in steps");
+        let late = harness.late();
+        assert!(matches!(&late[..], [(number, reply)] if *number == unique && is_message(reply, b"live")));
+        assert_eq!(harness.parked(), 0);
+    }
+}

@@ -1,0 +1,88 @@
+//! What is due because of the time: messages expire, leases end, delayed messages are queued. It is done in short steps, by the
+//! timer and by whoever sends or receives; so a late timer changes nothing, and nobody holds the mailbox for long.
+//!
+//! While more is due than one step does, a read is *postponed*: it is to be called again. A write that has no room waits until
+//! all is done, even if it may not wait for room, because what has expired takes none. Such a writer is *hurried*.
+
+use super::Mailbox;
+use super::call::{Context, WhenFull};
+use super::queue::{BYTES_REMOVED_AT_ONCE, REMOVED_AT_ONCE};
+use crate::op::{Error, Timestamp};
+
+/// What one step may still do.
+pub(super) struct Budget {
+    count: usize,
+    bytes: u64,
+}
+
+impl Budget {
+    /// Of a whole step.
+    pub(super) fn new() -> Budget {
+        Budget { count: REMOVED_AT_ONCE, bytes: BYTES_REMOVED_AT_ONCE }
+    }
+
+    pub(super) fn is_spent(&self) -> bool {
+        self.count == 0 || self.bytes == 0
+    }
+
+    /// A message of this length, or a lease, is done with.
+    pub(super) fn spend(&mut self, bytes: u64) {
+        self.count = self.count.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
+}
+
+impl Mailbox {
+    /// When [`Mailbox::tick`] must be called next: the earliest end of a message's, a lease's or a delay's time.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        if self.dropping || !self.hurried.is_empty() {
+            return Some(Timestamp::default());
+        }
+        let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
+        let queued = self.queue.next_deadline().into_iter();
+        queued.chain(lease).chain(self.delayed.next_deadline()).min()
+    }
+
+    /// Does a step of what is due. If that is not all, it is due again at once.
+    pub fn tick(&mut self, cx: &mut Context<'_>) {
+        self.dropping = false;
+        let done = self.catch_up(cx);
+        self.admit_writers(cx);
+        if done && !self.dropping {
+            self.end_hurried(cx);
+        }
+    }
+
+    /// Does a step of what is due. False if there is more.
+    pub(super) fn catch_up(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut budget = Budget::new();
+        let done = self.drop_expired(&mut budget, cx)
+            && self.end_leases(&mut budget, cx)
+            && self.release_due(&mut budget, cx);
+        if budget.count < REMOVED_AT_ONCE {
+            self.admit_writers(cx);
+        }
+        done
+    }
+
+    /// A writer that may not wait for room waits until all that is due is done, and no longer drops messages.
+    pub(super) fn hurries(&self, cx: &Context<'_>) -> bool {
+        self.dropping || self.has_expired(cx.now)
+    }
+
+    /// Nothing is left that would make room for writers that may not wait for it.
+    fn end_hurried(&mut self, cx: &mut Context<'_>) {
+        let hurried = std::mem::take(&mut self.hurried);
+        if hurried.is_empty() {
+            return;
+        }
+        let error = if self.rules.full == WhenFull::Wait { Error::WouldWait } else { Error::NoSpace };
+        for id in hurried {
+            let Some(writer) = self.writers.remove(id) else { continue };
+            // An edge-triggered poller that was told "writable" must learn of room again after this failure.
+            self.polls_blocked_by_memory |= self.has_capacity(&writer.account);
+            self.fail_writer(writer, error, cx);
+        }
+        self.admit_writers(cx);
+    }
+}
