@@ -271,14 +271,18 @@ impl Account {
 
     /// Charges `amount` of `resource`. After an error nothing is charged.
     pub fn charge(self: &Arc<Self>, resource: Resource, amount: u64) -> Result<Charge, Exceeded> {
+        if amount > Held::MOST {
+            return Err(Exceeded::Limit);
+        }
         self.add(resource, amount)?;
-        Ok(Charge { account: Arc::clone(self), resource, amount })
+        Ok(Charge::new(self, resource, amount))
     }
 
     /// Charges what is held already, whatever the limits.
     pub fn charge_regardless(self: &Arc<Self>, resource: Resource, amount: u64) -> Charge {
+        let amount = amount.min(Held::MOST);
         self.force(resource, amount);
-        Charge { account: Arc::clone(self), resource, amount }
+        Charge::new(self, resource, amount)
     }
 
     /// What the user holds.
@@ -346,19 +350,45 @@ impl Account {
 #[derive(Debug)]
 pub struct Charge {
     account: Arc<Account>,
-    resource: Resource,
-    amount: u64,
+    held: Held,
+}
+
+/// How much of what, in eight bytes, because each message has a charge.
+#[derive(Debug, Clone, Copy)]
+struct Held(u64);
+
+impl Held {
+    /// The greatest amount: more than any machine has.
+    const MOST: u64 = (1 << Held::AMOUNT_BITS) - 1;
+    const AMOUNT_BITS: u32 = 56;
+
+    fn new(resource: Resource, amount: u64) -> Held {
+        Held((resource as u64) << Held::AMOUNT_BITS | amount.min(Held::MOST))
+    }
+
+    fn resource(self) -> Resource {
+        let number = (self.0 >> Held::AMOUNT_BITS) as usize;
+        Resource::ALL.get(number).copied().unwrap_or(Resource::Memory)
+    }
+
+    fn amount(self) -> u64 {
+        self.0 & Held::MOST
+    }
 }
 
 impl Charge {
+    fn new(account: &Arc<Account>, resource: Resource, amount: u64) -> Charge {
+        Charge { account: Arc::clone(account), held: Held::new(resource, amount) }
+    }
+
     /// How much it is.
     pub fn amount(&self) -> u64 {
-        self.amount
+        self.held.amount()
     }
 
     /// What it is of.
     pub fn resource(&self) -> Resource {
-        self.resource
+        self.held.resource()
     }
 
     /// The account that is charged.
@@ -368,47 +398,50 @@ impl Charge {
 
     /// Changes the amount. After an error it is what it was.
     pub fn resize(&mut self, amount: u64) -> Result<(), Exceeded> {
-        match amount.checked_sub(self.amount) {
-            Some(more) => self.account.add(self.resource, more)?,
-            None => self.account.subtract(self.resource, self.amount - amount),
+        match amount.checked_sub(self.amount()) {
+            Some(_) if amount > Held::MOST => return Err(Exceeded::Limit),
+            Some(more) => self.account.add(self.resource(), more)?,
+            None => self.account.subtract(self.resource(), self.amount() - amount),
         }
-        self.amount = amount;
+        self.held = Held::new(self.resource(), amount);
         Ok(())
     }
 
     /// Changes the amount, even beyond the limits.
     pub fn force(&mut self, amount: u64) {
-        match amount.checked_sub(self.amount) {
-            Some(more) => self.account.force(self.resource, more),
-            None => self.account.subtract(self.resource, self.amount - amount),
+        let amount = amount.min(Held::MOST);
+        match amount.checked_sub(self.amount()) {
+            Some(more) => self.account.force(self.resource(), more),
+            None => self.account.subtract(self.resource(), self.amount() - amount),
         }
-        self.amount = amount;
+        self.held = Held::new(self.resource(), amount);
     }
 
     /// Returns all but `amount`, if that is less than what is charged.
     pub fn lower_to(&mut self, amount: u64) {
-        let less = self.amount.saturating_sub(amount);
-        self.account.subtract(self.resource, less);
-        self.amount -= less;
+        let amount = amount.min(self.amount());
+        self.account.subtract(self.resource(), self.amount() - amount);
+        self.held = Held::new(self.resource(), amount);
     }
 
     /// Adds another charge of the same account and resource.
     pub fn merge(&mut self, mut other: Charge) {
-        debug_assert!(Arc::ptr_eq(&self.account, &other.account) && self.resource == other.resource);
-        self.amount += std::mem::take(&mut other.amount);
+        debug_assert!(Arc::ptr_eq(&self.account, &other.account) && self.resource() == other.resource());
+        self.held = Held::new(self.resource(), self.amount() + other.amount());
+        other.held = Held::new(self.resource(), 0);
     }
 
     /// Splits off a charge of `amount`, or of all that there is.
     pub fn split(&mut self, amount: u64) -> Charge {
-        let amount = amount.min(self.amount);
-        self.amount -= amount;
-        Charge { account: Arc::clone(&self.account), resource: self.resource, amount }
+        let amount = amount.min(self.amount());
+        self.held = Held::new(self.resource(), self.amount() - amount);
+        Charge::new(&self.account, self.resource(), amount)
     }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.account.subtract(self.resource, self.amount);
+        self.account.subtract(self.resource(), self.amount());
     }
 }
 
@@ -470,6 +503,21 @@ mod tests {
         charge = part;
         charge.lower_to(5);
         assert_eq!(accounts.used(Resource::Segments), 5);
+    }
+
+    #[test]
+    fn a_charge_is_of_any_resource_and_of_no_more_than_any_machine_has() {
+        let accounts = Accounts::new([u64::MAX; COUNT], [u64::MAX; COUNT], OWNER);
+        let user = accounts.of(1000);
+        for resource in Resource::ALL {
+            let mut charge = user.charge(resource, Held::MOST).unwrap();
+            assert_eq!((charge.resource(), charge.amount()), (resource, Held::MOST));
+            assert_eq!(charge.resize(Held::MOST + 1), Err(Exceeded::Limit));
+            assert_eq!(user.charge(resource, Held::MOST + 1).unwrap_err(), Exceeded::Limit);
+            drop(charge);
+            assert_eq!(accounts.used(resource), 0);
+        }
+        assert_eq!(size_of::<Option<Charge>>(), 16);
     }
 
     #[test]

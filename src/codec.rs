@@ -3,7 +3,7 @@
 //! Numbers have seven bits in each byte, the lowest first, and the eighth bit says that more follow. Strings of bytes have
 //! their length before them.
 
-use crate::op::{Caller, Ino, Timestamp};
+use crate::op::{Caller, FileTime, Ino, Timestamp};
 
 /// Appends to bytes.
 #[derive(Debug)]
@@ -32,6 +32,10 @@ impl Writer<'_> {
     /// In eight bytes, the lowest first, because the number is always great.
     pub(crate) fn time(&mut self, time: Timestamp) -> &mut Self {
         self.raw(&time.0.to_le_bytes())
+    }
+
+    pub(crate) fn file_time(&mut self, time: FileTime) -> &mut Self {
+        self.raw(&time.seconds.to_le_bytes()).raw(&time.nanos.to_le_bytes())
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
@@ -82,6 +86,12 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn time(&mut self) -> Option<Timestamp> {
         Some(Timestamp(u64::from_le_bytes(self.take(8)?.try_into().ok()?)))
+    }
+
+    pub(crate) fn file_time(&mut self) -> Option<FileTime> {
+        let seconds = i64::from_le_bytes(self.take(8)?.try_into().ok()?);
+        let nanos = u32::from_le_bytes(self.take(4)?.try_into().ok()?);
+        (nanos < 1_000_000_000).then_some(FileTime { seconds, nanos })
     }
 
     pub(crate) fn bytes(&mut self) -> Option<&'a [u8]> {

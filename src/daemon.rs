@@ -26,7 +26,7 @@ use crate::kernel::session::{self, MountError, Mounted};
 use crate::kernel::transport::{Alarm, Transport, now};
 use crate::limits;
 use crate::notify;
-use crate::op::{NodeId, Timestamp};
+use crate::op::NodeId;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
 use crate::sys::signals;
@@ -255,7 +255,7 @@ fn prepare(
         journal: journal_of_tree,
         ..setup(&mounted, rings.as_ref(), readers)
     };
-    let tree = Tree::take_over(setup, Box::new(make_memory), &state, memories);
+    let tree = Tree::take_over(setup, Box::new(make_memory), &state, memories, now());
     let tree = tree.map_err(|error| Error::TakeOver(io::Error::other(error)))?;
     let (clock, alarms) = mpsc::channel();
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
@@ -647,7 +647,7 @@ fn keep_within_timeout(transport: &Arc<Transport>) {
     let spawned = thread::Builder::new().name(String::from("timeout")).spawn(move || {
         loop {
             thread::sleep(wait / 4);
-            transport.expire(Timestamp(now().0.saturating_sub(wait.as_nanos() as u64)));
+            transport.expire(wait);
         }
     });
     if let Err(error) = spawned {

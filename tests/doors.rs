@@ -6,6 +6,8 @@
 
 mod common;
 
+#[path = "doors/clock.rs"]
+mod clock;
 #[path = "doors/config.rs"]
 mod config;
 #[path = "doors/examples.rs"]

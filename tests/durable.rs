@@ -266,6 +266,8 @@ fn everything_that_a_message_and_a_mailbox_have_is_kept() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).unwrap();
     std::os::unix::fs::chown(&path, Some(common::USER), Some(common::OTHER)).unwrap();
     rustix::fs::setxattr(&path, "user.note", b"\x00bytes", rustix::fs::XattrFlags::empty()).unwrap();
+    let moon = SystemTime::UNIX_EPOCH - Duration::from_secs(14_182_940);
+    File::open(&path).unwrap().set_times(fs::FileTimes::new().set_accessed(moon)).unwrap();
     drop(stored.durable("dead", "daemon"));
     stored.set("team/jobs", "dead_letter", "dead");
     fs::rename(stored.place.path("mailboxes/team"), stored.place.path("mailboxes/crew")).unwrap();
@@ -297,6 +299,7 @@ fn everything_that_a_message_and_a_mailbox_have_is_kept() {
     let path = stored.place.path("mailboxes/crew/jobs");
     let about = fs::metadata(&path).unwrap();
     assert_eq!((about.mode() & 0o7777, about.uid(), about.gid()), (0o622, common::USER, common::OTHER));
+    assert_eq!(about.accessed().unwrap(), moon, "the first man on it");
     let mut value = [0; 10];
     assert_eq!(rustix::fs::getxattr(&path, "user.note", &mut value[..]), Ok(6));
     assert_eq!(stored.get("crew/jobs", "config/maxmsg"), "77\n");

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use anyhow::{Context as _, Result, anyhow};
 use ipcfs::journal::Journal as Log;
 use ipcfs::journal::record::{How, Message, Object, Record, Why};
-use ipcfs::op::{Barrier, Caller, Ino, Reply, RequestId, Slice, Timestamp};
+use ipcfs::op::{Barrier, Caller, FileTime, Ino, Moment, Reply, RequestId, Slice, Timestamp};
 
 /// Messages that wait all the time.
 pub const WAITING: u64 = 1000;
@@ -190,9 +190,9 @@ impl Journal {
             mode: 0o600,
             uid: 0,
             gid: 0,
-            atime: Timestamp(0),
-            mtime: Timestamp(0),
-            ctime: Timestamp(0),
+            atime: FileTime::default(),
+            mtime: FileTime::default(),
+            ctime: FileTime::default(),
             settings: String::new(),
             dead_letter: None,
             xattrs: Vec::new(),
@@ -253,7 +253,7 @@ impl Store for Journal {
         self.log.put(Record::Gone { mailbox: BOX, first: id - WAITING, count: 1, why: Why::Received });
         let request_id = RequestId { unique: sender as u64, reply_path: 0, pid: 0 };
         let barrier = Barrier { record, synced: true };
-        let at_once = self.log.defer(barrier, request_id, Reply::Done, Timestamp(0));
+        let at_once = self.log.defer(barrier, request_id, Reply::Done, Moment(0));
         let mut due = Vec::new();
         self.log.write_soon(&mut due);
         tell(&mut due, &self.answers);

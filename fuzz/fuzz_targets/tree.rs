@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipcfs::config::Limits;
 use ipcfs::kernel::request::decode;
-use ipcfs::op::{Effect, Effects, Timestamp};
+use ipcfs::op::{Effect, Effects, Now};
 use ipcfs::sys::memfd::Memfd;
 use ipcfs::tree::{Setup, Tree};
 
@@ -30,7 +30,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         journal: None,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn ipcfs::segment::Memory>);
-    let tree = Tree::new(setup, Box::new(make_memory), Timestamp(0));
+    let tree = Tree::new(setup, Box::new(make_memory), Now::same(0));
     let (mut fx, mut answered, mut rest, mut unique) = (Effects::new(), HashSet::new(), bytes, 0_u64);
     while let [length, opcode, node, more @ ..] = rest {
         let (body, next) = more.split_at((*length as usize).min(more.len()));
@@ -43,8 +43,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         request.extend_from_slice(&[0; 16]);
         request.extend_from_slice(body);
         if let Ok(request) = decode(&request, 0) {
-            tree.handle(&request, Timestamp(unique), &mut fx);
-            tree.work(Timestamp(unique), &mut fx);
+            tree.handle(&request, Now::same(unique), &mut fx);
+            tree.work(Now::same(unique), &mut fx);
         }
         for effect in fx.drain() {
             if let Effect::Reply(request_id, _) = effect {
@@ -52,8 +52,8 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
             }
         }
     }
-    tree.end(Timestamp(unique), &mut fx);
-    while tree.work(Timestamp(unique), &mut fx) {}
+    tree.end(Now::same(unique), &mut fx);
+    while tree.work(Now::same(unique), &mut fx) {}
     for effect in fx.drain() {
         if let Effect::Reply(request_id, _) = effect {
             assert!(answered.insert(request_id.unique), "request {} was answered twice", request_id.unique);

@@ -13,7 +13,7 @@ use crate::accounts::{COUNT, Usage};
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
 use crate::journal::{Durable, Figures};
 use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waited, Waiter, WhenFull};
-use crate::op::{Caller, Error};
+use crate::op::{Caller, Error, Now};
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
 
@@ -123,6 +123,8 @@ pub struct MailboxView {
     pub oldest_ns: u64,
     pub waited: Waited,
     pub waiters: Vec<Waiter>,
+    /// When it is shown.
+    pub now: Now,
     /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }
@@ -136,6 +138,7 @@ impl MailboxView {
             oldest_ns: 0,
             waited: Waited::default(),
             waiters: Vec::new(),
+            now: Now::default(),
             refusal: String::new(),
         }
     }
@@ -158,6 +161,8 @@ pub struct TopicView {
     pub counts: topic::Counts,
     pub readers: Vec<topic::Reader>,
     pub waiters: Vec<Waiter>,
+    /// When it is shown.
+    pub now: Now,
     /// Why the last value was refused; empty if it was accepted.
     pub refusal: String,
 }

@@ -6,7 +6,7 @@ use super::{MailboxView, MountView, SegmentView, TopicView, UserView};
 use crate::accounts::Usage;
 use crate::config::NO_LIMIT;
 use crate::mailbox::Waiter;
-use crate::op::{Caller, Timestamp};
+use crate::op::{Caller, Now, Timestamp};
 
 /// `control/status`
 pub fn mount_status(view: &MountView) -> String {
@@ -93,7 +93,7 @@ pub(super) fn mailbox(view: &MailboxView) -> String {
         ("waited_p50", &waited(50)),
         ("waited_p99", &waited(99)),
     ]);
-    add_waiters(&mut text, &view.waiters);
+    add_waiters(&mut text, &view.waiters, view.now);
     text
 }
 
@@ -108,11 +108,13 @@ pub fn user_status(view: &UserView) -> String {
     text
 }
 
-fn add_waiters(text: &mut String, waiters: &[Waiter]) {
+/// Since when they wait is told by the wall clock as it is set now, so that whoever compares it with the time sees how long.
+fn add_waiters(text: &mut String, waiters: &[Waiter], now: Now) {
     for waiter in waiters {
         let role = if waiter.writes { "writer" } else { "reader" };
         let Caller { pid, uid, .. } = waiter.caller;
-        let _ = writeln!(text, "waiting {role} pid {pid} uid {uid} since {}", seconds(waiter.since));
+        let since = seconds(now.wall_at(waiter.since));
+        let _ = writeln!(text, "waiting {role} pid {pid} uid {uid} since {since}");
     }
 }
 
@@ -135,7 +137,7 @@ pub(super) fn topic(view: &TopicView) -> String {
             reader.backlog, reader.dropped
         );
     }
-    add_waiters(&mut text, &view.waiters);
+    add_waiters(&mut text, &view.waiters, view.now);
     text
 }
 

@@ -11,7 +11,7 @@ use super::disk::{Disk, DiskFile};
 use super::frame::{self, BadHeader, Frames, HEADER, Header, Seal};
 use super::index::{Index, Place, Survivor};
 use super::record::{Message, Object, Record};
-use crate::op::{Ino, Timestamp};
+use crate::op::{FileTime, Ino};
 
 /// Bytes of a file. A longer record gets a file of its own size. Tests see more files.
 pub(super) const FILE_SIZE: u64 = if cfg!(test) { 4 << 10 } else { 16 << 20 };
@@ -571,9 +571,9 @@ fn recovered(ino: Ino) -> Record {
         mode: 0o600,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
-        atime: Timestamp(0),
-        mtime: Timestamp(0),
-        ctime: Timestamp(0),
+        atime: FileTime::default(),
+        mtime: FileTime::default(),
+        ctime: FileTime::default(),
         settings: String::from("durable fsync\n"),
         dead_letter: None,
         xattrs: Vec::new(),

@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use ::log::{error, info, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::op::{Barrier, Error, Ino, Reply, RequestId, Taken, Timestamp};
+use crate::op::{Barrier, Error, Ino, Moment, Reply, RequestId, Taken};
 use crate::state::saved;
 use disk::{Disk, StoreFolder};
 use index::Index;
@@ -279,8 +279,7 @@ impl Journal {
 
     fn is_settled(&self) -> bool {
         let put = self.put.load(Ordering::SeqCst);
-        self.synced.load(Ordering::SeqCst) >= put
-            && self.promises.lock().since(Timestamp(u64::MAX)).is_empty()
+        self.synced.load(Ordering::SeqCst) >= put && self.promises.lock().since(Moment::LAST).is_empty()
     }
 
     /// Nothing is written as long as what this returns is kept. `None` if the disk does not respond within `limit`.
@@ -330,13 +329,7 @@ impl Journal {
     /// An answer that must wait for its records, since `now`. Returns it if it need not wait. To be followed by
     /// [`Journal::write_soon`].
     #[must_use]
-    pub fn defer(
-        &self,
-        barrier: Barrier,
-        request_id: RequestId,
-        reply: Reply,
-        now: Timestamp,
-    ) -> Option<Reply> {
+    pub fn defer(&self, barrier: Barrier, request_id: RequestId, reply: Reply, now: Moment) -> Option<Reply> {
         let mut promises = self.promises.lock();
         if self.is_broken.load(Ordering::SeqCst) {
             return Some(Reply::Failed(Error::Io));
@@ -364,7 +357,7 @@ impl Journal {
     }
 
     /// The numbers of the requests that have waited for their records since `limit` or longer.
-    pub fn waiting_since(&self, limit: Timestamp) -> Vec<u64> {
+    pub fn waiting_since(&self, limit: Moment) -> Vec<u64> {
         self.promises.lock().since(limit)
     }
 

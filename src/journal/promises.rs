@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::op::{Barrier, Reply, RequestId, Timestamp};
+use crate::op::{Barrier, Moment, Reply, RequestId};
 
 /// All of them. The work of each call grows with what it takes out, not with what waits.
 #[derive(Debug, Default)]
@@ -21,11 +21,11 @@ type Line = BTreeMap<(u64, u64), Promise>;
 struct Promise {
     request_id: RequestId,
     reply: Reply,
-    since: Timestamp,
+    since: Moment,
 }
 
 impl Promises {
-    pub(super) fn insert(&mut self, barrier: Barrier, request_id: RequestId, reply: Reply, since: Timestamp) {
+    pub(super) fn insert(&mut self, barrier: Barrier, request_id: RequestId, reply: Reply, since: Moment) {
         self.barriers.insert(request_id.unique, barrier);
         self.line(barrier).insert((barrier.record, request_id.unique), Promise { request_id, reply, since });
     }
@@ -59,7 +59,7 @@ impl Promises {
     }
 
     /// All that have waited since `limit` or longer.
-    pub(super) fn since(&self, limit: Timestamp) -> Vec<u64> {
+    pub(super) fn since(&self, limit: Moment) -> Vec<u64> {
         let all = self.until_written.values().chain(self.until_synced.values());
         all.filter(|promise| promise.since <= limit).map(|promise| promise.request_id.unique).collect()
     }
@@ -84,14 +84,14 @@ mod tests {
         for (record, unique, synced) in
             [(5, 1, false), (3, 2, false), (4, 3, true), (9, 4, true), (3, 5, true)]
         {
-            promises.insert(Barrier { record, synced }, id(unique), Reply::Done, Timestamp(unique));
+            promises.insert(Barrier { record, synced }, id(unique), Reply::Done, Moment(unique as i64));
         }
         let mut due = Vec::new();
         promises.take_due(4, 2, &mut due);
         assert_eq!(due, [(id(2), Reply::Done)]);
         assert_eq!((promises.find(3), promises.cancel(3)), (Some(id(3)), Some(id(3))));
         assert_eq!((promises.find(3), promises.cancel(3)), (None, None));
-        assert_eq!(promises.since(Timestamp(4)), [1, 4]);
+        assert_eq!(promises.since(Moment(4)), [1, 4]);
         assert!(promises.want_sync());
         due.clear();
         promises.take_due(5, 9, &mut due);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::codec::{Reader, Writer};
-use crate::op::{Caller, Ino, Slice, Timestamp};
+use crate::op::{Caller, FileTime, Ino, Slice, Timestamp};
 
 /// A decision.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,9 +53,9 @@ pub struct Object {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
-    pub atime: Timestamp,
-    pub mtime: Timestamp,
-    pub ctime: Timestamp,
+    pub atime: FileTime,
+    pub mtime: FileTime,
+    pub ctime: FileTime,
     /// The files of `config/`: a line `name value` each.
     pub settings: String,
     /// The dead-letter mailbox, and who has set it.
@@ -242,6 +242,8 @@ const SYNCED: u8 = 8;
 const TORN: u8 = 9;
 const BEGIN: u8 = 10;
 const DELAYED: u8 = 11;
+/// An object of which a time is not one that the wall clock can show.
+const FAR_OBJECT: u8 = 12;
 
 const HOW: [How; 3] = [How::Sent, How::Moved, How::Kept];
 /// Comes instead of one of those, before the mailbox and the reason.
@@ -285,7 +287,9 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Option<Record> {
         let mut from = Reader(bytes);
         let record = match from.u8()? {
-            OBJECT => Record::Object(Arc::new(Object::decode(&mut from)?)),
+            kind @ (OBJECT | FAR_OBJECT) => {
+                Record::Object(Arc::new(Object::decode(&mut from, kind == FAR_OBJECT)?))
+            }
             REMOVED => Record::Removed(from.ino()?),
             MESSAGE => Record::Message(Arc::new(Message::decode(&mut from)?)),
             GONE => {
@@ -328,9 +332,15 @@ impl Record {
 
 impl Object {
     fn encode<'a, 'b>(&self, to: &'a mut Writer<'b>) -> &'a mut Writer<'b> {
-        to.u8(OBJECT).number(self.ino.0).number(self.parent.0).u8(u8::from(self.folder));
+        let times = [self.atime, self.mtime, self.ctime];
+        let near: Option<Vec<Timestamp>> = times.into_iter().map(FileTime::to_timestamp).collect();
+        to.u8(if near.is_some() { OBJECT } else { FAR_OBJECT });
+        to.number(self.ino.0).number(self.parent.0).u8(u8::from(self.folder));
         to.number(self.mode).number(self.uid).number(self.gid);
-        to.time(self.atime).time(self.mtime).time(self.ctime);
+        match near {
+            Some(times) => times.into_iter().fold(&mut *to, |to, time| to.time(time)),
+            None => times.into_iter().fold(&mut *to, |to, time| to.file_time(time)),
+        };
         to.bytes(&self.name).bytes(self.settings.as_bytes());
         to.u8(u8::from(self.dead_letter.is_some()));
         if let Some((mailbox, setter)) = self.dead_letter {
@@ -340,10 +350,11 @@ impl Object {
         self.xattrs.iter().fold(to, |to, (name, value)| to.bytes(name).bytes(value))
     }
 
-    fn decode(from: &mut Reader<'_>) -> Option<Object> {
+    fn decode(from: &mut Reader<'_>, far: bool) -> Option<Object> {
         let (ino, parent, folder) = (from.ino()?, from.ino()?, from.u8()? != 0);
         let (mode, uid, gid) = (from.number()?, from.number()?, from.number()?);
-        let (atime, mtime, ctime) = (from.time()?, from.time()?, from.time()?);
+        let mut time = || if far { from.file_time() } else { from.time().map(FileTime::from) };
+        let (atime, mtime, ctime) = (time()?, time()?, time()?);
         let (name, settings) = (from.bytes()?.into(), String::from_utf8(from.bytes()?.to_vec()).ok()?);
         let dead_letter = if from.u8()? != 0 { Some((from.ino()?, from.caller()?)) } else { None };
         let mut xattrs = Vec::new();
@@ -385,7 +396,7 @@ impl Message {
         to.time(self.sent).caller(self.sender);
         to.number(self.priority).number(self.deliveries).number(self.lines);
         to.bytes(self.tag.as_deref().unwrap_or_default());
-        to.number(self.expires.map_or(0, |expires| expires.0));
+        to.number(self.expires.map_or(0, |expires| expires.0.max(1)));
         to.raw(self.body.as_bytes())
     }
 
@@ -469,9 +480,9 @@ mod tests {
             mode: 0o640,
             uid: 1,
             gid: 2,
-            atime: Timestamp(1),
-            mtime: Timestamp(2),
-            ctime: Timestamp(3),
+            atime: FileTime::from(Timestamp(1)),
+            mtime: FileTime::from(Timestamp(2)),
+            ctime: FileTime::from(Timestamp(3)),
             settings: String::from("maxmsg 5\n"),
             dead_letter: Some((Ino(9), Caller { uid: 4, gid: 5, pid: 6 })),
             xattrs: vec![(Box::from(&b"user.a"[..]), Box::from(&b""[..]))],
@@ -511,6 +522,8 @@ mod tests {
             Record::Message(Arc::new(Message { reason: Some(Reason::Rejected), how, ..message(0, b"x") })),
             Record::Message(Arc::new(Message { due, reason: Some(Reason::Expired), ..message(0, b"") })),
             Record::Delayed { mailbox: Ino(1), id: 2, due: Timestamp(3), deliveries: 4 },
+            Record::Object(Arc::new(Object { mtime: FileTime::new(-1, 999_999_999), ..object() })),
+            Record::Object(Arc::new(Object { atime: FileTime::new(i64::MAX, 5), ..object() })),
         ]
     }
 
@@ -558,6 +571,10 @@ mod tests {
         let dead = Message { reason: Some(Reason::Deliveries), ..message(0, b"body") };
         let dead = bytes(&Record::Message(Arc::new(dead)));
         assert_eq!((dead[at..at + 2].to_vec(), dead[at + 2..].to_vec()), (vec![5, 1], plain[at..].to_vec()));
+        let near = bytes(&Record::Object(Arc::new(object())));
+        let far = bytes(&Record::Object(Arc::new(Object { atime: FileTime::new(-1, 3), ..object() })));
+        let times = near.len() - (far.len() - 12);
+        assert_eq!((near[0], far[0], times), (1, 12, 0), "each time takes four bytes more");
     }
 
     const SUM_OF_VERSION_1: u32 = 0xb56c_19bc;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::record::{How, Message, Object, Record, Why};
 use super::*;
-use crate::op::{Caller, RequestId, Slice, Timestamp};
+use crate::op::{Caller, FileTime, Moment, RequestId, Slice, Timestamp};
 use fake::{Choices, Failing, FakeDisk};
 
 const CALLER: Caller = Caller { uid: 1, gid: 2, pid: 3 };
@@ -21,9 +21,9 @@ fn object(ino: u64) -> Record {
         mode: 0o600,
         uid: 1,
         gid: 2,
-        atime: Timestamp(1),
-        mtime: Timestamp(2),
-        ctime: Timestamp(3),
+        atime: FileTime::new(1, 0),
+        mtime: FileTime::new(2, 0),
+        ctime: FileTime::new(3, 0),
         settings: String::new(),
         dead_letter: None,
         xattrs: Vec::new(),
@@ -263,7 +263,7 @@ fn answers_wait_for_what_they_promise() {
     let id = |unique| RequestId { unique, reply_path: 0, pid: 0 };
     let record = journal.put(object(20));
     let defer = |record, synced, unique| {
-        journal.defer(Barrier { record, synced }, id(unique), Reply::Done, Timestamp(unique))
+        journal.defer(Barrier { record, synced }, id(unique), Reply::Done, Moment(unique as i64))
     };
     for (record, synced, unique) in [(record, false, 1), (record, true, 2), (record + 1, false, 3)] {
         assert_eq!(defer(record, synced, unique), None);
@@ -292,7 +292,7 @@ fn on_a_busy_disk_records_are_left_to_the_writer() {
         let record = journal.put(message(20, id, 0));
         let request_id = RequestId { unique: id, reply_path: 0, pid: 7 };
         assert_eq!(
-            journal.defer(Barrier { record, synced: false }, request_id, Reply::Done, Timestamp(0)),
+            journal.defer(Barrier { record, synced: false }, request_id, Reply::Done, Moment(0)),
             None
         );
     };
@@ -317,9 +317,9 @@ fn a_wait_for_the_disk_can_be_ended_and_the_record_stays() {
     let record = journal.put(message(20, 1, 0));
     let request_id = RequestId { unique: 8, reply_path: 0, pid: 7 };
     let barrier = Barrier { record, synced: true };
-    assert_eq!(journal.defer(barrier, request_id, Reply::Written(5), Timestamp(3)), None);
+    assert_eq!(journal.defer(barrier, request_id, Reply::Written(5), Moment(3)), None);
     assert_eq!((journal.find(8), journal.find(9)), (Some(request_id), None));
-    assert_eq!((journal.waiting_since(Timestamp(2)), journal.waiting_since(Timestamp(3))), (vec![], vec![8]));
+    assert_eq!((journal.waiting_since(Moment(2)), journal.waiting_since(Moment(3))), (vec![], vec![8]));
     assert_eq!((journal.cancel(8), journal.cancel(8)), (Some(request_id), None));
     assert_eq!(journal.turn(), []);
     assert_eq!(contents(&open(&disk.after_kill()).1, 20).len(), 1);
@@ -336,7 +336,7 @@ fn a_failed_fdatasync_is_the_end_and_is_told() {
         let record = journal.put(message(20, 1, 0));
         let request_id = RequestId { unique: 1, reply_path: 0, pid: 0 };
         let defer = |record| {
-            journal.defer(Barrier { record, synced: true }, request_id, Reply::Written(5), Timestamp(0))
+            journal.defer(Barrier { record, synced: true }, request_id, Reply::Written(5), Moment(0))
         };
         assert_eq!(defer(record), None);
         assert_eq!(journal.turn(), [(request_id, Reply::Failed(Error::Io))]);

@@ -160,9 +160,9 @@ fn entry_timeout(validity: Validity) -> u64 {
 }
 
 fn attr_out(attr: &Attr) -> abi::Attr {
-    let (atime, atimensec) = attr.atime.split();
-    let (mtime, mtimensec) = attr.mtime.split();
-    let (ctime, ctimensec) = attr.ctime.split();
+    // The protocol has seconds as unsigned numbers, and the kernel takes them for signed ones.
+    let [(atime, atimensec), (mtime, mtimensec), (ctime, ctimensec)] =
+        [attr.atime, attr.mtime, attr.ctime].map(|time| (time.seconds as u64, time.nanos));
     abi::Attr {
         ino: attr.ino.0,
         size: attr.size,

@@ -6,8 +6,8 @@ use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::abi::{self, fattr, opcode};
 use crate::op::{
-    Caller, CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollEvents,
-    PollHandle, Poller, RenameHow, Request, RequestId, SetAttr, SetTime, Timestamp, Whence,
+    Caller, CopyRange, Error, Fh, FileTime, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollEvents,
+    PollHandle, Poller, RenameHow, Request, RequestId, SetAttr, SetTime, Whence,
 };
 
 /// Why bytes are not a request.
@@ -259,7 +259,7 @@ fn set_attr(arg: &abi::SetattrIn) -> SetAttr {
     let time = |bit, now_bit, seconds, nanos| match (given(bit), given(now_bit)) {
         (false, _) => None,
         (true, true) => Some(SetTime::Now),
-        (true, false) => Some(SetTime::At(Timestamp::from_parts(seconds, nanos))),
+        (true, false) => Some(SetTime::At(FileTime::new(seconds, nanos))),
     };
     SetAttr {
         fh: given(fattr::FH).then_some(Fh(arg.fh)),

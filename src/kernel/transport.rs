@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use log::{debug, error, warn};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 use zerocopy::IntoBytes;
 
 use super::reply::{self, Encoded};
@@ -24,11 +25,14 @@ use super::saved_ring::SavedRing;
 use super::sleep;
 use super::standstill::Standstill;
 use crate::journal::Journal;
-use crate::op::{Effect, Effects, Error, NodeId, Op, Reply, Request, RequestId, Taken, Timestamp};
+use crate::op::{
+    Effect, Effects, Error, Moment, NodeId, Now, Op, Reply, Request, RequestId, Taken, Timestamp,
+};
 use crate::sys::heap;
 use crate::tree::Tree;
 
-/// Longest time that the timer sleeps before it reads the clock again, in case the system's clock is set.
+/// Longest time that the timer sleeps before it reads the clock again: it does not sleep by that clock, but by one that stands
+/// still while the machine is suspended.
 const MAX_SLEEP: Duration = Duration::from_secs(10);
 
 /// How long after an INTERRUPT for a request that does not wait it is asked for again. Most such requests are being handled by
@@ -48,7 +52,7 @@ const MAX_FLUSH: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub enum Alarm {
     /// To call the tree at this time.
-    At(Timestamp),
+    At(Moment),
     /// To look after this time at a request whose caller got a signal.
     Interrupt(u64, Duration),
     /// To stand still.
@@ -123,11 +127,10 @@ impl Transport {
     /// transport's `alarms` sends.
     pub fn run_timer(&self, alarms: &Receiver<Alarm>) {
         // What comes from a store may be due already, and nobody has told of it.
-        let mut next = Some(Timestamp(0));
+        let mut next = Some(Moment::FIRST);
         let mut interrupts: BinaryHeap<Reverse<(Instant, u64, Duration)>> = BinaryHeap::new();
         loop {
-            // The system's clock may be set meanwhile.
-            let left = next.map(|next| Duration::from_nanos(next.0.saturating_sub(now().0)).min(MAX_SLEEP));
+            let left = next.map(|next| Duration::from_nanos(next.since(now().moment)).min(MAX_SLEEP));
             let interrupt = interrupts.peek().map(|next| next.0.0.saturating_duration_since(Instant::now()));
             let alarm = match left.into_iter().chain(interrupt).min() {
                 None => alarms.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -166,7 +169,7 @@ impl Transport {
                 }
             }
             let now = now();
-            if next.is_some_and(|next| next <= now) {
+            if next.is_some_and(|next| next <= now.moment) {
                 next = None;
                 let mut fx = Effects::new();
                 self.tree.tick(now, &mut fx);
@@ -235,10 +238,11 @@ impl Transport {
         self.perform(&mut fx, &mut NoResponder);
     }
 
-    /// Ends the waits that began at `limit` or before, with EINTR.
-    pub fn expire(&self, limit: Timestamp) {
-        let mut fx = Effects::new();
-        self.tree.expire(limit, now(), &mut fx);
+    /// Ends the waits that have lasted for `span` or longer, with EINTR.
+    pub fn expire(&self, span: Duration) {
+        let (mut fx, now) = (Effects::new(), now());
+        let limit = now.moment.before(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX));
+        self.tree.expire(limit, now, &mut fx);
         self.perform(&mut fx, &mut NoResponder);
         self.end_promises(limit, Error::Interrupted);
     }
@@ -249,20 +253,20 @@ impl Transport {
         let mut fx = Effects::new();
         self.tree.end(now(), &mut fx);
         self.perform(&mut fx, &mut NoResponder);
-        let limit = now().0.saturating_add(MAX_FLUSH.as_nanos() as u64);
+        let limit = Instant::now() + MAX_FLUSH;
         let wait_until = |done: &dyn Fn() -> bool| {
-            while !done() && now().0 < limit {
+            while !done() && Instant::now() < limit {
                 thread::sleep(Duration::from_millis(1));
             }
         };
-        let promised = |journal: &Arc<Journal>| journal.waiting_since(Timestamp(u64::MAX)).is_empty();
+        let promised = |journal: &Arc<Journal>| journal.waiting_since(Moment::LAST).is_empty();
         wait_until(&|| self.journal.as_ref().is_none_or(promised));
-        self.end_promises(Timestamp(u64::MAX), Error::Ending);
+        self.end_promises(Moment::LAST, Error::Ending);
         wait_until(&|| self.reply_queues.iter().all(|reply_queue| reply_queue.is_drained()));
     }
 
     /// Ends the waits for the journal that began at `limit` or before.
-    fn end_promises(&self, limit: Timestamp, error: Error) {
+    fn end_promises(&self, limit: Moment, error: Error) {
         for unique in self.journal.iter().flat_map(|journal| journal.waiting_since(limit)) {
             self.end_promise(unique, error, &mut NoResponder);
         }
@@ -330,7 +334,7 @@ impl Transport {
                 }
                 Effect::Promise(barrier, request_id, reply) => {
                     let reply = match &self.journal {
-                        Some(journal) => journal.defer(barrier, request_id, reply, now()),
+                        Some(journal) => journal.defer(barrier, request_id, reply, now().moment),
                         None => Some(reply),
                     };
                     self.answer_all(reply.map(|reply| (request_id, reply)), responder);
@@ -452,10 +456,13 @@ impl Transport {
     }
 }
 
-/// The wall-clock time. The tree and all below it are told this time and never ask for it.
-pub fn now() -> Timestamp {
+/// The time. The tree and all below it are told this time and never ask for it.
+pub fn now() -> Now {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    let wall = Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX));
+    let boot = clock_gettime(ClockId::Boottime);
+    let moment = boot.tv_sec.saturating_mul(1_000_000_000).saturating_add(boot.tv_nsec);
+    Now { wall, moment: Moment(moment) }
 }
 
 /// How many of the heap's reserves may be missing for an operation. Those that keep memory need all; those that look for

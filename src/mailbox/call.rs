@@ -6,7 +6,7 @@ use super::queue::{Filter, Order};
 use crate::config::NO_LIMIT;
 use crate::framing::Piece;
 use crate::journal::Durable;
-use crate::op::{Caller, Effects, Ino, RequestId, Timestamp};
+use crate::op::{Caller, Effects, Ino, Moment, Now, RequestId};
 use crate::state::saved;
 
 /// An open file of a mailbox or topic. Reused after close.
@@ -166,7 +166,7 @@ impl Default for Rules {
 #[derive(Debug)]
 pub struct Context<'a> {
     /// The time of the call.
-    pub now: Timestamp,
+    pub now: Now,
     /// Shared by all mailboxes and topics of the mount.
     pub memory: &'a Memory,
     /// Receives replies and wake-ups.
@@ -282,7 +282,7 @@ counts! {
 pub struct Waiter {
     pub caller: Caller,
     pub writes: bool,
-    pub since: Timestamp,
+    pub since: Moment,
 }
 
 impl Mode {

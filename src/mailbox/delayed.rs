@@ -11,17 +11,17 @@ use super::due::Budget;
 use super::message::Message;
 use super::queue::{BYTES_REMOVED_AT_ONCE, FIRST_POSITION, REMOVED_AT_ONCE};
 use crate::journal::record::Record;
-use crate::op::Timestamp;
+use crate::op::Moment;
 use crate::state::saved;
 
 /// When a message is due, and its id.
-pub(super) type Place = (Timestamp, u64);
+pub(super) type Place = (Moment, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct Delayed {
     messages: BTreeMap<Place, Message>,
     /// When they expire, of those that do.
-    deadlines: BTreeSet<(Timestamp, Place)>,
+    deadlines: BTreeSet<(Moment, Place)>,
     bytes: u64,
 }
 
@@ -52,23 +52,23 @@ impl Delayed {
     }
 
     /// When the first of those expires that do.
-    pub(super) fn next_end(&self) -> Option<Timestamp> {
+    pub(super) fn next_end(&self) -> Option<Moment> {
         self.deadlines.first().map(|(end, _)| *end)
     }
 
     /// When something is to be done: the earliest time at which one is due or expires.
-    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
         let due = self.messages.first_key_value().map(|((due, _), _)| *due);
         due.into_iter().chain(self.next_end()).min()
     }
 
     /// The first is due.
-    fn is_due(&self, now: Timestamp) -> bool {
+    fn is_due(&self, now: Moment) -> bool {
         self.messages.first_key_value().is_some_and(|((due, _), _)| *due <= now)
     }
 
     /// Removes one that has expired.
-    pub(super) fn pop_expired(&mut self, now: Timestamp) -> Option<Message> {
+    pub(super) fn pop_expired(&mut self, now: Moment) -> Option<Message> {
         let (_, place) = *self.deadlines.first().filter(|(end, _)| *end <= now)?;
         self.remove(place)
     }
@@ -116,22 +116,23 @@ impl Delayed {
 impl Mailbox {
     /// A leased message is given back, but not before `delay` nanoseconds have passed.
     pub(super) fn give_back_later(&mut self, mut message: Message, delay: u64, cx: &mut Context<'_>) {
-        let due = Timestamp(cx.now.0.saturating_add(delay));
+        let due = cx.now.moment.after(delay);
         message.set_due(Some(due));
         let (id, deliveries) = (message.id, message.deliveries());
-        self.record(cx, |mailbox| Record::Delayed { mailbox, id, due, deliveries });
+        let until = message.wall_at(due, cx.now);
+        self.record(cx, |mailbox| Record::Delayed { mailbox, id, due: until, deliveries });
         self.delayed.insert(message);
     }
 
     /// Queues messages that are due, or gives them to readers that wait. False if there are more.
     pub(super) fn release_due(&mut self, budget: &mut Budget, cx: &mut Context<'_>) -> bool {
-        while self.delayed.is_due(cx.now) {
+        while self.delayed.is_due(cx.now.moment) {
             if budget.is_spent() {
                 return false;
             }
             budget.spend(0);
             let Some(message) = self.delayed.pop_first() else { break };
-            if message.expires().is_some_and(|end| end <= cx.now) {
+            if message.expires().is_some_and(|end| end <= cx.now.moment) {
                 self.expire(message, cx);
                 continue;
             }

@@ -7,7 +7,7 @@
 use super::Mailbox;
 use super::call::{Context, WhenFull};
 use super::queue::{BYTES_REMOVED_AT_ONCE, REMOVED_AT_ONCE};
-use crate::op::{Error, Timestamp};
+use crate::op::{Error, Moment};
 
 /// What one step may still do.
 pub(super) struct Budget {
@@ -34,9 +34,9 @@ impl Budget {
 
 impl Mailbox {
     /// When [`Mailbox::tick`] must be called next: the earliest end of a message's, a lease's or a delay's time.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
+    pub fn next_deadline(&self) -> Option<Moment> {
         if self.dropping || !self.hurried.is_empty() {
-            return Some(Timestamp::default());
+            return Some(Moment::FIRST);
         }
         let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
         let queued = self.queue.next_deadline().into_iter();
@@ -67,7 +67,7 @@ impl Mailbox {
 
     /// A writer that may not wait for room waits until all that is due is done, and no longer drops messages.
     pub(super) fn hurries(&self, cx: &Context<'_>) -> bool {
-        self.dropping || self.has_expired(cx.now)
+        self.dropping || self.has_expired(cx.now.moment)
     }
 
     /// Nothing is left that would make room for writers that may not wait for it.

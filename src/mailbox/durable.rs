@@ -9,7 +9,7 @@ use super::{Mailbox, State};
 use crate::accounts::{Accounts, Resource};
 use crate::journal::record::{self, Counters, How, Object, Record, Why};
 use crate::journal::{Durable, Journal};
-use crate::op::{Error, Ino, Taken};
+use crate::op::{Error, Ino, Now, Taken};
 use crate::state::saved;
 
 /// Where a mailbox can be kept.
@@ -61,7 +61,8 @@ impl Mailbox {
     /// A message, or a run, is about to be delivered or queued. `number` is that of [`super::queue::Queue::push`].
     pub(super) fn record_message(&self, message: &Message, number: u64, how: How, cx: &mut Context<'_>) {
         let position = super::queue::FIRST_POSITION + number;
-        self.record(cx, |mailbox| Record::Message(Arc::new(recorded(message, mailbox, position, how))));
+        let now = cx.now;
+        self.record(cx, |mailbox| Record::Message(Arc::new(recorded(message, mailbox, position, how, now))));
     }
 
     /// Messages with consecutive ids are gone.
@@ -99,9 +100,10 @@ impl Mailbox {
     pub fn record_all(&self, cx: &mut Context<'_>) {
         let counters = counters(&self.counters);
         self.record(cx, |mailbox| Record::Counters(mailbox, counters));
+        let now = cx.now;
         for (position, message) in self.queue.entries() {
             self.record(cx, |mailbox| {
-                Record::Message(Arc::new(recorded(message, mailbox, position, How::Kept)))
+                Record::Message(Arc::new(recorded(message, mailbox, position, How::Kept, now)))
             });
         }
         for message in self.delayed.values() {
@@ -135,10 +137,10 @@ impl Mailbox {
         let mut leased = Vec::new();
         for (message, was_leased) in messages {
             let position = message.position;
-            let mut message = restored(message);
+            let mut message = restored(message, cx.now);
             let account = accounts.of(message.sender.uid);
             message.charge = Some(account.charge_regardless(Resource::Memory, message.cost()));
-            self.last_sent = self.last_sent.max(message.sent);
+            self.last_sent = self.last_sent.max(message.sent.into());
             if was_leased {
                 leased.push(message);
             } else if message.due().is_some() {
@@ -157,7 +159,8 @@ impl Mailbox {
     }
 }
 
-fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record::Message {
+/// Times are those of the wall clock, because the machine may be started anew before the record is read.
+fn recorded(message: &Message, mailbox: Ino, position: u64, how: How, now: Now) -> record::Message {
     record::Message {
         mailbox,
         id: message.id,
@@ -167,8 +170,8 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record:
         sender: message.sender,
         priority: message.priority,
         tag: message.tag().cloned(),
-        expires: message.expires(),
-        due: message.due(),
+        expires: message.expires().map(|end| message.wall_at(end, now)),
+        due: message.due().map(|due| message.wall_at(due, now)),
         reason: message.reason(),
         deliveries: message.deliveries(),
         lines: message.run().map_or(0, |run| if run.lines > 1 { run.lines } else { 0 }),
@@ -176,7 +179,7 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record:
     }
 }
 
-fn restored(message: record::Message) -> Message {
+fn restored(message: record::Message, now: Now) -> Message {
     let record::Message {
         id,
         sent,
@@ -197,9 +200,10 @@ fn restored(message: record::Message) -> Message {
     } else {
         body.bytes
     };
-    let mut message = Message { id, sent, sender, priority, body: bytes, extra: None, charge: None };
+    let (since, moment) = (now.moment_of(sent), |time| now.moment_of(time));
+    let mut message = Message { id, sent, since, sender, priority, body: bytes, extra: None, charge: None };
     message.edit_extra(|extra| {
-        (extra.tag, extra.expires, extra.due) = (tag, expires, due);
+        (extra.tag, extra.expires, extra.due) = (tag, expires.map(moment), due.map(moment));
         (extra.reason, extra.deliveries, extra.run) = (reason, deliveries, run);
     });
     message.compact();
@@ -209,7 +213,7 @@ fn restored(message: record::Message) -> Message {
 /// A kept message as the `json` door shows it.
 pub fn shown(message: record::Message) -> Vec<u8> {
     let mut line = Vec::new();
-    super::json::write(&restored(message), &mut line);
+    super::json::write(&restored(message, Now::default()), &mut line);
     line
 }
 

@@ -12,27 +12,27 @@
 //! `nack <time>` is a `nack` after which the message waits in `delayed` first.
 
 use super::call::{Context, HandleId, Send, WaitId};
-use super::message::Message;
 use super::due::Budget;
+use super::message::Message;
 use super::queue::FIRST_POSITION;
 use super::{Mailbox, State};
 use crate::config::{NO_LIMIT, SPANS, parse_time};
 use crate::journal::record::{Reason, Record, Why};
-use crate::op::{Error, Reply, Timestamp};
+use crate::op::{Error, Moment, Reply};
 use crate::state::saved;
 
 /// A message that an open file has leased.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) message: Message,
-    pub(super) deadline: Option<Timestamp>,
+    pub(super) deadline: Option<Moment>,
 }
 
 saved!(struct Lease { message, deadline });
 
 /// The time `duration` nanoseconds from now, or none for [`NO_LIMIT`].
-pub(super) fn deadline(duration: u64, now: Timestamp) -> Option<Timestamp> {
-    (duration != NO_LIMIT).then(|| Timestamp(now.0.saturating_add(duration)))
+pub(super) fn deadline(duration: u64, now: Moment) -> Option<Moment> {
+    (duration != NO_LIMIT).then(|| now.after(duration))
 }
 
 impl Mailbox {
@@ -46,11 +46,11 @@ impl Mailbox {
             }
         };
         // A lease whose time is up is over, even if others that have to be ended are before it.
-        if self.lease_is_over(call.handle, cx.now) {
+        if self.lease_is_over(call.handle, cx.now.moment) {
             self.time_out(call.handle, cx);
             self.admit_writers(cx);
         }
-        if word == b"touch" && self.renew_lease(call.handle, cx.now) {
+        if word == b"touch" && self.renew_lease(call.handle, cx.now.moment) {
             cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
             return None;
         }
@@ -70,7 +70,7 @@ impl Mailbox {
             b"ack" => {
                 self.end_lease(call.handle, &lease);
                 self.counters.received += 1;
-                self.last_received = cx.now;
+                self.last_received = cx.now.time();
                 self.record_gone(lease.message.id, 1, Why::Received, cx);
                 drop(lease);
             }
@@ -89,7 +89,7 @@ impl Mailbox {
     }
 
     /// The lease of `handle` lasts as if it began now. False if it has none.
-    fn renew_lease(&mut self, handle: HandleId, now: Timestamp) -> bool {
+    fn renew_lease(&mut self, handle: HandleId, now: Moment) -> bool {
         let state = self.handles.get_mut(handle.0).map(|open| &mut open.state);
         let Some(State::Leasing(lease)) = state else { return false };
         if let Some(before) = lease.deadline {
@@ -117,7 +117,7 @@ impl Mailbox {
         }
         if u64::from(message.deliveries()) >= self.rules.max_deliver {
             self.dead_letter_or_drop(message, Reason::Deliveries, cx);
-        } else if message.expires().is_some_and(|end| end <= cx.now) {
+        } else if message.expires().is_some_and(|end| end <= cx.now.moment) {
             self.expire(message, cx);
         } else {
             self.counters.redelivered += 1;
@@ -169,7 +169,7 @@ impl Mailbox {
     }
 
     /// The lease of `handle` has lasted its time.
-    fn lease_is_over(&self, handle: HandleId, now: Timestamp) -> bool {
+    fn lease_is_over(&self, handle: HandleId, now: Moment) -> bool {
         match self.handles.get(handle.0).map(|open| &open.state) {
             Some(State::Leasing(lease)) => lease.deadline.is_some_and(|end| end <= now),
             _ => false,
@@ -192,7 +192,9 @@ impl Mailbox {
 
     /// Ends leases whose time is up. False if there are more.
     pub(super) fn end_leases(&mut self, budget: &mut Budget, cx: &mut Context<'_>) -> bool {
-        while let Some((_, handle)) = self.lease_ends.first().copied().filter(|(end, _)| *end <= cx.now) {
+        while let Some((_, handle)) =
+            self.lease_ends.first().copied().filter(|(end, _)| *end <= cx.now.moment)
+        {
             if budget.is_spent() {
                 return false;
             }
@@ -205,7 +207,7 @@ impl Mailbox {
 
     /// Expires queued and delayed messages whose time is up. False if there are more.
     pub(super) fn drop_expired(&mut self, budget: &mut Budget, cx: &mut Context<'_>) -> bool {
-        while self.has_expired(cx.now) {
+        while self.has_expired(cx.now.moment) {
             if budget.is_spent() {
                 return false;
             }
@@ -215,14 +217,15 @@ impl Mailbox {
     }
 
     /// A message whose time is up is queued or delayed.
-    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+    pub(super) fn has_expired(&self, now: Moment) -> bool {
         let ends = self.queue.next_deadline().into_iter().chain(self.delayed.next_end());
         ends.min().is_some_and(|end| end <= now)
     }
 
     /// Expires one message whose time is up. Returns its length in bytes.
     pub(super) fn expire_one(&mut self, cx: &mut Context<'_>) -> u64 {
-        let expired = self.queue.pop_expired(cx.now).or_else(|| self.delayed.pop_expired(cx.now));
+        let expired =
+            self.queue.pop_expired(cx.now.moment).or_else(|| self.delayed.pop_expired(cx.now.moment));
         let Some(message) = expired else { return 0 };
         let length = message.len();
         self.expire(message, cx);

@@ -190,7 +190,7 @@ impl Mailbox {
         let length = part.len() as usize;
         part.id = cx.memory.allocate_ids(part.count());
         self.counters.sent += part.count();
-        self.last_sent = cx.now;
+        self.last_sent = cx.now.time();
         self.record_message(&part, part.id, How::Sent, cx);
         if let Some(reader) = reader {
             self.deliver_to_waiting(&reader, part, cx);
@@ -372,7 +372,7 @@ impl Mailbox {
         let Err(payload) = self.try_admit(Payload::Message(message), handle, &account, false, cx) else {
             return;
         };
-        let (id, since) = (self.next_wait(), cx.now);
+        let (id, since) = (self.next_wait(), cx.now.moment);
         self.writers
             .push_back(id, WaitingWriter { id, request_id: None, handle, caller, since, account, payload });
         self.admit_writers(cx);

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::memory::{EXTRA_COST, MESSAGE_COST};
 use crate::accounts::Charge;
 use crate::journal::record::Reason;
-use crate::op::{Caller, Ino, Slice, Timestamp};
-use crate::state::saved;
+use crate::op::{Caller, Ino, Moment, Now, Slice, Timestamp};
+use crate::state::{Restorer, Saved, Saver, saved};
 
 /// A label that a receiver can select messages by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
 pub type Tag = Arc<[u8]>;
+
+/// By how many nanoseconds a clock differs from what was expected that was set, and does not only go a little faster or slower.
+const SET_AT_LEAST: u64 = 1_000_000_000;
 
 /// How many times in a row a message may expire and move on.
 const MAX_DEATHS: usize = 16;
@@ -43,6 +46,8 @@ pub struct Message {
     pub id: u64,
     /// When the mailbox accepted it.
     pub sent: Timestamp,
+    /// The same by the clock that is never set.
+    pub since: Moment,
     /// The process that sent it, as reported by the kernel.
     pub sender: Caller,
     /// 0 to 32,767; higher ones are received first.
@@ -55,15 +60,31 @@ pub struct Message {
     pub(super) charge: Option<Charge>,
 }
 
-saved!(struct Message { id, sent, sender, priority, body, extra, charge } if Message::is_sound);
+impl Saved for Message {
+    fn save(&self, to: &mut Saver<'_>) {
+        let Message { id, sent, since, sender, priority, body, extra, charge } = self;
+        (id.save(to), sent.save(to), sender.save(to), priority.save(to), body.save(to));
+        (extra.save(to), charge.save(to), since.save(to));
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        let (id, sent, sender) = (Saved::restore(from)?, Saved::restore(from)?, Saved::restore(from)?);
+        let (priority, body, extra) = (Saved::restore(from)?, Saved::restore(from)?, Saved::restore(from)?);
+        let charge = Saved::restore(from)?;
+        // In the first version there was one clock.
+        let since =
+            if from.version() < 2 { from.given()?.now.moment_of(sent) } else { Saved::restore(from)? };
+        Some(Message { id, sent, since, sender, priority, body, extra, charge }).filter(Message::is_sound)
+    }
+}
 
 /// Attributes that few messages have.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Extra {
     pub(super) tag: Option<Tag>,
-    pub(super) expires: Option<Timestamp>,
+    pub(super) expires: Option<Moment>,
     /// It cannot be received before. None while it is queued or leased.
-    pub(super) due: Option<Timestamp>,
+    pub(super) due: Option<Moment>,
     /// Why it became a dead letter, of one that is.
     pub(super) reason: Option<Reason>,
     /// Leases that ended without `ack`.
@@ -103,17 +124,24 @@ impl Message {
     }
 
     /// When it expires.
-    pub fn expires(&self) -> Option<Timestamp> {
+    pub fn expires(&self) -> Option<Moment> {
         self.extra.as_ref()?.expires
     }
 
+    /// When a moment is by the wall clock as it was set when the message was sent or, if it has been set since, as it is now.
+    pub fn wall_at(&self, moment: Moment, now: Now) -> Timestamp {
+        let then = Now { wall: self.sent, moment: self.since }.wall_at(moment);
+        let by_now = now.wall_at(moment);
+        if by_now.0.abs_diff(then.0) < SET_AT_LEAST { then } else { by_now }
+    }
+
     /// Before when it cannot be received.
-    pub(super) fn due(&self) -> Option<Timestamp> {
+    pub(super) fn due(&self) -> Option<Moment> {
         self.extra.as_ref()?.due
     }
 
     /// Changes before when it cannot be received, and with it what it is charged.
-    pub(super) fn set_due(&mut self, due: Option<Timestamp>) {
+    pub(super) fn set_due(&mut self, due: Option<Moment>) {
         self.edit_extra(|extra| extra.due = due);
         let cost = self.cost();
         self.charge.iter_mut().for_each(|charge| charge.force(cost));
@@ -219,8 +247,9 @@ impl Message {
 
     /// The first message of a run, or several, with its part of the charge.
     fn split_off(&mut self, body: Arc<[u8]>, run: Option<Run>) -> Message {
-        let Message { id, sent, sender, priority, .. } = *self;
-        let mut first = Message { id, sent, sender, priority, body, extra: self.extra.clone(), charge: None };
+        let Message { id, sent, since, sender, priority, .. } = *self;
+        let extra = self.extra.clone();
+        let mut first = Message { id, sent, since, sender, priority, body, extra, charge: None };
         first.edit_extra(|extra| extra.run = run);
         let cost = first.cost();
         first.charge = self.charge.as_mut().map(|charge| charge.split(cost));

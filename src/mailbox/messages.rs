@@ -79,7 +79,7 @@ impl Mailbox {
             self.counters.dropped += 1;
             return;
         }
-        let expires = deadline(self.rules.ttl, cx.now);
+        let expires = deadline(self.rules.ttl, cx.now.moment);
         if reset_deliveries || expires != message.expires() {
             message.edit_extra(|extra| {
                 extra.expires = expires;

@@ -50,7 +50,7 @@ use slab::Slab;
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Error, PollHandle, Poller, Ready, Timestamp};
+use crate::op::{Error, FileTime, Moment, PollHandle, Poller, Ready};
 use crate::state::saved;
 use call::Selector;
 use delayed::Delayed;
@@ -109,7 +109,7 @@ pub struct Mailbox {
     /// Who waited and what was queued when the name was removed, until [`Mailbox::discard`] is done with it.
     discarded: Option<Box<Discarded>>,
     /// When leases end by themselves.
-    lease_ends: BTreeSet<(Timestamp, HandleId)>,
+    lease_ends: BTreeSet<(Moment, HandleId)>,
     /// Where it can be kept, in a mount with a store.
     store: Option<Store>,
     /// Dead letters, until the tree moves them to the dead-letter mailbox.
@@ -130,9 +130,9 @@ pub struct Mailbox {
     waited: Option<Box<Waited>>,
     removed: bool,
     /// Time of the last send, or set by utimes(2).
-    pub last_sent: Timestamp,
+    pub last_sent: FileTime,
     /// Time of the last receive, or set by utimes(2).
-    pub last_received: Timestamp,
+    pub last_received: FileTime,
 }
 
 saved!(struct Mailbox {
@@ -177,7 +177,7 @@ saved!(enum State { 0 = Idle, 1 = Partial(it), 2 = Leasing(it), 3 = Requesting(i
 
 impl Mailbox {
     /// An empty mailbox.
-    pub fn new(limits: MailboxLimits, now: Timestamp) -> Mailbox {
+    pub fn new(limits: MailboxLimits, now: FileTime) -> Mailbox {
         Mailbox {
             limits,
             rules: Rules::default(),
@@ -308,7 +308,7 @@ impl Mailbox {
         open.framing.release();
         let selector = open.door.selector(call.handle);
         let id = self.next_wait();
-        self.readers.push_back(id, selector.clone(), WaitingReader { call, since: cx.now });
+        self.readers.push_back(id, selector.clone(), WaitingReader { call, since: cx.now.moment });
         // A write would not wait now, even if the mount's memory is full.
         self.admit_writers(cx);
         if self.readers.waits(id) {
@@ -504,8 +504,8 @@ impl Mailbox {
         self.request_bytes + self.delayed.bytes()
     }
 
-    /// When the message was sent that has waited longest; one that has moved here counts for its place in the queue.
-    pub fn oldest(&self) -> Option<Timestamp> {
+    /// Since when the message waits that has waited longest; one that has moved here counts for its place in the queue.
+    pub fn oldest(&self) -> Option<Moment> {
         self.queue.oldest()
     }
 

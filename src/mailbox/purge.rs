@@ -5,7 +5,7 @@ use super::call::Context;
 use super::delayed::Place;
 use super::message::{Message, Rank, Tag};
 use crate::journal::record::Why;
-use crate::op::Timestamp;
+use crate::op::Moment;
 use crate::state::saved;
 
 /// Which messages to remove.
@@ -28,7 +28,7 @@ saved!(enum Purge { 0 = All, 1 = Tag(it), 2 = From(it), 3 = Older(it) });
 pub struct Purging {
     what: Purge,
     /// When it began.
-    since: Timestamp,
+    since: Moment,
     /// Messages with this id or a later one have come since it began.
     first_new: u64,
     next: Next,
@@ -61,7 +61,7 @@ impl Purging {
             Purge::All => true,
             Purge::Tag(tag) => message.tag() == Some(tag),
             Purge::From(uid) => message.sender.uid == *uid,
-            Purge::Older(age) => message.sent.0.saturating_add(*age) <= self.since.0,
+            Purge::Older(age) => message.since.after(*age) <= self.since,
         };
         is_named && message.id < self.first_new
     }
@@ -77,7 +77,7 @@ impl Mailbox {
     pub fn begin_purge(&self, what: Purge, cx: &Context<'_>) -> Purging {
         let first_new = cx.memory.next_id();
         let next = if self.delayed.len() == 0 { Next::queue(cx) } else { Next::Delayed(Place::default()) };
-        Purging { what, since: cx.now, first_new, next, removed: 0 }
+        Purging { what, since: cx.now.moment, first_new, next, removed: 0 }
     }
 
     /// Takes a short step. False if that was the last.

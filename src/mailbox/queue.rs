@@ -10,7 +10,7 @@ use std::{iter, mem};
 use super::message::{Message, Rank, Tag};
 use super::ordered_queue::OrderedQueue;
 use crate::accounts::Account;
-use crate::op::Timestamp;
+use crate::op::Moment;
 use crate::state::{Restorer, Saved, Saver, saved};
 
 /// Which messages a receiver takes.
@@ -75,7 +75,7 @@ pub(super) struct Queue {
     displaced: BTreeMap<u64, Rank>,
     by_tag: Option<Box<Indexed<Tag>>>,
     by_sender: Option<Box<Indexed<u32>>>,
-    deadlines: BTreeSet<(Timestamp, Rank)>,
+    deadlines: BTreeSet<(Moment, Rank)>,
     depth: u64,
     bytes: u64,
     cost: u64,
@@ -152,9 +152,9 @@ impl Queue {
     }
 
     /// When the first message of those of one priority was sent that was sent first.
-    pub(super) fn oldest(&self) -> Option<Timestamp> {
+    pub(super) fn oldest(&self) -> Option<Moment> {
         let levels = self.prioritized.values().chain([&self.plain]);
-        levels.filter_map(Level::front).map(|message| message.sent).min()
+        levels.filter_map(Level::front).map(|message| message.since).min()
     }
 
     /// Changes the order. No message moves: the order only says which level has the next one.
@@ -326,12 +326,12 @@ impl Queue {
     }
 
     /// When the next message expires.
-    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     /// Removes a message that has expired.
-    pub(super) fn pop_expired(&mut self, now: Timestamp) -> Option<Message> {
+    pub(super) fn pop_expired(&mut self, now: Moment) -> Option<Message> {
         let (_, rank) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
         self.take(rank)
     }

@@ -6,13 +6,13 @@ use super::call::{HandleId, Receive, Selector, WaitId};
 use super::message::Message;
 use super::ordered_queue::OrderedQueue;
 use super::queue::Filter;
-use crate::op::Timestamp;
+use crate::op::Moment;
 use crate::state::saved;
 
 #[derive(Debug)]
 pub(super) struct WaitingReader {
     pub(super) call: Receive,
-    pub(super) since: Timestamp,
+    pub(super) since: Moment,
 }
 
 saved!(struct WaitingReader { call, since });

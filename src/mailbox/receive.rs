@@ -8,7 +8,7 @@ use super::readers::WaitingReader;
 use super::{Mailbox, State, json};
 use crate::accounts::{Charge, Resource};
 use crate::journal::record::{How, Record};
-use crate::op::{Error, Reply, Slice, Taken, Timestamp};
+use crate::op::{Error, Moment, Reply, Slice, Taken};
 
 impl Mailbox {
     /// Answers a read from what is queued. False if nothing is queued for it. May make room in the queue.
@@ -36,16 +36,16 @@ impl Mailbox {
     pub(super) fn accept(&mut self, mut message: Message, cx: &mut Context<'_>) {
         message.id = cx.memory.allocate_ids(1);
         // Its times begin now, however long its writer waited for room.
-        let waited = cx.now.0.saturating_sub(message.sent.0);
-        let later = |time: Timestamp| Timestamp(time.0.saturating_add(waited));
+        let waited = cx.now.moment.since(message.since);
+        let later = |time: Moment| time.after(waited);
         if message.extra.is_some() {
             message.edit_extra(|extra| {
                 (extra.expires, extra.due) = (extra.expires.map(later), extra.due.map(later));
             });
         }
-        message.sent = cx.now;
+        (message.sent, message.since) = (cx.now.wall, cx.now.moment);
         self.counters.sent += 1;
-        self.last_sent = cx.now;
+        self.last_sent = cx.now.time();
         self.record_message(&message, message.id, How::Sent, cx);
         if message.due().is_some() {
             self.delayed.insert(message);
@@ -79,8 +79,8 @@ impl Mailbox {
 
     /// Answers a read with the message, or the run, that was taken for it.
     fn deliver(&mut self, call: &Receive, mut message: Message, cx: &mut Context<'_>) {
-        self.last_received = cx.now;
-        self.note_waited(&message, cx.now);
+        self.last_received = cx.now.time();
+        self.note_waited(&message, cx.now.moment);
         let (count, id) = (message.count(), message.id);
         let mut taken = self.taken(&message);
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
@@ -92,7 +92,7 @@ impl Mailbox {
         };
         let mut charge = None;
         if open.door == Door::Lease {
-            let deadline = deadline(self.rules.lease_time, cx.now);
+            let deadline = deadline(self.rules.lease_time, cx.now.moment);
             if let Some(deadline) = deadline {
                 self.lease_ends.insert((deadline, call.handle));
             }
@@ -108,10 +108,9 @@ impl Mailbox {
     }
 
     /// A message, or a run, was taken from those that wait.
-    fn note_waited(&mut self, message: &Message, now: Timestamp) {
+    fn note_waited(&mut self, message: &Message, now: Moment) {
         if message.deliveries() == 0 {
-            let waited = now.0.saturating_sub(message.sent.0);
-            self.waited.get_or_insert_default().note(waited, message.count());
+            self.waited.get_or_insert_default().note(now.since(message.since), message.count());
         }
     }
 
@@ -149,7 +148,7 @@ impl Mailbox {
         let mut handed = Vec::new();
         handed.extend(self.taken(&first));
         self.counters.received += first.count();
-        self.note_waited(&first, cx.now);
+        self.note_waited(&first, cx.now.moment);
         if json {
             json::write(&first, &mut bytes);
         } else {
@@ -174,10 +173,10 @@ impl Mailbox {
             };
             let Some(taken) = taken else { break };
             self.counters.received += taken.count();
-            self.note_waited(&taken, cx.now);
+            self.note_waited(&taken, cx.now.moment);
             handed.extend(self.taken(&taken));
         }
-        self.last_received = cx.now;
+        self.last_received = cx.now.time();
         if bytes.len() <= call.size {
             cx.fx.deliver(call.request_id, Reply::Data(bytes), handed);
         } else {

@@ -39,7 +39,7 @@ impl Mailbox {
             open.state = State::Requesting(Outstanding::Sent(message.id));
             open.framing.clear();
         }
-        self.last_sent = cx.now;
+        self.last_sent = cx.now.time();
         self.dispatch(Request { message, client }, cx);
     }
 
@@ -66,7 +66,7 @@ impl Mailbox {
     fn serve(&mut self, call: &Receive, request: Request, cx: &mut Context<'_>) {
         let slice = request.message.slice();
         self.counters.serving += 1;
-        self.last_received = cx.now;
+        self.last_received = cx.now.time();
         if let Some(open) = self.handles.get_mut(call.handle.0) {
             open.state = State::Serving(Box::new(request));
         }

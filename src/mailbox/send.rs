@@ -14,7 +14,7 @@ use super::{Mailbox, Open, State};
 use crate::accounts::{Account, Exceeded, Resource};
 use crate::config::NO_LIMIT;
 use crate::journal::record::Why;
-use crate::op::{Caller, Error, Reply, RequestId, Timestamp};
+use crate::op::{Caller, Error, Now, Reply, RequestId};
 
 impl Mailbox {
     /// A write. Answered now, unless the caller has to wait: then its wait is returned.
@@ -108,12 +108,13 @@ impl Mailbox {
         body: Arc<[u8]>,
         sender: Caller,
         properties: Properties,
-        now: Timestamp,
+        now: Now,
     ) -> Message {
         let Properties { priority, tag, ttl, delay } = properties;
-        let mut message = Message { id: 0, sent: now, sender, priority, body, extra: None, charge: None };
-        let expires = deadline(ttl.min(self.rules.ttl), now);
-        let due = (delay > 0).then(|| Timestamp(now.0.saturating_add(delay)));
+        let Now { wall: sent, moment: since } = now;
+        let mut message = Message { id: 0, sent, since, sender, priority, body, extra: None, charge: None };
+        let expires = deadline(ttl.min(self.rules.ttl), since);
+        let due = (delay > 0).then(|| since.after(delay));
         if tag.is_some() || expires.is_some() || due.is_some() {
             message.edit_extra(|extra| (extra.tag, extra.expires, extra.due) = (tag, expires, due));
         }
@@ -324,7 +325,7 @@ impl Mailbox {
                     Err(error) => exceeded = Some(error),
                 }
             }
-            if self.has_expired(cx.now) {
+            if self.has_expired(cx.now.moment) {
                 budget.spend(self.expire_one(cx));
                 continue;
             }
@@ -444,7 +445,7 @@ impl Mailbox {
                 let id = self.next_wait();
                 let (request_id, handle, caller) = (Some(call.request_id), call.handle, call.caller);
                 let writer =
-                    WaitingWriter { id, request_id, handle, caller, since: cx.now, account, payload };
+                    WaitingWriter { id, request_id, handle, caller, since: cx.now.moment, account, payload };
                 self.writers.push_back(id, writer);
                 if hurries {
                     self.hurried.insert(id);

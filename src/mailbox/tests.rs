@@ -1,6 +1,7 @@
 //! The rules of a mailbox, one by one, by plain calls with made-up request ids and times.
 
 mod all_doors;
+mod clock;
 mod delayed;
 mod due;
 mod leases;
@@ -29,7 +30,8 @@ use super::{
 use crate::accounts::{Accounts, Charge, Resource};
 use crate::config::{MAX_READ, MailboxLimits};
 use crate::op::{
-    Caller, Effect, Effects, Error, Ino, PollEvents, PollHandle, Poller, Ready, Reply, RequestId, Timestamp,
+    Caller, Effect, Effects, Error, Ino, Moment, Now, PollEvents, PollHandle, Poller, Ready, Reply,
+    RequestId, Timestamp,
 };
 
 /// `cases` histories, the same in each run; or as many other ones as `PROPTEST_CASES` says.
@@ -71,7 +73,10 @@ struct Rig {
     /// What another mailbox is charged.
     others: Option<Charge>,
     fx: Effects,
+    /// By the clock that is never set.
     now: u64,
+    /// By how much the wall clock was set, forward or back.
+    set: i64,
     answers: BTreeMap<u64, Got>,
     waits: BTreeMap<u64, WaitId>,
     /// Poll handles that were woken since this was last read.
@@ -92,12 +97,13 @@ impl Rig {
     fn with_accounts(limits: MailboxLimits, accounts: Accounts) -> Rig {
         let accounts = Arc::new(accounts);
         Rig {
-            mailbox: Mailbox::new(limits, Timestamp(1)),
+            mailbox: Mailbox::new(limits, at(1).time()),
             memory: Memory::new(Arc::clone(&accounts)),
             accounts,
             others: None,
             fx: Effects::new(),
             now: 1,
+            set: 0,
             answers: BTreeMap::new(),
             waits: BTreeMap::new(),
             woken: Vec::new(),
@@ -105,10 +111,19 @@ impl Rig {
         }
     }
 
+    fn moment(&self) -> Moment {
+        Moment(0).after(self.now)
+    }
+
+    fn wall(&self) -> Timestamp {
+        Timestamp(at(self.now).wall.0.saturating_add_signed(self.set))
+    }
+
     /// Calls the mailbox and records the effects. The number of a call is its time.
     fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
         self.now += 1;
-        let mut cx = Context { now: Timestamp(self.now), memory: &self.memory, fx: &mut self.fx };
+        let now = Now { wall: self.wall(), moment: self.moment() };
+        let mut cx = Context { now, memory: &self.memory, fx: &mut self.fx };
         let result = work(&mut self.mailbox, &mut cx);
         self.postponed |= self.fx.take_postponed();
         for effect in self.fx.drain() {
@@ -342,18 +357,26 @@ impl Rig {
 
 impl Clone for Message {
     fn clone(&self) -> Message {
-        let Message { id, sent, sender, priority, .. } = *self;
+        let Message { id, sent, since, sender, priority, .. } = *self;
         let (body, extra) = (Arc::clone(&self.body), self.extra.clone());
-        Message { id, sent, sender, priority, body, extra, charge: None }
+        Message { id, sent, since, sender, priority, body, extra, charge: None }
     }
 }
 
 impl PartialEq for Message {
     fn eq(&self, other: &Message) -> bool {
-        (self.id, self.sent, self.sender, self.priority)
-            == (other.id, other.sent, other.sender, other.priority)
+        (self.id, self.sent, self.since, self.sender, self.priority)
+            == (other.id, other.sent, other.since, other.sender, other.priority)
             && (&self.body, &self.extra) == (&other.body, &other.extra)
     }
+}
+
+/// What the wall clock shows when the other shows 0.
+const WALL: u64 = 1_500_000_000_000_000_000;
+
+/// Both clocks.
+fn at(nanos: u64) -> Now {
+    Now { wall: Timestamp(WALL + nanos), moment: Moment(0).after(nanos) }
 }
 
 fn request_id(unique: u64) -> RequestId {

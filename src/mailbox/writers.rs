@@ -7,7 +7,7 @@ use super::memory::Memory;
 use super::message::Message;
 use super::queue::Filter;
 use crate::accounts::{Account, Charge};
-use crate::op::{Caller, RequestId, Timestamp};
+use crate::op::{Caller, Moment, RequestId};
 use crate::state::saved;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct WaitingWriter {
     pub(super) request_id: Option<RequestId>,
     pub(super) handle: HandleId,
     pub(super) caller: Caller,
-    pub(super) since: Timestamp,
+    pub(super) since: Moment,
     /// Of the user who sends.
     pub(super) account: Arc<Account>,
     pub(super) payload: Payload,

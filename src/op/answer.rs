@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::error::Error;
-use super::{Fh, Ino, LockKind, NodeId, Timestamp};
+use super::{Fh, FileTime, Ino, LockKind, NodeId};
 use crate::state::saved;
 
 /// A conflicting lock, as `F_GETLK` reports it. `start` and `end` are the first and the last byte.
@@ -24,9 +24,9 @@ pub struct Attr {
     pub size: u64,
     /// In units of 512 bytes.
     pub blocks: u64,
-    pub atime: Timestamp,
-    pub mtime: Timestamp,
-    pub ctime: Timestamp,
+    pub atime: FileTime,
+    pub mtime: FileTime,
+    pub ctime: FileTime,
     /// Type and permission bits.
     pub mode: u32,
     pub nlink: u32,

@@ -2,7 +2,7 @@
 
 use super::answer::Reply;
 use super::error::Error;
-use super::{Ino, NodeId, PollHandle, RequestId, Timestamp};
+use super::{Ino, Moment, NodeId, PollHandle, RequestId};
 use crate::accounts::Resource;
 use crate::state::{Restorer, Saved, Saver};
 
@@ -54,7 +54,7 @@ pub enum Effect {
     /// that changed them, so that whoever gets such a reply sees the change.
     InvalidateAttr(NodeId),
     /// Call the tree at this time.
-    Alarm(Timestamp),
+    Alarm(Moment),
     /// Call [`Tree::work`](crate::tree::Tree::work), on a thread that serves no requests, until nothing is left to do.
     Work,
     /// A request was refused, or waits, because its user has used up a share of the mount's limits; the first of that user

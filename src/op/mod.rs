@@ -4,15 +4,17 @@
 //! request is *answered exactly once*, by an [`Effect::Reply`] that carries its [`RequestId`]: among the effects of
 //! the request itself or, if its caller has to wait, of a later request.
 
-use crate::state::{Restorer, Saved, Saver, saved};
+use crate::state::saved;
 
 mod answer;
 mod effect;
 mod error;
+mod time;
 
 pub use answer::{Attr, Entry, Listed, LockHeld, OpenAs, Opened, Ready, Reply, Slice, Sort, Space, Validity};
 pub use effect::{Barrier, Effect, Effects, Taken};
 pub use error::Error;
+pub use time::{FileTime, Moment, Now, Timestamp};
 
 /// The number by which the kernel knows a file. A mailbox has several, everything else has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -99,32 +101,6 @@ pub struct RequestId {
 }
 
 saved!(struct RequestId { unique, reply_path, pid });
-
-/// Nanoseconds since 1970-01-01 UTC. An argument of every call, because the domain has no clock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Timestamp(pub u64);
-
-impl Timestamp {
-    /// Whole seconds and the nanoseconds beyond them.
-    pub fn split(self) -> (u64, u32) {
-        (self.0 / 1_000_000_000, (self.0 % 1_000_000_000) as u32)
-    }
-
-    /// From seconds and nanoseconds; times before 1970 become 1970.
-    pub fn from_parts(seconds: i64, nanos: u32) -> Timestamp {
-        Timestamp((seconds.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(u64::from(nanos)))
-    }
-}
-
-impl Saved for Timestamp {
-    fn save(&self, to: &mut Saver<'_>) {
-        to.writer().time(*self);
-    }
-
-    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
-        from.reader().time()
-    }
-}
 
 /// The calling process, as reported by the kernel. `pid` is 0 for a process outside the daemon's pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -344,7 +320,7 @@ pub enum SetTime {
     /// The time of the call.
     Now,
     /// This time.
-    At(Timestamp),
+    At(FileTime),
 }
 
 saved!(enum SetTime { 0 = Now, 1 = At(it) });

@@ -7,6 +7,7 @@ use super::{Unfit, VERSION};
 use crate::accounts::{Account, Accounts};
 use crate::codec::Reader;
 use crate::journal::Journal;
+use crate::op::Now;
 use crate::segment::Memory;
 
 /// Bytes of the checksum at the end.
@@ -17,6 +18,8 @@ pub(crate) struct Given {
     /// Which all charges are entered into.
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) journal: Option<Arc<Journal>>,
+    /// For times of the wall clock, which a state of the first version has.
+    pub(crate) now: Now,
     /// The memory that [`super::Saver::finish`] returned, in the same order.
     pub(crate) memories: Vec<Arc<dyn Memory>>,
     /// Most files and open files that there may be, so that no table is longer.

@@ -7,6 +7,7 @@ use slab::Slab;
 
 use super::*;
 use crate::accounts::{Accounts, Resource};
+use crate::op::Now;
 
 fn state_of(value: &impl Saved) -> Vec<u8> {
     let mut state = Vec::new();
@@ -18,7 +19,7 @@ fn state_of(value: &impl Saved) -> Vec<u8> {
 
 fn given() -> Given {
     let accounts = Arc::new(Accounts::unshared(1000));
-    Given { accounts, journal: None, memories: Vec::new(), longest_table: 10 }
+    Given { accounts, journal: None, memories: Vec::new(), longest_table: 10, now: Now::default() }
 }
 
 fn restored<T: Saved>(state: &[u8]) -> Option<T> {

@@ -20,7 +20,7 @@ use slab::Slab;
 use crate::accounts::{Account, Charge, Resource};
 use crate::framing::Framing;
 use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, charge_in_hand};
-use crate::op::{Caller, Error, Poller, Ready, Reply, RequestId, Slice, Timestamp};
+use crate::op::{Caller, Error, FileTime, Moment, Poller, Ready, Reply, RequestId, Slice};
 use crate::state::saved;
 
 /// Readers that are served at once.
@@ -56,9 +56,9 @@ pub struct Topic {
     counts: Counts,
     removed: bool,
     /// Time of the last send, or set by utimes(2).
-    pub last_sent: Timestamp,
+    pub last_sent: FileTime,
     /// Time of the last receive, or set by utimes(2).
-    pub last_received: Timestamp,
+    pub last_received: FileTime,
 }
 
 saved!(struct Topic {
@@ -92,7 +92,7 @@ struct Open {
     /// Messages, and what they are charged.
     backlog: VecDeque<(Arc<[u8]>, Charge)>,
     dropped: u64,
-    waiting: VecDeque<(WaitId, Receive, Timestamp)>,
+    waiting: VecDeque<(WaitId, Receive, Moment)>,
     poll: Option<Poller>,
     /// A part of a split write was refused, so the next write is refused too, as for a mailbox.
     split_refused: bool,
@@ -129,7 +129,7 @@ pub struct Reader {
 
 impl Topic {
     /// A topic without open files.
-    pub fn new(limits: Limits, now: Timestamp) -> Topic {
+    pub fn new(limits: Limits, now: FileTime) -> Topic {
         Topic {
             limits,
             handles: Slab::new(),
@@ -195,7 +195,7 @@ impl Topic {
             }
             self.counts.backlog -= 1;
             self.counts.received += 1;
-            self.last_received = cx.now;
+            self.last_received = cx.now.time();
             open.deliver(&call, body, charge, cx);
             return None;
         }
@@ -205,7 +205,7 @@ impl Topic {
             (false, false) => {
                 let id = next_wait(&mut self.next_wait);
                 open.framing.release();
-                open.waiting.push_back((id, call, cx.now));
+                open.waiting.push_back((id, call, cx.now.moment));
                 self.waits.insert(id, call.handle);
                 return Some(id);
             }
@@ -252,7 +252,7 @@ impl Topic {
         cx: &mut Context<'_>,
     ) -> Option<WaitId> {
         self.counts.sent += 1;
-        self.last_sent = cx.now;
+        self.last_sent = cx.now.time();
         if self.counts.readers == 0 {
             self.counts.unheard += 1;
             cx.fx.reply(request_id, Reply::Written(written));
@@ -346,7 +346,7 @@ impl Topic {
             open.waiting.pop_front();
             self.waits.remove(&id);
             self.counts.received += 1;
-            self.last_received = cx.now;
+            self.last_received = cx.now.time();
             for id in open.deliver(&reader, Arc::clone(body), charge, cx) {
                 self.waits.remove(&id);
             }
@@ -458,7 +458,7 @@ impl Topic {
     /// The waiting readers.
     pub fn waiters(&self) -> Vec<Waiter> {
         let waiting = self.handles.iter().flat_map(|(_, open)| &open.waiting);
-        let waiter = |(_, call, since): &(WaitId, Receive, Timestamp)| Waiter {
+        let waiter = |(_, call, since): &(WaitId, Receive, Moment)| Waiter {
             caller: call.caller,
             writes: false,
             since: *since,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::accounts::Accounts;
 use crate::config::NO_LIMIT;
-use crate::op::{Effect, Effects, PollEvents, PollHandle, RequestId};
+use crate::op::{Effect, Effects, Now, PollEvents, PollHandle, RequestId};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Got {
@@ -23,7 +23,7 @@ struct Rig {
 
 impl Rig {
     fn new(backlog: u64, memory: u64) -> Rig {
-        let topic = Topic::new(Limits { msgsize: 64, backlog }, Timestamp(0));
+        let topic = Topic::new(Limits { msgsize: 64, backlog }, FileTime::default());
         let accounts = Arc::new(Accounts::unshared(memory));
         let memory = Memory::new(Arc::clone(&accounts));
         Rig { topic, accounts, memory, next: 0, answers: BTreeMap::new(), woken: Vec::new() }
@@ -34,7 +34,7 @@ impl Rig {
         let mut fx = Effects::new();
         let result = work(
             &mut self.topic,
-            &mut Context { now: Timestamp(self.next), memory: &self.memory, fx: &mut fx },
+            &mut Context { now: Now::same(self.next), memory: &self.memory, fx: &mut fx },
         );
         for effect in fx.drain() {
             match effect {

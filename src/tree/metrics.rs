@@ -9,7 +9,7 @@ use super::kinds::{Inode, MailboxFile};
 use super::names::{MAILBOXES, Named as _};
 use crate::control::{MailboxFigures, MetricsView, metrics};
 use crate::mailbox::Counts;
-use crate::op::{Caller, Ino, Timestamp};
+use crate::op::{Caller, Ino, Now};
 
 /// Most mailboxes with lines of their own: a monitoring system keeps a series for each line that it has ever seen.
 const SHOWN: usize = 100;
@@ -35,7 +35,7 @@ struct Visible {
 
 impl Tree {
     /// The text of `control/metrics` for `reader`.
-    pub(crate) fn metrics(&self, reader: Caller, now: Timestamp) -> String {
+    pub(crate) fn metrics(&self, reader: Caller, now: Now) -> String {
         let Visible { largest, count, sum } = self.visible_mailboxes(reader);
         let (mut mailboxes, mut others_counts) = (Vec::new(), sum);
         let paths: Vec<Vec<u8>> = {
@@ -54,7 +54,7 @@ impl Tree {
                 let queue = &file.state.lock().queue;
                 (queue.oldest(), queue.waited().cloned())
             };
-            let oldest_ns = oldest.map(|sent| now.0.saturating_sub(sent.0));
+            let oldest_ns = oldest.map(|since| now.moment.since(since));
             others_counts.subtract(&counts);
             mailboxes.push(MailboxFigures { path, counts, oldest_ns, waited });
         }

@@ -38,7 +38,8 @@ use crate::journal::{Journal, Recovered};
 use crate::locks::Locks;
 use crate::mailbox::Memory;
 use crate::op::{
-    Effect, Effects, Error, Fh, Ino, LockCall, NodeId, Op, Reply, Request, RequestId, Slice, Space, Timestamp,
+    Effect, Effects, Error, Fh, FileTime, Ino, LockCall, Moment, NodeId, Now, Op, Reply, Request, RequestId,
+    Slice, Space,
 };
 use crate::segment;
 use kinds::{
@@ -104,7 +105,7 @@ pub struct Setup {
 /// Everything below the mount point.
 pub struct Tree {
     setup: Setup,
-    started: Timestamp,
+    started: Moment,
     names: Mutex<Names>,
     handles: Handles<OpenFile>,
     locks: Mutex<Locks>,
@@ -133,14 +134,14 @@ const LEAST_LISTED: usize = 24;
 
 impl Tree {
     /// A tree with nothing in it but its folders.
-    pub fn new(setup: Setup, make_memory: MakeMemory, now: Timestamp) -> Tree {
-        let meta = Meta::new(0o755, setup.uid, setup.gid, now);
+    pub fn new(setup: Setup, make_memory: MakeMemory, now: Now) -> Tree {
+        let meta = Meta::new(0o755, setup.uid, setup.gid, now.time());
         let mut defaults = Defaults { limits: setup.limits.mailbox, ..Defaults::default() };
         defaults.limits.msgsize = defaults.limits.msgsize.min(setup.ceiling);
         let accounts = Arc::new(accounts(&setup));
         let shared_mode = if setup.shared { 0o777 } else { 0o755 };
         Tree {
-            started: now,
+            started: now.moment,
             names: Mutex::new(Names::new(&meta, shared_mode, defaults)),
             handles: Handles::default(),
             locks: Mutex::default(),
@@ -160,7 +161,7 @@ impl Tree {
     }
 
     /// Makes everything again that the store has. To be called before the first request.
-    pub fn restore(&self, recovered: Vec<Recovered>, now: Timestamp) {
+    pub fn restore(&self, recovered: Vec<Recovered>, now: Now) {
         let mut fx = Effects::new();
         if let Some(journal) = &self.setup.journal {
             kinds::restore(recovered, journal, &mut Cx::new(self, now, &mut fx));
@@ -169,7 +170,7 @@ impl Tree {
 
     /// Does what `request` asks. Its answer is among the effects, unless its caller has to wait (or it is one that has
     /// none, FORGET and INTERRUPT); so are the answers to those whose wait it ended.
-    pub fn handle(&self, request: &Request<'_>, now: Timestamp, fx: &mut Effects) {
+    pub fn handle(&self, request: &Request<'_>, now: Now, fx: &mut Effects) {
         let request_id = request.request_id;
         match self.answer(request, &mut Cx::new(self, now, fx)) {
             Ok(Some(reply)) => fx.reply(request_id, reply),
@@ -180,7 +181,7 @@ impl Tree {
     }
 
     /// Ends the wait of one request, if it waits.
-    pub fn cancel_wait(&self, unique: u64, error: Error, now: Timestamp, fx: &mut Effects) {
+    pub fn cancel_wait(&self, unique: u64, error: Error, now: Now, fx: &mut Effects) {
         if let Some(wait) = self.waits.find(unique) {
             cancel(&wait, error, &mut Cx::new(self, now, fx));
         }
@@ -188,7 +189,7 @@ impl Tree {
     }
 
     /// Ends the waits that began at `limit` or before, with [`Error::Interrupted`].
-    pub fn expire(&self, limit: Timestamp, now: Timestamp, fx: &mut Effects) {
+    pub fn expire(&self, limit: Moment, now: Now, fx: &mut Effects) {
         for wait in self.waits.since(limit) {
             cancel(&wait, Error::Interrupted, &mut Cx::new(self, now, fx));
         }
@@ -196,26 +197,26 @@ impl Tree {
     }
 
     /// The mount ends: everyone who waits is told so, and nobody waits any more.
-    pub fn end(&self, now: Timestamp, fx: &mut Effects) {
+    pub fn end(&self, now: Now, fx: &mut Effects) {
         for wait in self.waits.close() {
             cancel(&wait, Error::Ending, &mut Cx::new(self, now, fx));
         }
         self.settle(None, now, fx);
     }
 
-    /// It is `now`: what is due by that is done.
-    pub fn tick(&self, now: Timestamp, fx: &mut Effects) {
+    /// It is `now`: some of what is due by that is done. If there is more, the clock is told to call at once.
+    pub fn tick(&self, now: Now, fx: &mut Effects) {
         self.alarms.called();
         kinds::tick(&mut Cx::new(self, now, fx));
         self.alarms.tell(fx);
-        if self.orphans.due(now, fx) {
+        if self.orphans.due(now.moment, fx) {
             kinds::sweep_orphans(&mut Cx::new(self, now, fx));
         }
         self.settle(None, now, fx);
     }
 
     /// Takes one short step of the work that takes long. False if there is nothing to do.
-    pub fn work(&self, now: Timestamp, fx: &mut Effects) -> bool {
+    pub fn work(&self, now: Now, fx: &mut Effects) -> bool {
         let any = kinds::work(&mut Cx::new(self, now, fx));
         self.settle(None, now, fx);
         any
@@ -370,7 +371,7 @@ impl Tree {
         Inode::of_node(node, &self.names.lock())
     }
 
-    fn forget(&self, items: &[(NodeId, u64)], now: Timestamp) {
+    fn forget(&self, items: &[(NodeId, u64)], now: Now) {
         // Forgetting answers nobody.
         let mut fx = Effects::new();
         let mut names = self.names.lock();
@@ -392,9 +393,9 @@ impl Tree {
         &self,
         node: NodeId,
         cx: &mut Cx<'_>,
-        work: impl Fn(&mut Meta, Timestamp) -> Result<Reply, Error>,
+        work: impl Fn(&mut Meta, FileTime) -> Result<Reply, Error>,
     ) -> Result<Reply, Error> {
-        let (mut result, now) = (Err(Error::NotSupported), cx.now);
+        let (mut result, now) = (Err(Error::NotSupported), cx.now.time());
         self.inode(node)?.ops().with_meta(&mut |meta| result = work(meta, now), cx)?;
         result
     }
@@ -435,7 +436,7 @@ impl Tree {
         let mut locks = self.locks.lock();
         if let Some(id) = locks.set(file, call, &account, (header.request_id, wait), cx.fx) {
             cx.fx.note_waiting();
-            if !self.waits.insert(header.unique(), Wait::Lock(id), cx.now) {
+            if !self.waits.insert(header.unique(), Wait::Lock(id), cx.now.moment) {
                 locks.cancel(id, Error::Ending, cx.fx);
             }
         }
@@ -444,9 +445,9 @@ impl Tree {
 
     /// What follows from a request's effects: waits that ended leave the index, and memory that came free goes to the
     /// mailboxes that wait for it.
-    fn settle(&self, own: Option<RequestId>, now: Timestamp, fx: &mut Effects) {
+    fn settle(&self, own: Option<RequestId>, now: Now, fx: &mut Effects) {
         kinds::feed_starved(&mut Cx::new(self, now, fx));
-        self.orphans.arm(now, fx);
+        self.orphans.arm(now.moment, fx);
         self.work.arm(fx);
         if self.memory.should_trim() {
             fx.push(Effect::TrimHeap);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{MakeMemory, Setup, Tree, accounts};
 use crate::accounts::{Account, COUNT};
 use crate::config::{Limits, MAX_OPEN};
+use crate::op::Now;
 use crate::segment::Memory;
 use crate::state::{Given, Restorer, Saved, Saver, Unfit, saved};
 
@@ -76,6 +77,7 @@ impl Tree {
         make_memory: MakeMemory,
         state: &[u8],
         memories: Vec<Arc<dyn Memory>>,
+        now: Now,
     ) -> Result<Tree, Unfit> {
         let mut from = Restorer::new(state)?;
         let mount = Mount::restore(&mut from).ok_or(Unfit::Damaged)?;
@@ -85,6 +87,7 @@ impl Tree {
             accounts: Arc::clone(&accounts),
             journal: setup.journal.clone(),
             memories,
+            now,
             longest_table: setup.limits.max_files.max(MAX_OPEN) as usize,
         });
         let tree = Tree::restored(setup, make_memory, &mut from);

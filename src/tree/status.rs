@@ -6,11 +6,11 @@ use super::Tree;
 use super::names::Namespace;
 use crate::accounts::Resource;
 use crate::control::{MountView, mount_status};
-use crate::op::Timestamp;
+use crate::op::Now;
 
 impl Tree {
     /// The text of `control/status`.
-    pub(crate) fn status(&self, now: Timestamp) -> String {
+    pub(crate) fn status(&self, now: Now) -> String {
         mount_status(&self.mount_view(now))
     }
 
@@ -19,7 +19,7 @@ impl Tree {
         if self.setup.backing.is_some() { "passthrough" } else { "cached" }
     }
 
-    pub(super) fn mount_view(&self, now: Timestamp) -> MountView {
+    pub(super) fn mount_view(&self, now: Now) -> MountView {
         let (count, nodes) = {
             let names = self.names.lock();
             (names.counted(), names.nodes.len() as u64)
@@ -39,7 +39,7 @@ impl Tree {
                 .as_ref()
                 .map_or("normal: requests come over /dev/fuse", |s| s.describe()),
             segment_path: self.segment_path(),
-            uptime_ns: now.0.saturating_sub(self.started.0),
+            uptime_ns: now.moment.since(self.started),
             threads: self.setup.threads,
             folders: count.folders,
             symlinks: count.symlinks,

@@ -21,8 +21,8 @@ use super::{MakeMemory, Setup, Tree};
 use crate::config::{Limits, MailboxLimits};
 use crate::mailbox::Memory;
 use crate::op::{
-    Caller, Effect, Effects, Entry, Error, Fh, Ino, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags,
-    Opened, PollHandle, Poller, Reply, Request, RequestId, SetAttr, Timestamp,
+    Caller, Effect, Effects, Entry, Error, Fh, Ino, LockCall, LockKind, LockOwner, Moment, NodeId, Now, Op,
+    OpenFlags, Opened, PollHandle, Poller, Reply, Request, RequestId, SetAttr, Timestamp,
 };
 use crate::sys::memfd::Memfd;
 
@@ -61,6 +61,11 @@ fn setup(memory: u64) -> Setup {
     }
 }
 
+/// The time by two clocks that show something else.
+fn at(nanos: u64) -> Now {
+    Now { wall: Timestamp(1_500_000_000_000_000_000 + nanos), moment: Moment(0).after(nanos) }
+}
+
 fn memfds() -> MakeMemory {
     Box::new(|| Ok(Arc::new(Memfd::new()?)))
 }
@@ -92,7 +97,7 @@ impl Harness {
     }
 
     fn with(setup: Setup) -> Harness {
-        let tree = Tree::new(setup, memfds(), Timestamp(0));
+        let tree = Tree::new(setup, memfds(), at(0));
         Harness {
             tree,
             now: 0,
@@ -112,7 +117,7 @@ impl Harness {
         let request_id = RequestId { unique: self.unique, reply_path: 0, pid: 0 };
         let request = Request { request_id, node, caller: Caller { uid: 0, gid: 0, pid }, op };
         let mut fx = Effects::new();
-        self.tree.handle(&request, Timestamp(self.now), &mut fx);
+        self.tree.handle(&request, at(self.now), &mut fx);
         let own = self.carry_out(&mut fx, Some(request_id));
         (request_id.unique, own)
     }
@@ -126,7 +131,7 @@ impl Harness {
                 }
                 Effect::Reply(request_id, reply) => self.late.push((request_id.unique, reply)),
                 Effect::Wake(handle) => self.woken.push(handle.0),
-                Effect::Alarm(time) => self.alarms.push(time.0),
+                Effect::Alarm(time) => self.alarms.push(time.since(Moment(0))),
                 Effect::InvalidateAttr(node) => {
                     assert!(answer.is_none() && self.late.is_empty(), "answered before the kernel was told");
                     self.renewed.push(node);
@@ -220,7 +225,7 @@ impl Harness {
 
     /// Requests in the index of those that wait.
     fn parked(&self) -> usize {
-        self.tree.waits.since(Timestamp(u64::MAX)).len()
+        self.tree.waits.since(Moment::LAST).len()
     }
 }
 

@@ -44,12 +44,17 @@ pub fn mount() -> Option<Mount> {
 
 /// As [`mount`], with options of `ipcfs mount`.
 pub fn mount_with(options: &[&str]) -> Option<Mount> {
-    fuse_is_here().then(|| Mount::start(options, None))
+    fuse_is_here().then(|| Mount::start(options, None, None))
+}
+
+/// As [`mount_with`], with a variable in the environment of the daemon.
+pub fn mount_in(variable: (&str, &Path), options: &[&str]) -> Option<Mount> {
+    fuse_is_here().then(|| Mount::start(options, None, Some(variable)))
 }
 
 /// As [`mount_with`], as an ordinary user.
 pub fn mount_as(user: u32, options: &[&str]) -> Option<Mount> {
-    fuse_is_here().then(|| Mount::start(options, Some(user)))
+    fuse_is_here().then(|| Mount::start(options, Some(user), None))
 }
 
 /// The program under test.
@@ -98,13 +103,14 @@ pub fn have(program: &str) -> bool {
 }
 
 impl Mount {
-    fn start(options: &[&str], user: Option<u32>) -> Mount {
+    fn start(options: &[&str], user: Option<u32>, variable: Option<(&str, &Path)>) -> Mount {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("mnt");
         fs::create_dir(&dir).unwrap();
         let mut command = ipcfs();
         command.arg("mount").arg("-f").arg("--ready-stdout").args(options).arg(&dir);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.envs(variable);
         if let Some(user) = user {
             let path = CString::new(dir.as_os_str().as_bytes()).unwrap();
             fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipcfs::journal::record::{Counters, How, Message, Object, Reason, Record, Why};
 use ipcfs::journal::{OpenError, Recovered, compact, look};
-use ipcfs::op::{Caller, Ino, Slice, Timestamp};
+use ipcfs::op::{Caller, FileTime, Ino, Slice, Timestamp};
 
 const SEED: u128 = 0x1234_5678_9abc_def0_0fed_cba9_8765_4321;
 
@@ -75,9 +75,9 @@ fn record(bytes: [u8; 6]) -> Record {
             mode: 0o600,
             uid: 0,
             gid: 0,
-            atime: Timestamp(number(b)),
-            mtime: Timestamp(number(c)),
-            ctime: Timestamp(number(d)),
+            atime: FileTime::new(number(b) as i64, 7),
+            mtime: FileTime::new(number(c) as i64, 7),
+            ctime: FileTime::new(number(d) as i64, 7),
             settings: String::from("durable fsync\n"),
             dead_letter: (d % 3 == 0).then_some((Ino(number(c)), caller)),
             xattrs: vec![(Box::from(&b"user.a"[..]), Box::from(&[a, b, c][..])); usize::from(d % 3)],

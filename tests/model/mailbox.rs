@@ -8,7 +8,7 @@ use ipcfs::config::MailboxLimits;
 use ipcfs::mailbox::{
     Context, Door, HandleId, Mailbox, Memory, Mode, Receive, Rules, Send, WaitId, WhenFull,
 };
-use ipcfs::op::{Caller, Effect, Effects, Error, PollHandle, Poller, Ready, Reply, RequestId, Timestamp};
+use ipcfs::op::{Caller, Effect, Effects, Error, Now, PollHandle, Poller, Ready, Reply, RequestId};
 use proptest::prelude::*;
 
 use super::config;
@@ -110,7 +110,7 @@ impl Pair {
         let limits = MailboxLimits { msgsize: 10, maxmsg: 3, maxbytes: 24 };
         let accounts = Arc::new(Accounts::unshared(MEMORY));
         Pair {
-            mailbox: Mailbox::new(limits, Timestamp(0)),
+            mailbox: Mailbox::new(limits, Now::same(0).time()),
             memory: Memory::new(Arc::clone(&accounts)),
             accounts,
             fx: Effects::new(),
@@ -290,7 +290,7 @@ impl Pair {
     }
 
     fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
-        let mut cx = Context { now: Timestamp(self.now), memory: &self.memory, fx: &mut self.fx };
+        let mut cx = Context { now: Now::same(self.now), memory: &self.memory, fx: &mut self.fx };
         let result = work(&mut self.mailbox, &mut cx);
         for effect in self.fx.drain() {
             match effect {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use ipcfs::op::{
-    CopyRange, Error, Fh, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollEvents, PollHandle,
-    Poller, RenameHow, Reply, SetAttr, SetTime, Timestamp, Whence,
+    CopyRange, Error, Fh, FileTime, LockCall, LockKind, LockOwner, NodeId, Op, OpenFlags, PollEvents,
+    PollHandle, Poller, RenameHow, Reply, SetAttr, SetTime, Whence,
 };
 
 use super::world::{File, Kind, Listing, Part, ROOT, TARGET, World};
@@ -348,7 +348,7 @@ fn set_attributes(world: &mut World, who: u8, Step { a, b, c, .. }: Step) {
         mode: (b & 1 != 0).then_some(u32::from(c)),
         uid: (b & 2 != 0).then_some(u32::from(c)),
         size: (b & 4 != 0).then_some(u64::from(c)),
-        mtime: (b & 8 != 0).then_some(SetTime::At(Timestamp(u64::from(c)))),
+        mtime: (b & 8 != 0).then_some(SetTime::At(FileTime::new(i64::from(c), 0))),
         atime: (b & 16 != 0).then_some(SetTime::Now),
         kill_suid: b & 32 != 0,
         ..SetAttr::default()

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ipcfs::config::{Limits, MailboxLimits};
 use ipcfs::op::{
-    Caller, Effect, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Op, OpenFlags, Opened, Reply, Request,
-    RequestId, Slice, Timestamp,
+    Caller, Effect, Effects, Entry, Error, Fh, Ino, Listed, Moment, NodeId, Now, Op, OpenFlags, Opened,
+    Reply, Request, RequestId, Slice,
 };
 use ipcfs::tree::{MakeMemory, Setup, Tree};
 
@@ -143,7 +143,7 @@ fn make_memory() -> MakeMemory {
 
 impl World {
     pub fn new() -> World {
-        let tree = Tree::new(setup(), make_memory(), Timestamp(0));
+        let tree = Tree::new(setup(), make_memory(), Now::same(0));
         let tops = [("mailboxes", MAILBOXES), ("segments", SEGMENTS)];
         let tops = tops.map(|(name, ino)| (name.as_bytes().to_vec(), (ino, Kind::Folder)));
         let names = [(ROOT, BTreeMap::from(tops)), (MAILBOXES, BTreeMap::new()), (SEGMENTS, BTreeMap::new())];
@@ -171,11 +171,12 @@ impl World {
     pub fn restart(&mut self) {
         let mut state = Vec::new();
         let memories = self.tree.save(&mut state).expect("memory takes all");
-        self.tree = Tree::take_over(setup(), make_memory(), &state, memories).expect("it was saved just now");
+        self.tree = Tree::take_over(setup(), make_memory(), &state, memories, Now::same(self.now))
+            .expect("it was saved just now");
         let mut again = Vec::new();
         self.tree.save(&mut again).expect("memory takes all");
         assert!(state == again, "what was taken over is saved otherwise");
-        self.tree.tick(Timestamp(self.now), &mut self.fx);
+        self.tree.tick(Now::same(self.now), &mut self.fx);
         self.collect(Error::Interrupted);
     }
 
@@ -190,8 +191,8 @@ impl World {
             Op::Interrupt { unique } => Some((*unique, self.parked.contains_key(unique))),
             _ => None,
         };
-        self.tree.handle(&request, Timestamp(self.now), &mut self.fx);
-        while self.tree.work(Timestamp(self.now), &mut self.fx) {}
+        self.tree.handle(&request, Now::same(self.now), &mut self.fx);
+        while self.tree.work(Now::same(self.now), &mut self.fx) {}
         let mut own = None;
         let mut again = None;
         let effects: Vec<Effect> = self.fx.drain().collect();
@@ -389,14 +390,14 @@ impl World {
 
     /// Waits that began at `limit` or before are ended.
     pub fn expire(&mut self, limit: u64) {
-        self.tree.expire(Timestamp(limit), Timestamp(self.now), &mut self.fx);
+        self.tree.expire(Moment(0).after(limit), Now::same(self.now), &mut self.fx);
         self.collect(Error::Interrupted);
         assert!(self.parked.values().all(|parked| parked.since > limit), "it should have expired");
     }
 
     /// All waits are ended, for good.
     pub fn end(&mut self) {
-        self.tree.end(Timestamp(self.now), &mut self.fx);
+        self.tree.end(Now::same(self.now), &mut self.fx);
         self.collect(Error::Ending);
         assert!(self.parked.is_empty(), "never answered: {:?}", self.parked);
     }

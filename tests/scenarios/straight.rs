@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ipcfs::config::{Limits, MSGSIZE_CEILING};
 use ipcfs::op::{
-    Attr, Caller, Effect, Effects, Entry, Error, Fh, NodeId, Op, OpenAs, OpenFlags, RenameHow, Reply,
-    Request, RequestId, SetAttr, Timestamp,
+    Attr, Caller, Effect, Effects, Entry, Error, Fh, NodeId, Now, Op, OpenAs, OpenFlags, RenameHow, Reply,
+    Request, RequestId, SetAttr,
 };
 use ipcfs::sys::memfd::Memfd;
 use ipcfs::tree::{Setup, Tree};
@@ -49,7 +49,7 @@ impl Straight {
             pid,
             journal: None,
         };
-        let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Memfd::new()?))), Timestamp(0));
+        let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Memfd::new()?))), Now::same(0));
         Straight { tree, now: 0, files: Vec::new(), clients: Vec::new(), answers: BTreeMap::new() }
     }
 
@@ -61,7 +61,7 @@ impl Straight {
         let caller = Caller { uid: 0, gid: 0, pid: 1 };
         let request = Request { request_id: RequestId { unique, reply_path: 0, pid: 0 }, node, caller, op };
         let mut fx = Effects::new();
-        self.tree.handle(&request, Timestamp(self.now), &mut fx);
+        self.tree.handle(&request, Now::same(self.now), &mut fx);
         for effect in fx.drain() {
             if let Effect::Reply(request_id, reply) = effect {
                 assert_eq!(self.answers.insert(request_id.unique, reply), None, "answered twice");

@@ -6,7 +6,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags, XattrFlags, getxattr, listxattr, removexattr, setxattr};
+use rustix::fs::{
+    AtFlags, CWD, Mode, OFlags, Timespec, Timestamps, XattrFlags, getxattr, listxattr, removexattr, setxattr,
+    utimensat,
+};
 use rustix::io::Errno;
 
 use super::{KINDS, create};
@@ -181,6 +184,24 @@ fn the_shared_folders_are_sticky_with_allow_other_and_the_owners_without() {
         }
         let metadata = fs::metadata(mount.dir()).unwrap();
         assert_eq!((metadata.uid(), metadata.gid()), (0, 0));
+    }
+}
+
+#[test]
+fn times_of_files_are_as_on_tmpfs_before_1970_and_ever_after() {
+    let Some(mount) = common::mount() else { return };
+    let beside = tempfile::tempdir_in("/dev/shm").unwrap();
+    let times = [(-1, 999_999_999), (-86_400 * 365 * 300, 1), (1 << 35, 2), (i64::MIN, 0), (i64::MAX, 5)];
+    for path in one_of_each(&mount).into_iter().chain([beside.path().to_path_buf()]) {
+        for (tv_sec, tv_nsec) in times {
+            let access = Timespec { tv_sec, tv_nsec };
+            let modification = Timespec { tv_sec: tv_sec / 2, tv_nsec };
+            let set = Timestamps { last_access: access, last_modification: modification };
+            utimensat(CWD, &path, &set, AtFlags::empty()).unwrap();
+            let told = fs::metadata(&path).unwrap();
+            assert_eq!((told.atime(), told.atime_nsec()), (tv_sec, tv_nsec), "{path:?}");
+            assert_eq!((told.mtime(), told.mtime_nsec()), (tv_sec / 2, tv_nsec), "{path:?}");
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use super::*;
 use crate::journal::record::Object;
 use crate::journal::tests::fake::FakeDisk;
 use crate::journal::{Durable, Journal};
+use crate::op::FileTime;
 use steps::{LONG, MEMORY, Step, steps};
 
 struct Opened {
@@ -56,7 +57,7 @@ impl World {
     fn new() -> World {
         let accounts = Arc::new(Accounts::unshared(MEMORY));
         World {
-            mailbox: Mailbox::new(MailboxLimits { msgsize: 30, maxmsg: 3, maxbytes: 60 }, Timestamp(1)),
+            mailbox: Mailbox::new(MailboxLimits { msgsize: 30, maxmsg: 3, maxbytes: 60 }, at(1).time()),
             memory: Memory::new(Arc::clone(&accounts)),
             accounts,
             fx: Effects::new(),
@@ -102,7 +103,7 @@ impl World {
     }
 
     fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
-        let mut cx = Context { now: Timestamp(self.now), memory: &self.memory, fx: &mut self.fx };
+        let mut cx = Context { now: at(self.now), memory: &self.memory, fx: &mut self.fx };
         let result = work(&mut self.mailbox, &mut cx);
         let effects: Vec<Effect> = self.fx.drain().collect();
         for effect in effects {
@@ -263,7 +264,7 @@ impl World {
             Step::Tick(time) => {
                 self.now += time;
                 self.call(Mailbox::tick);
-                assert!(self.mailbox.next_deadline().is_none_or(|next| next > Timestamp(self.now)));
+                assert!(self.mailbox.next_deadline().is_none_or(|next| next > at(self.now).moment));
             }
             Step::Remove => {
                 self.call(Mailbox::remove);
@@ -420,10 +421,10 @@ impl World {
             return;
         }
         let one = recovered.pop().unwrap();
-        let mut again = Mailbox::new(self.mailbox.limits(), Timestamp(1)).with_rules(self.mailbox.rules());
+        let mut again = Mailbox::new(self.mailbox.limits(), at(1).time()).with_rules(self.mailbox.rules());
         let accounts = Arc::new(Accounts::unshared(MEMORY));
         let (memory, mut fx) = (Memory::new(Arc::clone(&accounts)), Effects::new());
-        let mut cx = Context { now: Timestamp(self.now), memory: &memory, fx: &mut fx };
+        let mut cx = Context { now: at(self.now), memory: &memory, fx: &mut fx };
         again.restore(one.counters, one.messages, &accounts, &mut cx);
         let mut leased = BTreeMap::new();
         for (_, open) in &self.mailbox.handles {
@@ -493,7 +494,7 @@ impl World {
 
 /// Id, body, priority, tag, deliveries, end and sender of a message.
 #[derive(Debug, PartialEq, Eq)]
-struct Shown(u64, Vec<u8>, u16, Option<Tag>, u32, Option<Timestamp>, Caller);
+struct Shown(u64, Vec<u8>, u16, Option<Tag>, u32, Option<Moment>, Caller);
 
 /// The messages of a run, with their positions.
 fn listed(message: &Message, position: u64) -> Vec<(u64, Shown)> {
@@ -521,12 +522,12 @@ fn listing(mailbox: &Mailbox) -> Vec<Shown> {
 }
 
 /// The delayed messages, and when they are due.
-fn delayed(mailbox: &Mailbox) -> Vec<(Option<Timestamp>, Shown)> {
+fn delayed(mailbox: &Mailbox) -> Vec<(Option<Moment>, Shown)> {
     let all = mailbox.delayed.values();
     all.flat_map(|message| listed(message, 0).into_iter().map(|(_, shown)| (message.due(), shown))).collect()
 }
 
-fn object(ino: Ino) -> Object {
+pub(super) fn object(ino: Ino) -> Object {
     Object {
         ino,
         parent: Ino(2),
@@ -535,9 +536,9 @@ fn object(ino: Ino) -> Object {
         mode: 0o600,
         uid: 1,
         gid: 1,
-        atime: Timestamp(1),
-        mtime: Timestamp(1),
-        ctime: Timestamp(1),
+        atime: FileTime::default(),
+        mtime: FileTime::default(),
+        ctime: FileTime::default(),
         settings: String::new(),
         dead_letter: None,
         xattrs: Vec::new(),

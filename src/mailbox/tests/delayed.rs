@@ -16,7 +16,7 @@ fn a_delayed_message_is_not_there_before_it_is_due() {
     assert_eq!(rig.read(peek, 9), Got::Failed(Error::WouldWait));
     assert!(!rig.arm(poller, 1).readable);
     assert_eq!(rig.mailbox.list(0, 9), []);
-    let due = rig.mailbox.next_deadline().unwrap().0;
+    let due = rig.mailbox.next_deadline().unwrap().since(Moment(0));
     rig.tick(due - rig.now - 2);
     assert_eq!(rig.counts().delayed, 1, "a nanosecond too early");
     rig.tick(0);
@@ -140,7 +140,7 @@ fn its_time_to_live_counts_from_when_it_was_sent() {
         rig.rules(|rules| (rules.ttl, rules.dead_letter) = (ttl, Some(dead_letter())));
         let (writer, reader) = (rig.enter(Door::Delay(1000), Mode::Send), rig.open(Mode::Both));
         rig.fill(writer, &["mortal"]);
-        assert_eq!(rig.mailbox.next_deadline(), Some(Timestamp(rig.now + ttl.min(1000))));
+        assert_eq!(rig.mailbox.next_deadline(), Some(at(rig.now + ttl.min(1000)).moment));
         rig.tick(1000);
         assert_eq!((rig.counts().expired, rig.counts().depth), (expired, 1 - expired));
         assert_eq!(rig.mailbox.take_outbox().len() as u64, expired);
@@ -158,7 +158,7 @@ fn many_that_are_due_at_once_are_queued_in_steps_and_in_order() {
     }
     rig.now += MS;
     let mut steps = 0;
-    while rig.mailbox.next_deadline().is_some_and(|next| next.0 <= rig.now) {
+    while rig.mailbox.next_deadline().is_some_and(|next| next <= rig.moment()) {
         let before = rig.counts().depth;
         rig.tick(0);
         assert!(rig.counts().depth - before <= 500, "a step is short");

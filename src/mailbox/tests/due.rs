@@ -79,7 +79,7 @@ fn a_read_that_may_wait_waits_once_all_has_expired() {
 fn the_timer_takes_short_steps_until_nothing_is_due() {
     let (mut rig, handle) = stale(MANY, &["live"]);
     let mut steps = 0;
-    while rig.mailbox.next_deadline().is_some_and(|next| next <= Timestamp(rig.now)) {
+    while rig.mailbox.next_deadline().is_some_and(|next| next <= rig.moment()) {
         let before = rig.counts().expired;
         rig.tick(0);
         assert!(rig.counts().expired - before <= STEP);
@@ -118,7 +118,7 @@ fn an_expired_message_takes_no_room_however_many_there_are() {
         assert!(rig.counts().expired - before <= 2 * STEP);
         while rig.got_yet(call).is_none() {
             let before = rig.counts().expired;
-            assert!(rig.mailbox.next_deadline().is_some_and(|next| next <= Timestamp(rig.now)));
+            assert!(rig.mailbox.next_deadline().is_some_and(|next| next <= rig.moment()));
             rig.tick(0);
             assert!(rig.counts().expired - before <= 2 * STEP);
         }
@@ -158,7 +158,7 @@ fn room_is_made_by_dropping_in_short_steps() {
     assert_eq!((rig.got(call), rig.counts().dropped), (Got::Waits, STEP));
     while rig.got_yet(call).is_none() {
         let before = rig.counts().dropped;
-        assert!(rig.mailbox.next_deadline().is_some_and(|next| next <= Timestamp(rig.now)));
+        assert!(rig.mailbox.next_deadline().is_some_and(|next| next <= rig.moment()));
         rig.tick(0);
         assert!(rig.counts().dropped - before <= STEP);
     }

@@ -167,7 +167,7 @@ fn a_lease_times_out_and_its_holder_learns_of_it() {
         (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both), rig.enter(Door::Lease, Mode::Both));
     rig.fill(writer, &["one"]);
     assert_eq!(rig.read(lease, 2), bytes("on"));
-    let end = Timestamp(rig.now + 100);
+    let end = at(rig.now + 100).moment;
     assert_eq!(rig.mailbox.next_deadline(), Some(end));
     rig.arm(lease, 7);
     rig.woken();
@@ -210,9 +210,9 @@ fn messages_expire_when_their_time_is_up() {
     rig.rules(|rules| rules.ttl = 100);
     rig.fill(writer, &["1", "2"]);
     let waiting = rig.await_room(writer, "3");
-    let first = Timestamp(rig.now - 2 + 100);
+    let first = at(rig.now - 2 + 100).moment;
     assert_eq!(rig.mailbox.next_deadline(), Some(first));
-    rig.now = first.0 - 1;
+    rig.now = first.since(Moment(0)) - 1;
     rig.tick(0);
     assert_eq!((rig.counts().expired, rig.got(waiting)), (1, Got::Written(1)));
     rig.tick(50);
@@ -273,7 +273,7 @@ fn a_moved_message_keeps_its_attributes_and_its_time_begins_anew() {
     let now = rig.now;
     let moved = rig.mailbox.message(first).unwrap();
     assert_eq!((moved.sent, moved.tag().cloned(), moved.deliveries()), (sent, tag, 0));
-    assert_eq!(moved.expires(), Some(Timestamp(now + 1000)));
+    assert_eq!(moved.expires(), Some(at(now + 1000).moment));
     assert_eq!(
         rig.mailbox.list(0, 9).iter().map(|(_, id)| *id).next_back(),
         Some(first),
@@ -369,7 +369,7 @@ fn a_lease_that_is_renewed_lasts_as_if_it_began_then() {
     for _ in 0..5 {
         rig.now += 90;
         assert_eq!(rig.send(lease, "touch\n"), Got::Written(6));
-        assert_eq!(rig.mailbox.next_deadline(), Some(Timestamp(rig.now + 100)), "and at no earlier time");
+        assert_eq!(rig.mailbox.next_deadline(), Some(at(rig.now + 100).moment), "and at no earlier time");
     }
     assert_eq!(rig.read(lease, 64), bytes("23"), "it goes on reading where it was");
     rig.rules(|rules| rules.lease_time = NO_LIMIT);

@@ -264,7 +264,7 @@ fn a_message_has_the_shorter_of_its_own_time_and_that_of_the_mailbox() {
     let [short, long, plain] = doors.map(|door| rig.enter(door, Mode::Send));
     let expiries = |rig: &mut Rig| -> Vec<Option<u64>> {
         let ids = rig.mailbox.list(0, 9);
-        let of = |message: &Message| message.expires().map(|end| end.0 - message.sent.0);
+        let of = |message: &Message| message.expires().map(|end| end.since(message.since));
         ids.into_iter().map(|(_, id)| of(rig.mailbox.message(id).unwrap())).collect()
     };
     for writer in [short, long, plain] {

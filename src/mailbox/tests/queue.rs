@@ -7,8 +7,8 @@ use proptest::prelude::*;
 
 use super::super::message::{Message, Run};
 use super::super::queue::{Filter, Order, Queue};
-use super::config;
-use crate::op::{Caller, Timestamp};
+use super::{at, config};
+use crate::op::Caller;
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -91,7 +91,8 @@ impl Pair {
         let bytes = format!("{:0length$}\n", self.number);
         let mut message = Message {
             id: self.number,
-            sent: Timestamp(self.now),
+            sent: at(self.now).wall,
+            since: at(self.now).moment,
             sender: Caller { uid: kind.uid, gid: 1, pid: 2 },
             priority: kind.priority,
             body: Arc::from(bytes.as_bytes()),
@@ -102,7 +103,7 @@ impl Pair {
             message.edit_extra(|extra| extra.tag = Some(Arc::from([tag])));
         }
         if let Some(after) = kind.expires {
-            let expires = Some(Timestamp(self.now + after));
+            let expires = Some(at(self.now + after).moment);
             message.edit_extra(|extra| extra.expires = expires);
         }
         message
@@ -166,7 +167,7 @@ impl Pair {
                 assert_eq!(self.queue.pop_oldest().map(Message::into_single), expected);
             }
             Step::PopExpired => {
-                let now = Timestamp(self.now);
+                let now = at(self.now).moment;
                 match self.queue.pop_expired(now).map(Message::into_single) {
                     Some(message) => {
                         let at = self.list.iter().position(|other| *other == message).unwrap();

@@ -266,13 +266,13 @@ fn times_and_counts_follow_sends_and_receives() {
     let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
     rig.fill(writer, &["four"]);
     let sent = rig.mailbox.last_sent;
-    assert_eq!(sent, Timestamp(rig.now));
-    assert_eq!(rig.mailbox.last_received, Timestamp(1));
+    assert_eq!(sent, at(rig.now).time());
+    assert_eq!(rig.mailbox.last_received, at(1).time());
     let expected = Counts { depth: 1, bytes: 4, sent: 1, ..Counts::default() };
     assert_eq!(rig.counts(), expected);
     assert_eq!(rig.read(reader, 2), bytes("fo"));
     let received = rig.mailbox.last_received;
-    assert_eq!(received, Timestamp(rig.now));
+    assert_eq!(received, at(rig.now).time());
     assert_eq!(rig.counts(), Counts { sent: 1, received: 1, ..Counts::default() });
     let call = rig.read_at(reader, 2, 2, true);
     assert_eq!(rig.got(call), bytes("ur"));

@@ -269,6 +269,7 @@ fn json_shows_a_body_that_is_not_utf_8_in_base64() {
     let mut message = Message {
         id: 7,
         sent: Timestamp(1_500_000_000),
+        since: Moment(0),
         sender: caller(1),
         priority: 3,
         body: b"\xff\x00".as_slice().into(),

@@ -220,7 +220,7 @@ fn status_lists_the_waiting_callers_with_their_times() {
     let call = rig.await_message(reader);
     let listed = rig.mailbox.waiters();
     let [one] = listed[..] else { panic!("{listed:?}") };
-    assert_eq!((one.caller, one.writes, one.since), (caller(call), false, Timestamp(call)));
+    assert_eq!((one.caller, one.writes, one.since), (caller(call), false, at(call).moment));
     assert!(rig.cancel(call));
     rig.fill(writer, &["1", "2", "3"]);
     let calls = [rig.await_room(writer, "4"), rig.await_room(writer, "5")];

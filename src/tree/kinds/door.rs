@@ -71,7 +71,7 @@ pub(super) fn look_up(
     let mut names = cx.tree.names.lock();
     let node = NodeId(names.fresh());
     let mut lookup = RecentLookups::default();
-    lookup.note(pid, cx.now);
+    lookup.note(pid, cx.now.moment);
     let (ino, lookup) = (ino.unwrap_or(Ino(node.0)), Mutex::new(lookup));
     let found =
         Arc::new(DoorNode { file: Arc::clone(file), way, node, ino, lookup, opened: Mutex::default() });
@@ -123,10 +123,12 @@ impl InodeOps for Arc<DoorNode> {
         let fh = *self.opened.lock();
         let file = fh.and_then(|fh| cx.tree.handles.get(fh).ok());
         let in_hand = match file.as_deref() {
-            Some(OpenFile::Mailbox(open)) if open.is_of(self.node) => open.look_in_hand(meta_of),
+            Some(OpenFile::Mailbox(open)) if open.is_of(self.node) => {
+                open.look_in_hand(|message| meta_of(message, cx.now))
+            }
             _ => None,
         };
-        look(&in_hand.unwrap_or_else(|| Meta::new(0, 0, 0, cx.now)));
+        look(&in_hand.unwrap_or_else(|| Meta::new(0, 0, 0, cx.now.time())));
         Ok(())
     }
 
@@ -145,8 +147,8 @@ impl InodeOps for Arc<DoorNode> {
             return Err(Error::AccessDenied);
         }
         let pid = header.caller.pid;
-        let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now);
-        let opening = names.nodes.open_once(is_its_own, pid, cx.now).ok_or(Error::Stale)?;
+        let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now.moment);
+        let opening = names.nodes.open_once(is_its_own, pid, cx.now.moment).ok_or(Error::Stale)?;
         drop(names);
         let opened = match &self.way {
             Way::Queue(door) => self.file.open_door(header, door.clone(), flags, opening, cx),

@@ -103,7 +103,7 @@ impl InodeOps for Doorbell {
             DoorbellFile::Notify => (None, OpenAs::Text),
             DoorbellFile::Wait => {
                 let topic = &mut self.segment.state.lock();
-                let topic = &mut topic.bell(cx.now).topic;
+                let topic = &mut topic.bell(cx.now.time()).topic;
                 let (id, seekable) = topic.open(mode_of(flags), header.caller, cx.opener(header.caller));
                 (Some(id), if seekable { OpenAs::Message } else { OpenAs::Stream })
             }
@@ -122,11 +122,11 @@ impl OpenDoorbell {
         work: impl FnOnce(&mut Bell, &mut Context<'_>) -> Option<WaitId>,
     ) {
         let mut state = self.segment.state.lock();
-        let bell = state.bell(cx.now);
+        let bell = state.bell(cx.now.time());
         if let Some(id) = work(bell, &mut cx.domain()) {
             cx.fx.note_waiting();
             let wait = Wait::File(Inode::Segment(Arc::clone(&self.segment)), id);
-            if !cx.tree.waits.insert(header.unique(), wait, cx.now) {
+            if !cx.tree.waits.insert(header.unique(), wait, cx.now.moment) {
                 bell.topic.cancel(id, Error::Ending, &mut cx.domain());
             }
         }

@@ -14,7 +14,7 @@ use super::topic::TopicFile;
 use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots};
 use crate::accounts::Resource;
 use crate::op::{
-    Attr, Caller, Entry, Error, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Sort, Timestamp,
+    Attr, Caller, Entry, Error, FileTime, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Sort,
     Validity,
 };
 use crate::state::saved;
@@ -51,9 +51,9 @@ pub(super) fn rename(
         symlink::check_move(&names, other.as_ref(), from.0)?;
     }
     let replaced = match how {
-        RenameHow::Exchange => names.exchange(from, to, cx.now).map(|()| None),
-        RenameHow::Replace => names.rename(from, to, true, cx.now),
-        RenameHow::NoReplace => names.rename(from, to, false, cx.now),
+        RenameHow::Exchange => names.exchange(from, to, cx.now.time()).map(|()| None),
+        RenameHow::Replace => names.rename(from, to, true, cx.now.time()),
+        RenameHow::NoReplace => names.rename(from, to, false, cx.now.time()),
     }?;
     if let Some(moved) = moved {
         moved.ops().renamed(&names, to, cx);
@@ -120,12 +120,12 @@ impl FolderInode {
         let folder = names.check_new(self.ino, name)?;
         let account = cx.tree.accounts.of(caller.uid);
         let charge = account.charge(Resource::Files, 1).map_err(|_| Error::NoSpace)?;
-        let meta = Meta::created(mode & !TYPE_MASK, caller, &folder.meta, cx.now);
+        let meta = Meta::created(mode & !TYPE_MASK, caller, &folder.meta, cx.now.time());
         let defaults = Arc::clone(&folder.defaults);
         let ino = Ino(names.fresh());
         let home = (self.ino, name);
         let inode = match self.namespace {
-            Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now)),
+            Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now.time())),
             Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, account, cx.tree)?),
             Namespace::Mailboxes | Namespace::Root => {
                 let file = MailboxFile::new(ino, meta, &defaults, home, cx);
@@ -133,7 +133,7 @@ impl FolderInode {
                 Inode::Mailbox(file)
             }
         };
-        names.link(self.ino, name, &inode, charge, cx.now);
+        names.link(self.ino, name, &inode, charge, cx.now.time());
         Ok(inode)
     }
 
@@ -148,7 +148,7 @@ impl FolderInode {
         match names.folder(self.ino) {
             Some(folder) => folder.attr(self.ino),
             // It was removed and forgotten while this was asked.
-            None => Attr { nlink: 0, ..Meta::new(0, 0, 0, Timestamp(0)).attr(self.ino, FOLDER) },
+            None => Attr { nlink: 0, ..Meta::new(0, 0, 0, FileTime::default()).attr(self.ino, FOLDER) },
         }
     }
 }
@@ -173,7 +173,7 @@ impl InodeOps for FolderInode {
         }
         let mut names = cx.tree.names.lock();
         let folder = names.folder_mut(self.ino).ok_or(Error::Stale)?;
-        folder.meta.set(set, true, cx.now);
+        folder.meta.set(set, true, cx.now.time());
         let attr = folder.attr(self.ino);
         self.record(&names, cx);
         Ok((attr, Validity::Long))
@@ -263,7 +263,7 @@ impl InodeOps for FolderInode {
             // Somebody was faster. The kernel looks the name up again and opens what is there, permissions checked. Not
             // twice: it holds the folder locked from that look-up to the next CREATE.
             Err(Error::Exists) if open.is_some_and(|flags| !flags.exclusive) => {
-                names.nodes.refuse(header.caller.pid, cx.now);
+                names.nodes.refuse(header.caller.pid, cx.now.moment);
                 return Err(Error::Stale);
             }
             other => other?,
@@ -300,8 +300,8 @@ impl InodeOps for FolderInode {
         let charge = cx.tree.accounts.of(header.caller.uid).charge(Resource::Files, 1);
         let charge = charge.map_err(|_| Error::NoSpace)?;
         let inherited = parent.meta.mode & SET_GID;
-        let meta = Meta::created((mode & !TYPE_MASK) | inherited, header.caller, &parent.meta, cx.now);
-        let inode = names.make_folder(self.ino, name, meta, charge, cx.now);
+        let meta = Meta::created((mode & !TYPE_MASK) | inherited, header.caller, &parent.meta, cx.now.time());
+        let inode = names.make_folder(self.ino, name, meta, charge, cx.now.time());
         if let Inode::Folder(folder) = inode {
             folder.record(&names, cx);
         }
@@ -322,7 +322,7 @@ impl InodeOps for FolderInode {
         let inode = {
             let mut names = cx.tree.names.lock();
             check_removable(&names, (self.ino, name), header.caller, cx)?;
-            names.unlink(self.ino, name, folder, cx.now)?
+            names.unlink(self.ino, name, folder, cx.now.time())?
         };
         inode.ops().unlinked(cx);
         Ok(())

@@ -12,8 +12,8 @@ use crate::control::MailboxSettings;
 use crate::journal::record::Why;
 use crate::mailbox::{Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Send, WaitId};
 use crate::op::{
-    Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
-    SetAttr, Timestamp, Validity,
+    Attr, Caller, Effects, Entry, Error, Ino, Moment, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready,
+    Reply, SetAttr, Validity,
 };
 use crate::state::saved;
 use crate::tree::Tree;
@@ -46,7 +46,7 @@ pub(crate) struct MailboxState {
     /// The one of its nodes whose attributes the kernel may have cached.
     attr_cached_on: Option<NodeId>,
     /// When the tree's clock will call next.
-    alarm: Option<Timestamp>,
+    alarm: Option<Moment>,
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
     /// In a mount with a store: the folder that it is in, and its name there.
@@ -81,7 +81,7 @@ impl MailboxFile {
         cx: &mut Cx<'_>,
     ) -> Arc<MailboxFile> {
         let setup = &cx.tree.setup;
-        let queue = Mailbox::new(defaults.limits, cx.now).with_rules(defaults.rules);
+        let queue = Mailbox::new(defaults.limits, cx.now.time()).with_rules(defaults.rules);
         let state = MailboxState {
             meta,
             queue: queue.with_store(ino, setup.journal.as_ref()),
@@ -128,7 +128,7 @@ impl MailboxFile {
             let Some(id) = work(state, cx) else { return };
             cx.fx.note_waiting();
             let wait = Wait::File(Inode::Mailbox(Arc::clone(self)), id);
-            if !waits.insert(header.unique(), wait, cx.now) {
+            if !waits.insert(header.unique(), wait, cx.now.moment) {
                 state.queue.cancel(id, Error::Ending, cx);
             }
         });
@@ -234,7 +234,7 @@ impl MailboxState {
         }
         self.note_starved(file, cx.tree);
         // What is overdue comes behind what others have been waiting for.
-        let next = self.queue.next_deadline().map(|next| next.max(cx.now));
+        let next = self.queue.next_deadline().map(|next| next.max(cx.now.moment));
         cx.tree.alarms.set((file.ino, file), &mut self.alarm, next, cx.fx);
     }
 
@@ -297,7 +297,7 @@ impl InodeOps for Arc<MailboxFile> {
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let fresh = NodeId(names.fresh());
         let inode = Inode::Mailbox(Arc::clone(self));
-        let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now, || fresh);
+        let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now.moment, || fresh);
         let mut state = self.state.lock();
         let attr = state.attr(self.ino);
         // No invalidation may overtake this answer, if the kernel knows no permissions but those in it: it would check the
@@ -308,7 +308,7 @@ impl InodeOps for Arc<MailboxFile> {
     }
 
     fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        let now = cx.now;
+        let now = cx.now.time();
         // A size is accepted and means nothing: `echo >` must never lose what waits.
         let ceiling = cx.tree.setup.ceiling;
         let attr = self.with(cx, |state, cx| {
@@ -342,7 +342,7 @@ impl InodeOps for Arc<MailboxFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now);
+        let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now.moment);
         let opening = opening.ok_or(Error::Stale)?;
         drop(names);
         Ok(self.open_door(header, Door::Plain, flags, opening, cx))
@@ -350,7 +350,7 @@ impl InodeOps for Arc<MailboxFile> {
 
     fn renamed(&self, _: &Names, home: (Ino, &[u8]), cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
-        state.meta.ctime = cx.now;
+        state.meta.ctime = cx.now.time();
         if let Some(kept) = &mut state.home {
             *kept = (home.0, Arc::from(home.1));
         }
@@ -360,7 +360,7 @@ impl InodeOps for Arc<MailboxFile> {
 
     fn unlinked(&self, cx: &mut Cx<'_>) {
         let (lost, more) = self.with(cx, |state, cx| {
-            state.meta.ctime = cx.now;
+            state.meta.ctime = cx.now.time();
             (state.queue.remove(cx), state.queue.discard(cx))
         });
         if more {
@@ -473,7 +473,7 @@ pub(super) fn discard(file: &MailboxFile, cx: &mut Cx<'_>) -> bool {
 /// Does some of what is due in mailboxes by now: one step in each, in turn.
 pub(crate) fn tick(cx: &mut Cx<'_>) {
     for _ in 0..TICKED_AT_ONCE {
-        let Some(file) = cx.tree.alarms.due(cx.now) else { break };
+        let Some(file) = cx.tree.alarms.due(cx.now.moment) else { break };
         file.with(cx, |state, cx| state.queue.tick(cx));
     }
 }

@@ -108,9 +108,10 @@ impl ControlOps for Arc<MailboxFile> {
             MailboxView {
                 settings: state.settings(cx.tree.setup.ceiling, cx.tree.setup.journal.is_some()),
                 counts: state.queue.counts(),
-                oldest_ns: oldest.map_or(0, |sent| cx.now.0.saturating_sub(sent.0)),
+                oldest_ns: oldest.map_or(0, |since| cx.now.moment.since(since)),
                 waited: state.queue.waited().cloned().unwrap_or_default(),
                 waiters: state.queue.waiters(),
+                now: cx.now,
                 refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
             }
         };

@@ -10,7 +10,7 @@ use crate::accounts::{Charge, Resource};
 use crate::journal::record::Why;
 use crate::mailbox::{Mailbox, Memory, Message};
 use crate::op::{
-    Attr, Entry, Error, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Timestamp,
+    Attr, Entry, Error, Ino, Listed, NodeId, Now, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Timestamp,
     Validity,
 };
 use crate::state::saved;
@@ -128,7 +128,7 @@ impl MessageNode {
         let mut state = self.file.state.lock();
         let message = state.queue.message(self.id).ok_or(Error::NotFound)?;
         // Who may look is a matter of the folder: the owner shown is the sender.
-        let meta = Meta::new(0o444, message.sender.uid, message.sender.gid, message.sent);
+        let meta = Meta::new(0o444, message.sender.uid, message.sender.gid, message.sent.into());
         let size = message.body.len() as u64;
         Ok(Attr { size, blocks: size.div_ceil(512), ..meta.attr(self.ino(), REGULAR) })
     }
@@ -138,16 +138,16 @@ impl MessageNode {
     }
 
     /// What the message has as extended attributes.
-    fn meta(&self) -> Result<Meta, Error> {
+    fn meta(&self, now: Now) -> Result<Meta, Error> {
         let mut state = self.file.state.lock();
-        state.queue.message(self.id).map(meta_of).ok_or(Error::NotFound)
+        state.queue.message(self.id).map(|message| meta_of(message, now)).ok_or(Error::NotFound)
     }
 }
 
 /// What a message has as extended attributes.
-pub(super) fn meta_of(message: &Message) -> Meta {
+pub(super) fn meta_of(message: &Message, now: Now) -> Meta {
     let sender = message.sender;
-    let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent);
+    let mut meta = Meta::new(0o444, sender.uid, sender.gid, message.sent.into());
     let mut set = |name: &str, value: &[u8]| {
         meta.show_xattr(format!("user.ipcfs.{name}").as_bytes(), value);
     };
@@ -171,7 +171,7 @@ pub(super) fn meta_of(message: &Message) -> Meta {
         set("reason", reason.word().as_bytes());
     }
     if let Some(expires) = message.expires() {
-        set("expires", seconds(expires).as_bytes());
+        set("expires", seconds(message.wall_at(expires, now)).as_bytes());
     }
     meta
 }
@@ -189,8 +189,8 @@ impl InodeOps for Arc<MessageNode> {
         Err(Error::NotPermitted)
     }
 
-    fn read_meta(&self, look: &mut dyn FnMut(&Meta), _: &mut Cx<'_>) -> Result<(), Error> {
-        look(&self.meta()?);
+    fn read_meta(&self, look: &mut dyn FnMut(&Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        look(&self.meta(cx.now)?);
         Ok(())
     }
 

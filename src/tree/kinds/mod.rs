@@ -39,8 +39,8 @@ use super::waiting::work::JobId;
 use crate::accounts::{Account, Charge, Resource};
 use crate::mailbox::{Context, LongText, Mode, WaitId};
 use crate::op::{
-    Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, OpenFlags, Opened, Poller, Ready,
-    RenameHow, Reply, RequestId, SetAttr, Slice, Sort, Timestamp, Validity, Whence,
+    Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Now, OpenFlags, Opened, Poller, Ready,
+    RenameHow, Reply, RequestId, SetAttr, Slice, Sort, Validity, Whence,
 };
 
 use crate::segment::Memory;
@@ -143,7 +143,7 @@ saved!(struct OpenListing { end });
 /// What every verb works with.
 pub(crate) struct Cx<'a> {
     pub(crate) tree: &'a Tree,
-    pub(crate) now: Timestamp,
+    pub(crate) now: Now,
     pub(crate) fx: &'a mut Effects,
     /// For the file that the request opens, until it is open.
     opening: Option<Charge>,
@@ -542,7 +542,7 @@ impl OpenFile {
 }
 
 impl<'a> Cx<'a> {
-    pub(crate) fn new(tree: &'a Tree, now: Timestamp, fx: &'a mut Effects) -> Cx<'a> {
+    pub(crate) fn new(tree: &'a Tree, now: Now, fx: &'a mut Effects) -> Cx<'a> {
         Cx { tree, now, fx, opening: None }
     }
 }
@@ -595,7 +595,7 @@ impl Cx<'_> {
     fn wait_for(&mut self, header: Header, job: Job) {
         self.fx.note_waiting();
         self.tree.work.push(job, |id| {
-            let may_wait = self.tree.waits.insert(header.unique(), Wait::Job(id), self.now);
+            let may_wait = self.tree.waits.insert(header.unique(), Wait::Job(id), self.now.moment);
             if may_wait { Ok(()) } else { Err(Error::Ending) }
         });
     }

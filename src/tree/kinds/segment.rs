@@ -13,7 +13,7 @@ use crate::config::MAX_WRITE;
 use crate::control::SegmentSettings;
 use crate::mailbox::WaitId;
 use crate::op::{
-    Attr, Caller, CopyRange, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Timestamp,
+    Attr, Caller, CopyRange, Entry, Error, FileTime, Ino, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr,
     Validity, Whence,
 };
 use crate::segment::{Lifetime, Segment, Usage};
@@ -205,7 +205,7 @@ impl SegmentFile {
         while let Some((folder, name)) =
             names.link_of(self.ino).map(|link| (link.folder, Arc::clone(&link.name)))
         {
-            if names.unlink(folder, &name, false, cx.now).is_err() {
+            if names.unlink(folder, &name, false, cx.now.time()).is_err() {
                 return;
             }
         }
@@ -225,12 +225,12 @@ pub(crate) fn sweep_orphans(cx: &mut Cx<'_>) {
             file.unlink_unused(cx);
         }
     }
-    cx.tree.orphans.arm(cx.now, cx.fx);
+    cx.tree.orphans.arm(cx.now.moment, cx.fx);
 }
 
 impl SegmentState {
     /// The doorbell, made when it is first needed.
-    pub(super) fn bell(&mut self, now: Timestamp) -> &mut Bell {
+    pub(super) fn bell(&mut self, now: FileTime) -> &mut Bell {
         self.bell.get_or_insert_with(|| {
             let limits = Limits { msgsize: LONGEST_COUNT, backlog: 1 };
             Box::new(Bell { count: 0, topic: Topic::new(limits, now) })
@@ -281,7 +281,7 @@ impl InodeOps for Arc<SegmentFile> {
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let node = names.nodes.look_up(&Inode::Segment(Arc::clone(self)));
         let mut state = self.state.lock();
-        state.recent_lookups.note(caller.pid, cx.now);
+        state.recent_lookups.note(caller.pid, cx.now.moment);
         if names.nodes.was_refused(caller.pid) {
             state.recent_lookups.note_refused();
         }
@@ -289,7 +289,7 @@ impl InodeOps for Arc<SegmentFile> {
     }
 
     fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        let now = cx.now;
+        let now = cx.now.time();
         if let Some(size) = set.size {
             self.with_memory(cx, |state| {
                 state.segment.resize(size)?;
@@ -322,7 +322,7 @@ impl InodeOps for Arc<SegmentFile> {
             if refused_before {
                 return Err(Error::NotFound);
             }
-            names.nodes.refuse(header.caller.pid, cx.now);
+            names.nodes.refuse(header.caller.pid, cx.now.moment);
             return Err(Error::Stale);
         }
         drop(names);
@@ -346,7 +346,7 @@ impl InodeOps for Arc<SegmentFile> {
         }
         if flags.truncate {
             state.segment.resize(0)?;
-            (state.meta.mtime, state.meta.ctime) = (cx.now, cx.now);
+            (state.meta.mtime, state.meta.ctime) = (cx.now.time(), cx.now.time());
         }
         let opener = Opener { caller: header.caller, read: flags.read, write: flags.write };
         let opener = state.openers.insert(opener);
@@ -356,17 +356,17 @@ impl InodeOps for Arc<SegmentFile> {
     }
 
     fn renamed(&self, _: &Names, _: (Ino, &[u8]), cx: &mut Cx<'_>) {
-        self.state.lock().meta.ctime = cx.now;
+        self.state.lock().meta.ctime = cx.now.time();
     }
 
     fn unlinked(&self, cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
-        state.meta.ctime = cx.now;
+        state.meta.ctime = cx.now.time();
         if state.names > 1 {
             state.names -= 1;
             return;
         }
-        state.kept_until_forget = state.recent_lookups.meet(cx.now);
+        state.kept_until_forget = state.recent_lookups.meet(cx.now.moment);
         self.lose_name(&mut state, cx);
     }
 
@@ -396,7 +396,7 @@ impl FileOps for OpenSegment {
         }
         let memory = {
             let mut state = self.file.state.lock();
-            state.meta.atime = cx.now;
+            state.meta.atime = cx.now.time();
             Arc::clone(state.segment.memory())
         };
         memory.read(call.offset, call.size as usize).map(|bytes| Some(Reply::Data(bytes)))
@@ -406,7 +406,7 @@ impl FileOps for OpenSegment {
         if !self.write && !call.page_cache {
             return Err(Error::BadDescriptor);
         }
-        let now = cx.now;
+        let now = cx.now.time();
         let written = self.file.with_memory(cx, |state| {
             if call.kill_suid {
                 state.meta.kill_suid();
@@ -426,7 +426,7 @@ impl FileOps for OpenSegment {
         if !self.write {
             return Err(Error::NotSupported);
         }
-        let now = cx.now;
+        let now = cx.now.time();
         self.file.with_memory(cx, |state| {
             state.segment.fallocate(offset, length, mode)?;
             (state.meta.mtime, state.meta.ctime) = (now, now);
@@ -480,7 +480,7 @@ pub(crate) fn copy(call: &CopyRange, cx: &mut Cx<'_>) -> Result<Reply, Error> {
     if cx.tree.setup.backing.is_none() {
         return Err(Error::NotSupported);
     }
-    let now = cx.now;
+    let now = cx.now.time();
     let memory = {
         let mut state = from.file.state.lock();
         state.meta.atime = now;

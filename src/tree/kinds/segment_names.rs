@@ -23,9 +23,9 @@ pub(crate) fn link(header: Header, file: NodeId, name: &[u8], cx: &mut Cx<'_>) -
         None if state.names == 0 => return Err(Error::NotFound),
         None => charge_file(header.caller, cx)?,
     };
-    names.link_again(folder.ino, name, &inode, charge, cx.now)?;
+    names.link_again(folder.ino, name, &inode, charge, cx.now.time())?;
     state.names += 1;
-    state.meta.ctime = cx.now;
+    state.meta.ctime = cx.now.time();
     drop(state);
     segment.entry(&mut names, header.caller, cx)
 }
@@ -42,7 +42,7 @@ pub(super) fn make_nameless(
     let mut names = cx.tree.names.lock();
     let holder = names.folder(folder).ok_or(Error::NotFound)?;
     let charge = charge_file(header.caller, cx)?;
-    let meta = Meta::created(mode & !TYPE_MASK, header.caller, &holder.meta, cx.now);
+    let meta = Meta::created(mode & !TYPE_MASK, header.caller, &holder.meta, cx.now.time());
     let (ino, account) = (Ino(names.fresh()), cx.tree.accounts.of(header.caller.uid));
     let file = SegmentFile::new(ino, meta, account, cx.tree)?;
     file.without_name(charge);

@@ -126,8 +126,8 @@ impl SegmentJob {
                         return more(SegmentJob::Shrink { request_id, file, set, size, at });
                     }
                     Ok(()) => {
-                        state.meta.mtime = cx.now;
-                        state.meta.set(&set, false, cx.now);
+                        state.meta.mtime = cx.now.time();
+                        state.meta.set(&set, false, cx.now.time());
                         cx.fx.reply(request_id, Reply::Attr(state.attr(file.ino), Validity::None));
                     }
                     Err(error) => cx.fx.fail(request_id, error),
@@ -165,7 +165,7 @@ fn begin(file: &SegmentFile, range: Range, cx: &mut Cx<'_>) -> Result<(Range, Pr
 
 /// The next part of it. The last part makes the file longer, if it does.
 fn advance(file: &SegmentFile, range: Range, cx: &mut Cx<'_>) -> Result<Range, Error> {
-    let now = cx.now;
+    let now = cx.now.time();
     let left = range.end.saturating_sub(range.at);
     let (length, mode) = if left > STEP { (STEP, range.mode | KEEP_SIZE) } else { (left, range.mode) };
     file.with_memory(cx, |state| {

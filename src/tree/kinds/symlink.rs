@@ -69,12 +69,12 @@ pub(super) fn make(
     let account = cx.tree.accounts.of(caller.uid);
     let charge = |resource, amount| account.charge(resource, amount).map_err(|_| Error::NoSpace);
     let (own, for_target) = (charge(Resource::Files, 1)?, charge(Resource::Memory, target.len() as u64)?);
-    let meta = Meta::created(0o777, caller, &holder.meta, cx.now);
+    let meta = Meta::created(0o777, caller, &holder.meta, cx.now.time());
     let ino = Ino(names.fresh());
     let state = Mutex::new(State { meta, linked: true });
     let file = Arc::new(SymlinkFile { ino, target: Arc::from(target), state, charge: for_target });
     let inode = Inode::Symlink(file);
-    names.link(folder, name, &inode, own, cx.now);
+    names.link(folder, name, &inode, own, cx.now.time());
     inode.ops().entry(&mut names, caller, cx)
 }
 
@@ -112,7 +112,7 @@ impl InodeOps for Arc<SymlinkFile> {
             return Err(Error::NotSupported);
         }
         let mut state = self.state.lock();
-        state.meta.set(set, false, cx.now);
+        state.meta.set(set, false, cx.now.time());
         Ok((state.attr(self), Validity::Long))
     }
 
@@ -143,11 +143,11 @@ impl InodeOps for Arc<SymlinkFile> {
     }
 
     fn renamed(&self, _: &Names, _: (Ino, &[u8]), cx: &mut Cx<'_>) {
-        self.state.lock().meta.ctime = cx.now;
+        self.state.lock().meta.ctime = cx.now.time();
     }
 
     fn unlinked(&self, cx: &mut Cx<'_>) {
         let mut state = self.state.lock();
-        (state.linked, state.meta.ctime) = (false, cx.now);
+        (state.linked, state.meta.ctime) = (false, cx.now.time());
     }
 }

@@ -15,8 +15,8 @@ use crate::config::BACKLOG;
 use crate::control::{TOPIC, TopicSettings, TopicView};
 use crate::mailbox::{Context, HandleId, WaitId};
 use crate::op::{
-    Attr, Caller, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply, SetAttr,
-    Timestamp, Validity,
+    Attr, Caller, Entry, Error, FileTime, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
+    SetAttr, Validity,
 };
 use crate::state::saved;
 use crate::topic::{Limits, Topic};
@@ -70,7 +70,7 @@ impl TopicTotals {
 }
 
 impl TopicFile {
-    pub(super) fn new(ino: Ino, meta: Meta, tree: &Tree, now: Timestamp) -> Arc<TopicFile> {
+    pub(super) fn new(ino: Ino, meta: Meta, tree: &Tree, now: FileTime) -> Arc<TopicFile> {
         let msgsize = tree.setup.limits.mailbox.msgsize.min(tree.setup.ceiling);
         let topic = Topic::new(Limits { msgsize, backlog: BACKLOG }, now);
         Arc::new(TopicFile { ino, state: Mutex::new(TopicState { meta, topic, refusal: None }) })
@@ -108,7 +108,7 @@ impl TopicFile {
             let Some(id) = work(state, cx) else { return };
             cx.fx.note_waiting();
             let wait = Wait::File(Inode::Topic(Arc::clone(self)), id);
-            if !waits.insert(header.unique(), wait, cx.now) {
+            if !waits.insert(header.unique(), wait, cx.now.moment) {
                 state.topic.cancel(id, Error::Ending, cx);
             }
         });
@@ -158,7 +158,7 @@ impl InodeOps for Arc<TopicFile> {
         let mut state = self.state.lock();
         let TopicState { meta, topic, .. } = &mut *state;
         (meta.atime, meta.mtime) = (topic.last_received, topic.last_sent);
-        meta.set(set, false, cx.now);
+        meta.set(set, false, cx.now.time());
         (topic.last_received, topic.last_sent) = (meta.atime, meta.mtime);
         Ok((state.attr(self.ino), Validity::None))
     }
@@ -186,12 +186,12 @@ impl InodeOps for Arc<TopicFile> {
     }
 
     fn renamed(&self, _: &Names, _: (Ino, &[u8]), cx: &mut Cx<'_>) {
-        self.state.lock().meta.ctime = cx.now;
+        self.state.lock().meta.ctime = cx.now.time();
     }
 
     fn unlinked(&self, cx: &mut Cx<'_>) {
         self.with(cx, |state, cx| {
-            state.meta.ctime = cx.now;
+            state.meta.ctime = cx.now.time();
             state.topic.remove(cx);
         });
     }
@@ -254,6 +254,7 @@ impl ControlOps for Arc<TopicFile> {
                 counts: state.topic.counts(),
                 readers: state.topic.readers(),
                 waiters: state.topic.waiters(),
+                now: cx.now,
                 refusal: state.refusal.as_deref().map(String::from).unwrap_or_default(),
             }
         };

@@ -7,7 +7,7 @@ use super::meta::{FOLDER, Meta};
 use super::{CONFIG, Named};
 use crate::config::MailboxLimits;
 use crate::mailbox::Rules;
-use crate::op::{Attr, Ino, Timestamp};
+use crate::op::{Attr, FileTime, Ino};
 use crate::state::saved;
 
 /// What may be created in a folder. Everything below `mailboxes/` is of that namespace, and so on.
@@ -131,7 +131,7 @@ impl<O: Named> Folder<O> {
     }
 
     /// `shown`: in `control/` too.
-    pub(super) fn insert(&mut self, name: &Arc<[u8]>, object: O, shown: bool, now: Timestamp) {
+    pub(super) fn insert(&mut self, name: &Arc<[u8]>, object: O, shown: bool, now: FileTime) {
         self.folders += u32::from(object.folder().is_some());
         self.names.insert(Arc::clone(name), self.next_cookie);
         let entries = if shown { &mut self.shown } else { &mut self.hidden };
@@ -140,7 +140,7 @@ impl<O: Named> Folder<O> {
         self.touch(now);
     }
 
-    pub(super) fn remove(&mut self, name: &[u8], now: Timestamp) -> Option<O> {
+    pub(super) fn remove(&mut self, name: &[u8], now: FileTime) -> Option<O> {
         let cookie = self.names.remove(name)?;
         let (_, object) = self.shown.remove(&cookie).or_else(|| self.hidden.remove(&cookie))?;
         self.folders -= u32::from(object.folder().is_some());
@@ -157,7 +157,7 @@ impl<O: Named> Folder<O> {
         }
     }
 
-    fn touch(&mut self, now: Timestamp) {
+    fn touch(&mut self, now: FileTime) {
         (self.meta.mtime, self.meta.ctime) = (now, now);
     }
 }

@@ -1,6 +1,6 @@
 //! Who looked a file up and has not opened it yet: that thread may be about to open, to change or to remove it.
 
-use crate::op::Timestamp;
+use crate::op::Moment;
 use crate::state::saved;
 
 /// How long a look-up counts, in nanoseconds. Far longer than unlink(2) needs from its look-up to its lock.
@@ -17,15 +17,15 @@ const MAX_CONTENDERS: usize = 16;
 #[derive(Debug, Clone, Copy, Default)]
 struct Lookup {
     pid: u32,
-    /// 1970 for none.
-    at: Timestamp,
+    /// 0 for none.
+    at: Moment,
 }
 
 saved!(struct Lookup { pid, at });
 
 impl Lookup {
-    fn is_recent(&self, now: Timestamp) -> bool {
-        self.at.0 > 0 && now.0 < self.at.0.saturating_add(LOOKUP_WINDOW)
+    fn is_recent(&self, now: Moment) -> bool {
+        self.at.0 > 0 && now < self.at.after(LOOKUP_WINDOW)
     }
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct RecentLookups {
     last: Lookup,
     before: Lookup,
     /// When the last look-up was by a thread that is no longer among the two.
-    earlier: Timestamp,
+    earlier: Moment,
     /// A thread looked it up that was refused before, and must not be refused again.
     by_refused: bool,
 }
@@ -44,7 +44,7 @@ saved!(struct RecentLookups { last, before, earlier, by_refused });
 
 impl RecentLookups {
     /// Thread `pid` looks it up.
-    pub(crate) fn note(&mut self, pid: u32, now: Timestamp) {
+    pub(crate) fn note(&mut self, pid: u32, now: Moment) {
         if self.before.pid == pid {
             self.before = Lookup::default();
         }
@@ -61,15 +61,15 @@ impl RecentLookups {
     }
 
     /// Thread `pid` is one of the two, and no longer ago than an open(2) takes.
-    pub(crate) fn are_by(&self, pid: u32, now: Timestamp) -> bool {
-        let is_recent = |lookup: &Lookup| now.0 < lookup.at.0.saturating_add(OPEN_WINDOW);
+    pub(crate) fn are_by(&self, pid: u32, now: Moment) -> bool {
+        let is_recent = |lookup: &Lookup| now < lookup.at.after(OPEN_WINDOW);
         [self.last, self.before]
             .iter()
             .any(|lookup| lookup.pid == pid && lookup.at.0 > 0 && is_recent(lookup))
     }
 
     /// Thread `pid` opens it. True if it has looked it up just now.
-    pub(crate) fn end(&mut self, pid: u32, now: Timestamp) -> bool {
+    pub(crate) fn end(&mut self, pid: u32, now: Moment) -> bool {
         let is_by = self.are_by(pid, now);
         self.clear(pid);
         is_by
@@ -86,12 +86,12 @@ impl RecentLookups {
 
     /// When it is removed now, one thread does that, and another may be about to open it: two have looked it up recently.
     /// However long ago, if that other was refused before.
-    pub(crate) fn meet(&self, now: Timestamp) -> bool {
+    pub(crate) fn meet(&self, now: Moment) -> bool {
         self.by_refused || (self.last.is_recent(now) && self.before.is_recent(now))
     }
 
     /// Another thread than `pid` has looked it up recently.
-    pub(crate) fn are_by_another(&self, pid: u32, now: Timestamp) -> bool {
+    pub(crate) fn are_by_another(&self, pid: u32, now: Moment) -> bool {
         [self.last, self.before].iter().any(|lookup| lookup.pid != pid && lookup.is_recent(now))
             || Lookup { pid: 0, at: self.earlier }.is_recent(now)
     }
@@ -101,14 +101,14 @@ impl RecentLookups {
 #[derive(Debug, Default)]
 pub(crate) struct Contenders {
     threads: Vec<Lookup>,
-    until: Timestamp,
+    until: Moment,
 }
 
 saved!(struct Contenders { threads, until });
 
 impl Contenders {
     /// Thread `pid` looks it up. True if that makes contention, or there was contention recently.
-    pub(crate) fn joined_by(&mut self, pid: u32, now: Timestamp) -> bool {
+    pub(crate) fn joined_by(&mut self, pid: u32, now: Moment) -> bool {
         if let Some(known) = self.threads.iter_mut().find(|lookup| lookup.pid == pid) {
             known.at = now;
             return now < self.until;
@@ -119,7 +119,7 @@ impl Contenders {
         if self.threads.len() < MAX_CONTENDERS {
             self.threads.push(Lookup { pid, at: now });
         } else {
-            self.until = Timestamp(now.0.saturating_add(LOOKUP_WINDOW));
+            self.until = now.after(LOOKUP_WINDOW);
         }
         now < self.until
     }
@@ -134,8 +134,8 @@ impl Contenders {
 mod tests {
     use super::*;
 
-    const START: Timestamp = Timestamp(1_000 * LOOKUP_WINDOW);
-    const LATER: Timestamp = Timestamp(START.0 + LOOKUP_WINDOW);
+    const START: Moment = Moment(1_000 * LOOKUP_WINDOW as i64);
+    const LATER: Moment = Moment(START.0 + LOOKUP_WINDOW as i64);
 
     #[test]
     fn no_thread_is_another_to_itself() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::accounts::{Account, Charge, Resource};
 use crate::config::XATTR_SPACE;
 use crate::journal::record::Xattr;
-use crate::op::{Attr, Caller, Error, Ino, Reply, SetAttr, SetTime, Timestamp};
+use crate::op::{Attr, Caller, Error, FileTime, Ino, Reply, SetAttr, SetTime};
 use crate::state::saved;
 
 /// `S_IFDIR`
@@ -30,16 +30,16 @@ pub(crate) struct Meta {
     pub(crate) mode: u32,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    pub(crate) atime: Timestamp,
-    pub(crate) mtime: Timestamp,
-    pub(crate) ctime: Timestamp,
+    pub(crate) atime: FileTime,
+    pub(crate) mtime: FileTime,
+    pub(crate) ctime: FileTime,
     xattrs: Xattrs,
 }
 
 saved!(struct Meta { mode, uid, gid, atime, mtime, ctime, xattrs });
 
 impl Meta {
-    pub(crate) fn new(mode: u32, uid: u32, gid: u32, now: Timestamp) -> Meta {
+    pub(crate) fn new(mode: u32, uid: u32, gid: u32, now: FileTime) -> Meta {
         let xattrs = Xattrs::default();
         Meta { mode: mode & PERMISSIONS, uid, gid, atime: now, mtime: now, ctime: now, xattrs }
     }
@@ -62,13 +62,13 @@ impl Meta {
     }
 
     /// Of a file that `caller` creates in the folder that `parent` describes.
-    pub(crate) fn created(mode: u32, caller: Caller, parent: &Meta, now: Timestamp) -> Meta {
+    pub(crate) fn created(mode: u32, caller: Caller, parent: &Meta, now: FileTime) -> Meta {
         let gid = if parent.mode & SET_GID == 0 { caller.gid } else { parent.gid };
         Meta::new(mode, caller.uid, gid, now)
     }
 
     /// Applies what SETATTR asks for, the size aside. Who may do so the kernel has checked.
-    pub(crate) fn set(&mut self, set: &SetAttr, folder: bool, now: Timestamp) {
+    pub(crate) fn set(&mut self, set: &SetAttr, folder: bool, now: FileTime) {
         let time = |time: SetTime| match time {
             SetTime::Now => now,
             SetTime::At(at) => at,
@@ -136,7 +136,7 @@ impl Meta {
         value: &[u8],
         (create, replace): (bool, bool),
         account: &Arc<Account>,
-        now: Timestamp,
+        now: FileTime,
     ) -> Result<(), Error> {
         user_name(name)?;
         let all = self.xattrs.0.get_or_insert_default();
@@ -173,7 +173,7 @@ impl Meta {
     }
 
     /// REMOVEXATTR.
-    pub(crate) fn remove_xattr(&mut self, name: &[u8], now: Timestamp) -> Result<(), Error> {
+    pub(crate) fn remove_xattr(&mut self, name: &[u8], now: FileTime) -> Result<(), Error> {
         user_name(name)?;
         let removed = self.xattrs.0.as_mut().and_then(|all| all.remove(name));
         self.ctime = if removed.is_some() { now } else { self.ctime };

@@ -24,7 +24,7 @@ use super::Named;
 use super::lookups::{Contenders, RecentLookups};
 use super::numbers::ByNumber;
 use super::refusals::Refusals;
-use crate::op::{Attr, Ino, NodeId, Timestamp};
+use crate::op::{Attr, Ino, Moment, NodeId};
 use crate::state::saved;
 
 /// Nodes tried before there is a fresh one.
@@ -139,7 +139,7 @@ impl<O: Named> Nodes<O> {
         &mut self,
         mailbox: &O,
         pid: u32,
-        now: Timestamp,
+        now: Moment,
         fresh: impl FnOnce() -> NodeId,
     ) -> NodeId {
         self.drop_overdue_refusals(now);
@@ -179,7 +179,7 @@ impl<O: Named> Nodes<O> {
     }
 
     /// An OPEN of a mailbox's node by thread `pid`. `None`: refused, to be looked up again.
-    pub(crate) fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Timestamp) -> Option<Opening> {
+    pub(crate) fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Moment) -> Option<Opening> {
         let nameless = write && self.refusals.came_without_look_up(pid);
         let refused_before = self.came_back(pid);
         let node = self.by_id.get_mut(&id)?;
@@ -216,7 +216,7 @@ impl<O: Named> Nodes<O> {
 
     /// An OPEN for writing of a node that each LOOKUP makes anew, by thread `pid`. `is_its_own`: it is the one that looked it
     /// up. `None`: refused, to be looked up again.
-    pub(crate) fn open_once(&mut self, is_its_own: bool, pid: u32, now: Timestamp) -> Option<Opening> {
+    pub(crate) fn open_once(&mut self, is_its_own: bool, pid: u32, now: Moment) -> Option<Opening> {
         let nameless = self.refusals.came_without_look_up(pid);
         let refused_before = self.came_back(pid);
         if !is_its_own && !refused_before && self.refuse(pid, now) {
@@ -296,7 +296,7 @@ impl<O: Named> Nodes<O> {
     }
 
     /// Refuses an open(2) by thread `pid`, of which there is no record. False if it must not be refused.
-    pub(crate) fn refuse(&mut self, pid: u32, now: Timestamp) -> bool {
+    pub(crate) fn refuse(&mut self, pid: u32, now: Moment) -> bool {
         if pid == UNKNOWN_THREAD {
             return false;
         }
@@ -366,7 +366,7 @@ impl<O: Named> Nodes<O> {
         }
     }
 
-    fn drop_overdue_refusals(&mut self, now: Timestamp) {
+    fn drop_overdue_refusals(&mut self, now: Moment) {
         while let Some(pid) = self.refusals.overdue(now) {
             self.drop_refusal(pid);
         }
@@ -399,7 +399,7 @@ impl<O> Node<O> {
     }
 
     /// Nobody has it open, and nobody but `pid` is about to use it.
-    fn is_quiet_for(&self, pid: u32, now: Timestamp) -> bool {
+    fn is_quiet_for(&self, pid: u32, now: Moment) -> bool {
         self.is_idle() && !self.recent_lookups.are_by_another(pid, now)
     }
 
@@ -416,7 +416,7 @@ mod tests {
     use crate::tree::names::lookups::LOOKUP_WINDOW;
     use crate::tree::names::refusals::{MAX_REFUSALS, REFUSAL_LIFETIME};
 
-    const LATER: Timestamp = Timestamp(10 * LOOKUP_WINDOW);
+    const LATER: Moment = Moment(10 * LOOKUP_WINDOW as i64);
 
     /// A mailbox, as far as nodes know.
     #[derive(Debug, Clone)]
@@ -451,7 +451,7 @@ mod tests {
             World { nodes: Nodes::default(), file: File(Ino(9)), next: 99 }
         }
 
-        fn look_up(&mut self, pid: u32, now: Timestamp) -> NodeId {
+        fn look_up(&mut self, pid: u32, now: Moment) -> NodeId {
             let next = &mut self.next;
             self.nodes.look_up_mailbox(&self.file, pid, now, || {
                 *next += 1;
@@ -459,7 +459,7 @@ mod tests {
             })
         }
 
-        fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Timestamp) -> bool {
+        fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Moment) -> bool {
             // Each open(2) begins with a look-up, or another has been so short a time ago that it makes no difference.
             if let Some(node) = self.nodes.by_id.get_mut(&id) {
                 node.recent_lookups.note(pid, now);
@@ -471,26 +471,26 @@ mod tests {
     #[test]
     fn an_idle_node_is_answered_again_and_a_busy_one_never() {
         let mut world = World::new();
-        let first = world.look_up(1, Timestamp(1));
-        assert!(world.open(first, true, 1, Timestamp(1)));
-        let second = world.look_up(2, Timestamp(2));
+        let first = world.look_up(1, Moment(1));
+        assert!(world.open(first, true, 1, Moment(1)));
+        let second = world.look_up(2, Moment(2));
         assert_ne!(first, second, "a writer's node is not given to anyone else");
-        assert!(world.open(second, true, 2, Timestamp(2)));
+        assert!(world.open(second, true, 2, Moment(2)));
         world.nodes.close(second, true);
-        assert_eq!(world.look_up(3, Timestamp(3)), second);
+        assert_eq!(world.look_up(3, Moment(3)), second);
     }
 
     #[test]
     fn the_loser_of_a_race_gets_a_node_of_its_own_at_once() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
-        assert_eq!(world.look_up(1, Timestamp(1)), node);
+        let node = world.look_up(1, Moment(1));
+        assert_eq!(world.look_up(1, Moment(1)), node);
         assert!(world.open(node, true, 1, LATER));
         assert!(!world.open(node, true, 2, LATER), "refused");
         let other = world.look_up(3, LATER);
         let reserved = world.look_up(2, LATER);
         assert!(reserved != node && reserved != other, "reserved for the refused thread alone");
-        assert_ne!(world.look_up(4, Timestamp(2 * LATER.0)), reserved);
+        assert_ne!(world.look_up(4, Moment(2 * LATER.0)), reserved);
         assert_eq!(world.look_up(2, LATER), reserved, "as often as it asks");
         assert!(world.open(reserved, true, 2, LATER));
         assert_eq!(world.nodes.refusals(), 0);
@@ -499,7 +499,7 @@ mod tests {
     #[test]
     fn nobody_is_refused_twice() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
+        let node = world.look_up(1, Moment(1));
         assert!(world.open(node, true, 1, LATER));
         assert!(!world.open(node, true, 2, LATER));
         assert!(world.open(node, true, 2, LATER), "a magic link leads to the same node again");
@@ -509,7 +509,7 @@ mod tests {
     #[test]
     fn who_comes_by_no_name_is_let_in_and_told_apart_and_the_node_is_given_to_nobody_else() {
         let mut world = World::new();
-        let bound = world.look_up(1, Timestamp(1));
+        let bound = world.look_up(1, Moment(1));
         // A mailbox that is mounted elsewhere: nobody who opens it there looks anything up.
         for pid in [2, 3] {
             assert_eq!(world.nodes.open(bound, true, pid, LATER), None);
@@ -518,12 +518,12 @@ mod tests {
         for _ in [2, 3] {
             world.nodes.close(bound, true);
         }
-        let later = Timestamp(2 * LATER.0);
+        let later = Moment(2 * LATER.0);
         let other = world.look_up(4, later);
         assert_ne!(other, bound);
-        assert_eq!(world.nodes.open(other, true, 4, Timestamp(3 * LATER.0)), None, "a slow one");
-        assert_eq!(world.look_up(4, Timestamp(3 * LATER.0)), other);
-        assert_eq!(world.nodes.open(other, true, 4, Timestamp(4 * LATER.0)), Some(Opening::ByName));
+        assert_eq!(world.nodes.open(other, true, 4, Moment(3 * LATER.0)), None, "a slow one");
+        assert_eq!(world.look_up(4, Moment(3 * LATER.0)), other);
+        assert_eq!(world.nodes.open(other, true, 4, Moment(4 * LATER.0)), Some(Opening::ByName));
         // A reader holds no lock while it waits.
         assert_eq!(world.nodes.open(bound, false, 5, LATER), Some(Opening::ByName));
         assert_eq!(world.nodes.refusals(), 0);
@@ -532,16 +532,16 @@ mod tests {
     #[test]
     fn a_node_that_another_process_looked_up_just_now_is_left_to_it() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
-        assert_ne!(world.look_up(2, Timestamp(2)), node);
-        assert!(!world.open(node, true, 2, Timestamp(3)));
+        let node = world.look_up(1, Moment(1));
+        assert_ne!(world.look_up(2, Moment(2)), node);
+        assert!(!world.open(node, true, 2, Moment(3)));
         assert_eq!(world.look_up(3, LATER), world.look_up(3, LATER));
     }
 
     #[test]
     fn readers_share_and_forgotten_nodes_leave_nothing() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
+        let node = world.look_up(1, Moment(1));
         assert!(world.open(node, false, 1, LATER));
         assert!(world.open(node, false, 2, LATER));
         assert!(!world.open(node, true, 3, LATER), "a writer shares with nobody");
@@ -559,7 +559,7 @@ mod tests {
     #[test]
     fn a_refused_thread_is_let_in_after_its_node_was_forgotten_or_the_mailbox_replaced() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
+        let node = world.look_up(1, Moment(1));
         assert!(world.open(node, true, 1, LATER));
         assert!(!world.open(node, true, 2, LATER));
         let reserved = world.look_up(2, LATER);
@@ -583,7 +583,7 @@ mod tests {
     #[test]
     fn threads_that_never_come_back_are_bounded_by_number() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
+        let node = world.look_up(1, Moment(1));
         assert!(world.open(node, true, 1, LATER));
         let last = MAX_REFUSALS as u32 + 1_000;
         for pid in 2..=last {
@@ -597,11 +597,11 @@ mod tests {
     #[test]
     fn a_node_reserved_for_a_thread_that_never_comes_back_is_used_again_when_that_is_long_ago() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
+        let node = world.look_up(1, Moment(1));
         assert!(world.open(node, true, 1, LATER));
         assert!(!world.open(node, true, 2, LATER));
         let reserved = world.look_up(2, LATER);
-        let much_later = Timestamp(LATER.0 + REFUSAL_LIFETIME);
+        let much_later = LATER.after(REFUSAL_LIFETIME);
         assert_eq!(world.look_up(3, much_later), reserved);
         assert_eq!(world.nodes.refusals(), 0);
     }
@@ -609,7 +609,7 @@ mod tests {
     #[test]
     fn threads_without_a_number_are_never_refused() {
         let mut world = World::new();
-        let node = world.look_up(1, Timestamp(1));
+        let node = world.look_up(1, Moment(1));
         assert!(world.open(node, true, 1, LATER));
         assert!(world.open(node, true, UNKNOWN_THREAD, LATER));
     }
@@ -632,7 +632,7 @@ mod tests {
             world.nodes.close(shared, false);
         }
         assert!(!world.open(shared, true, COUNT + 2, LATER), "the first may be about to lock it");
-        let later = Timestamp(LATER.0 + LOOKUP_WINDOW);
+        let later = LATER.after(LOOKUP_WINDOW);
         assert_eq!(world.look_up(COUNT + 3, later), shared);
         assert!(world.open(shared, true, COUNT + 3, later));
     }

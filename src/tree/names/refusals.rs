@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::op::{NodeId, Timestamp};
+use crate::op::{Moment, NodeId};
 use crate::state::saved;
 
 /// How many are remembered. Far more than can be between two attempts at a time; beyond that the oldest is dropped.
@@ -23,7 +23,7 @@ pub(crate) const REFUSAL_LIFETIME: u64 = 600_000_000_000;
 struct Refusal {
     /// Its key in `by_age`.
     serial: u64,
-    at: Timestamp,
+    at: Moment,
     /// It has looked something up since.
     looked_up: bool,
     /// The node that LOOKUP reserved for the second attempt.
@@ -66,7 +66,7 @@ impl Refusals {
     }
 
     /// Thread `pid`, of which there is no record, is refused.
-    pub(crate) fn insert(&mut self, pid: u32, now: Timestamp) {
+    pub(crate) fn insert(&mut self, pid: u32, now: Moment) {
         self.last_serial += 1;
         let refusal = Refusal { serial: self.last_serial, at: now, looked_up: false, reserved: None };
         self.by_age.insert(refusal.serial, pid);
@@ -90,10 +90,10 @@ impl Refusals {
     }
 
     /// A thread whose record is to be dropped: it is too old, or there is one too many.
-    pub(crate) fn overdue(&self, now: Timestamp) -> Option<u32> {
+    pub(crate) fn overdue(&self, now: Moment) -> Option<u32> {
         let (_, pid) = self.by_age.first_key_value()?;
         let oldest = self.by_thread.get(pid)?;
-        let old = now.0 >= oldest.at.0.saturating_add(REFUSAL_LIFETIME);
+        let old = now >= oldest.at.after(REFUSAL_LIFETIME);
         (old || self.by_thread.len() > MAX_REFUSALS).then_some(*pid)
     }
 
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_record_lasts_until_it_is_removed() {
         let mut refusals = Refusals::default();
-        refusals.insert(1, Timestamp(5));
+        refusals.insert(1, Moment(5));
         assert!(refusals.contains(1) && !refusals.contains(2));
         refusals.reserve(1, Some(NodeId(7)));
         refusals.reserve(2, Some(NodeId(8)));
@@ -124,21 +124,21 @@ mod tests {
     #[test]
     fn the_oldest_is_overdue_when_it_is_old_or_there_are_too_many() {
         let mut refusals = Refusals::default();
-        assert_eq!(refusals.overdue(Timestamp(u64::MAX)), None);
-        refusals.insert(1, Timestamp(5));
-        refusals.insert(2, Timestamp(6));
-        refusals.insert(1, Timestamp(7));
-        assert_eq!(refusals.overdue(Timestamp(5 + REFUSAL_LIFETIME)), None);
-        assert_eq!(refusals.overdue(Timestamp(6 + REFUSAL_LIFETIME)), Some(2));
+        assert_eq!(refusals.overdue(Moment::LAST), None);
+        refusals.insert(1, Moment(5));
+        refusals.insert(2, Moment(6));
+        refusals.insert(1, Moment(7));
+        assert_eq!(refusals.overdue(Moment(5).after(REFUSAL_LIFETIME)), None);
+        assert_eq!(refusals.overdue(Moment(6).after(REFUSAL_LIFETIME)), Some(2));
         refusals.remove(2);
-        assert_eq!(refusals.overdue(Timestamp(7 + REFUSAL_LIFETIME)), Some(1));
+        assert_eq!(refusals.overdue(Moment(7).after(REFUSAL_LIFETIME)), Some(1));
         for pid in 2..=MAX_REFUSALS as u32 {
-            refusals.insert(pid, Timestamp(8));
+            refusals.insert(pid, Moment(8));
         }
-        assert_eq!(refusals.overdue(Timestamp(8)), None);
-        refusals.insert(MAX_REFUSALS as u32 + 1, Timestamp(8));
-        assert_eq!(refusals.overdue(Timestamp(8)), Some(1));
+        assert_eq!(refusals.overdue(Moment(8)), None);
+        refusals.insert(MAX_REFUSALS as u32 + 1, Moment(8));
+        assert_eq!(refusals.overdue(Moment(8)), Some(1));
         refusals.remove(1);
-        assert_eq!((refusals.overdue(Timestamp(8)), refusals.len()), (None, MAX_REFUSALS));
+        assert_eq!((refusals.overdue(Moment(8)), refusals.len()), (None, MAX_REFUSALS));
     }
 }

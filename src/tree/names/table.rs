@@ -9,7 +9,7 @@ use super::numbers::ByNumber;
 use super::{MAILBOXES, Named, ROOT, SEGMENTS, TOPICS};
 use crate::accounts::Charge;
 use crate::config::{LINK_MAX, NAME_MAX};
-use crate::op::{Caller, Error, Ino, NodeId, Timestamp};
+use crate::op::{Caller, Error, FileTime, Ino, NodeId};
 use crate::state::saved;
 
 const FIRST_FREE: u64 = 16;
@@ -216,7 +216,7 @@ impl<O: Named> Names<O> {
     }
 
     /// Gives `object` a name that [`Names::check_new`] has found free. `charge` is for one file.
-    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: &O, charge: Charge, now: Timestamp) {
+    pub(crate) fn link(&mut self, folder: Ino, name: &[u8], object: &O, charge: Charge, now: FileTime) {
         self.place(folder, &Arc::from(name), object, charge, now);
     }
 
@@ -227,7 +227,7 @@ impl<O: Named> Names<O> {
         name: &[u8],
         object: &O,
         charge: Charge,
-        now: Timestamp,
+        now: FileTime,
     ) -> Result<(), Error> {
         let Some(link) = self.links.get_mut(&object.ino()) else {
             self.link(folder, name, object, charge, now);
@@ -251,7 +251,7 @@ impl<O: Named> Names<O> {
         name: &[u8],
         meta: Meta,
         charge: Charge,
-        now: Timestamp,
+        now: FileTime,
     ) -> O {
         let parent = self.folders.get(&folder);
         let namespace = parent.map_or(Namespace::Mailboxes, |parent| parent.namespace);
@@ -293,7 +293,7 @@ impl<O: Named> Names<O> {
         folder: Ino,
         name: &[u8],
         as_folder: bool,
-        now: Timestamp,
+        now: FileTime,
     ) -> Result<O, Error> {
         check_name(name)?;
         let holder = self.folders.get(&folder).ok_or(Error::NotFolder)?;
@@ -318,7 +318,7 @@ impl<O: Named> Names<O> {
         from: (Ino, &[u8]),
         to: (Ino, &[u8]),
         replace: bool,
-        now: Timestamp,
+        now: FileTime,
     ) -> Result<Option<O>, Error> {
         let object = self.movable(from, to.0)?;
         check_name(to.1)?;
@@ -349,7 +349,7 @@ impl<O: Named> Names<O> {
         &mut self,
         one: (Ino, &[u8]),
         two: (Ino, &[u8]),
-        now: Timestamp,
+        now: FileTime,
     ) -> Result<(), Error> {
         let first = self.movable(one, two.0)?;
         let second = self.movable(two, one.0)?;
@@ -404,21 +404,21 @@ impl<O: Named> Names<O> {
         Ok(object.clone())
     }
 
-    fn take(&mut self, (folder, name): (Ino, &[u8]), now: Timestamp) {
+    fn take(&mut self, (folder, name): (Ino, &[u8]), now: FileTime) {
         if let Some(folder) = self.folders.get_mut(&folder) {
             folder.remove(name, now);
         }
     }
 
     /// The name that `object` had at `from`, where it was taken, is at `to` now, in the same namespace.
-    fn relocate(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8]), object: &O, now: Timestamp) {
+    fn relocate(&mut self, from: (Ino, &[u8]), to: (Ino, &[u8]), object: &O, now: FileTime) {
         let name = Arc::from(to.1);
         let Some(link) = self.links.get_mut(&object.ino()) else { return };
         let is_first = link.relocate(from, (to.0, &name));
         self.put(to.0, &name, object, is_first, now);
     }
 
-    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, charge: Charge, now: Timestamp) {
+    fn place(&mut self, folder: Ino, name: &Arc<[u8]>, object: &O, charge: Charge, now: FileTime) {
         let Some(namespace) = self.put(folder, name, object, true, now) else { return };
         let (object, name, others) = (object.clone(), Arc::clone(name), Vec::new());
         *self.count.of(&object, namespace) += 1;
@@ -432,7 +432,7 @@ impl<O: Named> Names<O> {
         name: &Arc<[u8]>,
         object: &O,
         is_first: bool,
-        now: Timestamp,
+        now: FileTime,
     ) -> Option<Namespace> {
         if let Some(moved) = object.folder().and_then(|ino| self.folders.get_mut(&ino)) {
             moved.parent = folder;

@@ -11,7 +11,7 @@ fn tick(harness: &mut Harness, now: u64) {
     let told = harness.alarms.len();
     while {
         let mut fx = Effects::new();
-        harness.tree.tick(Timestamp(now), &mut fx);
+        harness.tree.tick(at(now), &mut fx);
         harness.carry_out(&mut fx, None);
         harness.alarms.len() > told && harness.alarms.last().is_some_and(|next| *next <= now)
     } {

@@ -28,7 +28,7 @@ impl Harness {
     fn step(&mut self) -> bool {
         self.now += 1;
         let mut fx = Effects::new();
-        let any = self.tree.work(Timestamp(self.now), &mut fx);
+        let any = self.tree.work(at(self.now), &mut fx);
         self.carry_out(&mut fx, None);
         any
     }
@@ -188,7 +188,7 @@ fn the_end_of_the_mount_ends_jobs() {
     let unique = harness.wait(node, allocate(fh, 20 * MIB, 0));
     assert!(harness.step());
     let mut fx = Effects::new();
-    harness.tree.end(Timestamp(harness.now), &mut fx);
+    harness.tree.end(at(harness.now), &mut fx);
     harness.carry_out(&mut fx, None);
     harness.finish();
     assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Ending))]);

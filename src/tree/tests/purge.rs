@@ -19,7 +19,7 @@ impl Harness {
     fn work(&mut self) -> bool {
         self.now += 1;
         let mut fx = Effects::new();
-        let any = self.tree.work(Timestamp(self.now), &mut fx);
+        let any = self.tree.work(at(self.now), &mut fx);
         self.carry_out(&mut fx, None);
         any
     }

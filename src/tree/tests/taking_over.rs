@@ -42,8 +42,18 @@ fn saved(tree: &Tree) -> (Vec<u8>, Vec<Arc<dyn segment::Memory>>) {
 }
 
 fn take_over(state: &[u8], memories: Vec<Arc<dyn segment::Memory>>) -> Result<Tree, Unfit> {
+    take_over_at(at(0), state, memories)
+}
+
+fn take_over_at(now: Now, state: &[u8], memories: Vec<Arc<dyn segment::Memory>>) -> Result<Tree, Unfit> {
     // Limits are the mount's, whatever the next process would have.
-    Tree::take_over(Setup { backing: Some(Box::new(FakeBacking)), ..setup(1) }, memfds(), state, memories)
+    Tree::take_over(
+        Setup { backing: Some(Box::new(FakeBacking)), ..setup(1) },
+        memfds(),
+        state,
+        memories,
+        now,
+    )
 }
 
 fn new_memories() -> Vec<Arc<dyn segment::Memory>> {
@@ -91,7 +101,7 @@ impl Harness {
     fn works(&mut self) -> bool {
         self.now += 1;
         let mut fx = Effects::new();
-        let any = self.tree.work(Timestamp(self.now), &mut fx);
+        let any = self.tree.work(at(self.now), &mut fx);
         self.carry_out(&mut fx, None);
         any
     }
@@ -269,7 +279,7 @@ fn continued(h: &mut Harness, files: &Files) -> Vec<String> {
     for seconds in [11, 4000] {
         h.now += seconds * 1_000_000_000;
         let mut fx = Effects::new();
-        h.tree.tick(Timestamp(h.now), &mut fx);
+        h.tree.tick(at(h.now), &mut fx);
         h.carry_out(&mut fx, None);
         told.push(format!("{:?}", h.late()));
     }
@@ -393,7 +403,7 @@ fn the_clock_is_told_again() {
     let (state, memories) = saved(&before.tree);
     let mut after = go_on(&before, take_over(&state, memories).unwrap());
     let mut fx = Effects::new();
-    after.tree.tick(Timestamp(after.now), &mut fx);
+    after.tree.tick(at(after.now), &mut fx);
     after.carry_out(&mut fx, None);
     assert_eq!(after.alarms, before.alarms.last().copied().as_slice());
     assert!(after.tree.has_work(), "a long call was under way");
@@ -405,9 +415,12 @@ fn a_state_of_version_1_can_always_be_taken_over() {
     if std::env::var_os("IPCFS_FREEZE").is_some() {
         std::fs::write("tests/state/version-1", saved(&busy().0.tree).0).unwrap();
     }
-    let tree = take_over(FROZEN, new_memories()).unwrap();
+    // Its times are those of the wall clock, by which it was saved before 1000.
+    let now = Now { wall: Timestamp(1000), moment: Moment(5_000_000_000) };
+    let tree = take_over_at(now, FROZEN, new_memories()).unwrap();
     assert!(VERSION > 1 || saved(&tree).0 == FROZEN, "the format has changed without another version");
-    let mut h = Harness { tree, now: 1000, unique: 100_000, ..Harness::new() };
+    let mut h = Harness { tree, now: 5_000_000_000, unique: 100_000, ..Harness::new() };
+    assert!(h.show("control/status").contains("uptime 0.000\n"));
     let full = h.door("control/mailboxes/full/stream", READ);
     assert_eq!(h.get(full.0, read(full.1)), Reply::Data(b"first of twosecond of two".to_vec()));
     assert_eq!(h.late(), [(88, Reply::Written(14))]);
@@ -416,8 +429,8 @@ fn a_state_of_version_1_can_always_be_taken_over() {
     assert_eq!(h.show("control/mailboxes/team/config/maxmsg"), "7\n");
     assert_eq!(h.show("control/segments/shared/config/size_max"), "1048576\n");
     let mut fx = Effects::new();
-    h.tree.end(Timestamp(h.now), &mut fx);
-    while h.tree.work(Timestamp(h.now), &mut fx) {}
+    h.tree.end(at(h.now), &mut fx);
+    while h.tree.work(at(h.now), &mut fx) {}
     h.carry_out(&mut fx, None);
     let mut waited: Vec<(u64, Reply)> = h.late();
     waited.sort_by_key(|(unique, _)| *unique);
@@ -436,7 +449,7 @@ fn what_cannot_be_taken_over_is_refused() {
         assert_eq!(refused(&state[..length]), Unfit::Damaged);
     }
     assert_eq!(take_over(&state, memories[1..].to_vec()).unwrap_err(), Unfit::Damaged, "memory is missing");
-    let cached = Tree::take_over(setup(1 << 20), memfds(), &state, memories);
+    let cached = Tree::take_over(setup(1 << 20), memfds(), &state, memories, at(0));
     assert_eq!(cached.unwrap_err(), Unfit::Mount("data path of segments"));
 }
 

@@ -32,7 +32,7 @@ impl Hall {
         let caller = Caller { uid: 0, gid: 0, pid: unique as u32 };
         let mut fx = Effects::new();
         let request = Request { request_id: RequestId { unique, reply_path: 0, pid: 0 }, node, caller, op };
-        self.tree.handle(&request, Timestamp(unique), &mut fx);
+        self.tree.handle(&request, at(unique), &mut fx);
         let mut again = false;
         for effect in fx.drain() {
             match effect {
@@ -58,7 +58,7 @@ impl Hall {
     }
 
     fn parked(&self) -> usize {
-        self.tree.waits.since(Timestamp(u64::MAX)).len()
+        self.tree.waits.since(Moment::LAST).len()
     }
 }
 

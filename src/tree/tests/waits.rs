@@ -93,7 +93,7 @@ fn waits_expire_by_their_beginning() {
     let limit = harness.now;
     let young = harness.wait(node, read(both));
     let mut fx = Effects::new();
-    harness.tree.expire(Timestamp(limit), Timestamp(limit + 100), &mut fx);
+    harness.tree.expire(at(limit).moment, at(limit + 100), &mut fx);
     harness.carry_out(&mut fx, None);
     assert_eq!(harness.late(), [(old, Reply::Failed(Error::Interrupted))]);
     assert_eq!(harness.parked(), 1);
@@ -107,7 +107,7 @@ fn the_end_answers_everyone_and_lets_nobody_wait_any_more() {
     assert_eq!(harness.get(node, lock(both, 1, LockKind::Exclusive)), Reply::Done);
     let waits = [harness.wait(node, read(both)), harness.wait(node, lock(writer, 2, LockKind::Shared))];
     let mut fx = Effects::new();
-    harness.tree.end(Timestamp(harness.now), &mut fx);
+    harness.tree.end(at(harness.now), &mut fx);
     harness.carry_out(&mut fx, None);
     let mut late = harness.late();
     late.sort_by_key(|answer| answer.0);

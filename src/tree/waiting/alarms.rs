@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::op::{Effect, Effects, Ino, Timestamp};
+use crate::op::{Effect, Effects, Ino, Moment};
 use crate::state::saved;
 
 /// Files with something that is due at a time, by that time: one entry each, for what is due there first. No search is
@@ -20,10 +20,10 @@ saved!(struct Alarms<F> { due });
 
 #[derive(Debug)]
 struct Due<F> {
-    first: BTreeMap<(Timestamp, Ino), Arc<F>>,
+    first: BTreeMap<(Moment, Ino), Arc<F>>,
     /// When the clock will call. Earlier than needed where what was due has gone since, so that not every receive of a
     /// message with a time limit has to tell it.
-    told: Option<Timestamp>,
+    told: Option<Moment>,
 }
 
 saved!(struct Due<F> { first, told });
@@ -50,8 +50,8 @@ impl<F> Alarms<F> {
     pub(crate) fn set(
         &self,
         (ino, file): (Ino, &Arc<F>),
-        set: &mut Option<Timestamp>,
-        next: Option<Timestamp>,
+        set: &mut Option<Moment>,
+        next: Option<Moment>,
         fx: &mut Effects,
     ) {
         if next == *set {
@@ -69,7 +69,7 @@ impl<F> Alarms<F> {
     }
 
     /// A file where something is due by `now`. Its entry stays until it is set anew.
-    pub(crate) fn due(&self, now: Timestamp) -> Option<Arc<F>> {
+    pub(crate) fn due(&self, now: Moment) -> Option<Arc<F>> {
         let due = self.due.lock();
         let ((first, _), file) = due.first.first_key_value()?;
         (*first <= now).then(|| Arc::clone(file))

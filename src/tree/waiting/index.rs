@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::op::Timestamp;
+use crate::op::Moment;
 use crate::state::saved;
 use crate::tree::names::numbers::ByNumber;
 
@@ -20,7 +20,7 @@ use crate::tree::names::numbers::ByNumber;
 #[derive(Debug)]
 pub(crate) struct WaitIndex<W> {
     // Innermost lock: taken while a mailbox's or the locks' lock is held, never the other way round.
-    waits: Mutex<ByNumber<u64, (W, Timestamp)>>,
+    waits: Mutex<ByNumber<u64, (W, Moment)>>,
     /// The mount ends: no request may wait any more.
     closed: AtomicBool,
 }
@@ -37,7 +37,7 @@ impl<W: Clone> WaitIndex<W> {
     /// To be called under the lock of the queue that the request was put in, so that no answer can come first. False:
     /// the mount ends, and the caller has to end this wait.
     #[must_use]
-    pub(crate) fn insert(&self, unique: u64, wait: W, now: Timestamp) -> bool {
+    pub(crate) fn insert(&self, unique: u64, wait: W, now: Moment) -> bool {
         self.waits.lock().insert(unique, (wait, now));
         !self.closed.load(Ordering::SeqCst)
     }
@@ -57,7 +57,7 @@ impl<W: Clone> WaitIndex<W> {
     }
 
     /// All that have waited since `limit` or longer.
-    pub(crate) fn since(&self, limit: Timestamp) -> Vec<W> {
+    pub(crate) fn since(&self, limit: Moment) -> Vec<W> {
         let waits = self.waits.lock();
         waits.values().filter(|(_, since)| *since <= limit).map(|(wait, _)| wait.clone()).collect()
     }
@@ -65,6 +65,6 @@ impl<W: Clone> WaitIndex<W> {
     /// No request may wait any more. Returns those that do.
     pub(crate) fn close(&self) -> Vec<W> {
         self.closed.store(true, Ordering::SeqCst);
-        self.since(Timestamp(u64::MAX))
+        self.since(Moment::LAST)
     }
 }

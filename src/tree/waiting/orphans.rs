@@ -4,12 +4,12 @@
 //! nothing of mappings. So each of these is asked now and then whether it is still mapped, and when memory is wanted.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::op::{Effect, Effects, Timestamp};
-use crate::state::saved;
+use crate::op::{Effect, Effects, Moment, Timestamp};
+use crate::state::{Restorer, Saved, Saver, saved};
 
 /// How often they are asked, in nanoseconds.
 const INTERVAL: u64 = 500_000_000;
@@ -20,15 +20,45 @@ pub(crate) struct Orphans<F> {
     files: Mutex<Vec<Arc<F>>>,
     /// One more came, and the clock does not know.
     news: AtomicBool,
-    /// When they are asked next, in nanoseconds since 1970.
-    due: AtomicU64,
+    due: Due,
 }
 
 saved!(struct Orphans<F> { files, news, due });
 
+/// When they are asked next.
+#[derive(Debug, Default)]
+struct Due(AtomicI64);
+
+impl Due {
+    fn get(&self) -> Moment {
+        Moment(self.0.load(Ordering::SeqCst))
+    }
+
+    fn set(&self, at: Moment) {
+        self.0.store(at.0, Ordering::SeqCst);
+    }
+}
+
+/// In the first version it was a number.
+impl Saved for Due {
+    fn save(&self, to: &mut Saver<'_>) {
+        self.get().save(to);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        let at = if from.version() < 2 {
+            let time = Timestamp(from.number()?);
+            from.given()?.now.moment_of(time)
+        } else {
+            Moment::restore(from)?
+        };
+        Some(Due(AtomicI64::new(at.0)))
+    }
+}
+
 impl<F> Default for Orphans<F> {
     fn default() -> Orphans<F> {
-        Orphans { files: Mutex::default(), news: AtomicBool::new(false), due: AtomicU64::new(0) }
+        Orphans { files: Mutex::default(), news: AtomicBool::new(false), due: Due::default() }
     }
 }
 
@@ -48,22 +78,22 @@ impl<F> Orphans<F> {
     }
 
     /// Makes the clock call, after one more came.
-    pub(crate) fn arm(&self, now: Timestamp, fx: &mut Effects) {
+    pub(crate) fn arm(&self, now: Moment, fx: &mut Effects) {
         if self.news.load(Ordering::SeqCst) && self.news.swap(false, Ordering::SeqCst) {
-            let due = now.0.saturating_add(INTERVAL);
-            self.due.store(due, Ordering::SeqCst);
-            fx.push(Effect::Alarm(Timestamp(due)));
+            let due = now.after(INTERVAL);
+            self.due.set(due);
+            fx.push(Effect::Alarm(due));
         }
     }
 
     /// True if it is time to ask them. The clock calls for other reasons, too, and is told of its next call then.
-    pub(crate) fn due(&self, now: Timestamp, fx: &mut Effects) -> bool {
-        let due = self.due.load(Ordering::SeqCst);
-        if now.0 >= due {
+    pub(crate) fn due(&self, now: Moment, fx: &mut Effects) -> bool {
+        let due = self.due.get();
+        if now >= due {
             return true;
         }
         if !self.is_empty() {
-            fx.push(Effect::Alarm(Timestamp(due)));
+            fx.push(Effect::Alarm(due));
         }
         false
     }

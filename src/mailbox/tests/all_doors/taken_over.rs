@@ -27,6 +27,7 @@ impl World {
             accounts: Arc::clone(&accounts),
             journal,
             memories: Vec::new(),
+            now: at(self.now),
             longest_table: 1000,
         });
         self.mailbox = Saved::restore(&mut from).unwrap();
