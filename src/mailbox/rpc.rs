@@ -108,13 +108,9 @@ impl Mailbox {
         self.wake_reader(call.handle, cx);
         let (client, awaited) = (request.client, self.awaits_reply(&request));
         drop(request);
-        self.admit_writers(cx);
-        if self.removed {
-            cx.fx.fail(call.request_id, Error::Removed);
-            return None;
-        }
-        if !awaited {
-            cx.fx.fail(call.request_id, Error::Cancelled);
+        if self.removed || !awaited {
+            self.admit_writers(cx);
+            cx.fx.fail(call.request_id, if self.removed { Error::Removed } else { Error::Cancelled });
             return None;
         }
         self.counters.replied += 1;
@@ -130,6 +126,8 @@ impl Mailbox {
             self.wait_ended(client);
             self.begin(&reader.call, reply, charge, Vec::new(), cx);
         }
+        // The request is gone, and so may be the reply.
+        self.admit_writers(cx);
         for poll in [self.polls_in.remove(&client), self.polls_out.remove(&client)].into_iter().flatten() {
             cx.fx.wake(poll);
         }

@@ -81,9 +81,14 @@ impl Mailbox {
     ) -> Option<WaitId> {
         let account = Arc::clone(&self.handles.get(call.handle.0)?.account);
         let (len, first) = (payload.written(), self.no_writer_before(&account));
+        let is_request = matches!(payload, Payload::Request(_));
         match self.try_admit(payload, call.handle, &account, first, cx) {
             Ok(()) => {
                 cx.fx.reply(call.request_id, Reply::Written(len as u32));
+                if is_request {
+                    // The last reply is gone, if the client has not read it.
+                    self.admit_writers(cx);
+                }
                 None
             }
             Err(payload) => self.wait_or_fail(call, payload, account, cx),

@@ -335,10 +335,13 @@ impl World {
 
     fn settle(&mut self, choice: u8, word: u8) {
         let Some(handle) = self.pick(choice) else { return };
-        let open = self.handles[handle].as_mut().unwrap();
+        let open = self.handles[handle].as_ref().unwrap();
         if open.door != Door::Lease || !open.mode.writes() {
             return;
         }
+        // What is due is delivered before, and may be what is settled.
+        self.call(Mailbox::tick);
+        let open = self.handles[handle].as_mut().unwrap();
         let leased = std::mem::take(&mut open.leased);
         open.begun.clear();
         let word = ["ack\n", "nack", "reject", "nack 1ms"][usize::from(word)];

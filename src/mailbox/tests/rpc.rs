@@ -39,6 +39,44 @@ fn replies_in_another_order_go_to_the_right_clients() {
 }
 
 #[test]
+fn memory_that_a_reply_has_taken_is_there_for_others_once_the_client_has_it() {
+    for wait in [true, false] {
+        let mut rig = Rig::new();
+        let (client, server) = pair(&mut rig);
+        let sender = rig.open(Mode::Send);
+        // Enough for a message of any length, or for a request or a reply and a little more.
+        rig.others_charge(PLENTY - Memory::cost(64) - Memory::cost(1) + 1);
+        rig.fill(client, &["?"]);
+        assert_eq!(rig.read(server, 64), bytes("?"));
+        let call = rig.await_message(client);
+        let waiting = wait.then(|| rig.await_room(sender, &"x".repeat(64)));
+        assert!(!rig.arm(sender, 1).writable);
+        rig.fill(server, &["!"]);
+        assert_eq!(rig.got(call), bytes("!"));
+        match waiting {
+            Some(waiting) => assert_eq!(rig.got(waiting), Got::Written(64)),
+            None => assert_eq!(rig.woken(), [1]),
+        }
+    }
+}
+
+#[test]
+fn memory_of_a_reply_that_nobody_has_read_is_there_for_others_once_the_client_sends_again() {
+    let mut rig = Rig::new();
+    let (client, server) = pair(&mut rig);
+    let sender = rig.open(Mode::Send);
+    rig.fill(client, &["?"]);
+    assert_eq!(rig.read(server, 64), bytes("?"));
+    rig.fill(server, &[&"!".repeat(60)]);
+    let call = rig.await_message(server);
+    // With the reply, there is no room for a message of this length.
+    rig.others_charge(PLENTY - Memory::cost(60) - Memory::cost(2) + 1);
+    let waiting = rig.await_room(sender, "xx");
+    rig.fill(client, &["?"]);
+    assert_eq!((rig.got(call), rig.got(waiting)), (bytes("?"), Got::Written(2)));
+}
+
+#[test]
 fn without_a_request_there_is_nothing_to_read_or_reply_to() {
     let mut rig = Rig::new();
     let (client, server) = pair(&mut rig);
