@@ -19,7 +19,7 @@ pub enum Resource {
     Memory,
     /// Bytes that writers wait with, and bytes written that are not a message yet.
     Waiting,
-    /// Bytes of what open files of `control/` show.
+    /// Bytes of what open files of `control/` show, and of names that were looked up there.
     Texts,
     /// Bytes promised to segments.
     Segments,

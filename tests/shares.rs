@@ -135,6 +135,37 @@ fn files_segments_and_locks_have_shares() {
     assert!([USER, OTHER].iter().all(|uid| users.contains(&uid.to_string().into())), "{users:?}");
 }
 
+/// Linux 6.18 or later.
+fn forgets_when_asked() -> bool {
+    let uname = rustix::system::uname();
+    let mut numbers = uname.release().to_str().unwrap().split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    let mut next = || numbers.next().and_then(Result::ok).unwrap_or(0_u32);
+    (next(), next()) >= (6, 18)
+}
+
+#[test]
+fn names_that_were_looked_up_are_charged_and_do_not_stay() {
+    let Some((mount, mut greedy, _other)) = shared(&[]) else { return };
+    greedy.run(&format!("os.close(os.open('mailboxes/a', {MAIL}, 0o600))"));
+    let before = mount.memory();
+    // A name below a folder of doors, the doors of many mailboxes, and names that exist no more.
+    greedy.run("stat = lambda p: os.stat('control/mailboxes/a/' + p)");
+    greedy.run("for i in range(50000): stat('tag/%d' % i), stat('ttl/%ds' % (i + 1)), stat('from/%d' % i)");
+    if forgets_when_asked() {
+        wait_for("the kernel to forget", || figure_of(&mut greedy, USER, "texts_used") < 1 << 20);
+        let more = mount.memory().saturating_sub(before);
+        assert!(more < 20 << 20, "{more} bytes more after 150,000 look-ups");
+    }
+    // What is in use stays so.
+    greedy.run(
+        "held = [os.open('control/mailboxes/a/tag/%d' % i, os.O_RDWR | os.O_NONBLOCK) for i in range(300)]",
+    );
+    greedy.run("for i in range(5000): stat('tag/x%d' % i)");
+    assert_eq!(greedy.ask("os.write(held[0], b'x'), os.read(held[0], 9)"), "(1, b'x')");
+    assert!(figure_of(&mut greedy, USER, "texts_used") > 300 * 500);
+    greedy.run("for fd in held: os.close(fd)");
+}
+
 #[test]
 fn root_and_who_mounts_may_take_all() {
     let Some(mount) = common::mount_with(&["--memory", "4M", "--max-files", "10"]) else { return };

@@ -66,6 +66,7 @@ incoming! {
     Dirent { ino: u64, off: u64, namelen: u32, kind: u32 }
     NotifyPollWakeupOut { kh: u64 }
     NotifyInvalInodeOut { ino: u64, off: i64, len: i64 }
+    NotifyPruneOut { count: u32, padding: u32, spare: u64 }
     NotifyRetrieveOut { notify_unique: u64, nodeid: u64, offset: u64, size: u32, padding: u32 }
 }
 
@@ -156,5 +157,7 @@ pub(super) const NOTIFY_POLL: i32 = 1;
 pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
 /// `FUSE_NOTIFY_RETRIEVE`: the kernel is to send what it has cached of a file, in a `NOTIFY_REPLY`.
 pub(super) const NOTIFY_RETRIEVE: i32 = 5;
+/// `FUSE_NOTIFY_PRUNE`: nodes that nobody uses are to be forgotten. Since Linux 6.18; before, `EINVAL`.
+pub(super) const NOTIFY_PRUNE: i32 = 9;
 /// Set in the number of an INTERRUPT, and in that of its answer.
 pub(super) const INTERRUPT_BIT: u64 = 1;

@@ -142,6 +142,15 @@ pub(super) fn encode_invalidate_attr(node: NodeId) -> Encoded<'static> {
     out.finish()
 }
 
+/// Encodes the notification that makes the kernel forget those of these nodes that nobody uses.
+pub(super) fn encode_prune(nodes: &[NodeId]) -> Encoded<'static> {
+    let header = abi::OutHeader { len: 0, error: abi::NOTIFY_PRUNE, unique: 0 };
+    let tail = Tail::Owned(nodes.iter().flat_map(|node| node.0.to_ne_bytes()).collect());
+    let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail };
+    out.push(&abi::NotifyPruneOut { count: nodes.len() as u32, padding: 0, spare: 0 });
+    out.finish()
+}
+
 /// How long attributes may be cached, in seconds and nanoseconds.
 fn attr_timeout(validity: Validity) -> (u64, u32) {
     match validity {

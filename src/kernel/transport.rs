@@ -343,6 +343,8 @@ impl Transport {
                 Effect::Wake(handle) => drop(self.write(0, &reply::encode_wake(handle))),
                 // ENOENT: the kernel has forgotten the node and its attributes.
                 Effect::InvalidateAttr(node) => drop(self.write(0, &reply::encode_invalidate_attr(node))),
+                // EINVAL: the kernel is older.
+                Effect::Prune(nodes) => drop(self.write(0, &reply::encode_prune(&nodes))),
                 Effect::InterruptAgain { unique } => {
                     if !self.look_at_promise(unique, INTERRUPT_AGAIN, responder) {
                         // Fails only if the timer has ended with the mount.

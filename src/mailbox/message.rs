@@ -63,8 +63,14 @@ pub struct Message {
 impl Saved for Message {
     fn save(&self, to: &mut Saver<'_>) {
         let Message { id, sent, since, sender, priority, body, extra, charge } = self;
-        (id.save(to), sent.save(to), sender.save(to), priority.save(to), body.save(to));
-        (extra.save(to), charge.save(to), since.save(to));
+        id.save(to);
+        sent.save(to);
+        sender.save(to);
+        priority.save(to);
+        body.save(to);
+        extra.save(to);
+        charge.save(to);
+        since.save(to);
     }
 
     fn restore(from: &mut Restorer<'_>) -> Option<Self> {

@@ -144,6 +144,7 @@ impl Rig {
                 | Effect::Promise(..)
                 | Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
+                | Effect::Prune(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
                 | Effect::Work

@@ -53,6 +53,8 @@ pub enum Effect {
     /// The kernel must drop the attributes of a node from its cache. Carried out before the replies to the request
     /// that changed them, so that whoever gets such a reply sees the change.
     InvalidateAttr(NodeId),
+    /// The kernel is to forget those of these nodes that nobody uses.
+    Prune(Vec<NodeId>),
     /// Call the tree at this time.
     Alarm(Moment),
     /// Call [`Tree::work`](crate::tree::Tree::work), on a thread that serves no requests, until nothing is left to do.

@@ -3,8 +3,6 @@
 //! *Spans* (how long a message is kept, a lease lasts, somebody waits) are differences of [`Moment`]s, which nobody can set.
 //! Points in time that people see are [`Timestamp`]s and [`FileTime`]s, by the wall clock, which root and NTP set.
 
-use crate::state::{Restorer, Saved, Saver};
-
 /// A point in time by the wall clock: nanoseconds since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timestamp(pub u64);
@@ -110,41 +108,6 @@ impl FileTime {
     pub fn to_timestamp(self) -> Option<Timestamp> {
         let seconds = u64::try_from(self.seconds).ok()?;
         seconds.checked_mul(SECOND)?.checked_add(u64::from(self.nanos)).map(Timestamp)
-    }
-}
-
-impl Saved for Timestamp {
-    fn save(&self, to: &mut Saver<'_>) {
-        to.writer().time(*self);
-    }
-
-    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
-        from.reader().time()
-    }
-}
-
-/// Another process of the same machine has the same clock. In the first version all times were by the wall clock.
-impl Saved for Moment {
-    fn save(&self, to: &mut Saver<'_>) {
-        to.writer().raw(&self.0.to_le_bytes());
-    }
-
-    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
-        if from.version() < 2 {
-            let time = from.reader().time()?;
-            return Some(from.given()?.now.moment_of(time));
-        }
-        Some(Moment(i64::from_le_bytes(from.reader().take(size_of::<i64>())?.try_into().ok()?)))
-    }
-}
-
-impl Saved for FileTime {
-    fn save(&self, to: &mut Saver<'_>) {
-        to.writer().file_time(*self);
-    }
-
-    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
-        if from.version() < 2 { from.reader().time().map(FileTime::from) } else { from.reader().file_time() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Values of the standard library's types, and of those of the crates that trees are made of.
+//! Values of the standard library's types, of those of the crates that trees are made of, and times.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hash};
@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use slab::Slab;
 
 use super::{Restorer, Saved, Saver};
+use crate::op::{FileTime, Moment, Timestamp};
 
 macro_rules! numbers {
     ($($type:ty),*) => {
@@ -329,5 +330,40 @@ impl<T: Saved> Saved for Slab<T> {
         let pairs: Vec<(usize, T)> = restore_all(from)?;
         let longest = from.given()?.longest_table;
         pairs.iter().all(|(key, _)| *key < longest).then(|| Slab::from_iter(pairs))
+    }
+}
+
+impl Saved for Timestamp {
+    fn save(&self, to: &mut Saver<'_>) {
+        to.writer().time(*self);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        from.reader().time()
+    }
+}
+
+/// Another process of the same machine has the same clock. In the first version all times were by the wall clock.
+impl Saved for Moment {
+    fn save(&self, to: &mut Saver<'_>) {
+        to.writer().raw(&self.0.to_le_bytes());
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        if from.version() < 2 {
+            let time = from.reader().time()?;
+            return Some(from.given()?.now.moment_of(time));
+        }
+        Some(Moment(i64::from_le_bytes(from.reader().take(size_of::<i64>())?.try_into().ok()?)))
+    }
+}
+
+impl Saved for FileTime {
+    fn save(&self, to: &mut Saver<'_>) {
+        to.writer().file_time(*self);
+    }
+
+    fn restore(from: &mut Restorer<'_>) -> Option<Self> {
+        if from.version() < 2 { from.reader().time().map(FileTime::from) } else { from.reader().file_time() }
     }
 }

@@ -6,6 +6,7 @@ mod cached_attributes;
 mod jobs;
 mod lifetimes;
 mod opening;
+mod passing;
 mod pools;
 mod purge;
 mod starving;
@@ -87,6 +88,8 @@ struct Harness {
     alarms: Vec<u64>,
     /// Interrupts that the kernel shall send again.
     again: Vec<u64>,
+    /// Nodes that the kernel is asked to forget.
+    pruned: Vec<NodeId>,
     /// Nodes whose attributes the kernel shall not believe any more.
     renewed: Vec<NodeId>,
 }
@@ -106,6 +109,7 @@ impl Harness {
             woken: Vec::new(),
             alarms: Vec::new(),
             again: Vec::new(),
+            pruned: Vec::new(),
             renewed: Vec::new(),
         }
     }
@@ -137,6 +141,7 @@ impl Harness {
                     self.renewed.push(node);
                 }
                 Effect::Deliver(..) | Effect::Promise(..) => panic!("{effect:?}"),
+                Effect::Prune(nodes) => self.pruned.extend(nodes),
                 Effect::TrimHeap | Effect::ShareReached { .. } | Effect::Work => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
             }

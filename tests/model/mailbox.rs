@@ -320,6 +320,7 @@ impl Pair {
                 | Effect::Promise(..)
                 | Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
+                | Effect::Prune(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
                 | Effect::Work

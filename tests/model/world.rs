@@ -204,6 +204,7 @@ impl World {
                 Effect::Reply(to, reply) => self.late(to, &reply),
                 Effect::Wake(_)
                 | Effect::InvalidateAttr(_)
+                | Effect::Prune(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
                 | Effect::Work
@@ -415,6 +416,7 @@ impl World {
                 }
                 Effect::Wake(_)
                 | Effect::InvalidateAttr(_)
+                | Effect::Prune(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
                 | Effect::Work

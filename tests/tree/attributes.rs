@@ -191,7 +191,8 @@ fn the_shared_folders_are_sticky_with_allow_other_and_the_owners_without() {
 fn times_of_files_are_as_on_tmpfs_before_1970_and_ever_after() {
     let Some(mount) = common::mount() else { return };
     let beside = tempfile::tempdir_in("/dev/shm").unwrap();
-    let times = [(-1, 999_999_999), (-86_400 * 365 * 300, 1), (1 << 35, 2), (i64::MIN, 0), (i64::MAX, 5)];
+    let times =
+        [(-1, 999_999_999), (-86_400 * 365 * 300, 1), (1 << 35, 2), (i64::MIN + 1, 4), (i64::MAX - 1, 5)];
     for path in one_of_each(&mount).into_iter().chain([beside.path().to_path_buf()]) {
         for (tv_sec, tv_nsec) in times {
             let access = Timespec { tv_sec, tv_nsec };

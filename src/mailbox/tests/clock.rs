@@ -106,7 +106,12 @@ fn after_restart(disk: &FakeDisk, now: Now) -> Mailbox {
     let accounts = Arc::new(Accounts::unshared(PLENTY));
     let (memory, mut fx) = (Memory::new(Arc::clone(&accounts)), Effects::new());
     let mut mailbox = Mailbox::new(LIMITS, now.time());
-    mailbox.restore(one.counters, one.messages, &accounts, &mut Context { now, memory: &memory, fx: &mut fx });
+    mailbox.restore(
+        one.counters,
+        one.messages,
+        &accounts,
+        &mut Context { now, memory: &memory, fx: &mut fx },
+    );
     mailbox
 }
 

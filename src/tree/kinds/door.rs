@@ -11,10 +11,11 @@ use super::control::{ControlNode, Slot};
 use super::mailbox::MailboxFile;
 use super::message::meta_of;
 use super::purge::OpenPurge;
-use super::{Cx, Header, Inode, InodeOps, Names, OpenFile, set_size_only};
+use super::{Cx, Header, Inode, InodeOps, Job, Names, OpenFile, set_size_only};
+use crate::accounts::{Charge, Resource};
 use crate::control::{DOORS, DoorKind};
 use crate::mailbox::Door;
-use crate::op::{Attr, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, SetAttr, Validity};
+use crate::op::{Attr, Caller, Entry, Error, Fh, Ino, NodeId, OpenAs, OpenFlags, Opened, SetAttr, Validity};
 use crate::state::saved;
 use crate::tree::names::lookups::RecentLookups;
 use crate::tree::names::meta::{Meta, REGULAR};
@@ -41,6 +42,9 @@ enum Way {
 saved!(struct DoorNode { file, way, node, ino, lookup, opened });
 saved!(enum Way { 0 = Queue(door), 1 = Purge });
 
+/// Bytes that a node is charged which a look-up makes, beside its name: an estimate of it, its entries in tables, and what allocating adds.
+const NODE_COST: u64 = 500;
+
 /// The door at `index` is a folder of doors, each named by a value.
 pub(super) fn is_folder_of_doors(index: usize) -> bool {
     DOORS.get(index).is_some_and(|door| !matches!(door.kind, DoorKind::One(_) | DoorKind::Purge))
@@ -51,7 +55,7 @@ pub(super) fn look_up(
     file: &Arc<MailboxFile>,
     place: ControlNode,
     name: &[u8],
-    pid: u32,
+    caller: Caller,
     cx: &mut Cx<'_>,
 ) -> Result<Option<Entry>, Error> {
     let (way, ino) = if let Slot::Door(index) = place.slot {
@@ -68,17 +72,38 @@ pub(super) fn look_up(
         };
         (way, Some(place.with(Slot::Door(index)).ino()))
     };
+    let charge = cx.charge_node(caller, name)?;
     let mut names = cx.tree.names.lock();
     let node = NodeId(names.fresh());
     let mut lookup = RecentLookups::default();
-    lookup.note(pid, cx.now.moment);
+    lookup.note(caller.pid, cx.now.moment);
     let (ino, lookup) = (ino.unwrap_or(Ino(node.0)), Mutex::new(lookup));
     let found =
         Arc::new(DoorNode { file: Arc::clone(file), way, node, ino, lookup, opened: Mutex::default() });
     let attr = found.attr_now();
-    names.nodes.note_look_up(pid);
-    names.nodes.look_up_once(node, Inode::Door(found));
+    names.nodes.note_look_up(caller.pid);
+    cx.look_up_once(&mut names, node, Inode::Door(found), charge);
     Ok(Some(Entry { node, attr, validity: Validity::None }))
+}
+
+impl Cx<'_> {
+    /// Charges for the node of a name in `control/` that `caller` looks up.
+    pub(super) fn charge_node(&self, caller: Caller, name: &[u8]) -> Result<Charge, Error> {
+        let account = self.tree.accounts.of(caller.uid);
+        let charge =
+            || account.charge(Resource::Texts, NODE_COST + name.len() as u64).map_err(|_| Error::NoMemory);
+        charge().or_else(|error| {
+            if self.tree.names.lock().nodes.drop_oldest(caller.uid) { charge() } else { Err(error) }
+        })
+    }
+
+    /// A LOOKUP has made a node of its own.
+    pub(super) fn look_up_once(&self, names: &mut Names, node: NodeId, inode: Inode, charge: Charge) {
+        let uid = charge.account().uid();
+        if names.nodes.look_up_once(node, inode, charge) {
+            self.tree.work.push(Job::Prune(uid), |_| Ok(()));
+        }
+    }
 }
 
 impl DoorNode {
@@ -148,7 +173,8 @@ impl InodeOps for Arc<DoorNode> {
         }
         let pid = header.caller.pid;
         let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now.moment);
-        let opening = names.nodes.open_once(is_its_own, pid, cx.now.moment).ok_or(Error::Stale)?;
+        let opening = names.nodes.open_once((self.node, flags.write), is_its_own, pid, cx.now.moment);
+        let opening = opening.ok_or(Error::Stale)?;
         drop(names);
         let opened = match &self.way {
             Way::Queue(door) => self.file.open_door(header, door.clone(), flags, opening, cx),

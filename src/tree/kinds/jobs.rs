@@ -6,7 +6,7 @@ use super::{
     Broadcaster, Cx, FREE_STEP, Header, Inode, Job, OpenFile, Read, Selecting, Step, Wait, doorbell, mailbox,
     segment_work,
 };
-use crate::op::{Error, Fh, Reply, SetAttr};
+use crate::op::{Effect, Error, Fh, Reply, SetAttr};
 
 /// Number of reads by the page cache, without one by read(2) between them, that are refused before they get the end of the
 /// file. No program calls splice(2) as often without falling back to read(2).
@@ -47,6 +47,11 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
             } else {
                 Step::Done
             }
+        }
+        Job::Prune(uid) => {
+            let (nodes, more) = cx.tree.names.lock().nodes.superfluous(uid);
+            cx.fx.push(Effect::Prune(nodes));
+            if more { Step::More(Job::Prune(uid)) } else { Step::Done }
         }
         Job::Free { memory, at } => {
             let at = at.saturating_sub(FREE_STEP);

@@ -80,8 +80,8 @@ impl ControlOps for Arc<MailboxFile> {
         cx: &mut Cx<'_>,
     ) -> Result<Option<Entry>, Error> {
         match place.slot {
-            Slot::Top | Slot::Door(_) => door::look_up(self, place, name, header.caller.pid, cx),
-            Slot::Messages => message::look_up(self, name, cx).map(Some),
+            Slot::Top | Slot::Door(_) => door::look_up(self, place, name, header.caller, cx),
+            Slot::Messages => message::look_up(self, name, header.caller, cx).map(Some),
             Slot::Config | Slot::File(_) => Ok(None),
         }
     }

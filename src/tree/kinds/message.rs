@@ -10,8 +10,8 @@ use crate::accounts::{Charge, Resource};
 use crate::journal::record::Why;
 use crate::mailbox::{Mailbox, Memory, Message};
 use crate::op::{
-    Attr, Entry, Error, Ino, Listed, NodeId, Now, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Timestamp,
-    Validity,
+    Attr, Caller, Entry, Error, Ino, Listed, NodeId, Now, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort,
+    Timestamp, Validity,
 };
 use crate::state::saved;
 use crate::tree::names::meta::{FOLDER, Meta, REGULAR};
@@ -30,20 +30,28 @@ saved!(struct MessageNode { file, id });
 pub(crate) struct OpenMessage {
     body: Arc<[u8]>,
     charge: Charge,
+    /// `None` if it was opened by a program that did not note it.
+    node: Option<NodeId>,
 }
 
-saved!(struct OpenMessage { body, charge });
+saved!(struct OpenMessage { body, charge, node since 2 });
 
 /// `st_ino` of messages: their numbers, from here on.
 const MESSAGES: u64 = 1 << 61;
 
 /// LOOKUP in `messages/`.
-pub(super) fn look_up(file: &Arc<MailboxFile>, name: &[u8], cx: &mut Cx<'_>) -> Result<Entry, Error> {
+pub(super) fn look_up(
+    file: &Arc<MailboxFile>,
+    name: &[u8],
+    caller: Caller,
+    cx: &mut Cx<'_>,
+) -> Result<Entry, Error> {
     let found = MessageNode { file: Arc::clone(file), id: number(name).ok_or(Error::NotFound)? };
     let attr = found.attr_now()?;
+    let charge = cx.charge_node(caller, name)?;
     let mut names = cx.tree.names.lock();
     let node = NodeId(names.fresh());
-    names.nodes.look_up_once(node, Inode::Message(Arc::new(found)));
+    cx.look_up_once(&mut names, node, Inode::Message(Arc::new(found)), charge);
     Ok(Entry { node, attr, validity: Validity::None })
 }
 
@@ -213,13 +221,21 @@ impl InodeOps for Arc<MessageNode> {
         // It stays while it is open, even if somebody receives it.
         let charge = cx.opener(header.caller).charge(Resource::Memory, Memory::cost(body.len()));
         let charge = charge.map_err(|_| Error::NoMemory)?;
-        Ok(Opened { fh: cx.opened(OpenFile::Message(OpenMessage { body, charge })), how: OpenAs::Text })
+        cx.tree.names.lock().nodes.open_other(header.node, false);
+        let open = OpenMessage { body, charge, node: Some(header.node) };
+        Ok(Opened { fh: cx.opened(OpenFile::Message(open)), how: OpenAs::Text })
     }
 }
 
 impl FileOps for OpenMessage {
     fn read(&self, _: Header, call: Read, _: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
         Ok(Some(part_of(&self.body, call)))
+    }
+
+    fn close(&self, cx: &mut Cx<'_>) {
+        if let Some(node) = self.node {
+            cx.tree.names.lock().nodes.close(node, false);
+        }
     }
 }
 

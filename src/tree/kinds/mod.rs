@@ -411,6 +411,8 @@ pub(crate) enum Job {
     Readers(Broadcaster),
     /// Frees what was queued in a mailbox that was removed.
     Discard(Arc<MailboxFile>),
+    /// Has the kernel forget nodes that this user's look-ups have made.
+    Prune(u32),
     /// Cuts memory that nobody uses any more, from `at` down.
     Free {
         memory: Arc<dyn Memory>,
@@ -420,7 +422,7 @@ pub(crate) enum Job {
 
 saved!(enum Job {
     0 = Segment(job), 1 = Select(file, header, what), 2 = Send(file, text), 3 = Readers(of), 4 =
-    Discard(file), 5 = Free { memory, at }, 6 = Purge(job),
+    Discard(file), 5 = Free { memory, at }, 6 = Purge(job), 7 = Prune(uid),
 });
 
 /// What has readers who each get a copy.

@@ -18,17 +18,32 @@
 //!   changes, the kernel has everybody who is about to open it ask again: with a node for each, every one who opens would
 //!   cost a LOOKUP by all the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 
 use super::Named;
 use super::lookups::{Contenders, RecentLookups};
 use super::numbers::ByNumber;
 use super::refusals::Refusals;
+use crate::accounts::Charge;
 use crate::op::{Attr, Ino, Moment, NodeId};
 use crate::state::saved;
 
+#[cfg(test)]
+mod tests;
+
 /// Nodes tried before there is a fresh one.
 const TRIED: usize = 16;
+
+/// After so many look-ups by a user that have made a node each, the kernel is asked to forget those that are older. It has no use
+/// for them, and keeps them all the same until it needs the memory.
+pub(crate) const LATEST: usize = 500;
+
+/// So many of them at once.
+const FORGOTTEN_AT_ONCE: usize = 100;
+
+/// So many are looked at to find some that nobody has open.
+const LOOKED_AT: usize = 1000;
 
 /// What the kernel calls all threads of which it can tell no number, as those of other PID namespaces are. They cannot be
 /// told apart, so none of them is refused.
@@ -78,11 +93,35 @@ struct Node<O> {
     /// whose answer is on its way, so nobody knows what it has. Attributes are not cached on this node any more, and once
     /// it is quiet another takes its place.
     uncertain: bool,
+    /// What one that was made for a look-up is charged to whoever looked it up.
+    charge: Option<Charge>,
+}
+
+/// The nodes that a user's look-ups have made, one each.
+#[derive(Debug)]
+struct Passing {
+    /// The oldest first, as numbers only grow.
+    nodes: BTreeSet<NodeId>,
+    /// Look-ups since `latest`.
+    count: usize,
+    latest: NodeId,
+    /// The kernel has been asked to forget those up to here, and is to be asked up to `until`.
+    asked: NodeId,
+    until: NodeId,
+}
+
+saved!(struct Passing { nodes, count, latest, asked, until });
+
+impl Default for Passing {
+    fn default() -> Passing {
+        let none = NodeId(0);
+        Passing { nodes: BTreeSet::new(), count: 0, latest: none, asked: none, until: none }
+    }
 }
 
 saved!(struct Node<O> {
     object, pooled, lookups, readers, writers, recent_lookups, reserved_for, permissions, pinned,
-    uncertain,
+    uncertain, charge since 2,
 });
 
 /// The nodes of one mailbox, all of which the kernel knows.
@@ -106,13 +145,20 @@ pub(crate) struct Nodes<O> {
     by_id: ByNumber<NodeId, Node<O>>,
     pools: BTreeMap<Ino, Pool>,
     refusals: Refusals,
+    /// By user.
+    passing: HashMap<u32, Passing>,
 }
 
-saved!(struct Nodes<O> { by_id, pools, refusals });
+saved!(struct Nodes<O> { by_id, pools, refusals, passing since 2 });
 
 impl<O> Default for Nodes<O> {
     fn default() -> Nodes<O> {
-        Nodes { by_id: ByNumber::default(), pools: BTreeMap::new(), refusals: Refusals::default() }
+        Nodes {
+            by_id: ByNumber::default(),
+            pools: BTreeMap::new(),
+            refusals: Refusals::default(),
+            passing: HashMap::new(),
+        }
     }
 }
 
@@ -129,9 +175,44 @@ impl<O: Named> Nodes<O> {
         id
     }
 
-    /// A LOOKUP that makes a node of its own, numbered `id`, which was never used before.
-    pub(crate) fn look_up_once(&mut self, id: NodeId, object: O) {
-        self.by_id.insert(id, Node { lookups: 1, ..Node::new(object) });
+    /// A LOOKUP that makes a node of its own, numbered `id`, which was never used before. True if [`Nodes::superfluous`] must be
+    /// called until there are no more.
+    pub(crate) fn look_up_once(&mut self, id: NodeId, object: O, charge: Charge) -> bool {
+        let passing = self.passing.entry(charge.account().uid()).or_default();
+        self.by_id.insert(id, Node { lookups: 1, charge: Some(charge), ..Node::new(object) });
+        passing.nodes.insert(id);
+        passing.count += 1;
+        if passing.count <= LATEST {
+            return false;
+        }
+        let idle = passing.asked >= passing.until;
+        (passing.until, passing.latest, passing.count) = (passing.latest, id, 1);
+        idle && passing.asked < passing.until
+    }
+
+    /// Some of the nodes made by look-ups of a user that the kernel is to be asked to forget, and whether there are more.
+    pub(crate) fn superfluous(&mut self, uid: u32) -> (Vec<NodeId>, bool) {
+        let Some(passing) = self.passing.get_mut(&uid) else { return (Vec::new(), false) };
+        let later = passing.nodes.range((Bound::Excluded(passing.asked), Bound::Unbounded));
+        let nodes: Vec<NodeId> =
+            later.take_while(|id| **id <= passing.until).take(FORGOTTEN_AT_ONCE).copied().collect();
+        let more = nodes.len() == FORGOTTEN_AT_ONCE;
+        passing.asked = nodes.last().copied().filter(|_| more).unwrap_or(passing.until);
+        (nodes, more)
+    }
+
+    /// Forgets the oldest nodes that a user's look-ups have made and that nobody has open, to make room for others. If the kernel
+    /// uses one, it is told that it is stale, and looks its name up. False if there are none.
+    pub(crate) fn drop_oldest(&mut self, uid: u32) -> bool {
+        let Some(passing) = self.passing.get_mut(&uid) else { return false };
+        let is_open = |id: &NodeId| self.by_id.get(id).is_some_and(Node::is_open);
+        let oldest = passing.nodes.iter().take(LOOKED_AT).filter(|id| !is_open(id));
+        let oldest: Vec<NodeId> = oldest.take(FORGOTTEN_AT_ONCE).copied().collect();
+        for id in &oldest {
+            passing.nodes.remove(id);
+            self.by_id.remove(id);
+        }
+        !oldest.is_empty()
     }
 
     /// A LOOKUP of a mailbox by thread `pid`. `fresh` makes a number never used before.
@@ -205,24 +286,34 @@ impl<O: Named> Nodes<O> {
         {
             pool.idle.remove(at);
         }
-        if write {
-            node.writers += 1;
-        } else {
-            node.readers += 1;
-        }
+        *node.opened(write) += 1;
         node.pinned |= nameless;
         Some(if nameless { Opening::Nameless } else { Opening::ByName })
     }
 
-    /// An OPEN for writing of a node that each LOOKUP makes anew, by thread `pid`. `is_its_own`: it is the one that looked it
-    /// up. `None`: refused, to be looked up again.
-    pub(crate) fn open_once(&mut self, is_its_own: bool, pid: u32, now: Moment) -> Option<Opening> {
+    /// An OPEN of a node that each LOOKUP makes anew, by thread `pid`, for writing or not. `is_its_own`: it is the one that looked
+    /// it up. `None`: refused, to be looked up again.
+    pub(crate) fn open_once(
+        &mut self,
+        (id, write): (NodeId, bool),
+        is_its_own: bool,
+        pid: u32,
+        now: Moment,
+    ) -> Option<Opening> {
         let nameless = self.refusals.came_without_look_up(pid);
         let refused_before = self.came_back(pid);
         if !is_its_own && !refused_before && self.refuse(pid, now) {
             return None;
         }
+        self.open_other(id, write);
         Some(if nameless { Opening::Nameless } else { Opening::ByName })
+    }
+
+    /// An OPEN of a node that is none of a mailbox.
+    pub(crate) fn open_other(&mut self, id: NodeId, write: bool) {
+        if let Some(node) = self.by_id.get_mut(&id) {
+            *node.opened(write) += 1;
+        }
     }
 
     /// A LOOKUP by thread `pid` of a node that is made for it.
@@ -230,10 +321,10 @@ impl<O: Named> Nodes<O> {
         self.refusals.note_look_up(pid);
     }
 
-    /// The open file counted by [`Nodes::open`] was closed.
+    /// The open file counted by [`Nodes::open`], [`Nodes::open_once`] or [`Nodes::open_other`] was closed.
     pub(crate) fn close(&mut self, id: NodeId, write: bool) {
         let Some(node) = self.by_id.get_mut(&id) else { return };
-        let count = if write { &mut node.writers } else { &mut node.readers };
+        let count = node.opened(write);
         *count = count.saturating_sub(1);
         if node.is_idle()
             && node.pooled
@@ -279,6 +370,14 @@ impl<O: Named> Nodes<O> {
             return None;
         }
         let node = self.by_id.remove(&id)?;
+        if let Some(uid) = node.charge.as_ref().map(|charge| charge.account().uid())
+            && let Some(passing) = self.passing.get_mut(&uid)
+        {
+            passing.nodes.remove(&id);
+            if passing.nodes.is_empty() {
+                self.passing.remove(&uid);
+            }
+        }
         if let Some(pid) = node.reserved_for {
             // The thread is on its way all the same.
             self.refusals.reserve(pid, None);
@@ -386,11 +485,17 @@ impl<O> Node<O> {
             permissions: None,
             pinned: false,
             uncertain: false,
+            charge: None,
         }
     }
 
     fn is_open(&self) -> bool {
         self.readers + self.writers > 0
+    }
+
+    /// How many have it open for writing, or else only for reading.
+    fn opened(&mut self, write: bool) -> &mut u32 {
+        if write { &mut self.writers } else { &mut self.readers }
     }
 
     /// Nobody has it open, and anybody may be given it.
@@ -406,263 +511,5 @@ impl<O> Node<O> {
     /// Readers may have it open, and anybody may be about to use it.
     fn can_be_shared(&self) -> bool {
         self.reserved_for.is_none() && self.writers == 0 && !self.pinned
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::tree::names::Namespace;
-    use crate::tree::names::lookups::LOOKUP_WINDOW;
-    use crate::tree::names::refusals::{MAX_REFUSALS, REFUSAL_LIFETIME};
-
-    const LATER: Moment = Moment(10 * LOOKUP_WINDOW as i64);
-
-    /// A mailbox, as far as nodes know.
-    #[derive(Debug, Clone)]
-    struct File(Ino);
-
-    impl Named for File {
-        fn of_folder(ino: Ino, _: Namespace) -> File {
-            File(ino)
-        }
-
-        fn ino(&self) -> Ino {
-            self.0
-        }
-
-        fn folder(&self) -> Option<Ino> {
-            None
-        }
-
-        fn is_symlink(&self) -> bool {
-            false
-        }
-    }
-
-    struct World {
-        nodes: Nodes<File>,
-        file: File,
-        next: u64,
-    }
-
-    impl World {
-        fn new() -> World {
-            World { nodes: Nodes::default(), file: File(Ino(9)), next: 99 }
-        }
-
-        fn look_up(&mut self, pid: u32, now: Moment) -> NodeId {
-            let next = &mut self.next;
-            self.nodes.look_up_mailbox(&self.file, pid, now, || {
-                *next += 1;
-                NodeId(*next)
-            })
-        }
-
-        fn open(&mut self, id: NodeId, write: bool, pid: u32, now: Moment) -> bool {
-            // Each open(2) begins with a look-up, or another has been so short a time ago that it makes no difference.
-            if let Some(node) = self.nodes.by_id.get_mut(&id) {
-                node.recent_lookups.note(pid, now);
-            }
-            self.nodes.open(id, write, pid, now).is_some()
-        }
-    }
-
-    #[test]
-    fn an_idle_node_is_answered_again_and_a_busy_one_never() {
-        let mut world = World::new();
-        let first = world.look_up(1, Moment(1));
-        assert!(world.open(first, true, 1, Moment(1)));
-        let second = world.look_up(2, Moment(2));
-        assert_ne!(first, second, "a writer's node is not given to anyone else");
-        assert!(world.open(second, true, 2, Moment(2)));
-        world.nodes.close(second, true);
-        assert_eq!(world.look_up(3, Moment(3)), second);
-    }
-
-    #[test]
-    fn the_loser_of_a_race_gets_a_node_of_its_own_at_once() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert_eq!(world.look_up(1, Moment(1)), node);
-        assert!(world.open(node, true, 1, LATER));
-        assert!(!world.open(node, true, 2, LATER), "refused");
-        let other = world.look_up(3, LATER);
-        let reserved = world.look_up(2, LATER);
-        assert!(reserved != node && reserved != other, "reserved for the refused thread alone");
-        assert_ne!(world.look_up(4, Moment(2 * LATER.0)), reserved);
-        assert_eq!(world.look_up(2, LATER), reserved, "as often as it asks");
-        assert!(world.open(reserved, true, 2, LATER));
-        assert_eq!(world.nodes.refusals(), 0);
-    }
-
-    #[test]
-    fn nobody_is_refused_twice() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert!(world.open(node, true, 1, LATER));
-        assert!(!world.open(node, true, 2, LATER));
-        assert!(world.open(node, true, 2, LATER), "a magic link leads to the same node again");
-        assert_eq!((world.nodes.len(), world.nodes.refusals()), (1, 0));
-    }
-
-    #[test]
-    fn who_comes_by_no_name_is_let_in_and_told_apart_and_the_node_is_given_to_nobody_else() {
-        let mut world = World::new();
-        let bound = world.look_up(1, Moment(1));
-        // A mailbox that is mounted elsewhere: nobody who opens it there looks anything up.
-        for pid in [2, 3] {
-            assert_eq!(world.nodes.open(bound, true, pid, LATER), None);
-            assert_eq!(world.nodes.open(bound, true, pid, LATER), Some(Opening::Nameless));
-        }
-        for _ in [2, 3] {
-            world.nodes.close(bound, true);
-        }
-        let later = Moment(2 * LATER.0);
-        let other = world.look_up(4, later);
-        assert_ne!(other, bound);
-        assert_eq!(world.nodes.open(other, true, 4, Moment(3 * LATER.0)), None, "a slow one");
-        assert_eq!(world.look_up(4, Moment(3 * LATER.0)), other);
-        assert_eq!(world.nodes.open(other, true, 4, Moment(4 * LATER.0)), Some(Opening::ByName));
-        // A reader holds no lock while it waits.
-        assert_eq!(world.nodes.open(bound, false, 5, LATER), Some(Opening::ByName));
-        assert_eq!(world.nodes.refusals(), 0);
-    }
-
-    #[test]
-    fn a_node_that_another_process_looked_up_just_now_is_left_to_it() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert_ne!(world.look_up(2, Moment(2)), node);
-        assert!(!world.open(node, true, 2, Moment(3)));
-        assert_eq!(world.look_up(3, LATER), world.look_up(3, LATER));
-    }
-
-    #[test]
-    fn readers_share_and_forgotten_nodes_leave_nothing() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert!(world.open(node, false, 1, LATER));
-        assert!(world.open(node, false, 2, LATER));
-        assert!(!world.open(node, true, 3, LATER), "a writer shares with nobody");
-        world.nodes.close(node, false);
-        world.nodes.close(node, false);
-        assert!(world.nodes.forget(node, 1).is_some());
-        let reserved = world.look_up(3, LATER);
-        assert!(world.open(reserved, true, 3, LATER), "whatever was forgotten meanwhile");
-        world.nodes.close(reserved, true);
-        assert!(world.nodes.forget(reserved, 1).is_some());
-        assert!(world.nodes.by_id.is_empty() && world.nodes.pools.is_empty());
-        assert_eq!(world.nodes.refusals(), 0);
-    }
-
-    #[test]
-    fn a_refused_thread_is_let_in_after_its_node_was_forgotten_or_the_mailbox_replaced() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert!(world.open(node, true, 1, LATER));
-        assert!(!world.open(node, true, 2, LATER));
-        let reserved = world.look_up(2, LATER);
-        assert!(world.nodes.forget(reserved, 1).is_some());
-        let another = world.look_up(2, LATER);
-        world.file = File(Ino(10));
-        world.nodes.close(node, true);
-        world.nodes.forget(node, 1);
-        let replaced = world.look_up(2, LATER);
-        assert_ne!(replaced, another);
-        assert!(
-            !world.open(replaced, true, 3, LATER) && world.open(replaced, true, 3, LATER),
-            "by a magic link"
-        );
-        let own = world.look_up(2, LATER);
-        assert_ne!(own, replaced);
-        assert!(world.open(own, true, 2, LATER));
-        assert_eq!(world.nodes.refusals(), 0);
-    }
-
-    #[test]
-    fn threads_that_never_come_back_are_bounded_by_number() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert!(world.open(node, true, 1, LATER));
-        let last = MAX_REFUSALS as u32 + 1_000;
-        for pid in 2..=last {
-            assert!(!world.open(node, true, pid, LATER));
-        }
-        assert_eq!((world.nodes.len(), world.nodes.refusals()), (1, MAX_REFUSALS));
-        assert!(world.open(node, true, last, LATER), "the oldest are dropped");
-        assert!(!world.open(node, true, 2, LATER));
-    }
-
-    #[test]
-    fn a_node_reserved_for_a_thread_that_never_comes_back_is_used_again_when_that_is_long_ago() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert!(world.open(node, true, 1, LATER));
-        assert!(!world.open(node, true, 2, LATER));
-        let reserved = world.look_up(2, LATER);
-        let much_later = LATER.after(REFUSAL_LIFETIME);
-        assert_eq!(world.look_up(3, much_later), reserved);
-        assert_eq!(world.nodes.refusals(), 0);
-    }
-
-    #[test]
-    fn threads_without_a_number_are_never_refused() {
-        let mut world = World::new();
-        let node = world.look_up(1, Moment(1));
-        assert!(world.open(node, true, 1, LATER));
-        assert!(world.open(node, true, UNKNOWN_THREAD, LATER));
-    }
-
-    #[test]
-    fn contending_readers_share_a_node_that_no_writer_gets() {
-        const COUNT: u32 = 1_000;
-        let mut world = World::new();
-        let answered: Vec<NodeId> = (1..=COUNT).map(|pid| world.look_up(pid, LATER)).collect();
-        let mut distinct = answered.clone();
-        distinct.dedup();
-        assert!(distinct.len() <= 32, "{} nodes for all of them", distinct.len());
-        let shared = world.look_up(1, LATER);
-        for pid in 2..=COUNT {
-            assert_eq!(world.look_up(pid, LATER), shared);
-            assert!(world.open(shared, false, pid, LATER));
-        }
-        assert!(!world.open(shared, true, COUNT + 1, LATER), "readers have it");
-        for _ in 2..=COUNT {
-            world.nodes.close(shared, false);
-        }
-        assert!(!world.open(shared, true, COUNT + 2, LATER), "the first may be about to lock it");
-        let later = LATER.after(LOOKUP_WINDOW);
-        assert_eq!(world.look_up(COUNT + 3, later), shared);
-        assert!(world.open(shared, true, COUNT + 3, later));
-    }
-
-    #[test]
-    fn contending_writers_end_up_with_a_node_each() {
-        const COUNT: u32 = 500;
-        let mut world = World::new();
-        let answered: Vec<NodeId> = (1..=COUNT).map(|pid| world.look_up(pid, LATER)).collect();
-        let mut opened = std::collections::BTreeSet::new();
-        for (pid, id) in (1..=COUNT).zip(answered) {
-            let id = if world.open(id, true, pid, LATER) {
-                id
-            } else {
-                let reserved = world.look_up(pid, LATER);
-                assert!(world.open(reserved, true, pid, LATER), "refused twice");
-                reserved
-            };
-            assert!(opened.insert(id), "{id:?} has two writers");
-        }
-    }
-
-    #[test]
-    fn looking_a_busy_mailbox_up_costs_the_same_whatever_is_open() {
-        let mut world = World::new();
-        for pid in 1..=10_000 {
-            let id = world.look_up(pid, LATER);
-            assert!(world.open(id, true, pid, LATER));
-        }
-        let pool = world.nodes.pools.values().next().unwrap();
-        assert_eq!((pool.idle.len(), pool.known), (0, 10_000));
     }
 }

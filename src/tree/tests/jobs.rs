@@ -378,8 +378,8 @@ fn a_long_message_is_put_together_in_steps_after_the_last_close() {
 
 #[test]
 fn a_read_waits_for_a_job_while_many_messages_expire_and_can_be_ended() {
-    let mut setup = setup(1 << 22);
-    setup.limits.mailbox.maxmsg = 5000;
+    let mut setup = setup(1 << 24);
+    setup.limits.mailbox = MailboxLimits { maxmsg: 5000, maxbytes: 1 << 20, ..setup.limits.mailbox };
     let mut harness = Harness::with(setup);
     let (node, fh) = harness.create("mailboxes/box", BOTH);
     for nonblock in [false, true] {

@@ -44,6 +44,7 @@ impl Hall {
                 Effect::Deliver(..) | Effect::Promise(..) => panic!("{effect:?}"),
                 Effect::Wake(_)
                 | Effect::InvalidateAttr(_)
+                | Effect::Prune(_)
                 | Effect::Alarm(_)
                 | Effect::TrimHeap
                 | Effect::Work
