@@ -49,7 +49,7 @@ use slab::Slab;
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Error, PollHandle, Poller, Ready, Timestamp};
+use crate::op::{Error, PollHandle, Poller, Ready, Reply, Timestamp};
 use crate::state::saved;
 use call::Selector;
 use delayed::Delayed;
@@ -128,12 +128,14 @@ pub struct Mailbox {
     pub last_sent: Timestamp,
     /// Time of the last receive, or set by utimes(2).
     pub last_received: Timestamp,
+    /// The thread that asked for the attributes last, if it has read no end of file since. 0: none.
+    looked_at_by: u32,
 }
 
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, waited, removed,
-    last_sent, last_received,
+    last_sent, last_received, looked_at_by since 2,
 });
 
 #[derive(Debug)]
@@ -196,6 +198,7 @@ impl Mailbox {
             removed: false,
             last_sent: now,
             last_received: now,
+            looked_at_by: 0,
         }
     }
 
@@ -274,6 +277,9 @@ impl Mailbox {
             self.admit_writers(cx);
         }
         if answered {
+            if self.looked_at_by == call.caller.pid {
+                self.looked_at_by = 0;
+            }
             return None;
         }
         let open = self.handles.get(call.handle.0)?;
@@ -297,7 +303,13 @@ impl Mailbox {
             cx.fx.fail(call.request_id, Error::WouldWait);
             return None;
         }
+        let looked_at = self.looked_at_by == call.caller.pid;
         let open = self.handles.get_mut(call.handle.0)?;
+        let ends_again = !call.nonblock && open.framing.ends_again(call.piece()) && !looked_at;
+        if ends_again && self.writers.is_empty() {
+            cx.fx.reply(call.request_id, Reply::Data(Vec::new()));
+            return None;
+        }
         open.waiting += 1;
         open.framing.release();
         let selector = open.door.selector(call.handle);
@@ -315,7 +327,20 @@ impl Mailbox {
             self.cancel(id, Error::WouldWait, cx);
             return None;
         }
+        if ends_again {
+            if let Some(reader) = self.readers.remove(id) {
+                self.wait_ended(reader.call.handle);
+            }
+            cx.fx.reply(call.request_id, Reply::Data(Vec::new()));
+            return None;
+        }
         Some(id)
+    }
+
+    /// A thread has asked for the attributes, as a function that reads a whole file does first: what it reads next is a file of
+    /// its own.
+    pub fn note_looked_at(&mut self, pid: u32) {
+        self.looked_at_by = pid;
     }
 
     /// Takes a short step towards the index that reading or polling `handle` needs. True if it is complete: then neither takes

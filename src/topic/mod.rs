@@ -59,11 +59,13 @@ pub struct Topic {
     pub last_sent: Timestamp,
     /// Time of the last receive, or set by utimes(2).
     pub last_received: Timestamp,
+    /// As a mailbox's.
+    looked_at_by: u32,
 }
 
 saved!(struct Topic {
     limits, handles, waits, next_wait, broadcasts, ending, has_job, counts, removed, last_sent,
-    last_received,
+    last_received, looked_at_by since 2,
 });
 
 /// A message that a job gives to the readers.
@@ -142,6 +144,7 @@ impl Topic {
             removed: false,
             last_sent: now,
             last_received: now,
+            looked_at_by: 0,
         }
     }
 
@@ -187,8 +190,12 @@ impl Topic {
             return None;
         };
         if open.answer(&call, cx) {
+            if self.looked_at_by == call.caller.pid {
+                self.looked_at_by = 0;
+            }
             return None;
         }
+        let looked_at = self.looked_at_by == call.caller.pid;
         if let Some((body, charge)) = open.backlog.pop_front() {
             if open.backlog.is_empty() && open.backlog.capacity() > 64 {
                 open.backlog = VecDeque::new();
@@ -202,6 +209,10 @@ impl Topic {
         let error = match (self.removed, call.nonblock) {
             (true, _) => Error::Removed,
             (false, true) => Error::WouldWait,
+            (false, false) if open.framing.ends_again(call.piece()) && !looked_at => {
+                cx.fx.reply(call.request_id, Reply::Data(Vec::new()));
+                return None;
+            }
             (false, false) => {
                 let id = next_wait(&mut self.next_wait);
                 open.framing.release();
@@ -212,6 +223,11 @@ impl Topic {
         };
         cx.fx.fail(call.request_id, error);
         None
+    }
+
+    /// As [`crate::mailbox::Mailbox::note_looked_at`].
+    pub fn note_looked_at(&mut self, pid: u32) {
+        self.looked_at_by = pid;
     }
 
     /// A write: the message goes to all open readers. Answered now, unless there are many: then its wait is returned, and the

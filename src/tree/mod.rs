@@ -12,7 +12,7 @@
 //! ```text
 //! names | reading of totals   folders, names, nodes
 //! a mailbox | a topic | a segment | locks | handles
-//! starved | totals | alarms | orphans | work
+//! starved | totals | alarms | orphans | work | ring reads
 //! waits
 //! ```
 
@@ -44,13 +44,14 @@ use crate::segment;
 use kinds::{
     ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Read, SegmentFile, TopicTotals,
 };
-use kinds::{Selecting, Wait, Write};
+use kinds::{Wait, Write};
 use names::handles::Handles;
 use names::meta::Meta;
 use names::{Defaults, Named as _};
 use waiting::alarms::Alarms;
 use waiting::index::WaitIndex;
 use waiting::orphans::Orphans;
+use waiting::ring_reads::RingReads;
 use waiting::starved::Starved;
 use waiting::totals::Totals;
 use waiting::work::Work;
@@ -118,6 +119,7 @@ pub struct Tree {
     alarms: Alarms<MailboxFile>,
     orphans: Orphans<SegmentFile>,
     work: Work<Job>,
+    ring_reads: RingReads,
     /// Messages that went with their mailbox.
     discarded: AtomicU64,
 }
@@ -154,6 +156,7 @@ impl Tree {
             alarms: Alarms::default(),
             orphans: Orphans::default(),
             work: Work::default(),
+            ring_reads: RingReads::default(),
             discarded: AtomicU64::new(0),
             setup,
         }
@@ -242,7 +245,9 @@ impl Tree {
                 return Ok(None);
             }
             Op::Getattr => {
-                let (attr, validity) = self.inode(node)?.ops().attr(node, cx)?;
+                let inode = self.inode(node)?;
+                let (attr, validity) = inode.ops().attr(node, cx)?;
+                inode.ops().looked_at(caller.pid);
                 Reply::Attr(attr, validity)
             }
             Op::Setattr(set) => {
@@ -293,7 +298,7 @@ impl Tree {
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
                 let call = Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
-                return kinds::select(header, *fh, Selecting::Read(call), cx);
+                return kinds::read(header, *fh, call, cx);
             }
             Op::Write { fh, offset, data, nonblock, append, page_cache, kill_suid } => {
                 let call = Write {
@@ -346,9 +351,7 @@ impl Tree {
                 self.set_lock(header, lock, *wait, cx)?;
                 return Ok(None);
             }
-            Op::Poll { fh, arm } => {
-                return kinds::select(header, *fh, Selecting::Poll(*arm), cx);
-            }
+            Op::Poll { fh, arm, reads } => return kinds::poll(header, *fh, *arm, *reads, cx),
             Op::Fallocate { fh, offset, length, mode } => {
                 return kinds::allocate(header, *fh, (*offset, *length, *mode), cx);
             }
@@ -384,6 +387,7 @@ impl Tree {
     fn release(&self, fh: Fh, cx: &mut Cx<'_>) -> Result<Reply, Error> {
         // While the number is taken: once it is free it may be another open file's, with locks of its own.
         self.locks.lock().close_handle(fh, cx.fx);
+        self.ring_reads.closed(fh);
         self.handles.remove(fh).ok_or(Error::BadDescriptor)?.ops().close(cx);
         Ok(Reply::Done)
     }

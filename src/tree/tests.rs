@@ -8,6 +8,7 @@ mod lifetimes;
 mod opening;
 mod pools;
 mod purge;
+mod ring_reads;
 mod starving;
 mod taking_over;
 mod threads;
@@ -26,9 +27,16 @@ use crate::op::{
 };
 use crate::sys::memfd::Memfd;
 
-const READ: OpenFlags =
-    OpenFlags { read: true, write: false, truncate: false, exclusive: false, kill_suid: false };
+const READ: OpenFlags = OpenFlags {
+    read: true,
+    write: false,
+    append: false,
+    truncate: false,
+    exclusive: false,
+    kill_suid: false,
+};
 const WRITE: OpenFlags = OpenFlags { read: false, write: true, ..READ };
+const APPEND: OpenFlags = OpenFlags { append: true, ..WRITE };
 const BOTH: OpenFlags = OpenFlags { write: true, ..READ };
 
 /// `mailboxes/`, once it was looked up.

@@ -279,3 +279,72 @@ fn times_and_counts_follow_sends_and_receives() {
     assert_eq!(rig.mailbox.last_received, received, "the rest of a message is no receive");
     assert_eq!(rig.mailbox.last_sent, sent);
 }
+
+#[test]
+fn who_reads_on_after_the_end_of_file_is_told_it_again_where_it_would_wait() {
+    let mut rig = Rig::new();
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
+    let read = |rig: &mut Rig, pid, offset| {
+        let call = rig.wait_by(pid, reader, offset);
+        (call, rig.got(call))
+    };
+    rig.fill(writer, &["one"]);
+    for expected in ["one", "", "", ""] {
+        assert_eq!(read(&mut rig, 1, if expected == "one" { 0 } else { 3 }).1, bytes(expected));
+    }
+    let (waits, got) = read(&mut rig, 1, 3);
+    assert_eq!(got, Got::Waits, "not for ever");
+    rig.fill(writer, &["two", "three"]);
+    assert_eq!(rig.got(waits), bytes("two"));
+    // A message that waits is there to be read.
+    for (offset, expected) in [(6, ""), (6, "three"), (11, ""), (11, ""), (11, "")] {
+        assert_eq!(read(&mut rig, 1, offset).1, bytes(expected));
+    }
+}
+
+#[test]
+fn nobody_else_is_told_the_end_of_file_again() {
+    let mut rig = Rig::new();
+    let (writer, reader) = (rig.open(Mode::Send), rig.open(Mode::Receive));
+    let ended = |rig: &mut Rig| {
+        let base = rig.now * 100;
+        while rig.read_by(9, reader, base, 64) != Got::Failed(Error::WouldWait) {}
+        rig.fill(writer, &["one"]);
+        let calls = [rig.wait_by(1, reader, base), rig.wait_by(1, reader, base + 3)];
+        (calls.map(|call| rig.got(call)), base + 3)
+    };
+    let is_waiting = |rig: &mut Rig, call| {
+        let waits = rig.got(call) == Got::Waits;
+        rig.fill(writer, &["for who waits"]);
+        waits
+    };
+    // At first the offset is that of the first message.
+    rig.fill(writer, &["zero"]);
+    for offset in [0, 4] {
+        let call = rig.wait_by(1, reader, offset);
+        assert_ne!(rig.got(call), Got::Waits);
+    }
+    // Another program through the same descriptor.
+    let call = rig.wait_by(2, reader, 4);
+    assert!(is_waiting(&mut rig, call));
+    // A function that reads a whole file: it asks for the attributes first.
+    let (got, end) = ended(&mut rig);
+    assert_eq!(got, [bytes("one"), bytes("")]);
+    rig.call(|mailbox, _| mailbox.note_looked_at(1));
+    let call = rig.wait_by(1, reader, end);
+    assert!(is_waiting(&mut rig, call));
+    // A thread that asked for them before it read.
+    rig.call(|mailbox, _| mailbox.note_looked_at(1));
+    let (got, end) = ended(&mut rig);
+    assert_eq!(got, [bytes("one"), bytes("")]);
+    let call = rig.wait_by(1, reader, end);
+    assert_eq!(rig.got(call), bytes(""));
+    // Nobody waits who must not, and a stream has no end.
+    let (got, end) = ended(&mut rig);
+    assert_eq!(got, [bytes("one"), bytes("")]);
+    assert_eq!(rig.read_by(1, reader, end, 64), Got::Failed(Error::WouldWait));
+    let both = rig.open(Mode::Both);
+    rig.fill(writer, &["one"]);
+    let calls = [rig.wait_by(1, both, 0), rig.wait_by(1, both, 0)];
+    assert_eq!(calls.map(|call| rig.got(call)), [bytes("one"), Got::Waits]);
+}

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Slot};
-use super::mailbox::MailboxFile;
+use super::mailbox::{MailboxFile, sized};
 use super::message::meta_of;
 use super::purge::OpenPurge;
 use super::{Cx, Header, Inode, InodeOps, Names, OpenFile, set_size_only};
@@ -29,6 +29,8 @@ pub(crate) struct DoorNode {
     lookup: Mutex<RecentLookups>,
     /// Who opened it last. The number may be another file's since.
     opened: Mutex<Option<Fh>>,
+    /// Its size is told as 0, for a writer that appends.
+    told_empty: Mutex<bool>,
 }
 
 /// Where a door leads.
@@ -38,7 +40,7 @@ enum Way {
     Purge,
 }
 
-saved!(struct DoorNode { file, way, node, ino, lookup, opened });
+saved!(struct DoorNode { file, way, node, ino, lookup, opened, told_empty since 2 });
 saved!(enum Way { 0 = Queue(door), 1 = Purge });
 
 /// The door at `index` is a folder of doors, each named by a value.
@@ -73,8 +75,9 @@ pub(super) fn look_up(
     let mut lookup = RecentLookups::default();
     lookup.note(pid, cx.now);
     let (ino, lookup) = (ino.unwrap_or(Ino(node.0)), Mutex::new(lookup));
-    let found =
-        Arc::new(DoorNode { file: Arc::clone(file), way, node, ino, lookup, opened: Mutex::default() });
+    let told_empty = Mutex::new(names.nodes.will_append(pid));
+    let (file, opened) = (Arc::clone(file), Mutex::default());
+    let found = Arc::new(DoorNode { file, way, node, ino, lookup, opened, told_empty });
     let attr = found.attr_now();
     names.nodes.note_look_up(pid);
     names.nodes.look_up_once(node, Inode::Door(found));
@@ -100,7 +103,7 @@ impl DoorNode {
                 (false, _) => send,
             },
         };
-        Attr { ino: self.ino, mode: REGULAR | mode, ..attr }
+        sized(Attr { ino: self.ino, mode: REGULAR | mode, ..attr }, *self.told_empty.lock())
     }
 }
 
@@ -111,6 +114,10 @@ impl InodeOps for Arc<DoorNode> {
 
     fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         Ok((self.attr_now(), Validity::None))
+    }
+
+    fn looked_at(&self, pid: u32) {
+        self.file.looked_at(pid);
     }
 
     fn set_attr(&self, _: Header, set: &SetAttr, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
@@ -146,7 +153,13 @@ impl InodeOps for Arc<DoorNode> {
         }
         let pid = header.caller.pid;
         let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now);
-        let opening = names.nodes.open_once(is_its_own, pid, cx.now).ok_or(Error::Stale)?;
+        let told = !flags.appends() || std::mem::replace(&mut *self.told_empty.lock(), true);
+        let refused = names.nodes.refuse_to_append(told, pid, cx.now);
+        let opening = if refused { None } else { names.nodes.open_once(is_its_own, pid, cx.now) };
+        if flags.appends() && opening.is_none() {
+            names.nodes.note_append(pid);
+        }
+        let opening = opening.ok_or(Error::Stale)?;
         drop(names);
         let opened = match &self.way {
             Way::Queue(door) => self.file.open_door(header, door.clone(), flags, opening, cx),

@@ -59,6 +59,8 @@ pub(crate) struct OpenMailbox {
     node: NodeId,
     id: HandleId,
     write: bool,
+    /// It has a position, within the message that it reads.
+    pub(super) seekable: bool,
     /// Who opened it: the sender of what is written through it, whoever writes.
     opener: Caller,
     /// It reads messages by tag or sender.
@@ -67,7 +69,7 @@ pub(crate) struct OpenMailbox {
     never_waits: bool,
 }
 
-saved!(struct OpenMailbox { file, node, id, write, opener, selective, never_waits });
+saved!(struct OpenMailbox { file, node, id, write, seekable since 2, opener, selective, never_waits });
 
 impl MailboxFile {
     pub(super) fn new(
@@ -200,6 +202,7 @@ impl MailboxFile {
             node: header.node,
             id,
             write: flags.write,
+            seekable,
             opener: header.caller,
             selective,
             never_waits: opening == Opening::Nameless,
@@ -285,9 +288,14 @@ impl InodeOps for Arc<MailboxFile> {
     fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let mut names = cx.tree.names.lock();
         let mut state = self.state.lock();
-        let attr = state.attr(self.ino);
-        let may_cache = names.nodes.asked_for_attr(node, (&attr).into());
+        let told_empty = names.nodes.is_told_empty(node);
+        let attr = sized(state.attr(self.ino), told_empty);
+        let may_cache = names.nodes.asked_for_attr(node, (&attr).into()) && !told_empty;
         Ok((attr, if may_cache { state.cache_attr(node, cx.fx) } else { Validity::None }))
+    }
+
+    fn looked_at(&self, pid: u32) {
+        self.state.lock().queue.note_looked_at(pid);
     }
 
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
@@ -295,16 +303,19 @@ impl InodeOps for Arc<MailboxFile> {
         let inode = Inode::Mailbox(Arc::clone(self));
         let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now, || fresh);
         let mut state = self.state.lock();
-        let attr = state.attr(self.ino);
+        let told_empty = names.nodes.is_told_empty(node);
+        let attr = sized(state.attr(self.ino), told_empty);
         // No invalidation may overtake this answer, if the kernel knows no permissions but those in it: it would check the
         // caller's rights by none, or by old ones.
-        let kernel_has = names.nodes.kernel_has(node, (&attr).into());
+        // And nobody else may come to open a file that is told to be empty for this one.
+        let kernel_has = names.nodes.kernel_has(node, (&attr).into()) && !told_empty;
         let validity = if kernel_has { state.cache_attr(node, cx.fx) } else { Validity::None };
         Ok(Entry { node, attr, validity })
     }
 
-    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let now = cx.now;
+        let told_empty = cx.tree.names.lock().nodes.is_told_empty(header.node);
         // A size is accepted and means nothing: `echo >` must never lose what waits.
         let ceiling = cx.tree.setup.ceiling;
         let attr = self.with(cx, |state, cx| {
@@ -317,7 +328,7 @@ impl InodeOps for Arc<MailboxFile> {
             }
             state.attr(self.ino)
         });
-        Ok((attr, Validity::None))
+        Ok((sized(attr, told_empty), Validity::None))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -338,8 +349,18 @@ impl InodeOps for Arc<MailboxFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now);
+        let (node, pid) = (header.node, header.caller.pid);
+        let told = flags.appends() == names.nodes.is_told_empty(node);
+        let refused = names.nodes.refuse_to_append(told, pid, cx.now);
+        let opening = if refused { None } else { names.nodes.open(node, flags.write, pid, cx.now) };
+        if opening.is_none() && flags.appends() {
+            names.nodes.note_append(pid);
+        }
         let opening = opening.ok_or(Error::Stale)?;
+        // Who comes by no name shares the node with readers, to whom it is not empty.
+        if flags.appends() && opening == Opening::ByName {
+            names.nodes.tell_empty(node);
+        }
         drop(names);
         Ok(self.open_door(header, Door::Plain, flags, opening, cx))
     }
@@ -401,6 +422,11 @@ impl FileOps for OpenMailbox {
         }
         cx.tree.names.lock().nodes.close(self.node, self.write);
     }
+}
+
+/// Attributes with the size that a node is told: 0 for a writer that appends, see [`crate::tree::names::nodes`].
+pub(super) fn sized(attr: Attr, told_empty: bool) -> Attr {
+    if told_empty { Attr { size: 0, ..attr } } else { attr }
 }
 
 /// READ, as a mailbox and a topic take it.

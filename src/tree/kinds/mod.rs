@@ -53,7 +53,7 @@ pub(crate) use control::ControlNode;
 pub(crate) use durable::restore;
 pub(crate) use file_handle::find_again;
 pub(crate) use folder::FolderInode;
-pub(crate) use jobs::{allocate, select, shrink, work};
+pub(crate) use jobs::{allocate, poll, read, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use segment_names::link;
@@ -193,6 +193,9 @@ pub(crate) trait InodeOps {
 
     /// GETATTR by `node`.
     fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error>;
+
+    /// Thread `pid` has asked for the attributes.
+    fn looked_at(&self, _pid: u32) {}
 
     /// LOOKUP has found it: the node to answer with, and its attributes. The default is for kinds with one node, which has
     /// the number of the inode and is not kept.
@@ -526,6 +529,18 @@ impl Named for Inode {
 }
 
 impl OpenFile {
+    /// Whether a read through `io_uring` that begins where the one before began is for what comes next. Any part of a segment
+    /// may be read again, and a stream has no position.
+    fn is_read_on(&self) -> bool {
+        match self {
+            OpenFile::Mailbox(open) => open.seekable,
+            OpenFile::Topic(open) => open.seekable,
+            OpenFile::Doorbell(open) => open.seekable,
+            OpenFile::Message(_) | OpenFile::Control(_) => true,
+            OpenFile::Segment(_) | OpenFile::Purge(_) | OpenFile::Listing(_) => false,
+        }
+    }
+
     /// The one dispatch of what is done by open file.
     pub(crate) fn ops(&self) -> &dyn FileOps {
         match self {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{Slot, TextFile, refusal_noted, table_file};
-use super::mailbox::{receive, send};
+use super::mailbox::{receive, send, sized};
 use super::{
     Broadcaster, ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write,
     mode_of,
@@ -48,10 +48,12 @@ saved!(struct TopicState { meta, topic, refusal });
 pub(crate) struct OpenTopic {
     file: Arc<TopicFile>,
     id: HandleId,
+    /// It has a position, within the message that it reads.
+    pub(super) seekable: bool,
     opener: Caller,
 }
 
-saved!(struct OpenTopic { file, id, opener });
+saved!(struct OpenTopic { file, id, seekable since 2, opener });
 
 /// The figures of all topics together.
 #[derive(Debug, Default)]
@@ -74,6 +76,15 @@ impl TopicFile {
         let msgsize = tree.setup.limits.mailbox.msgsize.min(tree.setup.ceiling);
         let topic = Topic::new(Limits { msgsize, backlog: BACKLOG }, now);
         Arc::new(TopicFile { ino, state: Mutex::new(TopicState { meta, topic, refusal: None }) })
+    }
+
+    /// A node of its own, for one who appends, is told to be empty, see [`crate::tree::names::nodes`].
+    fn is_told_empty(&self, node: NodeId) -> bool {
+        node.0 != self.ino.0
+    }
+
+    fn attr_by(&self, node: NodeId) -> Attr {
+        sized(self.state.lock().attr(self.ino), self.is_told_empty(node))
     }
 
     /// Works on the topic under its lock, and keeps the totals. What is left for a job is given to one.
@@ -144,23 +155,35 @@ impl InodeOps for Arc<TopicFile> {
         self.ino
     }
 
-    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        Ok((self.state.lock().attr(self.ino), Validity::None))
+    fn attr(&self, node: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr_by(node), Validity::None))
     }
 
-    fn entry(&self, names: &mut Names, _: Caller, _: &mut Cx<'_>) -> Result<Entry, Error> {
-        // Nobody who uses a topic holds its node locked while waiting, so one serves all.
-        let node = names.nodes.look_up(&Inode::Topic(Arc::clone(self)));
-        Ok(Entry { node, attr: self.state.lock().attr(self.ino), validity: Validity::None })
+    fn looked_at(&self, pid: u32) {
+        self.state.lock().topic.note_looked_at(pid);
     }
 
-    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+    fn entry(&self, names: &mut Names, caller: Caller, _: &mut Cx<'_>) -> Result<Entry, Error> {
+        // Nobody who uses a topic holds its node locked while waiting, so one serves all but those who append.
+        let inode = Inode::Topic(Arc::clone(self));
+        let node = if names.nodes.will_append(caller.pid) {
+            let node = NodeId(names.fresh());
+            names.nodes.look_up_once(node, inode);
+            node
+        } else {
+            names.nodes.look_up(&inode)
+        };
+        Ok(Entry { node, attr: self.attr_by(node), validity: Validity::None })
+    }
+
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let mut state = self.state.lock();
         let TopicState { meta, topic, .. } = &mut *state;
         (meta.atime, meta.mtime) = (topic.last_received, topic.last_sent);
         meta.set(set, false, cx.now);
         (topic.last_received, topic.last_sent) = (meta.atime, meta.mtime);
-        Ok((state.attr(self.ino), Validity::None))
+        drop(state);
+        Ok((self.attr_by(header.node), Validity::None))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), _: &mut Cx<'_>) -> Result<(), Error> {
@@ -175,13 +198,19 @@ impl InodeOps for Arc<TopicFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        names.nodes.came_back(header.caller.pid);
+        let (node, pid) = (header.node, header.caller.pid);
+        let told = !flags.appends() || self.is_told_empty(node);
+        if names.nodes.refuse_to_append(told, pid, cx.now) {
+            names.nodes.note_append(pid);
+            return Err(Error::Stale);
+        }
+        names.nodes.came_back(pid);
         drop(names);
         let account = cx.opener(header.caller);
         let (id, seekable) =
             self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller, account));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
-        let open = OpenTopic { file: Arc::clone(self), id, opener: header.caller };
+        let open = OpenTopic { file: Arc::clone(self), id, seekable, opener: header.caller };
         Ok(Opened { fh: cx.opened(OpenFile::Topic(open)), how })
     }
 
