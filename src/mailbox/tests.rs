@@ -122,6 +122,7 @@ impl Rig {
                 Effect::Wake(handle) => self.woken.push(handle.0),
                 Effect::Deliver(..)
                 | Effect::Promise(..)
+                | Effect::Engine(_)
                 | Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
                 | Effect::Alarm(_)

@@ -58,6 +58,7 @@ fn setup(memory: u64) -> Setup {
         descriptors: 1000,
         pid: 1,
         journal: None,
+        engine: false,
     }
 }
 
@@ -134,6 +135,7 @@ impl Harness {
                 Effect::Deliver(..) | Effect::Promise(..) => panic!("{effect:?}"),
                 Effect::TrimHeap | Effect::ShareReached { .. } | Effect::Work => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
+                Effect::Engine(command) => panic!("no engine: {command:?}"),
             }
         }
         answer
