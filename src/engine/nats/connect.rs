@@ -102,6 +102,11 @@ async fn open(config: &EngineConfig) -> Result<(Client, watch::Receiver<Link>), 
         options = options.add_root_certificates(file.clone()).require_tls(true);
     }
     let servers = servers(&config.url)?;
+    // The library takes no user from an address.
+    if let Some((user, server)) = servers.iter().find_map(|server| Some((server.username()?, server))) {
+        let password = server.password().unwrap_or_default();
+        options = options.user_and_password(user.to_owned(), password.to_owned());
+    }
     let client = options.connect(&servers[..]).await.map_err(|error| explain(&error, &servers))?;
     Ok((client, link))
 }
@@ -113,7 +118,11 @@ fn servers(url: &str) -> Result<Vec<ServerAddr>, String> {
     if !matches!(scheme, "nats" | "tls") {
         return Err(wrong());
     }
-    hosts.split(',').map(|host| format!("{scheme}://{host}").parse().map_err(|_| wrong())).collect()
+    let server = |host: &str| {
+        let server = format!("{scheme}://{host}").parse::<ServerAddr>().map_err(|_| wrong())?;
+        if server.host().is_empty() { Err(wrong()) } else { Ok(server) }
+    };
+    hosts.split(',').map(server).collect()
 }
 
 fn explain(error: &ConnectError, servers: &[ServerAddr]) -> String {
