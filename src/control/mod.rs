@@ -10,9 +10,9 @@ mod status;
 mod value;
 
 use crate::accounts::{COUNT, Usage};
-use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
+use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, ONCE_WINDOW, WHOLESIZE_MAX};
 use crate::journal::{Durable, Figures};
-use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waited, Waiter, WhenFull};
+use crate::mailbox::{Counts, DeadLetter, Order, Removal, Rules, Waited, Waiter, WhenFull};
 use crate::op::{Caller, Error};
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
@@ -192,7 +192,7 @@ pub struct SegmentView {
 }
 
 /// `control/mailboxes/<name>/`
-pub static MAILBOX: [File<MailboxView, MailboxSettings>; 13] = [
+pub static MAILBOX: [File<MailboxView, MailboxSettings>; 16] = [
     read_only("status", "depth, bytes, waiting callers, and counters since creation", status::mailbox),
     read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     setting(
@@ -275,10 +275,38 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 13] = [
         |_| String::new(),
         |_, settings| settings.named.clone().map(|mailbox| settings.rules.dead_letter = mailbox),
     ),
+    setting(
+        "max_rounds",
+        "how often a message becomes a dead letter before it stays one, or max",
+        |view| line(&value::show(view.settings.rules.max_rounds.map_or(NO_LIMIT, u64::from))),
+        |text, settings| {
+            let number = value::number("max_rounds", "rounds", text, 1, u64::from(u32::MAX), true)?;
+            settings.rules.max_rounds = u32::try_from(number).ok();
+            Ok(())
+        },
+    ),
+    setting(
+        "once_window",
+        "how long a key of once/<key> is remembered",
+        |view| line(&value::show_time(view.settings.rules.once_window.unwrap_or(ONCE_WINDOW))),
+        |text, settings| {
+            let nanos = value::limited_time("once_window", text)?;
+            settings.rules.once_window = Some(nanos).filter(|nanos| *nanos != ONCE_WINDOW);
+            Ok(())
+        },
+    ),
+    setting(
+        "remove",
+        "who may remove it while messages wait: guarded: not who has just received from it; empty: nobody; any",
+        |view| line(value::name_of(&REMOVAL, view.settings.rules.removal)),
+        |text, settings| {
+            value::one_of("remove", &REMOVAL, text).map(|removal| settings.rules.removal = removal)
+        },
+    ),
 ];
 
 /// Those of [`MAILBOX`] that are in `config/` of a folder as well. A mailbox or folder made in it begins with their values.
-pub const FOLDER_SETTINGS: [&str; 11] = [
+pub const FOLDER_SETTINGS: [&str; 14] = [
     "error",
     "msgsize",
     "maxmsg",
@@ -290,6 +318,9 @@ pub const FOLDER_SETTINGS: [&str; 11] = [
     "lease_time",
     "max_deliver",
     "durable",
+    "max_rounds",
+    "once_window",
+    "remove",
 ];
 
 /// `control/segments/<name>/`
@@ -395,6 +426,9 @@ fn durable(text: &str, settings: &mut MailboxSettings) -> Result<(), Refusal> {
 
 const DURABLE: [(&str, Durable); 3] =
     [("off", Durable::Off), ("daemon", Durable::Daemon), ("fsync", Durable::Fsync)];
+
+const REMOVAL: [(&str, Removal); 3] =
+    [("guarded", Removal::Guarded), ("empty", Removal::Empty), ("any", Removal::Any)];
 
 const WHEN_FULL: [(&str, WhenFull); 3] =
     [("wait", WhenFull::Wait), ("fail", WhenFull::Fail), ("drop-oldest", WhenFull::DropOldest)];

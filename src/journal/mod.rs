@@ -82,6 +82,16 @@ pub struct Recovered {
     pub counters: Counters,
     /// In order of position. Of a message that was leased, the flag is set.
     pub messages: Vec<(Message, bool)>,
+    /// The keys with which messages were sent.
+    pub keys: Vec<(Arc<[u8]>, Key)>,
+}
+
+/// When a message with a key was accepted, and of which user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Key {
+    pub at: Timestamp,
+    pub uid: u32,
 }
 
 /// Figures, for `control/status`.
@@ -318,6 +328,11 @@ impl Journal {
         let mut pending = self.pending.lock();
         pending.push(record);
         self.put.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The number of the record that was put last.
+    pub fn last_put(&self) -> u64 {
+        self.put.load(Ordering::SeqCst)
     }
 
     /// Adds records of messages that were received.
@@ -621,10 +636,12 @@ fn recover(index: &mut Index) -> Vec<Recovered> {
             let message = entry.record.take().and_then(|record| entry.message(&record));
             messages.extend(message.map(|message| (message.position, (message, entry.leased))));
         }
+        let keys = kept.keys.iter();
         all.push(Recovered {
             object: Arc::clone(object),
             counters: kept.counters,
             messages: messages.into_values().collect(),
+            keys: keys.map(|((at, key), (uid, _))| (Arc::clone(key), Key { at: *at, uid: *uid })).collect(),
         });
     }
     all.sort_by_key(|recovered| recovered.object.ino);

@@ -62,7 +62,12 @@ impl Delayed {
     /// Removes the first of those that are due.
     fn pop_due(&mut self, now: Timestamp) -> Option<Message> {
         let place = *self.messages.first_key_value()?.0;
-        if place.0 <= now { self.remove(place) } else { None }
+        if place.0 > now {
+            return None;
+        }
+        let mut message = self.remove(place)?;
+        message.set_due(None, Some(place.0));
+        Some(message)
     }
 
     /// Removes one that has expired.
@@ -77,14 +82,14 @@ impl Delayed {
         self.remove(place)
     }
 
-    /// Removes a message. It is delayed no longer, and charged less for that.
+    /// Removes a message. It is delayed no longer.
     fn remove(&mut self, place: Place) -> Option<Message> {
         let mut message = self.messages.remove(&place)?;
         self.bytes -= message.len();
         if let Some(end) = message.expires() {
             self.deadlines.remove(&(end, place));
         }
-        message.set_due(None);
+        message.set_due(None, None);
         Some(message)
     }
 
@@ -115,7 +120,7 @@ impl Mailbox {
     /// A leased message is given back, but not before `delay` nanoseconds have passed.
     pub(super) fn give_back_later(&mut self, mut message: Message, delay: u64, cx: &mut Context<'_>) {
         let due = Timestamp(cx.now.0.saturating_add(delay));
-        message.set_due(Some(due));
+        message.set_due(Some(due), None);
         let (id, deliveries) = (message.id, message.deliveries());
         self.record(cx, |mailbox| Record::Delayed { mailbox, id, due, deliveries });
         self.delayed.insert(message);

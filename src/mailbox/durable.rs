@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::call::{Context, Counts};
 use super::memory::Memory;
-use super::message::{Message, Run};
+use super::message::{Message, Run, Tag};
 use super::{Mailbox, State};
 use crate::accounts::{Accounts, Resource};
 use crate::journal::record::{self, Counters, How, Object, Record, Why};
-use crate::journal::{Durable, Journal};
+use crate::journal::{Durable, Journal, Key};
 use crate::op::{Error, Ino, Taken};
 use crate::state::saved;
 
@@ -16,7 +16,7 @@ use crate::state::saved;
 #[derive(Debug)]
 pub(super) struct Store {
     ino: Ino,
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
 }
 
 saved!(struct Store { ino, journal });
@@ -104,14 +104,21 @@ impl Mailbox {
                 Record::Message(Arc::new(recorded(message, mailbox, position, How::Kept)))
             });
         }
+        self.record_keys(cx);
         for message in self.delayed.values() {
             self.record_message(message, message.id, How::Kept, cx);
         }
         let states = self.handles.iter().map(|(_, open)| &open.state);
-        for lease in
-            states.filter_map(|state| if let State::Leasing(lease) = state { Some(lease) } else { None })
-        {
-            let (message, id) = (&lease.message, lease.message.id);
+        let leased = states.flat_map(|state| {
+            let (one, many) = match state {
+                State::Leasing(lease) => (Some(&lease.message), None),
+                State::LeasingMany(leases) => (None, Some(leases.messages())),
+                _ => (None, None),
+            };
+            one.into_iter().chain(many.into_iter().flatten())
+        });
+        for message in leased {
+            let id = message.id;
             self.record_message(message, id, How::Kept, cx);
             self.record(cx, |mailbox| Record::Leased { mailbox, id });
         }
@@ -128,10 +135,14 @@ impl Mailbox {
         &mut self,
         counted: Counters,
         messages: Vec<(record::Message, bool)>,
+        keys: Vec<(Tag, Key)>,
         accounts: &Accounts,
         cx: &mut Context<'_>,
     ) {
         set_counters(&mut self.counters, counted);
+        for (key, Key { at, uid }) in keys {
+            self.restore_key(key, at, &accounts.of(uid));
+        }
         let mut leased = Vec::new();
         for (message, was_leased) in messages {
             let position = message.position;
@@ -168,8 +179,11 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How) -> record:
         priority: message.priority,
         tag: message.tag().cloned(),
         expires: message.expires(),
+        key: message.key().cloned(),
         due: message.due(),
+        since: message.since(),
         reason: message.reason(),
+        rounds: message.rounds(),
         deliveries: message.deliveries(),
         lines: message.run().map_or(0, |run| if run.lines > 1 { run.lines } else { 0 }),
         body: message.slice(),
@@ -185,7 +199,9 @@ fn restored(message: record::Message) -> Message {
         tag,
         expires,
         due,
+        since,
         reason,
+        rounds,
         deliveries,
         lines,
         body,
@@ -199,8 +215,8 @@ fn restored(message: record::Message) -> Message {
     };
     let mut message = Message { id, sent, sender, priority, body: bytes, extra: None, charge: None };
     message.edit_extra(|extra| {
-        (extra.tag, extra.expires, extra.due) = (tag, expires, due);
-        (extra.reason, extra.deliveries, extra.run) = (reason, deliveries, run);
+        (extra.tag, extra.expires, extra.due, extra.since) = (tag, expires, due, since);
+        (extra.reason, extra.rounds, extra.deliveries, extra.run) = (reason, rounds, deliveries, run);
     });
     message.compact();
     message

@@ -149,7 +149,7 @@ impl Mailbox {
     }
 
     /// Sends a message to the dead-letter mailbox. Drops it if there is none.
-    fn dead_letter_or_drop(&mut self, mut message: Message, reason: Reason, cx: &mut Context<'_>) {
+    pub(super) fn dead_letter_or_drop(&mut self, mut message: Message, reason: Reason, cx: &mut Context<'_>) {
         if self.rules.dead_letter.is_some() {
             message.edit_extra(|extra| extra.reason = Some(reason));
             // A message in the outbox that still has a time limit is one that has expired (`drop_dead_letters`).
@@ -170,7 +170,8 @@ impl Mailbox {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
         let queued = self.queue.next_deadline().into_iter();
-        queued.chain(lease).chain(self.delayed.next_deadline()).min()
+        let others = self.delayed.next_deadline().into_iter().chain(self.next_forgetting());
+        queued.chain(lease).chain(others).min()
     }
 
     /// Expires messages and ends leases whose time is up, and queues messages that are due: some, if they are many. Then it is due
@@ -179,6 +180,7 @@ impl Mailbox {
         self.drop_expired(cx);
         self.end_leases(cx);
         self.release_due(cx);
+        self.forget_keys(cx);
         self.admit_writers(cx);
     }
 
@@ -187,6 +189,9 @@ impl Mailbox {
         let mut any = false;
         while let Some((_, handle)) = self.lease_ends.first().copied().filter(|(end, _)| *end <= cx.now) {
             any = true;
+            if self.time_out_many(handle, cx) {
+                continue;
+            }
             let mut lease = None;
             if let Some(open) = self.handles.get_mut(handle.0) {
                 match std::mem::take(&mut open.state) {
@@ -249,5 +254,6 @@ pub(super) fn count_delivery(message: &mut Message) {
     message.edit_extra(|extra| {
         extra.deliveries = extra.deliveries.saturating_add(1);
         extra.died_in.clear();
+        extra.rounds.idle = false;
     });
 }

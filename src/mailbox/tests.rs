@@ -2,8 +2,10 @@
 
 mod all_doors;
 mod delayed;
+mod lease_many;
 mod leases;
 mod limits;
+mod once;
 mod polling;
 mod purge;
 mod queue;

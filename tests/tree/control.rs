@@ -106,10 +106,13 @@ fn a_setting_is_read_back_as_it_was_written() {
             "full",
             "lease_time",
             "max_deliver",
+            "max_rounds",
             "maxbytes",
             "maxmsg",
             "msgsize",
+            "once_window",
             "order",
+            "remove",
             "ttl",
             "wholesize"
         ]

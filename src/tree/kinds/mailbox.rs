@@ -1,5 +1,6 @@
 //! A mailbox: the file that is written to send and read to receive.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,9 @@ use super::{
 };
 use crate::control::MailboxSettings;
 use crate::journal::record::Why;
-use crate::mailbox::{Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Send, WaitId};
+use crate::mailbox::{
+    Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Removal, Send, WaitId,
+};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
     SetAttr, Timestamp, Validity,
@@ -20,6 +23,9 @@ use crate::tree::Tree;
 use crate::tree::names::Defaults;
 use crate::tree::names::meta::{Meta, REGULAR};
 use crate::tree::names::nodes::Opening;
+
+/// How many threads are remembered that have opened a mailbox for reading only.
+const RECEIVERS: usize = 64;
 
 /// A mailbox and what stat shows of it.
 #[derive(Debug)]
@@ -46,11 +52,15 @@ pub(crate) struct MailboxState {
     alarm: Option<Timestamp>,
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
+    /// Threads that have opened it for reading only, the last one last. Of other pid namespaces none is known.
+    receivers: VecDeque<u32>,
     /// In a mount with a store: the folder that it is in, and its name there.
     pub(super) home: Option<(Ino, Arc<[u8]>)>,
 }
 
-saved!(struct MailboxState { meta, queue, listed, starved, attr_cached_on, alarm, refusal, home });
+saved!(struct MailboxState {
+    meta, queue, listed, starved, attr_cached_on, alarm, refusal, receivers since 2, home,
+});
 
 /// An open mailbox, through whichever door.
 #[derive(Debug)]
@@ -88,6 +98,7 @@ impl MailboxFile {
             attr_cached_on: None,
             alarm: None,
             refusal: None,
+            receivers: VecDeque::new(),
         };
         Arc::new(MailboxFile { ino, state: Mutex::new(state) })
     }
@@ -137,13 +148,14 @@ impl MailboxFile {
         if letters.is_empty() {
             return;
         }
-        for letter in &mut letters {
-            letter.note_death(self.ino);
-        }
-        let (rule, [died, expired]) = {
+        let (rules, [died, expired]) = {
             let queue = &self.state.lock().queue;
-            (queue.rules().dead_letter, [Why::DeadLetter, Why::Expired].map(|why| queue.how_moved(why)))
+            (queue.rules(), [Why::DeadLetter, Why::Expired].map(|why| queue.how_moved(why)))
         };
+        let rule = rules.dead_letter;
+        for letter in &mut letters {
+            letter.note_death(self.ino, rules.max_rounds);
+        }
         let target = rule.and_then(|rule| {
             let names = cx.tree.names.lock();
             names
@@ -155,8 +167,12 @@ impl MailboxFile {
         let refused = match (target, rule) {
             (Some(Inode::Mailbox(target)), Some(rule)) => target.with(cx, |state, cx| {
                 let may_send = state.meta.permits(rule.setter, 2);
+                let max_rounds = state.queue.rules().max_rounds;
+                let comes_back = |letter: &Message| {
+                    letter.has_died_in(rule.mailbox) || letter.has_stopped_in(rule.mailbox, max_rounds)
+                };
                 let (accepted, refused): (Vec<_>, Vec<_>) =
-                    letters.into_iter().partition(|letter| may_send && !letter.has_died_in(rule.mailbox));
+                    letters.into_iter().partition(|letter| may_send && !comes_back(letter));
                 let mut refused = refused;
                 for letter in accepted {
                     match state.queue.check_insert(&letter) {
@@ -232,6 +248,33 @@ impl MailboxState {
         self.note_starved(file, cx.tree);
         let next = self.queue.next_deadline();
         cx.tree.alarms.set((file.ino, file), &mut self.alarm, next, cx.fx);
+    }
+
+    /// A thread has opened it for reading only.
+    fn note_receiver(&mut self, pid: u32) {
+        if pid == 0 || self.receivers.back() == Some(&pid) {
+            return;
+        }
+        self.receivers.retain(|other| *other != pid);
+        if self.receivers.len() == RECEIVERS {
+            self.receivers.pop_front();
+        }
+        self.receivers.push_back(pid);
+    }
+
+    /// Whether this thread may remove it or replace it, or would lose messages by accident. A program that moves or edits a file
+    /// reads it, which takes one message, and then removes the file with the others.
+    ///
+    /// # Errors
+    /// `Busy`.
+    pub(super) fn check_removal(&self, pid: u32) -> Result<(), Error> {
+        let refused = match self.queue.rules().removal {
+            Removal::Any => false,
+            Removal::Guarded => self.receivers.contains(&pid),
+            Removal::Empty => true,
+        };
+        let counts = self.queue.counts();
+        if refused && counts.depth + counts.delayed > 0 { Err(Error::Busy) } else { Ok(()) }
     }
 
     fn note_starved(&mut self, file: &Arc<MailboxFile>, tree: &Tree) {
@@ -338,9 +381,13 @@ impl InodeOps for Arc<MailboxFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
+        check_receives(flags)?;
         let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now);
         let opening = opening.ok_or(Error::Stale)?;
         drop(names);
+        if !flags.write {
+            self.state.lock().note_receiver(header.caller.pid);
+        }
         Ok(self.open_door(header, Door::Plain, flags, opening, cx))
     }
 
@@ -401,6 +448,12 @@ impl FileOps for OpenMailbox {
         }
         cx.tree.names.lock().nodes.close(self.node, self.write);
     }
+}
+
+/// Whoever reads takes messages, or waits. `O_NOFOLLOW` to read only is what programs pass that go through folders and read all
+/// that is there (mv, cp -r, tar, grep -r), and not what those pass that mean to receive.
+pub(super) fn check_receives(flags: OpenFlags) -> Result<(), Error> {
+    if flags.no_follow && flags.read && !flags.write { Err(Error::NotPermitted) } else { Ok(()) }
 }
 
 /// READ, as a mailbox and a topic take it.

@@ -105,6 +105,9 @@ pub(super) fn rename(
         here = source.state.lock();
     }
     let message = here.queue.message(id).ok_or(Error::NotFound)?;
+    if message.has_stopped_in(target.ino, there.queue.rules().max_rounds) {
+        return Err(Error::NotPermitted);
+    }
     there.queue.check_insert(message)?;
     there.queue.check_room(message.body.len() as u64)?;
     here.note_use(source, cx.tree);
@@ -169,6 +172,10 @@ pub(super) fn meta_of(message: &Message) -> Meta {
     }
     if let Some(reason) = message.reason() {
         set("reason", reason.word().as_bytes());
+    }
+    let rounds = message.rounds().count;
+    if rounds > 0 {
+        set("rounds", rounds.to_string().as_bytes());
     }
     if let Some(expires) = message.expires() {
         set("expires", seconds(expires).as_bytes());
