@@ -51,7 +51,7 @@ use slab::Slab;
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Error, PollHandle, Poller, Ready, Timestamp};
+use crate::op::{Error, PollHandle, Poller, Ready, Reply, Slice, Timestamp};
 use crate::state::saved;
 use call::Selector;
 use delayed::Delayed;
@@ -157,10 +157,13 @@ struct Open {
     /// refused too, so that a program that continues with the rest (as users of sendfile(2) do) gets an error instead
     /// of a second message.
     split_refused: bool,
+    /// Its program has asked for a copy by the kernel (sendfile(2)), as those do that copy files: it gets one message, and from then
+    /// on the end of the file, however far it reads. True until it has got it.
+    copies: Option<bool>,
     state: State,
 }
 
-saved!(struct Open { door, mode, account, framing, waiting, split_refused, state });
+saved!(struct Open { door, mode, account, framing, waiting, split_refused, copies since 2, state });
 
 /// What an open file holds besides the message that it reads.
 #[derive(Debug, Default)]
@@ -231,7 +234,8 @@ impl Mailbox {
         };
         let seekable = matches!(framing, Framing::File(_));
         let state = State::Idle;
-        let open = Open { door, mode, account, framing, waiting: 0, split_refused: false, state };
+        let open =
+            Open { door, mode, account, framing, waiting: 0, split_refused: false, copies: None, state };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
@@ -293,6 +297,10 @@ impl Mailbox {
             return None;
         }
         let open = self.handles.get(call.handle.0)?;
+        if open.copies == Some(false) && matches!(open.framing, Framing::File(_)) {
+            cx.fx.reply(call.request_id, Reply::Message(Slice::whole(Vec::new())));
+            return None;
+        }
         if self.removed {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
@@ -336,6 +344,11 @@ impl Mailbox {
             return None;
         }
         Some(id)
+    }
+
+    /// The program that reads `handle` has asked for a copy by the kernel.
+    pub fn note_copying(&mut self, handle: HandleId) {
+        self.handles.get_mut(handle.0).into_iter().for_each(|open| open.copies = Some(true));
     }
 
     /// Takes a short step towards the index that reading or polling `handle` needs. True if it is complete: then neither takes

@@ -133,6 +133,7 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
+        open.copies = open.copies.map(|_| false);
         let slice = open.framing.begin(bytes, charge, call.piece());
         cx.fx.deliver(call.request_id, Reply::Message(slice), taken);
         while open.waiting > 0 && !open.framing.needs_next() {

@@ -91,6 +91,7 @@ fn programs_that_read_a_file_and_remove_or_replace_it_do_not_remove_what_still_w
             copied,
             "{script}: {copies:?}"
         );
+        let elsewhere = tempfile::tempdir().unwrap();
         for entry in fs::read_dir(mount.mailbox("team")).unwrap() {
             fs::remove_file(entry.unwrap().path()).unwrap();
         }
@@ -128,6 +129,25 @@ fn programs_that_receive_do_so_as_ever() {
             "{script}"
         );
         assert_eq!(left(&mount), BODIES[1..], "{script}");
+    }
+}
+
+/// A program that copies asks the kernel to do it first (sendfile(2)). It gets one message, however far it reads.
+#[test]
+fn a_copy_is_one_message_and_a_descriptor_can_be_copied_again() {
+    let Some(mount) = common::mount() else { return };
+    if have("python3") {
+        let elsewhere = tempfile::tempdir().unwrap();
+        filled(&mount);
+        let script = "python3 -c 'import shutil, sys; shutil.copytree(\"mailboxes/team\", sys.argv[1] + \"/team\")' $1";
+        assert!(succeeds(&mount, script, elsewhere.path()));
+        assert_eq!(fs::read_to_string(elsewhere.path().join("team/box")).unwrap(), BODIES[0]);
+        assert_eq!(left(&mount), BODIES[1..]);
+    }
+    if have("busybox") {
+        filled(&mount);
+        let script = "cd \"$1\"; exec 3< team/box; busybox cat <&3; busybox cat <&3; busybox cat <&3";
+        assert_eq!(crate::tools::run(script, mount.path("mailboxes")), BODIES.concat());
     }
 }
 

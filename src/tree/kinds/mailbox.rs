@@ -503,6 +503,11 @@ impl OpenMailbox {
         self.file.state.lock().queue.in_hand(self.id).map(look)
     }
 
+    /// The program that reads it has asked for a copy by the kernel.
+    pub(super) fn note_copying(&self) {
+        self.file.state.lock().queue.note_copying(self.id);
+    }
+
     /// Takes a step towards the index that it reads by. True if it has all that it needs.
     pub(super) fn index_some(&self) -> bool {
         !self.selective || self.file.state.lock().queue.index_some(self.id)
