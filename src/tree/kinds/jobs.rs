@@ -50,7 +50,9 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
         }
         Job::Prune(uid) => {
             let (nodes, more) = cx.tree.names.lock().nodes.superfluous(uid);
-            cx.fx.push(Effect::Prune(nodes));
+            if !nodes.is_empty() {
+                cx.fx.push(Effect::Prune(nodes));
+            }
             if more { Step::More(Job::Prune(uid)) } else { Step::Done }
         }
         Job::Free { memory, at } => {
