@@ -9,8 +9,9 @@ use crate::segment;
 use crate::state::{Unfit, VERSION};
 use crate::tree::Backing;
 
-/// What [`busy`] was in the first version.
-const FROZEN: &[u8] = include_bytes!("../../../tests/state/version-1");
+/// What [`busy`] was in each version.
+const FIRST: &[u8] = include_bytes!("../../../tests/state/version-1");
+const SECOND: &[u8] = include_bytes!("../../../tests/state/version-2");
 
 /// The requests in it that wait, but for the writer that waits for room.
 const WAITED: [u64; 8] = [32, 42, 252, 278, 334, 368, 380, 396];
@@ -214,6 +215,18 @@ fn busy() -> (Harness, Files) {
     let text = h.door("control/mailboxes/jobs/status", READ);
     h.get(text.0, part(text.1, 0, 10));
     h.forget(half_read.0, 0);
+
+    let link = h.get(MAILBOXES, Op::Symlink { name: b"alias", target: b"full" });
+    assert!(matches!(link, Reply::Entry(_)));
+    let later = h.door("control/mailboxes/doors/delay/1h", WRITE);
+    h.send(later, b"later");
+    h.create("mailboxes/dead", READ);
+    let bad = h.create("mailboxes/bad", WRITE);
+    assert_eq!(h.store("control/mailboxes/bad/config/dead_letter", "dead"), Reply::Written(4));
+    h.send(bad, b"rejected");
+    let lease = h.door("control/mailboxes/bad/lease", BOTH);
+    assert!(is_message(&h.get(lease.0, read(lease.1)), b"rejected"));
+    assert_eq!(h.get(lease.0, write(lease.1, b"reject")), Reply::Written(6));
     assert!(h.late().is_empty());
     let files = Files {
         readers: [reader, second],
@@ -409,17 +422,11 @@ fn the_clock_is_told_again() {
     assert!(after.tree.has_work(), "a long call was under way");
 }
 
-/// The state of [`busy`], as the first version saved it. `IPCFS_FREEZE=1` writes it anew, as long as no version was released.
-#[test]
-fn a_state_of_version_1_can_always_be_taken_over() {
-    if std::env::var_os("IPCFS_FREEZE").is_some() {
-        std::fs::write("tests/state/version-1", saved(&busy().0.tree).0).unwrap();
-    }
-    // Its times are those of the wall clock, by which it was saved before 1000.
-    let now = Now { wall: Timestamp(1000), moment: Moment(5_000_000_000) };
-    let tree = take_over_at(now, FROZEN, new_memories()).unwrap();
-    assert!(VERSION > 1 || saved(&tree).0 == FROZEN, "the format has changed without another version");
-    let mut h = Harness { tree, now: 5_000_000_000, unique: 100_000, ..Harness::new() };
+/// What any version has saved of [`busy`] before 1000, by either clock, is there, and who waited waits.
+fn check_frozen(state: &[u8], moment: u64) -> Harness {
+    let now = Now { wall: Timestamp(1000), moment: Moment(0).after(moment) };
+    let tree = take_over_at(now, state, new_memories()).unwrap();
+    let mut h = Harness { tree, now: moment, unique: 100_000, ..Harness::new() };
     assert!(h.show("control/status").contains("uptime 0.000\n"));
     let full = h.door("control/mailboxes/full/stream", READ);
     assert_eq!(h.get(full.0, read(full.1)), Reply::Data(b"first of twosecond of two".to_vec()));
@@ -428,6 +435,10 @@ fn a_state_of_version_1_can_always_be_taken_over() {
     assert!(h.show("control/mailboxes/jobs/status").starts_with("depth 2\n"));
     assert_eq!(h.show("control/mailboxes/team/config/maxmsg"), "7\n");
     assert_eq!(h.show("control/segments/shared/config/size_max"), "1048576\n");
+    h
+}
+
+fn check_who_waited(h: &mut Harness) {
     let mut fx = Effects::new();
     h.tree.end(at(h.now), &mut fx);
     while h.tree.work(at(h.now), &mut fx) {}
@@ -436,6 +447,36 @@ fn a_state_of_version_1_can_always_be_taken_over() {
     waited.sort_by_key(|(unique, _)| *unique);
     let ended = WAITED.map(|unique| (unique, Reply::Failed(Error::Ending)));
     assert_eq!(waited, ended);
+}
+
+/// `IPCFS_FREEZE=1` writes the state of this version anew, as long as it was not released.
+#[test]
+fn the_format_of_this_version_is_as_it_was() {
+    let state = saved(&busy().0.tree).0;
+    if std::env::var_os("IPCFS_FREEZE").is_some() {
+        std::fs::write(format!("tests/state/version-{VERSION}"), &state).unwrap();
+    }
+    let tree = take_over_at(at(0), SECOND, new_memories()).unwrap();
+    assert!(VERSION > 2 || saved(&tree).0 == SECOND, "the format has changed without another version");
+}
+
+#[test]
+fn a_state_of_version_1_can_always_be_taken_over() {
+    // Its times are all those of the wall clock.
+    check_who_waited(&mut check_frozen(FIRST, 5_000_000_000));
+}
+
+#[test]
+fn a_state_of_version_2_can_always_be_taken_over() {
+    let mut h = check_frozen(SECOND, 1000);
+    let alias = h.node("mailboxes/alias");
+    assert!(is_message(&h.get(alias, Op::Readlink), b"full"));
+    assert!(h.show("control/mailboxes/doors/status").contains("\ndelayed 1\n"));
+    let dead = h.door("control/mailboxes/dead/json", READ);
+    let Reply::Data(line) = h.get(dead.0, read(dead.1)) else { panic!() };
+    let line = String::from_utf8(line).unwrap();
+    assert!(line.contains("\"reason\":\"rejected\"") && line.contains("\"body\":\"rejected\""), "{line}");
+    check_who_waited(&mut h);
 }
 
 #[test]
@@ -462,7 +503,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut state = FROZEN[..FROZEN.len() - 4].to_vec();
+        let mut state = SECOND[..SECOND.len() - 4].to_vec();
         for (at, byte) in damage {
             let rest = &mut state[4..];
             rest[at.index(rest.len())] = byte;
