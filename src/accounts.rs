@@ -17,7 +17,7 @@ use crate::config::NO_LIMIT;
 pub enum Resource {
     /// Bytes of messages that are queued, leased or partly read, and of extended attributes.
     Memory,
-    /// Bytes that writers wait with, and bytes written that are not a message yet.
+    /// Bytes that writers wait with, bytes written that are not a message yet, and long messages that readers have in hand.
     Waiting,
     /// Bytes of what open files of `control/` show, and of names that were looked up there.
     Texts,
@@ -261,6 +261,11 @@ impl Account {
     /// True if the user's share has room for `amount`.
     pub fn has_share(&self, resource: Resource, amount: u64) -> bool {
         self.used.get(resource).saturating_add(amount) <= self.share(resource)
+    }
+
+    /// True if `amount` can ever be charged.
+    pub fn can_hold(&self, resource: Resource, amount: u64) -> bool {
+        amount <= self.share(resource).min(self.mount.limit(resource))
     }
 
     /// True if `amount` could be charged now.

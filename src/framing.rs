@@ -19,7 +19,7 @@ pub(crate) struct Piece {
 impl Piece {
     /// The thread will ask for another piece at once if this one is answered in full. (Unless its buffer ends with this
     /// piece: then it gets a second end of file after a message that ends there, too.)
-    fn may_continue(self) -> bool {
+    pub(crate) fn may_continue(self) -> bool {
         self.size >= MAX_READ as usize
     }
 
@@ -101,9 +101,23 @@ pub(crate) struct Held {
     /// The last piece was answered in full up to here, and its read(2) goes on. If the message ends here, the next piece
     /// ends that read(2), and the end of file is for the next one.
     continues: Option<u64>,
+    kept: Kept,
 }
 
-saved!(struct Held { message, charge, base, eof_sent, continues });
+saved!(struct Held { message, charge, base, eof_sent, continues, kept since 3 });
+
+/// Whether a message is there for who seeks back in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Kept {
+    #[default]
+    Yes,
+    /// Until it was read to its end.
+    UntilRead,
+    /// No more.
+    No,
+}
+
+saved!(enum Kept { 0 = Yes, 1 = UntilRead, 2 = No });
 
 /// What a read gets without taking another message.
 #[derive(Debug, PartialEq, Eq)]
@@ -140,10 +154,13 @@ impl Framing {
     /// Drops a message that was read to its end, because its reader waits for the next.
     pub(crate) fn release(&mut self) {
         if let Framing::File(Some(held)) = self {
-            held.base = held.base.saturating_add((held.message.to - held.message.from) as u64);
-            held.message = empty();
-            held.charge = None;
+            held.release(Kept::Yes);
         }
+    }
+
+    /// The descriptor may seek, so that a message is kept once it was read.
+    pub(crate) fn seeks(&self) -> bool {
+        matches!(self, Framing::File(_))
     }
 
     /// Of how many messages it keeps bytes that are charged.
@@ -217,13 +234,23 @@ impl Framing {
     }
 
     /// Makes `message` the current message, and keeps `charge` while it keeps bytes of it. Returns the part that `piece`
-    /// gets.
-    pub(crate) fn begin(&mut self, message: Slice, charge: Option<Charge>, piece: Piece) -> Slice {
+    /// gets. Without `has_room`, the message is not kept once it was read to its end: its end of file comes as ever, and to seek back to
+    /// it is an error.
+    pub(crate) fn begin(
+        &mut self,
+        message: Slice,
+        charge: Option<Charge>,
+        has_room: bool,
+        piece: Piece,
+    ) -> Slice {
         match self {
             Framing::File(held) => {
                 let part = truncate(message.clone(), piece.size);
                 let continues = piece.goes_on_after(&part);
-                *held = Some(Held { message, charge, base: piece.offset, eof_sent: false, continues });
+                let kept = if has_room { Kept::Yes } else { Kept::UntilRead };
+                let base = piece.offset;
+                let held = held.insert(Held { message, charge, base, eof_sent: false, continues, kept });
+                held.note_read(&part);
                 part
             }
             Framing::Stream(_) | Framing::Single(_) => self.first_part(message, charge, piece),
@@ -267,10 +294,27 @@ impl Rest {
 }
 
 impl Held {
+    fn release(&mut self, kept: Kept) {
+        self.base = self.base.saturating_add((self.message.to - self.message.from) as u64);
+        self.message = empty();
+        self.charge = None;
+        self.kept = kept;
+    }
+
+    /// A read has got this part.
+    fn note_read(&mut self, part: &Slice) {
+        if self.kept == Kept::UntilRead && part.to == self.message.to {
+            self.release(Kept::No);
+        }
+    }
+
     fn resume(&mut self, piece: Piece) -> Resumed {
         let offset = piece.offset;
         let continues = self.continues.take() == Some(offset);
         if offset < self.base {
+            if self.kept == Kept::No {
+                return Resumed::Failed(Error::NoMemory);
+            }
             // Offset 0 is the beginning of the current message, as `lseek(fd, 0, SEEK_SET)` means it.
             if offset != 0 {
                 return Resumed::Failed(Error::Invalid);
@@ -283,6 +327,7 @@ impl Held {
             self.eof_sent = false;
             let part = truncate(Slice { from, ..self.message.clone() }, piece.size);
             self.continues = piece.goes_on_after(&part);
+            self.note_read(&part);
             return Resumed::Bytes(part);
         }
         if continues {

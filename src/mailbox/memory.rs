@@ -79,6 +79,32 @@ impl Memory {
     }
 }
 
+/// Longest message whose bytes stay charged to its sender while an open file keeps them for its reader.
+const SHORT: usize = 4096;
+
+/// The bytes of a message that an open file keeps are charged to who reads, from now on, if they are many: a slow reader does not
+/// keep others from sending. False if there is no room for that; then the charge is the sender's yet.
+pub(super) fn charge_reader(charge: &mut Charge, reader: &Arc<Account>, len: usize) -> bool {
+    if len <= SHORT {
+        return true;
+    }
+    reader.charge(Resource::Waiting, charge.amount()).map(|own| *charge = own).is_ok()
+}
+
+/// True if a reader with room for `size` bytes may begin a message of `len`: there is room for what it would leave, or there never
+/// is.
+pub(super) fn may_begin(reader: &Arc<Account>, len: u64, size: usize) -> bool {
+    if len <= size as u64 || len <= SHORT as u64 {
+        return true;
+    }
+    let cost = Memory::cost(len as usize);
+    let may = reader.has_room(Resource::Waiting, cost) || !reader.can_hold(Resource::Waiting, cost);
+    if !may {
+        reader.note_exceeded(Resource::Waiting);
+    }
+    may
+}
+
 /// Charges what a message costs that goes to a reader at once: to the memory of messages or, where that is full, to what
 /// writers may wait with. So a reader that waits gets its message even then.
 pub(crate) fn charge_in_hand(account: &Arc<Account>, cost: u64) -> Result<Charge, Exceeded> {

@@ -254,6 +254,15 @@ impl Queue {
         charge.is_some_and(|charge| charge.account().uid() == account.uid())
     }
 
+    /// The message that [`Queue::pop_matching`] would remove.
+    pub(super) fn first_matching(&mut self, filter: &Filter) -> Option<&Message> {
+        if *filter == Filter::Any {
+            return self.first();
+        }
+        let rank = self.find_matching(filter)?;
+        self.level(rank.level)?.get(rank.position)
+    }
+
     /// True if there is a message that `filter` wants.
     pub(super) fn has_matching(&mut self, filter: &Filter) -> bool {
         match filter {

@@ -2,7 +2,7 @@
 
 use super::call::{Context, Door, Receive, Selector};
 use super::lease::{Lease, deadline};
-use super::memory::Memory;
+use super::memory::{Memory, charge_reader, may_begin};
 use super::message::Message;
 use super::readers::WaitingReader;
 use super::{Mailbox, State, json};
@@ -21,6 +21,14 @@ impl Mailbox {
             Selector::Reply(_) => return false,
         };
         let (many, json) = (open.door.takes_many(), open.door == Door::Json);
+        if open.door != Door::Lease
+            && let Some(next) = self.queue.first_matching(&filter)
+            && !call.piece().may_continue()
+            && !may_begin(&open.account, next.first_len(), call.size)
+        {
+            cx.fx.fail(call.request_id, Error::NoMemory);
+            return true;
+        }
         let first =
             if many && !json { self.queue.pop_run(call.size) } else { self.queue.pop_matching(&filter) };
         let Some(message) = first else { return false };
@@ -125,7 +133,11 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) {
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
-        let slice = open.framing.begin(bytes, charge, call.piece());
+        let is_kept = bytes.len() > call.size || open.framing.seeks();
+        let mut charge = charge.filter(|_| is_kept);
+        let charged = |charge: &mut Charge| charge_reader(charge, &open.account, bytes.len());
+        let has_room = charge.as_mut().is_none_or(charged);
+        let slice = open.framing.begin(bytes, charge, has_room, call.piece());
         cx.fx.deliver(call.request_id, Reply::Message(slice), taken);
         while open.waiting > 0 && !open.framing.needs_next() {
             let selector = open.door.selector(call.handle);

@@ -486,7 +486,7 @@ impl Open {
         charge: Charge,
         cx: &mut Context<'_>,
     ) -> Vec<WaitId> {
-        let slice = self.framing.begin(Slice::whole(body), Some(charge), call.piece());
+        let slice = self.framing.begin(Slice::whole(body), Some(charge), true, call.piece());
         cx.fx.reply(call.request_id, Reply::Message(slice));
         let mut ended = Vec::new();
         while !self.framing.needs_next()

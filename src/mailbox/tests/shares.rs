@@ -130,3 +130,121 @@ fn a_short_line_keeps_no_long_write_in_memory() {
     assert_eq!(rig.read(reader, 64), bytes("5678\n"));
     assert_eq!((rig.memory.used(), rig.held()), (0, 0));
 }
+
+/// Longer than what an open file keeps at its sender's expense.
+const LONG: usize = 5000;
+
+/// A mailbox, and memory of each kind for `messages` long messages, of which one user may take half.
+fn shared_long(messages: u64) -> Rig {
+    let limit = messages * Memory::cost(LONG);
+    let limits = MailboxLimits { msgsize: 10_000, maxmsg: u64::MAX, maxbytes: u64::MAX };
+    Rig::with_accounts(limits, Accounts::new([limit; COUNT], [limit / 2; COUNT], 0))
+}
+
+#[test]
+fn what_readers_have_in_hand_keeps_nobody_from_sending() {
+    let mut rig = shared_long(8);
+    let writer = rig.enter_as(A, Door::Plain, Mode::Send);
+    let body = "x".repeat(LONG);
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        rig.fill(writer, &[&body]);
+        let reader = rig.enter_as(A, Door::Plain, Mode::Receive);
+        assert_eq!(rig.read(reader, 1), bytes("x"));
+        readers.push(reader);
+    }
+    assert_eq!((rig.memory.used(), rig.held()), (0, 4 * Memory::cost(LONG)));
+    // No room for another that is not read to its end.
+    rig.fill(writer, &[&body]);
+    for mode in [Mode::Receive, Mode::Both] {
+        let reader = rig.enter_as(A, Door::Plain, mode);
+        assert_eq!(rig.read(reader, LONG - 1), Got::Failed(Error::NoMemory));
+        assert_eq!((rig.counts().depth, rig.counts().received), (1, 4), "it stays");
+        rig.close(reader);
+    }
+    let other = rig.enter_as(B, Door::Plain, Mode::Both);
+    assert_eq!(rig.read(other, 1), bytes("x"), "another user has a share of his own");
+    rig.close(other);
+    rig.fill(writer, &[&body, &body]);
+    rig.close(readers[0]);
+    let reader = rig.enter_as(A, Door::Stream, Mode::Receive);
+    assert_eq!(rig.read(reader, 1), bytes("x"));
+    assert_eq!(rig.read(reader, LONG), bytes(&body[1..]), "the rest of it");
+    assert_eq!(rig.read(reader, LONG), bytes(&body));
+    readers[1..].iter().for_each(|reader| rig.close(*reader));
+    assert_eq!((rig.memory.used(), rig.held()), (0, 0));
+}
+
+#[test]
+fn what_was_read_to_its_end_is_dropped_where_there_is_no_room_to_keep_it() {
+    let mut rig = shared_long(4);
+    let writer = rig.enter_as(A, Door::Plain, Mode::Send);
+    let (body, end) = ("x".repeat(LONG), LONG as u64);
+    let readers: Vec<HandleId> = (0..20)
+        .map(|_| {
+            rig.fill(writer, &[&body]);
+            let reader = rig.enter_as(A, Door::Plain, Mode::Receive);
+            assert_eq!(rig.read(reader, 2 * LONG), bytes(&body));
+            reader
+        })
+        .collect();
+    // The first two are kept.
+    assert_eq!(rig.read(readers[0], 2), bytes("xx"));
+    assert_eq!(rig.held(), 2 * Memory::cost(LONG));
+    assert_eq!(rig.memory.used(), 0);
+    let last = readers[19];
+    assert_eq!(rig.read_on(last, 1, 2), Got::Failed(Error::NoMemory));
+    assert_eq!(rig.read(last, 2), Got::Failed(Error::NoMemory), "it is not the next message");
+    assert_eq!(rig.read_on(last, end, 2), bytes(""));
+    assert_eq!(rig.read(last, 2), Got::Failed(Error::NoMemory));
+    rig.fill(writer, &["next"]);
+    assert_eq!(rig.read_on(last, end, 9), bytes("next"));
+    assert_eq!(rig.read_on(last, end, 9), bytes("next"), "this one is kept");
+}
+
+#[test]
+fn a_reader_that_waited_gets_the_beginning_of_a_message_at_its_senders_expense() {
+    let mut rig = shared_long(4);
+    let writer = rig.enter_as(A, Door::Plain, Mode::Send);
+    let held = rig.accounts.of(A).charge(Resource::Waiting, 2 * Memory::cost(LONG)).unwrap();
+    let reader = rig.enter_as(A, Door::Plain, Mode::Both);
+    let waiting = rig.await_message(reader);
+    rig.fill(writer, &[&"x".repeat(LONG)]);
+    assert_eq!(rig.got(waiting), bytes(&"x".repeat(64)));
+    assert_eq!(rig.memory.used(), Memory::cost(LONG));
+    drop(held);
+    assert_eq!(rig.read(reader, LONG), bytes(&"x".repeat(LONG - 64)));
+    assert_eq!(rig.memory.used(), 0);
+}
+
+#[test]
+fn a_message_that_is_more_than_its_readers_share_can_be_read() {
+    let mut rig = shared_long(1);
+    let writer = rig.enter_as(0, Door::Plain, Mode::Send);
+    rig.fill(writer, &[&"x".repeat(LONG)]);
+    let reader = rig.enter_as(A, Door::Plain, Mode::Receive);
+    assert_eq!(rig.read(reader, 1), bytes("x"));
+    assert_eq!((rig.memory.used(), rig.held()), (Memory::cost(LONG), 0), "it counts for its sender");
+    assert_eq!(rig.read_on(reader, 1, LONG), bytes(&"x".repeat(LONG - 1)));
+    assert_eq!((rig.memory.used(), rig.held()), (0, 0), "until it was read");
+}
+
+#[test]
+fn a_long_read_is_passed_on_in_pieces_and_ends_where_there_is_no_room_to_keep_what_it_read() {
+    const PIECE: usize = crate::config::MAX_READ as usize;
+    let length = 2 * PIECE + 100;
+    let limit = 6 * Memory::cost(length);
+    let limits = MailboxLimits { msgsize: u32::MAX, maxmsg: u64::MAX, maxbytes: u64::MAX };
+    let mut rig = Rig::with_accounts(limits, Accounts::new([limit; COUNT], [limit / 2; COUNT], 0));
+    let writer = rig.enter_as(A, Door::Plain, Mode::Send);
+    let body = "x".repeat(length);
+    for _ in 0..10 {
+        rig.fill(writer, &[&body]);
+        let reader = rig.enter_as(A, Door::Plain, Mode::Receive);
+        for (offset, expected) in [(0, PIECE), (PIECE, PIECE), (2 * PIECE, 100), (length, 0)] {
+            let got = rig.read_by(3, reader, offset as u64, PIECE);
+            assert_eq!(got, bytes(&body[..expected]), "at {offset}");
+        }
+    }
+    assert_eq!((rig.memory.used(), rig.held()), (0, 3 * Memory::cost(length)));
+}
