@@ -39,6 +39,15 @@ pub const MAXMSG: u64 = 10_000;
 /// Default of `maxbytes`: bytes waiting in one mailbox.
 pub const MAXBYTES: u64 = 64 * 1024 * 1024;
 
+/// Most leases of one open file (`lease.json`) at a time.
+pub const LEASES_MAX: usize = 1000;
+
+/// Leases of one open file (`lease.json`) whose messages have so many bytes are the most that it may have.
+pub const LEASED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Default of `once_window`: how long a key of `once/<key>` is remembered, in nanoseconds: 2 minutes.
+pub const ONCE_WINDOW: u64 = 120_000_000_000;
+
 /// Default of `wholesize`: longest message of the `whole` door, in bytes.
 pub const WHOLESIZE: u64 = 64 * 1024 * 1024;
 

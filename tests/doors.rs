@@ -20,10 +20,14 @@ mod input;
 mod leases;
 #[path = "doors/lines.rs"]
 mod lines;
+#[path = "doors/many.rs"]
+mod many;
 #[path = "doors/memory.rs"]
 mod memory;
 #[path = "doors/messages.rs"]
 mod messages;
+#[path = "doors/once.rs"]
+mod once;
 #[path = "doors/purge.rs"]
 mod purge;
 #[path = "doors/races.rs"]

@@ -15,6 +15,8 @@ mod place;
 mod power;
 #[path = "durable/replay.rs"]
 mod replay;
+#[path = "durable/settled.rs"]
+mod settled;
 #[path = "durable/trouble.rs"]
 mod trouble;
 

@@ -106,6 +106,38 @@ fn calls_that_wait_go_on_waiting_and_are_answered_in_order() {
 }
 
 #[test]
+fn many_leases_keys_and_rounds_go_over() {
+    let Some(place) = mount(&[]) else { return };
+    let (path, grave) = (make(&place, "q"), make(&place, "grave"));
+    let control = |name: &str| place.path("control/mailboxes/q").join(name);
+    fs::write(control("config/max_rounds"), "1").unwrap();
+    fs::write(control("config/dead_letter"), "grave").unwrap();
+    (0..4).for_each(|n| fs::write(&path, n.to_string()).unwrap());
+    let Some(mut worker) = Peer::start() else { return };
+    worker.open("fd", &control("lease.json"), "O_RDWR");
+    worker.run("import json");
+    worker.run("ids = [json.loads(os.read(fd, 10000))['id'] for _ in range(4)]");
+    fs::write(control("once/key"), "once").unwrap();
+    upgrade(&place);
+    assert_eq!(worker.ask("os.write(fd, b'ack %d %d' % (ids[1], ids[0])) > 0"), "True");
+    assert_eq!(worker.ask("os.write(fd, b'reject %d' % ids[2]) > 0"), "True");
+    upgrade(&place);
+    fs::write(control("once/key"), "once").unwrap();
+    assert_eq!(figure(&place, "mailboxes/q/status", "duplicates"), 1);
+    let letter = place.sh("cd $DIR/control/mailboxes/grave/messages; echo *");
+    let (from, to) = (place.path("control/mailboxes/grave/messages"), control("messages"));
+    let back = fs::rename(from.join(letter.trim()), to.join(letter.trim()));
+    assert_eq!(
+        back.unwrap_err().raw_os_error(),
+        Some(rustix::io::Errno::PERM.raw_os_error()),
+        "it has stopped"
+    );
+    assert_eq!(worker.ask("os.close(fd)"), "None");
+    waits(&place, "q", "depth", 2);
+    assert_eq!([&path, &path, &grave].map(|path| fs::read(path).unwrap()), [&b"3"[..], b"once", b"2"]);
+}
+
+#[test]
 fn a_call_that_waits_can_be_interrupted_and_killed_afterwards() {
     let Some(place) = mount(&[]) else { return };
     let path = make(&place, "q");

@@ -162,6 +162,38 @@ fn w_is_the_right_to_send_and_r_the_right_to_receive() {
 }
 
 #[test]
+fn stat_shows_of_everything_in_control_what_one_may_do_with_it() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, mut other]) = users() else { return };
+    let path = mount.mailbox("box");
+    owner.run(&opened(&path, "O_CREAT | os.O_WRONLY"));
+    let folder = mount.path("control/mailboxes/box");
+    let list = |below: &str| fs::read_dir(folder.join(below)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = list("").chain(list("config")).filter(|path| path.is_file()).collect();
+    files.extend(
+        ["priority/1", "tag/x", "from/0", "ttl/1s", "delay/1s", "once/x"].map(|door| folder.join(door)),
+    );
+    assert!(files.len() > 30, "{files:?}");
+    for mode in [0o600, 0o644, 0o622, 0o666, 0o606, 0o640, 0o200, 0o400] {
+        owner.run(&format!("os.chmod({path:?}, {mode})"));
+        for file in &files {
+            let shown = fs::metadata(file).unwrap().mode();
+            for (peer, shift) in [(&mut owner, 6), (&mut other, 0)] {
+                for (flags, bits) in [("O_RDONLY", 4), ("O_WRONLY", 2), ("O_RDWR", 6)] {
+                    let may = (shown >> shift) & bits == bits;
+                    let told = peer.ask(&opened(file, flags));
+                    assert_eq!(
+                        told,
+                        if may { "None" } else { "EACCES" },
+                        "{mode:o}: {file:?} has {shown:o}, {flags}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn segments_keep_to_their_modes_and_to_the_rights_of_each_descriptor() {
     let Some(mount) = mount_for_all() else { return };
     let Some([mut owner, mut other]) = users() else { return };

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result, anyhow};
 use ipcfs::journal::Journal as Log;
-use ipcfs::journal::record::{How, Message, Object, Record, Why};
+use ipcfs::journal::record::{How, Message, Object, Record, Rounds, Why};
 use ipcfs::op::{Barrier, Caller, FileTime, Ino, Moment, Reply, RequestId, Slice, Timestamp};
 
 /// Messages that wait all the time.
@@ -238,8 +238,11 @@ fn message(id: u64, body: &[u8]) -> Record {
         priority: 0,
         tag: None,
         expires: None,
+        key: None,
         due: None,
+        since: None,
         reason: None,
+        rounds: Rounds::default(),
         deliveries: 0,
         lines: 0,
         body: Slice::whole(body),

@@ -26,12 +26,13 @@ pub enum DoorKind {
     Senders,
     Ttls,
     Delays,
+    Keys,
     /// No way to the queue: it removes messages.
     Purge,
 }
 
 /// The doors in `control/mailboxes/<name>/`.
-pub static DOORS: [DoorFile; 13] = [
+pub static DOORS: [DoorFile; 15] = [
     door(
         "stream",
         "read: message after message, without end of file; write: each line is a message",
@@ -73,6 +74,16 @@ pub static DOORS: [DoorFile; 13] = [
         help: "write: all, tag <tag>, from <uid> or older <time> removes such queued messages; read: how many",
         kind: DoorKind::Purge,
     },
+    door(
+        "lease.json",
+        "as lease, any number of messages, as in json; write: ack, nack, nack <time>, reject or touch, and ids or all",
+        Door::LeaseJson,
+    ),
+    DoorFile {
+        name: "once",
+        help: "write: messages that are sent once: not if one with this key was sent within config/once_window",
+        kind: DoorKind::Keys,
+    },
 ];
 
 const fn door(name: &'static str, help: &'static str, door: Door) -> DoorFile {
@@ -88,6 +99,7 @@ impl DoorFile {
             DoorKind::Tags => "/<text>",
             DoorKind::Senders => "/<uid>",
             DoorKind::Ttls | DoorKind::Delays => "/<time>",
+            DoorKind::Keys => "/<key>",
         };
         format!("{}{special}", self.name)
     }
@@ -115,6 +127,7 @@ impl DoorKind {
             DoorKind::Senders => u32::try_from(number()?).map(Door::From).map_err(|_| Error::Range),
             DoorKind::Ttls => time(name).map(Door::Ttl),
             DoorKind::Delays => time(name).map(Door::Delay),
+            DoorKind::Keys => Ok(Door::Once(name.into())),
         }
     }
 }

@@ -33,7 +33,7 @@ const GAUGES: [Figure; 8] = [
 ];
 
 /// Figures that only rise.
-const COUNTERS: [Figure; 8] = [
+const COUNTERS: [Figure; 9] = [
     ("sent_total", "Messages sent.", |counts| counts.sent),
     ("received_total", "Messages received.", |counts| counts.received),
     ("redelivered_total", "Messages and requests that came back without ack or reply.", |counts| {
@@ -46,6 +46,7 @@ const COUNTERS: [Figure; 8] = [
     ("dead_lettered_total", "Messages sent to the dead-letter mailbox.", |counts| counts.dead_lettered),
     ("removed_total", "Messages removed through messages/ or purge.", |counts| counts.removed),
     ("replied_total", "Requests that were replied to.", |counts| counts.replied),
+    ("duplicates_total", "Sends with a key that was known, which sent nothing.", |counts| counts.duplicates),
 ];
 
 /// What `control/metrics` shows to one reader.

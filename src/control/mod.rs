@@ -10,7 +10,7 @@ mod status;
 mod value;
 
 use crate::accounts::{COUNT, Usage};
-use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, WHOLESIZE_MAX};
+use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, ONCE_WINDOW, WHOLESIZE_MAX};
 use crate::journal::{Durable, Figures};
 use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waited, Waiter, WhenFull};
 use crate::op::{Caller, Error, Now};
@@ -197,7 +197,7 @@ pub struct SegmentView {
 }
 
 /// `control/mailboxes/<name>/`
-pub static MAILBOX: [File<MailboxView, MailboxSettings>; 13] = [
+pub static MAILBOX: [File<MailboxView, MailboxSettings>; 15] = [
     read_only("status", "depth, bytes, waiting callers, and counters since creation", status::mailbox),
     read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     setting(
@@ -280,10 +280,30 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 13] = [
         |_| String::new(),
         |_, settings| settings.named.clone().map(|mailbox| settings.rules.dead_letter = mailbox),
     ),
+    setting(
+        "max_rounds",
+        "how often a message becomes a dead letter before it stays one, or max",
+        |view| line(&value::show(view.settings.rules.max_rounds.map_or(NO_LIMIT, u64::from))),
+        |text, settings| {
+            let number = value::number("max_rounds", "rounds", text, 1, u64::from(u32::MAX), true)?;
+            settings.rules.max_rounds = u32::try_from(number).ok();
+            Ok(())
+        },
+    ),
+    setting(
+        "once_window",
+        "how long a key of once/<key> is remembered",
+        |view| line(&value::show_time(view.settings.rules.once_window.unwrap_or(ONCE_WINDOW))),
+        |text, settings| {
+            let nanos = value::limited_time("once_window", text)?;
+            settings.rules.once_window = Some(nanos).filter(|nanos| *nanos != ONCE_WINDOW);
+            Ok(())
+        },
+    ),
 ];
 
 /// Those of [`MAILBOX`] that are in `config/` of a folder as well. A mailbox or folder made in it begins with their values.
-pub const FOLDER_SETTINGS: [&str; 11] = [
+pub const FOLDER_SETTINGS: [&str; 13] = [
     "error",
     "msgsize",
     "maxmsg",
@@ -295,6 +315,8 @@ pub const FOLDER_SETTINGS: [&str; 11] = [
     "lease_time",
     "max_deliver",
     "durable",
+    "max_rounds",
+    "once_window",
 ];
 
 /// `control/segments/<name>/`

@@ -86,6 +86,7 @@ pub(super) fn mailbox(view: &MailboxView) -> String {
         ("requests", &counts.requests),
         ("serving", &counts.serving),
         ("replied", &counts.replied),
+        ("duplicates", &counts.duplicates),
     ]);
     let waited = |percent| span(view.waited.percentile(percent));
     text += &lines(&[

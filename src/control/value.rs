@@ -54,6 +54,16 @@ pub(super) fn time(name: &str, text: &str) -> Result<u64, Refusal> {
     Ok(nanos)
 }
 
+/// As [`time`], but there is no `max`.
+pub(super) fn limited_time(name: &str, text: &str) -> Result<u64, Refusal> {
+    let nanos = time(name, text)?;
+    if nanos == NO_LIMIT {
+        let why = format!("{name}: there must be an end: 1ms to 10years");
+        return Err(Refusal { error: Error::Range, why });
+    }
+    Ok(nanos)
+}
+
 /// Formats a duration of `nanos` nanoseconds.
 pub(super) fn show_time(nanos: u64) -> String {
     if nanos == NO_LIMIT {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::record::{Counters, How, Message, Object, Record, Why};
+use super::record::{Counters, How, Message, Object, Record, Rounds, Why};
 use crate::op::{Ino, Timestamp};
 
 /// Where a record stands.
@@ -16,8 +16,15 @@ pub(super) struct Place {
     pub(super) length: u32,
 }
 
-/// What is in use of a file: a mailbox or folder, or messages of one with the id of the first.
-pub(super) type Survivor = (Ino, Option<u64>);
+/// What is in use of a file, of a mailbox or folder.
+#[derive(Debug)]
+pub(super) enum Survivor {
+    Object,
+    /// Messages, with the id of the first.
+    Message(u64),
+    /// A key, with the id of its message.
+    Key(u64),
+}
 
 /// What is kept.
 #[derive(Debug, Default)]
@@ -34,6 +41,9 @@ struct Use {
     bytes: u64,
 }
 
+/// Bytes that the record of a key takes beside it.
+const KEY_RECORD: u64 = 32;
+
 /// A mailbox or a folder.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
@@ -44,6 +54,17 @@ pub(super) struct Kept {
     counted: (u64, Counters),
     /// By the id of the first.
     pub(super) messages: BTreeMap<u64, Entry>,
+    /// With which messages were accepted, by their ids.
+    pub(super) keys: BTreeMap<u64, KeptKey>,
+}
+
+/// A key with which a message was accepted.
+#[derive(Debug, Clone)]
+pub(super) struct KeptKey {
+    pub(super) key: Arc<[u8]>,
+    pub(super) at: Timestamp,
+    pub(super) uid: u32,
+    pub(super) place: Place,
 }
 
 /// One message, or lines with consecutive ids that stand in one record.
@@ -58,8 +79,9 @@ pub(super) struct Entry {
     pub(super) position: u64,
     pub(super) deliveries: u32,
     pub(super) leased: bool,
-    /// Before when it cannot be received.
+    /// Before when it cannot be received, or since when it can be again.
     due: Option<Timestamp>,
+    since: Option<Timestamp>,
     /// The record itself, while the journal is read.
     pub(super) record: Option<Arc<Message>>,
 }
@@ -67,9 +89,11 @@ pub(super) struct Entry {
 impl Entry {
     /// What it is in the record that was written for it, with what has changed since.
     pub(super) fn message(&self, record: &Message) -> Option<Message> {
-        let part = record.part(self.skip, self.count)?;
-        let Entry { position, deliveries, due, .. } = *self;
-        Some(Message { position, deliveries, due, how: How::Kept, ..part })
+        let part = Message { key: None, ..record.part(self.skip, self.count)? };
+        let Entry { position, deliveries, due, since, .. } = *self;
+        // Whoever gave it back had it in hand.
+        let rounds = Rounds { idle: part.rounds.idle && part.deliveries == deliveries, ..part.rounds };
+        Some(Message { position, deliveries, due, since, rounds, how: How::Kept, ..part })
     }
 
     /// The messages from number `from` to `to`.
@@ -98,6 +122,9 @@ impl Index {
                 for entry in kept.messages.values() {
                     self.unuse(entry.place.file, entry.count, entry.share * entry.count);
                 }
+                for KeptKey { key, place, .. } in kept.keys.values() {
+                    self.unuse(place.file, 1, share_of(key));
+                }
             }
             Record::Message(message) => {
                 let count = message.count();
@@ -112,9 +139,14 @@ impl Index {
                     deliveries: message.deliveries,
                     leased: false,
                     due: message.due,
+                    since: message.since,
                     record: read.then(|| Arc::clone(message)),
                 };
                 self.insert(message.mailbox, message.id, entry);
+                if let Some(key) = &message.key {
+                    let (key, at, uid) = (Arc::clone(key), message.sent, message.sender.uid);
+                    self.note_key(message.mailbox, message.id, KeptKey { key, at, uid, place });
+                }
                 self.counters(message.mailbox).count_in(message.how, count);
                 if let How::MovedFrom(source, why) = message.how
                     && source != message.mailbox
@@ -136,15 +168,27 @@ impl Index {
                     if entry.due.is_none() {
                         self.count_redelivered(*mailbox);
                     }
-                    let (leased, due) = (false, None);
-                    self.insert(*mailbox, id, Entry { position, deliveries, leased, due, ..entry });
+                    let (leased, due, since) = (false, None, entry.due.or(entry.since));
+                    self.insert(*mailbox, id, Entry { position, deliveries, leased, due, since, ..entry });
                 }
             }
             Record::Delayed { mailbox, id, due, deliveries } => {
                 for (id, entry) in self.take(*mailbox, *id, 1) {
                     self.count_redelivered(*mailbox);
-                    let (leased, due, deliveries) = (false, Some(*due), *deliveries);
-                    self.insert(*mailbox, id, Entry { deliveries, leased, due, ..entry });
+                    let (leased, due, since, deliveries) = (false, Some(*due), None, *deliveries);
+                    self.insert(*mailbox, id, Entry { deliveries, leased, due, since, ..entry });
+                }
+            }
+            Record::Key { mailbox, id, key, at, uid } => {
+                let key = KeptKey { key: Arc::clone(key), at: *at, uid: *uid, place };
+                self.note_key(*mailbox, *id, key);
+            }
+            Record::Forgotten { mailbox, until } => {
+                let keys = self.kept.get_mut(mailbox).map(|kept| &mut kept.keys);
+                let Some(keys) = keys else { return };
+                let later = keys.split_off(&until.saturating_add(1));
+                for KeptKey { key, place, .. } in std::mem::replace(keys, later).into_values() {
+                    self.unuse(place.file, 1, share_of(&key));
                 }
             }
             Record::Counters(mailbox, counters) => {
@@ -180,14 +224,16 @@ impl Index {
     }
 
     /// What is in use of a file.
-    pub(super) fn survivors_of(&self, file: u64) -> Vec<Survivor> {
+    pub(super) fn survivors_of(&self, file: u64) -> Vec<(Ino, Survivor)> {
         let mut all = Vec::new();
         for (ino, kept) in &self.kept {
             if kept.object.as_ref().is_some_and(|(_, place)| place.file == file) {
-                all.push((*ino, None));
+                all.push((*ino, Survivor::Object));
             }
             let messages = kept.messages.iter().filter(|(_, entry)| entry.place.file == file);
-            all.extend(messages.map(|(id, _)| (*ino, Some(*id))));
+            all.extend(messages.map(|(id, _)| (*ino, Survivor::Message(*id))));
+            let keys = kept.keys.iter().filter(|(_, key)| key.place.file == file);
+            all.extend(keys.map(|(id, _)| (*ino, Survivor::Key(*id))));
         }
         all
     }
@@ -200,6 +246,14 @@ impl Index {
     /// Mailboxes whose own record is missing.
     pub(super) fn strays(&self) -> Vec<Ino> {
         self.kept.iter().filter(|(_, kept)| kept.object.is_none()).map(|(ino, _)| *ino).collect()
+    }
+
+    fn note_key(&mut self, mailbox: Ino, id: u64, key: KeptKey) {
+        let (file, share) = (key.place.file, share_of(&key.key));
+        if let Some(old) = self.kept.entry(mailbox).or_default().keys.insert(id, key) {
+            self.unuse(old.place.file, 1, share_of(&old.key));
+        }
+        self.note_use(file, 1, share);
     }
 
     fn counters(&mut self, mailbox: Ino) -> &mut Counters {
@@ -265,6 +319,11 @@ impl Index {
     }
 }
 
+/// Bytes of the file that a key is accounted for.
+fn share_of(key: &[u8]) -> u64 {
+    key.len() as u64 + KEY_RECORD
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -283,8 +342,11 @@ mod tests {
             priority: 0,
             tag: None,
             expires: None,
+            key: None,
             due: None,
+            since: None,
             reason: None,
+            rounds: Rounds::default(),
             deliveries: 0,
             lines,
             body: Slice::whole(body),
@@ -432,6 +494,10 @@ c
         assert!(!index.kept[&BOX].messages[&2].leased);
         index.apply(&Record::Returned { mailbox: BOX, id: 2, position: 50, deliveries: 1 }, at(1), true);
         assert_eq!(shown(&index, 2), (None, 1, 50, 1));
+        assert_eq!(
+            [1, 2].map(|id| index.kept[&BOX].messages[&id].since),
+            [9, 7].map(|due| Some(Timestamp(due)))
+        );
     }
 
     /// The record of a mailbox may have been written again behind its messages.

@@ -9,7 +9,7 @@ use log::{info, warn};
 
 use super::disk::{Disk, DiskFile};
 use super::frame::{self, BadHeader, Frames, HEADER, Header, Seal};
-use super::index::{Index, Place, Survivor};
+use super::index::{Index, KeptKey, Place, Survivor};
 use super::record::{Message, Object, Record};
 use crate::op::{FileTime, Ino};
 
@@ -50,7 +50,7 @@ pub(super) struct Log {
     /// The position before which everything was synchronized, to be noted in the next write.
     synced: Option<u64>,
     /// What has to be written again before the oldest file can go.
-    survivors: Option<(u64, Vec<Survivor>)>,
+    survivors: Option<(u64, Vec<(Ino, Survivor)>)>,
     damage: Damage,
 }
 
@@ -449,11 +449,15 @@ impl Log {
         };
         let (mut records, mut bytes) = (Vec::new(), 0);
         while bytes < STEP
-            && let Some((ino, id)) = rest.pop()
+            && let Some((ino, survivor)) = rest.pop()
         {
             let Some(kept) = self.index.kept.get(&ino) else { continue };
-            let (place, record) = match id.map(|id| (id, kept.messages.get(&id))) {
-                Some((id, Some(entry))) if entry.place.file == number => {
+            let (place, record) = match survivor {
+                Survivor::Message(id) => {
+                    let Some(entry) = kept.messages.get(&id).filter(|entry| entry.place.file == number)
+                    else {
+                        continue;
+                    };
                     let message =
                         self.reread(&*file, entry.place)?.and_then(|message| entry.message(&message));
                     let damaged =
@@ -461,11 +465,16 @@ impl Log {
                     records.push(Record::Message(Arc::new(message.ok_or_else(damaged)?)));
                     (entry.place, entry.leased.then_some(Record::Leased { mailbox: ino, id }))
                 }
-                None if kept.object.as_ref().is_some_and(|(_, place)| place.file == number) => {
-                    let Some((object, place)) = &kept.object else { continue };
+                Survivor::Object => {
+                    let object = kept.object.as_ref().filter(|(_, place)| place.file == number);
+                    let Some((object, place)) = object else { continue };
                     (*place, Some(Record::Object(Arc::clone(object))))
                 }
-                _ => continue,
+                Survivor::Key(id) => {
+                    let found = kept.keys.get(&id).filter(|key| key.place.file == number);
+                    let Some(KeptKey { key, at, uid, place }) = found.cloned() else { continue };
+                    (place, Some(Record::Key { mailbox: ino, id, key, at, uid }))
+                }
             };
             records.extend(record);
             bytes += u64::from(place.length);

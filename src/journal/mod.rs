@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 use ::log::{error, info, warn};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use crate::op::{Barrier, Error, Ino, Moment, Reply, RequestId, Taken};
+use crate::op::{Barrier, Error, Ino, Moment, Reply, RequestId, Taken, Timestamp};
 use crate::state::saved;
 use disk::{Disk, StoreFolder};
 use index::Index;
@@ -82,6 +82,19 @@ pub struct Recovered {
     pub counters: Counters,
     /// In order of position. Of a message that was leased, the flag is set.
     pub messages: Vec<(Message, bool)>,
+    /// The keys with which messages were sent.
+    pub keys: Vec<Key>,
+}
+
+/// The key of a message, when that was accepted, and of which user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Key {
+    /// Of the message.
+    pub id: u64,
+    pub key: Arc<[u8]>,
+    pub at: Timestamp,
+    pub uid: u32,
 }
 
 /// Figures, for `control/status`.
@@ -317,6 +330,11 @@ impl Journal {
         let mut pending = self.pending.lock();
         pending.push(record);
         self.put.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// The number of the record that was put last.
+    pub fn last_put(&self) -> u64 {
+        self.put.load(Ordering::SeqCst)
     }
 
     /// Adds records of messages that were received.
@@ -614,10 +632,14 @@ fn recover(index: &mut Index) -> Vec<Recovered> {
             let message = entry.record.take().and_then(|record| entry.message(&record));
             messages.extend(message.map(|message| (message.position, (message, entry.leased))));
         }
+        let keys = kept.keys.iter();
         all.push(Recovered {
             object: Arc::clone(object),
             counters: kept.counters,
             messages: messages.into_values().collect(),
+            keys: keys
+                .map(|(id, kept)| Key { id: *id, key: Arc::clone(&kept.key), at: kept.at, uid: kept.uid })
+                .collect(),
         });
     }
     all.sort_by_key(|recovered| recovered.object.ino);
@@ -629,6 +651,7 @@ pub fn highest(recovered: &[Recovered]) -> (Ino, u64) {
     let ino = recovered.iter().map(|one| one.object.ino).max().unwrap_or(Ino(0));
     let last =
         |message: &Message| (message.id + message.count()).max(message.position.saturating_sub(1 << 32));
-    let id = recovered.iter().flat_map(|one| &one.messages).map(|(message, _)| last(message)).max();
-    (ino, id.unwrap_or(0))
+    let messages = recovered.iter().flat_map(|one| &one.messages).map(|(message, _)| last(message));
+    let keys = recovered.iter().flat_map(|one| &one.keys).map(|key| key.id.min(u64::MAX / 2));
+    (ino, messages.chain(keys).max().unwrap_or(0))
 }

@@ -31,6 +31,12 @@ pub enum Record {
     /// says when it is queued.
     #[allow(missing_docs)]
     Delayed { mailbox: Ino, id: u64, due: Timestamp, deliveries: u32 },
+    /// A message with this id and key was accepted at this time, of this user.
+    #[allow(missing_docs)]
+    Key { mailbox: Ino, id: u64, key: Arc<[u8]>, at: Timestamp, uid: u32 },
+    /// Keys with which messages with ids up to this one were accepted are forgotten.
+    #[allow(missing_docs)]
+    Forgotten { mailbox: Ino, until: u64 },
     /// The counters of a mailbox.
     Counters(Ino, Counters),
     /// A file begins.
@@ -81,10 +87,15 @@ pub struct Message {
     pub priority: u16,
     pub tag: Option<Arc<[u8]>>,
     pub expires: Option<Timestamp>,
+    /// The key with which it was sent, and which is remembered from then on.
+    pub key: Option<Arc<[u8]>>,
     /// It cannot be received before.
     pub due: Option<Timestamp>,
+    /// Since when it can be received, if it was delayed.
+    pub since: Option<Timestamp>,
     /// Of a dead letter.
     pub reason: Option<Reason>,
+    pub rounds: Rounds,
     pub deliveries: u32,
     /// Number of lines, each of which is a message; 0 if the body is one message.
     pub lines: u64,
@@ -126,6 +137,19 @@ pub enum Reason {
     Deliveries,
     /// Whoever had leased it said so.
     Rejected,
+    /// It became one too often, whatever it was the last time.
+    Rounds,
+}
+
+/// How often a message became a dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rounds {
+    /// Only when somebody had sent it, moved it or had it in hand since the last time.
+    pub count: u32,
+    /// Nobody has since.
+    pub idle: bool,
+    /// The first mailbox for which that was too often.
+    pub stopped_in: Option<Ino>,
 }
 
 impl Reason {
@@ -135,6 +159,7 @@ impl Reason {
             Reason::Expired => "expired",
             Reason::Deliveries => "deliveries",
             Reason::Rejected => "rejected",
+            Reason::Rounds => "rounds",
         }
     }
 }
@@ -244,6 +269,8 @@ const BEGIN: u8 = 10;
 const DELAYED: u8 = 11;
 /// An object of which a time is not one that the wall clock can show.
 const FAR_OBJECT: u8 = 12;
+const KEY: u8 = 13;
+const FORGOTTEN: u8 = 14;
 
 const HOW: [How; 3] = [How::Sent, How::Moved, How::Kept];
 /// Comes instead of one of those, before the mailbox and the reason.
@@ -252,8 +279,14 @@ const MOVED_FROM: u8 = HOW.len() as u8;
 const DUE: u8 = MOVED_FROM + 1;
 /// Comes before one of those, followed by the reason for which the message became a dead letter.
 const REASON: u8 = DUE + 1;
+/// Comes before one of those, followed by the time since when a message can be received that was delayed.
+const SINCE: u8 = REASON + 1;
+/// Comes before one of those, followed by [`Rounds`] that are not 0.
+const ROUNDS: u8 = SINCE + 1;
+/// Comes before one of those, followed by the key.
+const WITH_KEY: u8 = ROUNDS + 1;
 const WHY: [Why; 6] = [Why::Received, Why::Expired, Why::Dropped, Why::Removed, Why::Moved, Why::DeadLetter];
-const REASONS: [Reason; 3] = [Reason::Expired, Reason::Deliveries, Reason::Rejected];
+const REASONS: [Reason; 4] = [Reason::Expired, Reason::Deliveries, Reason::Rejected, Reason::Rounds];
 
 impl Record {
     /// Appends its bytes.
@@ -273,6 +306,10 @@ impl Record {
             Record::Delayed { mailbox, id, due, deliveries } => {
                 to.u8(DELAYED).number(mailbox.0).number(*id).time(*due).number(*deliveries)
             }
+            Record::Key { mailbox, id, key, at, uid } => {
+                to.u8(KEY).number(mailbox.0).number(*id).bytes(key).time(*at).number(*uid)
+            }
+            Record::Forgotten { mailbox, until } => to.u8(FORGOTTEN).number(mailbox.0).number(*until),
             Record::Counters(mailbox, counters) => {
                 to.u8(COUNTERS).number(mailbox.0);
                 counters.list().into_iter().fold(&mut to, Writer::number)
@@ -306,6 +343,11 @@ impl Record {
                 let (mailbox, id) = (from.ino()?, from.number()?);
                 Record::Delayed { mailbox, id, due: from.time()?, deliveries: from.number()? }
             }
+            KEY => {
+                let (mailbox, id, key) = (from.ino()?, from.number()?, Arc::from(from.bytes()?));
+                Record::Key { mailbox, id, key, at: from.time()?, uid: from.number()? }
+            }
+            FORGOTTEN => Record::Forgotten { mailbox: from.ino()?, until: from.number()? },
             COUNTERS => {
                 let mailbox = from.ino()?;
                 let counters = Counters {
@@ -386,8 +428,18 @@ impl Message {
         if let Some(due) = self.due {
             to.u8(DUE).time(due);
         }
+        if let Some(key) = &self.key {
+            to.u8(WITH_KEY).bytes(key);
+        }
         if let Some(reason) = self.reason {
             to.u8(REASON).u8(place(&REASONS, &reason));
+        }
+        if let Some(since) = self.since {
+            to.u8(SINCE).time(since);
+        }
+        if self.rounds != Rounds::default() {
+            let Rounds { count, idle, stopped_in } = self.rounds;
+            to.u8(ROUNDS).number(count).u8(u8::from(idle)).number(stopped_in.map_or(0, |ino| ino.0));
         }
         match &self.how {
             How::MovedFrom(from, why) => to.u8(MOVED_FROM).number(from.0).u8(place(&WHY, why)),
@@ -403,10 +455,17 @@ impl Message {
     fn decode(from: &mut Reader<'_>) -> Option<Message> {
         let (mailbox, id): (_, u64) = (from.ino()?, from.number()?);
         let position = from.number::<u64>()?.wrapping_add(id).wrapping_add(USUAL_DISTANCE);
-        let (mut due, mut reason) = (None, None);
+        let (mut key, mut due, mut since, mut reason, mut rounds) =
+            (None, None, None, None, Rounds::default());
         let how = loop {
             match from.u8()? {
                 DUE => due = Some(from.time()?),
+                SINCE => since = Some(from.time()?),
+                WITH_KEY => key = Some(Arc::from(from.bytes()?)),
+                ROUNDS => {
+                    let (count, idle) = (from.number()?, from.u8()? != 0);
+                    rounds = Rounds { count, idle, stopped_in: Some(from.ino()?).filter(|ino| ino.0 > 0) };
+                }
                 REASON => reason = Some(*REASONS.get(from.u8()? as usize)?),
                 MOVED_FROM => break How::MovedFrom(from.ino()?, *WHY.get(from.u8()? as usize)?),
                 how => break *HOW.get(how as usize)?,
@@ -434,8 +493,11 @@ impl Message {
             priority,
             tag,
             expires,
+            key,
             due,
+            since,
             reason,
+            rounds,
             deliveries,
             lines,
             body,
@@ -463,8 +525,11 @@ mod tests {
             priority: 9,
             tag: Some(Arc::from(&b"t"[..])),
             expires: Some(Timestamp(6)),
+            key: None,
             due: None,
+            since: None,
             reason: None,
+            rounds: Rounds::default(),
             deliveries: 2,
             lines,
             body: Slice::whole(body),
@@ -521,9 +586,18 @@ mod tests {
             Record::Message(Arc::new(Message { how, due, ..message(2, b"a\nb\n") })),
             Record::Message(Arc::new(Message { reason: Some(Reason::Rejected), how, ..message(0, b"x") })),
             Record::Message(Arc::new(Message { due, reason: Some(Reason::Expired), ..message(0, b"") })),
+            Record::Message(Arc::new(Message {
+                since: due,
+                reason: Some(Reason::Expired),
+                ..message(0, b"")
+            })),
+            Record::Message(Arc::new(Message { rounds: ROUNDS_OF_TWO, ..message(2, b"a\nb\n") })),
             Record::Delayed { mailbox: Ino(1), id: 2, due: Timestamp(3), deliveries: 4 },
             Record::Object(Arc::new(Object { mtime: FileTime::new(-1, 999_999_999), ..object() })),
             Record::Object(Arc::new(Object { atime: FileTime::new(i64::MAX, 5), ..object() })),
+            Record::Message(Arc::new(Message { key: Some(Arc::from(&b"k"[..])), due, ..message(0, b"x") })),
+            Record::Key { mailbox: Ino(1), id: 2, key: Arc::from(&b"k"[..]), at: Timestamp(3), uid: 4 },
+            Record::Forgotten { mailbox: Ino(1), until: 3 },
         ]
     }
 
@@ -568,6 +642,28 @@ mod tests {
         let due = bytes(&Record::Message(Arc::new(due)));
         let at = due.iter().zip(&plain).position(|(due, plain)| due != plain).unwrap();
         assert_eq!((due[at], due[at + 9..].to_vec()), (4, plain[at..].to_vec()));
+        let was_due =
+            bytes(&Record::Message(Arc::new(Message { since: Some(Timestamp(3)), ..message(0, b"body") })));
+        assert_eq!((was_due[at], was_due[at + 9..].to_vec()), (6, plain[at..].to_vec()));
+        let stopped =
+            bytes(&Record::Message(Arc::new(Message { rounds: ROUNDS_OF_TWO, ..message(0, b"body") })));
+        assert_eq!(
+            (stopped[at..at + 4].to_vec(), stopped[at + 4..].to_vec()),
+            (vec![7, 2, 1, 9], plain[at..].to_vec())
+        );
+        let once = bytes(&Record::Message(Arc::new(Message {
+            key: Some(Arc::from(&b"ke"[..])),
+            ..message(0, b"body")
+        })));
+        assert_eq!(
+            (once[at..at + 4].to_vec(), once[at + 4..].to_vec()),
+            (vec![8, 2, b'k', b'e'], plain[at..].to_vec())
+        );
+        let key = Arc::from(&b"ke"[..]);
+        let key = Record::Key { mailbox: Ino(1), id: 7, key, at: Timestamp(3), uid: 4 };
+        assert_eq!(bytes(&key), [13, 1, 7, 2, b'k', b'e', 3, 0, 0, 0, 0, 0, 0, 0, 4]);
+        let forgotten = Record::Forgotten { mailbox: Ino(1), until: 3 };
+        assert_eq!(bytes(&forgotten), [14, 1, 3]);
         let dead = Message { reason: Some(Reason::Deliveries), ..message(0, b"body") };
         let dead = bytes(&Record::Message(Arc::new(dead)));
         assert_eq!((dead[at..at + 2].to_vec(), dead[at + 2..].to_vec()), (vec![5, 1], plain[at..].to_vec()));
@@ -577,6 +673,7 @@ mod tests {
         assert_eq!((near[0], far[0], times), (1, 12, 0), "each time takes four bytes more");
     }
 
+    const ROUNDS_OF_TWO: Rounds = Rounds { count: 2, idle: true, stopped_in: Some(Ino(9)) };
     const SUM_OF_VERSION_1: u32 = 0xb56c_19bc;
 
     #[test]

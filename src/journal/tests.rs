@@ -5,7 +5,7 @@ pub(crate) mod fake;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::record::{How, Message, Object, Record, Why};
+use super::record::{How, Message, Object, Record, Rounds, Why};
 use super::*;
 use crate::op::{Caller, FileTime, Moment, RequestId, Slice, Timestamp};
 use fake::{Choices, Failing, FakeDisk};
@@ -46,8 +46,11 @@ fn message(mailbox: u64, id: u64, lines: u64) -> Record {
         priority: 0,
         tag: None,
         expires: None,
+        key: None,
         due: None,
+        since: None,
         reason: None,
+        rounds: Rounds::default(),
         deliveries: 0,
         lines,
         body: Slice::whole(body),

@@ -51,6 +51,8 @@ pub enum Door {
     Ttl(u64),
     /// Messages that cannot be received before so many nanoseconds have passed.
     Delay(u64),
+    /// Messages that are sent once: not if one with this key was sent shortly before.
+    Once(Tag),
     /// Messages with this tag: written with it, or selected by it.
     Tag(Tag),
     /// Messages that this user sent.
@@ -59,6 +61,8 @@ pub enum Door {
     Json,
     /// Leases: a message returns to the queue unless it is settled.
     Lease,
+    /// As `Lease`, several at a time, each message as a JSON object on a line.
+    LeaseJson,
     /// Write a request, read its reply.
     Rpc,
     /// Read a request, write its reply.
@@ -74,17 +78,19 @@ pub(super) struct Properties {
     pub(super) ttl: u64,
     /// In nanoseconds, before it can be received.
     pub(super) delay: u64,
+    /// With which it is sent once.
+    pub(super) key: Option<Tag>,
 }
 
 impl Default for Properties {
     fn default() -> Properties {
-        Properties { priority: 0, tag: None, ttl: NO_LIMIT, delay: 0 }
+        Properties { priority: 0, tag: None, ttl: NO_LIMIT, delay: 0, key: None }
     }
 }
 
 saved!(enum Door {
     0 = Plain, 1 = Stream, 2 = Whole, 3 = Peek, 4 = Priority(it), 5 = Tag(it), 6 = From(it), 7 = Json, 8 =
-    Lease, 9 = Rpc, 10 = Serve, 11 = Ttl(it), 12 = Delay(it),
+    Lease, 9 = Rpc, 10 = Serve, 11 = Ttl(it), 12 = Delay(it), 13 = LeaseJson, 14 = Once(it),
 });
 
 /// What a reader takes.
@@ -123,6 +129,10 @@ pub struct Rules {
     pub ttl: u64,
     /// How often a message is leased before it becomes a dead letter, or [`NO_LIMIT`].
     pub max_deliver: u64,
+    /// How often a message becomes a dead letter before it stays one. `None`: as often as may be.
+    pub max_rounds: Option<u32>,
+    /// How long a key of [`Door::Once`] is remembered, in nanoseconds. `None`: [`crate::config::ONCE_WINDOW`].
+    pub once_window: Option<u64>,
     /// How long a lease lasts at most, in nanoseconds, or [`NO_LIMIT`].
     pub lease_time: u64,
     /// Longest message of the `whole` door, in bytes.
@@ -134,7 +144,10 @@ pub struct Rules {
     pub durable: Durable,
 }
 
-saved!(struct Rules { full, order, ttl, max_deliver, lease_time, wholesize, dead_letter, durable });
+saved!(struct Rules {
+    full, order, ttl, max_deliver, max_rounds since 3, once_window since 3, lease_time, wholesize,
+    dead_letter, durable,
+});
 
 /// Where dead letters go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +167,8 @@ impl Default for Rules {
             order: Order::default(),
             ttl: NO_LIMIT,
             max_deliver: NO_LIMIT,
+            max_rounds: None,
+            once_window: None,
             lease_time: NO_LIMIT,
             wholesize: crate::config::WHOLESIZE,
             dead_letter: None,
@@ -216,13 +231,13 @@ pub struct Send<'a> {
 }
 
 macro_rules! counts {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident $(since $version:literal)?,)*) => {
         /// Counters and current figures, for `stat` and `status`. The counters start at 0 when the mailbox is created.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         #[allow(missing_docs)]
         pub struct Counts { $($(#[$doc])* pub $name: u64,)* }
 
-        saved!(struct Counts { $($name),* });
+        saved!(struct Counts { $($name $(since $version)?),* });
 
         impl Counts {
             /// Adds those of another mailbox.
@@ -274,6 +289,8 @@ counts! {
     moved_out,
     /// Requests that were replied to.
     replied,
+    /// Writes with a key that was known: nothing was sent.
+    duplicates since 3,
 }
 
 /// A waiting caller, reported in `status`.
@@ -299,9 +316,15 @@ impl Door {
     /// Whether it can be opened for reading, and for writing.
     pub fn ways(&self) -> (bool, bool) {
         match self {
-            Door::Plain | Door::Stream | Door::Tag(_) | Door::Lease | Door::Rpc | Door::Serve => (true, true),
+            Door::Plain
+            | Door::Stream
+            | Door::Tag(_)
+            | Door::Lease
+            | Door::LeaseJson
+            | Door::Rpc
+            | Door::Serve => (true, true),
             Door::Peek | Door::From(_) | Door::Json => (true, false),
-            Door::Whole | Door::Priority(_) | Door::Ttl(_) | Door::Delay(_) => (false, true),
+            Door::Whole | Door::Priority(_) | Door::Ttl(_) | Door::Delay(_) | Door::Once(_) => (false, true),
         }
     }
 
@@ -313,6 +336,7 @@ impl Door {
             Door::Tag(tag) => Properties { tag: Some(tag.clone()), ..plain },
             Door::Ttl(ttl) => Properties { ttl: *ttl, ..plain },
             Door::Delay(delay) => Properties { delay: *delay, ..plain },
+            Door::Once(key) => Properties { key: Some(Tag::clone(key)), ..plain },
             _ => plain,
         }
     }
@@ -328,10 +352,12 @@ impl Door {
             | Door::Stream
             | Door::Json
             | Door::Lease
+            | Door::LeaseJson
             | Door::Whole
             | Door::Priority(_)
             | Door::Ttl(_)
-            | Door::Delay(_) => Selector::Message(Filter::Any),
+            | Door::Delay(_)
+            | Door::Once(_) => Selector::Message(Filter::Any),
         }
     }
 

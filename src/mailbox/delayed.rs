@@ -79,14 +79,22 @@ impl Delayed {
         self.remove(place)
     }
 
-    /// Removes a message. It is delayed no longer, and charged less for that.
+    /// Removes the first. From now on, it waits since it was due.
+    fn pop_due(&mut self) -> Option<Message> {
+        let place = *self.messages.first_key_value()?.0;
+        let mut message = self.remove(place)?;
+        message.set_due(None, Some(place.0));
+        Some(message)
+    }
+
+    /// Removes a message. It is delayed no longer.
     fn remove(&mut self, place: Place) -> Option<Message> {
         let mut message = self.messages.remove(&place)?;
         self.bytes -= message.len();
         if let Some(end) = message.expires() {
             self.deadlines.remove(&(end, place));
         }
-        message.set_due(None);
+        message.set_due(None, None);
         Some(message)
     }
 
@@ -117,7 +125,7 @@ impl Mailbox {
     /// A leased message is given back, but not before `delay` nanoseconds have passed.
     pub(super) fn give_back_later(&mut self, mut message: Message, delay: u64, cx: &mut Context<'_>) {
         let due = cx.now.moment.after(delay);
-        message.set_due(Some(due));
+        message.set_due(Some(due), None);
         let (id, deliveries) = (message.id, message.deliveries());
         let until = message.wall_at(due, cx.now);
         self.record(cx, |mailbox| Record::Delayed { mailbox, id, due: until, deliveries });
@@ -131,7 +139,7 @@ impl Mailbox {
                 return false;
             }
             budget.spend(0);
-            let Some(message) = self.delayed.pop_first() else { break };
+            let Some(message) = self.delayed.pop_due() else { break };
             if message.expires().is_some_and(|end| end <= cx.now.moment) {
                 self.expire(message, cx);
                 continue;

@@ -33,20 +33,24 @@ impl Budget {
 }
 
 impl Mailbox {
-    /// When [`Mailbox::tick`] must be called next: the earliest end of a message's, a lease's or a delay's time.
+    /// When [`Mailbox::tick`] must be called next: the earliest end of a message's, a lease's, a delay's or a key's time.
     pub fn next_deadline(&self) -> Option<Moment> {
         if self.dropping || !self.hurried.is_empty() {
             return Some(Moment::FIRST);
         }
         let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
         let queued = self.queue.next_deadline().into_iter();
-        queued.chain(lease).chain(self.delayed.next_deadline()).min()
+        let others = self.delayed.next_deadline().into_iter().chain(self.next_forgetting());
+        queued.chain(lease).chain(others).min()
     }
 
     /// Does a step of what is due. If that is not all, it is due again at once.
     pub fn tick(&mut self, cx: &mut Context<'_>) {
         self.dropping = false;
-        let done = self.catch_up(cx);
+        let mut budget = Budget::new();
+        let done = self.catch_up_within(&mut budget, cx);
+        // Nobody waits for that but writers for its memory.
+        self.forget_keys(&mut budget, cx);
         self.admit_writers(cx);
         if done && !self.dropping {
             self.end_hurried(cx);
@@ -55,10 +59,12 @@ impl Mailbox {
 
     /// Does a step of what is due. False if there is more.
     pub(super) fn catch_up(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut budget = Budget::new();
-        let done = self.drop_expired(&mut budget, cx)
-            && self.end_leases(&mut budget, cx)
-            && self.release_due(&mut budget, cx);
+        self.catch_up_within(&mut Budget::new(), cx)
+    }
+
+    fn catch_up_within(&mut self, budget: &mut Budget, cx: &mut Context<'_>) -> bool {
+        let done =
+            self.drop_expired(budget, cx) && self.end_leases(budget, cx) && self.release_due(budget, cx);
         if budget.count < REMOVED_AT_ONCE {
             self.admit_writers(cx);
         }

@@ -8,7 +8,7 @@ use super::message::{Message, Run};
 use super::{Mailbox, State};
 use crate::accounts::{Accounts, Resource};
 use crate::journal::record::{self, Counters, How, Object, Record, Why};
-use crate::journal::{Durable, Journal};
+use crate::journal::{Durable, Journal, Key};
 use crate::op::{Error, Ino, Now, Taken};
 use crate::state::saved;
 
@@ -16,7 +16,7 @@ use crate::state::saved;
 #[derive(Debug)]
 pub(super) struct Store {
     ino: Ino,
-    journal: Arc<Journal>,
+    pub(super) journal: Arc<Journal>,
 }
 
 saved!(struct Store { ino, journal });
@@ -106,14 +106,21 @@ impl Mailbox {
                 Record::Message(Arc::new(recorded(message, mailbox, position, How::Kept, now)))
             });
         }
+        self.record_keys(cx);
         for message in self.delayed.values() {
             self.record_message(message, message.id, How::Kept, cx);
         }
         let states = self.handles.iter().map(|(_, open)| &open.state);
-        for lease in
-            states.filter_map(|state| if let State::Leasing(lease) = state { Some(lease) } else { None })
-        {
-            let (message, id) = (&lease.message, lease.message.id);
+        let leased = states.flat_map(|state| {
+            let (one, many) = match state {
+                State::Leasing(lease) => (Some(&lease.message), None),
+                State::LeasingMany(leases) => (None, Some(leases.messages())),
+                _ => (None, None),
+            };
+            one.into_iter().chain(many.into_iter().flatten())
+        });
+        for message in leased {
+            let id = message.id;
             self.record_message(message, id, How::Kept, cx);
             self.record(cx, |mailbox| Record::Leased { mailbox, id });
         }
@@ -130,10 +137,15 @@ impl Mailbox {
         &mut self,
         counted: Counters,
         messages: Vec<(record::Message, bool)>,
+        keys: Vec<Key>,
         accounts: &Accounts,
         cx: &mut Context<'_>,
     ) {
         set_counters(&mut self.counters, counted);
+        for key in keys {
+            let account = accounts.of(key.uid);
+            self.restore_key(key, &account, cx.now);
+        }
         let mut leased = Vec::new();
         for (message, was_leased) in messages {
             let position = message.position;
@@ -171,8 +183,11 @@ fn recorded(message: &Message, mailbox: Ino, position: u64, how: How, now: Now) 
         priority: message.priority,
         tag: message.tag().cloned(),
         expires: message.expires().map(|end| message.wall_at(end, now)),
+        key: message.key().cloned(),
         due: message.due().map(|due| message.wall_at(due, now)),
+        since: message.since().map(|since| message.wall_at(since, now)),
         reason: message.reason(),
+        rounds: message.rounds(),
         deliveries: message.deliveries(),
         lines: message.run().map_or(0, |run| if run.lines > 1 { run.lines } else { 0 }),
         body: message.slice(),
@@ -188,7 +203,9 @@ fn restored(message: record::Message, now: Now) -> Message {
         tag,
         expires,
         due,
+        since,
         reason,
+        rounds,
         deliveries,
         lines,
         body,
@@ -200,11 +217,13 @@ fn restored(message: record::Message, now: Now) -> Message {
     } else {
         body.bytes
     };
-    let (since, moment) = (now.moment_of(sent), |time| now.moment_of(time));
+    let moment = |time| now.moment_of(time);
+    let (waits_since, since) = (since.map(moment), moment(sent));
     let mut message = Message { id, sent, since, sender, priority, body: bytes, extra: None, charge: None };
     message.edit_extra(|extra| {
-        (extra.tag, extra.expires, extra.due) = (tag, expires.map(moment), due.map(moment));
-        (extra.reason, extra.deliveries, extra.run) = (reason, deliveries, run);
+        (extra.tag, extra.expires) = (tag, expires.map(moment));
+        (extra.due, extra.since) = (due.map(moment), waits_since);
+        (extra.reason, extra.rounds, extra.deliveries, extra.run) = (reason, rounds, deliveries, run);
     });
     message.compact();
     message

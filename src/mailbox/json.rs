@@ -26,6 +26,8 @@ struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    rounds: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
     /// Instead of `body`, if that is not valid UTF-8.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +54,7 @@ fn write_with_body(message: &Message, slice: &Slice, line: &mut Vec<u8>) {
         tag,
         deliveries: message.deliveries(),
         reason: message.reason().map(Reason::word),
+        rounds: Some(message.rounds().count).filter(|count| *count > 0),
         body_base64: body.is_none().then(|| STANDARD.encode(slice.as_bytes())),
         body,
     };

@@ -151,7 +151,7 @@ impl Mailbox {
     }
 
     /// Sends a message to the dead-letter mailbox. Drops it if there is none.
-    fn dead_letter_or_drop(&mut self, mut message: Message, reason: Reason, cx: &mut Context<'_>) {
+    pub(super) fn dead_letter_or_drop(&mut self, mut message: Message, reason: Reason, cx: &mut Context<'_>) {
         if self.rules.dead_letter.is_some() {
             message.edit_extra(|extra| extra.reason = Some(reason));
             // A message in the outbox that still has a time limit is one that has expired (`drop_dead_letters`).
@@ -197,6 +197,9 @@ impl Mailbox {
         {
             if budget.is_spent() {
                 return false;
+            }
+            if self.time_out_many(handle, budget, cx) {
+                continue;
             }
             budget.spend(0);
             self.lease_ends.pop_first();
@@ -261,5 +264,6 @@ pub(super) fn count_delivery(message: &mut Message) {
     message.edit_extra(|extra| {
         extra.deliveries = extra.deliveries.saturating_add(1);
         extra.died_in.clear();
+        extra.rounds.idle = false;
     });
 }

@@ -25,6 +25,11 @@ pub struct Memory {
 
 saved!(struct Memory { accounts, peak, last_id });
 
+/// Memory that is charged for a key of `once/<key>` while it is remembered, in bytes.
+pub(super) fn cost_of_key(key: &[u8]) -> u64 {
+    key.len() as u64 + EXTRA_COST
+}
+
 /// Bytes that must be freed before the heap is trimmed.
 const TRIM_THRESHOLD: u64 = 8 << 20;
 

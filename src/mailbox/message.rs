@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::memory::{EXTRA_COST, MESSAGE_COST};
+use super::memory::{EXTRA_COST, MESSAGE_COST, cost_of_key};
 use crate::accounts::Charge;
-use crate::journal::record::Reason;
+use crate::journal::record::{Reason, Rounds};
 use crate::op::{Caller, Ino, Moment, Now, Slice, Timestamp};
 use crate::state::{Restorer, Saved, Saver, saved};
 
@@ -89,10 +89,16 @@ impl Saved for Message {
 pub(super) struct Extra {
     pub(super) tag: Option<Tag>,
     pub(super) expires: Option<Moment>,
+    /// With which it is sent once, until it is accepted.
+    pub(super) key: Option<Tag>,
     /// It cannot be received before. None while it is queued or leased.
     pub(super) due: Option<Moment>,
+    /// Since when it can be received, if it was delayed.
+    pub(super) since: Option<Moment>,
     /// Why it became a dead letter, of one that is.
     pub(super) reason: Option<Reason>,
+    /// How often it became one.
+    pub(super) rounds: Rounds,
     /// Leases that ended without `ack`.
     pub(super) deliveries: u32,
     /// Mailboxes in which it has expired since it was last received or sent.
@@ -101,8 +107,11 @@ pub(super) struct Extra {
     pub(super) run: Option<Run>,
 }
 
-saved!(enum Reason { 0 = Expired, 1 = Deliveries, 2 = Rejected });
-saved!(struct Extra { tag, expires, due, reason, deliveries, died_in, run });
+saved!(enum Reason { 0 = Expired, 1 = Deliveries, 2 = Rejected, 3 = Rounds });
+saved!(struct Rounds { count, idle, stopped_in });
+saved!(struct Extra {
+    tag, expires, key since 3, due, since since 3, reason, rounds since 3, deliveries, died_in, run,
+});
 
 /// Consecutive lines that came in one write. Each is a message; their ids are consecutive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +138,11 @@ impl Message {
         self.extra.as_ref()?.tag.as_ref()
     }
 
+    /// The key with which it is sent once, until it is accepted.
+    pub(super) fn key(&self) -> Option<&Tag> {
+        self.extra.as_ref()?.key.as_ref()
+    }
+
     /// When it expires.
     pub fn expires(&self) -> Option<Moment> {
         self.extra.as_ref()?.expires
@@ -146,9 +160,19 @@ impl Message {
         self.extra.as_ref()?.due
     }
 
-    /// Changes before when it cannot be received, and with it what it is charged.
-    pub(super) fn set_due(&mut self, due: Option<Moment>) {
-        self.edit_extra(|extra| extra.due = due);
+    /// Since when it waits: since it was sent, or was due after a delay.
+    pub(super) fn waits_since(&self) -> Moment {
+        self.since().unwrap_or(self.since)
+    }
+
+    /// Since when it can be received, if it was delayed.
+    pub(super) fn since(&self) -> Option<Moment> {
+        self.extra.as_ref()?.since
+    }
+
+    /// Changes before when it cannot be received, or since when it can be again, and with that what it is charged.
+    pub(super) fn set_due(&mut self, due: Option<Moment>, since: Option<Moment>) {
+        self.edit_extra(|extra| (extra.due, extra.since) = (due, since));
         let cost = self.cost();
         self.charge.iter_mut().for_each(|charge| charge.force(cost));
     }
@@ -163,9 +187,23 @@ impl Message {
         self.extra.as_ref().map_or(0, |extra| extra.deliveries)
     }
 
-    /// It became a dead letter of the mailbox `ino`. Only a chain of deaths by time alone can be a circle: any other takes
-    /// somebody who receives it.
-    pub fn note_death(&mut self, ino: Ino) {
+    /// How often it became a dead letter.
+    pub fn rounds(&self) -> Rounds {
+        self.extra.as_ref().map_or_else(Rounds::default, |extra| extra.rounds)
+    }
+
+    /// It became a dead letter of the mailbox `ino`, where that may be so often. Only a chain of deaths by time alone can be a circle:
+    /// any other takes somebody who receives it.
+    pub fn note_death(&mut self, ino: Ino, max_rounds: Option<u32>) {
+        self.edit_extra(|extra| {
+            let rounds = &mut extra.rounds;
+            rounds.count = rounds.count.saturating_add(u32::from(!rounds.idle));
+            rounds.idle = true;
+            if max_rounds.is_some_and(|most| rounds.count >= most) {
+                rounds.stopped_in.get_or_insert(ino);
+                extra.reason = Some(Reason::Rounds);
+            }
+        });
         let expired = self.expires().is_some();
         if expired || self.extra.as_ref().is_some_and(|extra| !extra.died_in.is_empty()) {
             self.edit_extra(|extra| if expired { extra.died_in.push(ino) } else { extra.died_in.clear() });
@@ -176,6 +214,12 @@ impl Message {
     pub fn has_died_in(&self, ino: Ino) -> bool {
         let died_in = self.extra.as_ref().map_or(&[][..], |extra| &extra.died_in);
         died_in.contains(&ino) || died_in.len() > MAX_DEATHS
+    }
+
+    /// It has stopped in the mailbox `ino`, which does not take it back as long as it may not become a dead letter there more often.
+    pub fn has_stopped_in(&self, ino: Ino, max_rounds: Option<u32>) -> bool {
+        let rounds = self.rounds();
+        rounds.stopped_in == Some(ino) && max_rounds.is_some_and(|most| rounds.count >= most)
     }
 
     /// Changes the attributes that few messages have.
@@ -201,9 +245,12 @@ impl Message {
 
     /// Bytes that it is charged to the mount's memory. Constant while it is queued or leased.
     pub(super) fn cost(&self) -> u64 {
-        let special = self.tag().is_some() || self.expires().is_some() || self.due().is_some();
+        let delayed = self.due().is_some() || self.since().is_some();
+        let special = self.tag().is_some() || self.expires().is_some() || delayed;
         let each = MESSAGE_COST + if special { EXTRA_COST } else { 0 };
-        self.len() + self.tag().map_or(0, |tag| tag.len() as u64) + each * self.count()
+        let names =
+            self.tag().map_or(0, |tag| tag.len() as u64) + self.key().map_or(0, |key| cost_of_key(key));
+        self.len() + names + each * self.count()
     }
 
     /// All of its bytes.

@@ -6,7 +6,7 @@ use super::memory::Memory;
 use super::message::Message;
 use super::queue::FIRST_POSITION;
 use super::{Mailbox, State};
-use crate::journal::record::{How, Why};
+use crate::journal::record::{How, Reason, Why};
 use crate::op::Error;
 
 impl Mailbox {
@@ -66,7 +66,7 @@ impl Mailbox {
 
     /// Inserts a message of another mailbox behind all others of its priority. It keeps its id, sender, priority, tag and
     /// time of sending. Its time to live begins anew; with `reset_deliveries`, its count of deliveries too, and it is no dead letter
-    /// any more.
+    /// any more. One that has become a dead letter too often stays.
     pub fn insert_message(
         &mut self,
         mut message: Message,
@@ -79,12 +79,14 @@ impl Mailbox {
             self.counters.dropped += 1;
             return;
         }
-        let expires = deadline(self.rules.ttl, cx.now.moment);
+        let stays = !reset_deliveries && message.reason() == Some(Reason::Rounds);
+        let expires = deadline(self.rules.ttl, cx.now.moment).filter(|_| !stays);
         if reset_deliveries || expires != message.expires() {
             message.edit_extra(|extra| {
                 extra.expires = expires;
                 if reset_deliveries {
-                    (extra.deliveries, extra.reason) = (0, None);
+                    (extra.deliveries, extra.reason, extra.rounds.idle) = (0, None, false);
+                    extra.died_in.clear();
                 }
             });
         }

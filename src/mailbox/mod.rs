@@ -17,7 +17,8 @@
 //!
 //! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
 //! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
-//! `readers` (reading, waiting readers), `durable` (the journal), `delayed`, `lease` (leases, time limits, dead letters), `due`, `rpc`, `messages` (single messages), `purge`.
+//! `readers` (reading, waiting readers), `durable` (the journal), `delayed`, `lease` and `lease_many` (leases, time limits, dead
+//! letters), `due`, `rpc`, `messages` (single messages), `once`, `purge`.
 
 mod call;
 mod delayed;
@@ -25,10 +26,12 @@ mod due;
 mod durable;
 mod json;
 mod lease;
+mod lease_many;
 mod lines;
 mod memory;
 mod message;
 mod messages;
+mod once;
 mod ordered_queue;
 mod purge;
 mod queue;
@@ -56,6 +59,8 @@ use call::Selector;
 use delayed::Delayed;
 use durable::Store;
 use lease::Lease;
+use lease_many::Leases;
+use once::Keys;
 use ordered_queue::OrderedQueue;
 use queue::Queue;
 use readers::{Readers, WaitingReader};
@@ -89,9 +94,10 @@ struct Discarded {
     messages: Queue,
     delayed: Delayed,
     requests: BTreeMap<u64, Request>,
+    keys: Keys,
 }
 
-saved!(struct Discarded { readers, writers, polls, messages, delayed, requests });
+saved!(struct Discarded { readers, writers, polls, messages, delayed, requests, keys since 3 });
 
 /// A message queue.
 #[derive(Debug)]
@@ -126,6 +132,8 @@ pub struct Mailbox {
     next_wait: u64,
     /// Counters of events. Current figures are computed in [`Mailbox::counts`].
     counters: Counts,
+    /// Of messages that are sent once.
+    keys: Keys,
     /// How long messages waited. `None` until one was received.
     waited: Option<Box<Waited>>,
     removed: bool,
@@ -137,8 +145,8 @@ pub struct Mailbox {
 
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
-    store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, waited, removed,
-    last_sent, last_received, hurried since 2, dropping since 2,
+    store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, keys since 3, waited,
+    removed, last_sent, last_received, hurried since 2, dropping since 2,
 });
 
 #[derive(Debug)]
@@ -167,13 +175,17 @@ enum State {
     /// Bytes written that are not a message yet.
     Partial(Box<PartialMessage>),
     Leasing(Box<Lease>),
+    /// Through `lease.json`, which has had some; there may be none now.
+    LeasingMany(Box<Leases>),
     /// An rpc client's request that has no reply yet.
     Requesting(Outstanding),
     /// The request that an rpc server has taken and not replied to.
     Serving(Box<Request>),
 }
 
-saved!(enum State { 0 = Idle, 1 = Partial(it), 2 = Leasing(it), 3 = Requesting(it), 4 = Serving(it) });
+saved!(enum State {
+    0 = Idle, 1 = Partial(it), 2 = Leasing(it), 3 = Requesting(it), 4 = Serving(it), 5 = LeasingMany(it),
+});
 
 impl Mailbox {
     /// An empty mailbox.
@@ -199,6 +211,7 @@ impl Mailbox {
             dropping: false,
             next_wait: 0,
             counters: Counts::default(),
+            keys: Keys::default(),
             waited: None,
             removed: false,
             last_sent: now,
@@ -218,7 +231,9 @@ impl Mailbox {
     pub fn open(&mut self, door: Door, mode: Mode, account: Arc<Account>) -> (HandleId, bool) {
         let framing = match (&door, mode) {
             (Door::Lease | Door::Rpc | Door::Serve, _) => Framing::Single(Single::Idle),
-            (Door::Stream | Door::Json, _) | (_, Mode::Both | Mode::Send) => Framing::Stream(Vec::new()),
+            (Door::Stream | Door::Json | Door::LeaseJson, _) | (_, Mode::Both | Mode::Send) => {
+                Framing::Stream(Vec::new())
+            }
             _ => Framing::File(None),
         };
         let seekable = matches!(framing, Framing::File(_));
@@ -252,6 +267,7 @@ impl Mailbox {
                 }
                 State::Partial(partial) => self.send_partial(*partial, handle, account, cx),
                 State::Leasing(lease) => self.return_lease(handle, *lease, None, cx),
+                State::LeasingMany(leases) => self.return_all_leases(handle, *leases, cx),
                 State::Requesting(outstanding) => self.cancel_request(&outstanding),
                 State::Serving(request) => self.return_request(*request, cx),
             }
@@ -292,6 +308,10 @@ impl Mailbox {
         }
         if !caught_up && matches!(open.door.selector(call.handle), Selector::Message(_) | Selector::Peek) {
             cx.fx.postpone();
+            return None;
+        }
+        if self.has_all_leases(call.handle) {
+            cx.fx.fail(call.request_id, Error::Busy);
             return None;
         }
         if self.receive_from_queue(&call, cx) {
@@ -340,9 +360,10 @@ impl Mailbox {
         };
         let (reads, writes) = (open.mode.reads(), open.mode.writes());
         let selector = open.door.selector(handle);
-        let never_waits = matches!(open.door, Door::Whole | Door::Lease | Door::Serve);
+        let never_waits = matches!(open.door, Door::Whole | Door::Lease | Door::LeaseJson | Door::Serve);
         let requesting = matches!(open.state, State::Requesting(_));
-        let (framing_ready, needs_next) = (open.framing.ready(), open.framing.needs_next());
+        let needs_next = open.framing.needs_next() && !self.has_all_leases(handle);
+        let framing_ready = open.framing.ready();
         let readable = reads
             && (framing_ready
                 || needs_next
@@ -403,6 +424,7 @@ impl Mailbox {
             messages: self.queue.clear(),
             delayed: mem::take(&mut self.delayed),
             requests: mem::take(&mut self.requests),
+            keys: mem::take(&mut self.keys),
         }));
         self.request_bytes = 0;
         lost
@@ -429,6 +451,7 @@ impl Mailbox {
             rest.messages.pop_run(usize::MAX).is_some()
                 || rest.delayed.pop_first().is_some()
                 || rest.requests.pop_first().is_some()
+                || rest.keys.pop_first().is_some()
         };
         let more = !told || (0..DISCARDED_AT_ONCE).all(free_one);
         self.discarded = more.then_some(rest);

@@ -151,10 +151,17 @@ impl Queue {
         self.depth == 0
     }
 
-    /// When the first message of those of one priority was sent that was sent first.
+    /// Since when the message waits that has waited longest, as far as messages are in the order of their times. Those that were
+    /// delayed are not, if they were given back to the head: of each priority, it looks behind them, and at no more than [`STEP`].
     pub(super) fn oldest(&self) -> Option<Moment> {
-        let levels = self.prioritized.values().chain([&self.plain]);
-        levels.filter_map(Level::front).map(|message| message.since).min()
+        let oldest_of = |level: &Level| {
+            let mut delayed = true;
+            let mut next = |message: &Message| mem::replace(&mut delayed, message.since().is_some());
+            let first =
+                level.iter().map(|(_, message)| message).take(STEP).take_while(|message| next(message));
+            first.map(Message::waits_since).min()
+        };
+        self.prioritized.values().chain([&self.plain]).filter_map(oldest_of).min()
     }
 
     /// Changes the order. No message moves: the order only says which level has the next one.

@@ -55,6 +55,7 @@ impl Mailbox {
         self.counters.sent += 1;
         self.last_sent = cx.now.time();
         self.record_message(&message, message.id, How::Sent, cx);
+        self.note_key(&mut message);
         if message.due().is_some() {
             self.delayed.insert(message);
         } else if let Some(message) = self.offer(message, cx) {
@@ -93,18 +94,24 @@ impl Mailbox {
         let mut taken = self.taken(&message);
         let Some(open) = self.handles.get_mut(call.handle.0) else { return };
         let bytes = match open.door {
-            Door::Json => json::line(&message),
+            Door::Json | Door::LeaseJson => json::line(&message),
             // The rest of a line is kept without the lines after it.
             _ if message.len() > call.size as u64 => message.slice().compact(),
             _ => message.slice(),
         };
         let mut charge = None;
-        if open.door == Door::Lease {
+        if let Door::Lease | Door::LeaseJson = open.door {
             let deadline = deadline(self.rules.lease_time, cx.now.moment);
-            if let Some(deadline) = deadline {
-                self.lease_ends.insert((deadline, call.handle));
+            let lease = Lease { message: message.into_single(), deadline };
+            if open.door == Door::LeaseJson {
+                // The message keeps its charge. What the file keeps of the line is the reader's.
+                let kept = (bytes.len() > call.size).then(|| Memory::cost(bytes.len()));
+                charge = kept.map(|cost| open.account.charge_regardless(Resource::Memory, cost));
+                self.lease_one_more(call.handle, lease);
+            } else {
+                self.lease_ends.extend(deadline.map(|end| (end, call.handle)));
+                open.state = State::Leasing(Box::new(lease));
             }
-            open.state = State::Leasing(Box::new(Lease { message: message.into_single(), deadline }));
             self.counters.leased += 1;
             taken = None;
             self.record(cx, |mailbox| Record::Leased { mailbox, id });
@@ -118,7 +125,8 @@ impl Mailbox {
     /// A message, or a run, was taken from those that wait.
     fn note_waited(&mut self, message: &Message, now: Moment) {
         if message.deliveries() == 0 {
-            self.waited.get_or_insert_default().note(now.since(message.since), message.count());
+            let waited = now.since(message.waits_since());
+            self.waited.get_or_insert_default().note(waited, message.count());
         }
     }
 

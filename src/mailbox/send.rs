@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::call::{Context, Door, HandleId, Properties, Selector, Send, WaitId, WhenFull};
 use super::due::Budget;
 use super::lease::deadline;
-use super::memory::{EXTRA_COST, Memory, charge_in_hand};
+use super::memory::{EXTRA_COST, Memory, charge_in_hand, cost_of_key};
 use super::message::{Message, Tag};
 use super::queue::Filter;
 use super::rpc::Outstanding;
@@ -37,6 +37,7 @@ impl Mailbox {
         }
         match &open.door {
             Door::Lease => return self.settle(call, cx),
+            Door::LeaseJson => return self.settle_many(call, cx),
             Door::Serve => return self.send_reply(call, cx),
             Door::Rpc if !matches!(open.state, State::Idle) => {
                 cx.fx.fail(call.request_id, Error::Busy);
@@ -50,6 +51,10 @@ impl Mailbox {
             return None;
         }
         if !self.check_length(&call, cx) {
+            return None;
+        }
+        if self.is_duplicate(properties.key.as_ref(), cx) {
+            cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
             return None;
         }
         if let Err(error) = self.check_room(call.body.len() as u64) {
@@ -115,13 +120,15 @@ impl Mailbox {
         properties: Properties,
         now: Now,
     ) -> Message {
-        let Properties { priority, tag, ttl, delay } = properties;
+        let Properties { priority, tag, ttl, delay, key } = properties;
         let Now { wall: sent, moment: since } = now;
         let mut message = Message { id: 0, sent, since, sender, priority, body, extra: None, charge: None };
         let expires = deadline(ttl.min(self.rules.ttl), since);
         let due = (delay > 0).then(|| since.after(delay));
-        if tag.is_some() || expires.is_some() || due.is_some() {
-            message.edit_extra(|extra| (extra.tag, extra.expires, extra.due) = (tag, expires, due));
+        if tag.is_some() || expires.is_some() || due.is_some() || key.is_some() {
+            message.edit_extra(|extra| {
+                (extra.tag, extra.expires, extra.due, extra.key) = (tag, expires, due, key);
+            });
         }
         message
     }
@@ -236,10 +243,11 @@ impl Mailbox {
 
     /// Memory that a message of `len` bytes would be charged if it was sent now, in bytes.
     fn cost_of(&self, len: u64, properties: &Properties) -> u64 {
-        let Properties { tag, ttl, delay, .. } = properties;
+        let Properties { tag, ttl, delay, key, .. } = properties;
         let special = tag.is_some() || (*ttl).min(self.rules.ttl) != NO_LIMIT || *delay > 0;
         let tag = tag.as_ref().map_or(0, |tag| tag.len() as u64);
-        Memory::cost(len as usize) + tag + if special { EXTRA_COST } else { 0 }
+        let names = tag + key.as_ref().map_or(0, |key| cost_of_key(key));
+        Memory::cost(len as usize) + names + if special { EXTRA_COST } else { 0 }
     }
 
     /// Length of the longest message that can be sent, in bytes.
@@ -371,6 +379,8 @@ impl Mailbox {
         cx: &mut Context<'_>,
     ) -> Result<(), Payload> {
         match payload {
+            // One with the same key was accepted while its writer waited.
+            Payload::Message(message) if self.is_duplicate(message.key(), cx) => Ok(()),
             Payload::Message(mut message) => {
                 let admitted = if self.readers.wants(&message) {
                     charge_for_reader(&mut message, account)

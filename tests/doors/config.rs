@@ -76,6 +76,8 @@ fn values_read_back_in_one_form() {
         ("ttl", "max\n"),
         ("lease_time", "max\n"),
         ("max_deliver", "max\n"),
+        ("max_rounds", "max\n"),
+        ("once_window", "2m\n"),
         ("dead_letter", ""),
     ] {
         assert_eq!(get(&mount, key), first, "{key}");
@@ -100,6 +102,10 @@ fn values_read_back_in_one_form() {
         ("lease_time", "max\n", "max\n"),
         ("max_deliver", "3\n", "3\n"),
         ("max_deliver", "max\n", "max\n"),
+        ("max_rounds", "3\n", "3\n"),
+        ("max_rounds", "max\n", "max\n"),
+        ("once_window", "90\n", "1m 30s\n"),
+        ("once_window", "2m\n", "2m\n"),
         ("dead_letter", "grave\n", "grave\n"),
         ("dead_letter", "folder/grave\n", "folder/grave\n"),
         ("dead_letter", "\n", ""),
@@ -144,6 +150,8 @@ fn a_refused_value_changes_nothing_and_error_says_why() {
         ("ttl", b"-5s", invalid, "ttl: '-5s' is not a duration"),
         ("lease_time", b"0s", range, "lease_time: 0s is out of range"),
         ("max_deliver", b"0", range, "max_deliver: 0 is out of range"),
+        ("max_rounds", b"0", range, "max_rounds: 0 is out of range: 1 to 4294967295 rounds, or max"),
+        ("once_window", b"max", range, "once_window: there must be an end: 1ms to 10years"),
         ("max_deliver", b"4294967296", range, "1 to 4294967295 deliveries, or max"),
         ("dead_letter", b"nobody", invalid, "dead_letter: there is no mailbox 'nobody'"),
         ("dead_letter", b"folder", invalid, "dead_letter: there is no mailbox 'folder'"),
@@ -320,7 +328,7 @@ fn a_folder_refuses_what_its_mailboxes_would_and_says_why() {
     let config = mount.path("control/mailboxes/jobs/config");
     let mut names: Vec<_> = fs::read_dir(&config).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    let settings = "durable full lease_time max_deliver maxbytes maxmsg msgsize order ttl wholesize";
+    let settings = "durable full lease_time max_deliver max_rounds maxbytes maxmsg msgsize once_window order ttl wholesize";
     let mut expected: Vec<&str> = settings.split(' ').chain(["error"]).collect();
     expected.sort_unstable();
     assert_eq!(names, expected);

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::common::{self, Mount, have, peer::Peer, reap, wait_for};
 use crate::tools::{BOTH, NOWAIT, open, read, receive_text, run, send, set, try_receive};
-use crate::ways::{lease, ready, side};
+use crate::ways::{lease, numbers, ready, side};
 
 fn figure(mount: &Mount, key: &str) -> u64 {
     mount.figure("mailboxes/box/status", key)
@@ -119,6 +119,87 @@ fn what_fails_too_often_goes_to_the_mailbox_for_the_dead() {
     let (worker, _) = lease(&mount, "box");
     assert_eq!(rustix::io::write(&worker, b"reject\n"), Ok(7));
     assert_eq!(receive_text(&grave), "hopeless");
+}
+
+/// An extended attribute of the only message of a mailbox.
+fn told(mount: &Mount, mailbox: &str, name: &str) -> Result<String, Errno> {
+    let number = numbers(&side(mount, mailbox, "messages"))[0];
+    let file = side(mount, mailbox, &format!("messages/{number}"));
+    let mut value = [0; 64];
+    let length = rustix::fs::getxattr(&file, format!("user.ipcfs.{name}"), &mut value)?;
+    Ok(String::from_utf8(value[..length].to_vec()).unwrap())
+}
+
+/// A message is tried, waits in the grave for a while, comes back by itself, and is tried again.
+#[test]
+fn a_circle_of_retries_ends_after_so_many_rounds_and_the_message_stays() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("grave", &[("ttl", "20ms")]);
+    let path = mount.make_mailbox("box", &[("max_rounds", "3"), ("dead_letter", "grave")]);
+    set(&mount, "grave", "dead_letter", "box");
+    send(&path, b"poison");
+    for _ in 0..3 {
+        let (worker, got) = lease(&mount, "box");
+        assert_eq!(got, "poison");
+        assert_eq!(rustix::io::write(&worker, b"reject"), Ok(6));
+    }
+    assert_eq!(told(&mount, "grave", "reason"), Ok("rounds".to_owned()));
+    assert_eq!(told(&mount, "grave", "rounds"), Ok("3".to_owned()));
+    // Another comes and goes with its time, and this one stays.
+    send(&mount.mailbox("grave"), b"other");
+    mount.wait_for_figure("box", "depth", 1);
+    assert_eq!(receive_text(&path), "other");
+    assert_eq!(mount.figure("mailboxes/grave/status", "depth"), 1);
+    let number = numbers(&side(&mount, "grave", "messages"))[0];
+    let from = side(&mount, "grave", &format!("messages/{number}"));
+    let to = |mailbox: &str| side(&mount, mailbox, &format!("messages/{number}"));
+    assert_eq!(
+        rustix::fs::rename(&from, to("box")),
+        Err(Errno::PERM),
+        "who sends it back learns that it has stopped"
+    );
+    mount.make_mailbox("desk", &[]);
+    assert_eq!(rustix::fs::rename(&from, to("desk")), Ok(()));
+    assert_eq!(rustix::fs::rename(to("desk"), to("box")), Err(Errno::PERM), "on no other way, either");
+    set(&mount, "box", "max_rounds", "4");
+    assert_eq!(rustix::fs::rename(to("desk"), to("box")), Ok(()));
+    assert_eq!(
+        (told(&mount, "box", "rounds"), told(&mount, "box", "reason")),
+        (Ok("3".to_owned()), Err(Errno::NODATA))
+    );
+    let json = run("head -n 1 \"$1\"", side(&mount, "box", "json"));
+    assert!(json.contains("\"rounds\":3") && json.contains("poison"), "{json}");
+}
+
+/// Somebody sends back whatever is in the grave.
+#[test]
+fn a_circle_of_mv_ends_too_and_a_stopped_message_that_is_rejected_is_dropped() {
+    let Some(mount) = common::mount() else { return };
+    mount.make_mailbox("grave", &[]);
+    let path =
+        mount.make_mailbox("box", &[("max_deliver", "1"), ("max_rounds", "2"), ("dead_letter", "grave")]);
+    set(&mount, "grave", "dead_letter", "box");
+    let (box_, grave) = (side(&mount, "box", "messages"), side(&mount, "grave", "messages"));
+    let back = |expected| {
+        let number = numbers(&grave)[0].to_string();
+        assert_eq!(rustix::fs::rename(grave.join(&number), box_.join(&number)), expected);
+    };
+    send(&path, b"poison");
+    drop(lease(&mount, "box"));
+    mount.wait_for_figure("grave", "depth", 1);
+    assert_eq!(
+        (told(&mount, "grave", "rounds"), told(&mount, "grave", "reason")),
+        (Ok("1".to_owned()), Ok("deliveries".to_owned()))
+    );
+    back(Ok(()));
+    drop(lease(&mount, "box"));
+    mount.wait_for_figure("grave", "depth", 1);
+    back(Err(Errno::PERM));
+    let (worker, _) = lease(&mount, "grave");
+    assert_eq!(rustix::io::write(&worker, b"reject"), Ok(6));
+    let of_grave = |key: &str| mount.figure("mailboxes/grave/status", key);
+    assert_eq!((of_grave("depth"), of_grave("dropped"), figure(&mount, "depth")), (0, 1, 0));
+    mount.wait_for_free_memory();
 }
 
 #[test]

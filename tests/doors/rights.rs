@@ -25,16 +25,17 @@ fn chmod(owner: &mut Peer, mount: &Mount, mode: u32) {
 }
 
 /// What the two rights open: doors with the flags they are opened with.
-const SENDS: [(&str, &str); 7] = [
+const SENDS: [(&str, &str); 8] = [
     ("stream", "O_WRONLY"),
     ("whole", "O_WRONLY"),
     ("priority/7", "O_WRONLY"),
     ("tag/x", "O_WRONLY"),
+    ("once/x", "O_WRONLY"),
     ("rpc", "O_WRONLY"),
     ("rpc", "O_RDWR"),
     ("rpc", "O_RDONLY"),
 ];
-const RECEIVES: [(&str, &str); 10] = [
+const RECEIVES: [(&str, &str); 11] = [
     ("stream", "O_RDONLY"),
     ("peek", "O_RDONLY"),
     ("json", "O_RDONLY"),
@@ -43,6 +44,7 @@ const RECEIVES: [(&str, &str); 10] = [
     ("lease", "O_RDONLY"),
     ("lease", "O_RDWR"),
     ("lease", "O_WRONLY"),
+    ("lease.json", "O_RDWR"),
     ("serve", "O_RDWR"),
     ("serve", "O_RDONLY"),
 ];

@@ -196,6 +196,21 @@ fn status_tells_how_old_the_oldest_is_and_how_long_messages_waited() {
 }
 
 #[test]
+fn a_delayed_message_is_as_old_as_it_has_been_due() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[]);
+    let sent = now();
+    send(&side(&mount, "box", "delay/200ms"), b"later");
+    mount.wait_for_figure("box", "depth", 1);
+    let since = |span: f64| Duration::from_secs_f64(now().as_secs_f64() - span);
+    let age = span(&mount, "oldest_age");
+    assert!(since(age) >= sent + Duration::from_millis(199), "{age}: without the delay");
+    assert_eq!(receive_text(&path), "later");
+    let waited = span(&mount, "waited_p99");
+    assert!(waited <= now().as_secs_f64() - sent.as_secs_f64() - 0.199, "{waited}: neither");
+}
+
+#[test]
 fn a_message_can_have_a_time_of_its_own() {
     let Some(mount) = common::mount() else { return };
     let path = mount.make_mailbox("box", &[("ttl", "1h")]);
@@ -239,7 +254,7 @@ fn a_message_can_be_sent_for_later() {
     assert_eq!(finish("who waits for it", reader), Ok(b"later".to_vec()));
     assert!(now() >= sent + Duration::from_millis(300));
     assert_eq!((figure(&mount, "box", "delayed"), figure(&mount, "box", "received")), (1, 1));
-    assert_eq!(numbers(&side(&mount, "box", "messages")), []);
+    assert!(numbers(&side(&mount, "box", "messages")).is_empty());
     let refused = |name: &str, how| {
         let door = side(&mount, "box", &format!("delay/{name}"));
         rustix::fs::open(door, how, rustix::fs::Mode::empty()).unwrap_err()

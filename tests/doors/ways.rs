@@ -11,10 +11,11 @@ use crate::common::Mount;
 use crate::tools::{BOTH, open, read, send};
 
 /// Doors that can be read and wait for something to come.
-pub(crate) const READERS: [&str; 7] = ["stream", "peek", "json", "lease", "serve", "tag/x", "from/0"];
+pub(crate) const READERS: [&str; 8] =
+    ["stream", "peek", "json", "lease", "lease.json", "serve", "tag/x", "from/0"];
 
 /// Doors whose writers wait for room.
-pub(crate) const WRITERS: [&str; 4] = ["stream", "priority/3", "tag/x", "rpc"];
+pub(crate) const WRITERS: [&str; 5] = ["stream", "priority/3", "tag/x", "once/x", "rpc"];
 
 /// A mailbox's folder in `control/`, or something in it.
 pub(crate) fn side(mount: &Mount, mailbox: &str, below: &str) -> PathBuf {
@@ -44,7 +45,7 @@ pub(crate) fn feed(mount: &Mount, mailbox: &str, door: &str) -> Option<OwnedFd> 
 pub(crate) fn is_hello(door: &str, got: Result<Vec<u8>, Errno>) -> bool {
     let text = String::from_utf8(got.unwrap()).unwrap();
     match door {
-        "json" => text.starts_with("{\"id\":") && text.ends_with("\"body\":\"hello\\n\"}\n"),
+        "json" | "lease.json" => text.starts_with("{\"id\":") && text.ends_with("\"body\":\"hello\\n\"}\n"),
         _ => text == "hello\n",
     }
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipcfs::journal::record::{Counters, How, Message, Object, Reason, Record, Why};
+use ipcfs::journal::record::{Counters, How, Message, Object, Reason, Record, Rounds, Why};
 use ipcfs::journal::{OpenError, Recovered, compact, look};
 use ipcfs::op::{Caller, FileTime, Ino, Slice, Timestamp};
 
@@ -66,7 +66,7 @@ fn record(bytes: [u8; 6]) -> Record {
     let [what, mailbox, a, b, c, d] = bytes;
     let mailbox = Ino(20 + u64::from(mailbox % 4));
     let caller = Caller { uid: u32::from(a), gid: 0, pid: 1 };
-    match what % 12 {
+    match what % 14 {
         0 => Record::Object(Arc::new(Object {
             ino: mailbox,
             parent: Ino(number(a)),
@@ -99,6 +99,13 @@ fn record(bytes: [u8; 6]) -> Record {
                 expires: (c % 7 == 0).then_some(Timestamp(number(d))),
                 reason: (c % 9 == 0).then_some(Reason::Deliveries),
                 due: (c % 4 == 0).then_some(Timestamp(number(a))),
+                key: (c % 6 == 0).then(|| Arc::from(&[b % 4][..])),
+                since: (c % 10 == 0).then_some(Timestamp(number(a))),
+                rounds: Rounds {
+                    count: u32::from(c % 8),
+                    idle: d % 2 == 0,
+                    stopped_in: (c % 8 == 7).then_some(mailbox),
+                },
                 deliveries: u32::from(b),
                 lines,
                 body: Slice::whole(&body[..body.len().saturating_sub(usize::from(c == 255))]),
@@ -112,6 +119,11 @@ fn record(bytes: [u8; 6]) -> Record {
             Counters { sent: number(a), received: number(b), ..Counters::default() },
         ),
         10 => Record::Synced(number(a)),
+        11 => {
+            let (key, at) = (Arc::from(&[a % 4][..]), Timestamp(number(b)));
+            Record::Key { mailbox, id: number(c), key, at, uid: u32::from(b) }
+        }
+        12 => Record::Forgotten { mailbox, until: number(a) },
         _ => Record::Torn { from: number(a), to: number(b) },
     }
 }

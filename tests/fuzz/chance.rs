@@ -22,12 +22,14 @@ const ODD: [&[u8]; 10] = [
 ];
 
 /// What has a folder in `control/`, with the files that are in it.
-const MAILBOX: [&str; 26] = [
+const MAILBOX: [&str; 30] = [
     "stream",
     "whole",
     "peek",
     "json",
     "lease",
+    "lease.json",
+    "once/k",
     "rpc",
     "serve",
     "status",
@@ -48,6 +50,8 @@ const MAILBOX: [&str; 26] = [
     "config/ttl",
     "config/lease_time",
     "config/max_deliver",
+    "config/max_rounds",
+    "config/once_window",
     "config/dead_letter",
 ];
 const TOPIC: [&str; 4] = ["status", "error", "config/msgsize", "config/backlog"];

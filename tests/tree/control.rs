@@ -10,9 +10,26 @@ use super::{KINDS, create, errno, names, rename_with};
 use crate::common;
 
 /// What `control/` has for a mailbox.
-const IN_A_MAILBOX: [&str; 17] = [
-    "config", "delay", "error", "from", "json", "lease", "messages", "peek", "priority", "purge", "rpc",
-    "serve", "status", "stream", "tag", "ttl", "whole",
+const IN_A_MAILBOX: [&str; 19] = [
+    "config",
+    "delay",
+    "error",
+    "from",
+    "json",
+    "lease",
+    "lease.json",
+    "messages",
+    "once",
+    "peek",
+    "priority",
+    "purge",
+    "rpc",
+    "serve",
+    "status",
+    "stream",
+    "tag",
+    "ttl",
+    "whole",
 ];
 
 /// And for a segment.
@@ -106,9 +123,11 @@ fn a_setting_is_read_back_as_it_was_written() {
             "full",
             "lease_time",
             "max_deliver",
+            "max_rounds",
             "maxbytes",
             "maxmsg",
             "msgsize",
+            "once_window",
             "order",
             "ttl",
             "wholesize"

@@ -28,6 +28,8 @@ struct Opened {
     begun: Vec<u8>,
     /// Pieces that are leased.
     leased: Vec<u64>,
+    /// Ids and pieces of messages that are leased by id.
+    held: Vec<(u64, Vec<u64>)>,
 }
 
 struct World {
@@ -158,14 +160,20 @@ impl World {
         let Some(open) = &mut self.handles[handle] else { return };
         open.offset += bytes.len() as u64;
         open.begun.extend_from_slice(bytes);
-        if open.door == Door::Json {
+        if let Door::Json | Door::LeaseJson = open.door {
             let Some(end) = open.begun.iter().rposition(|byte| *byte == b'\n') else { return };
             let lines: Vec<u8> = open.begun.drain(..=end).collect();
             let mut text = Vec::new();
             for line in String::from_utf8(lines).unwrap().lines() {
                 let shown: serde_json::Value = serde_json::from_str(line).unwrap();
-                text.extend_from_slice(shown["body"].as_str().unwrap().as_bytes());
+                let body = shown["body"].as_str().unwrap().as_bytes();
+                text.extend_from_slice(body);
+                open.held.push((shown["id"].as_u64().unwrap(), pieces(body).0));
             }
+            if open.door == Door::LeaseJson {
+                return;
+            }
+            open.held.clear();
             let (found, left) = pieces(&text);
             assert_eq!(left, 0, "{}", String::from_utf8_lossy(&text));
             self.receive_for_good(found);
@@ -200,7 +208,15 @@ impl World {
                 let account = self.accounts.of(1000);
                 let id = self.call(|mailbox, _| mailbox.open(door.clone(), *mode, account).0);
                 let (door, mode) = (door.clone(), *mode);
-                let opened = Opened { id, door, mode, offset: 0, begun: Vec::new(), leased: Vec::new() };
+                let opened = Opened {
+                    id,
+                    door,
+                    mode,
+                    offset: 0,
+                    begun: Vec::new(),
+                    leased: Vec::new(),
+                    held: Vec::new(),
+                };
                 self.handles.push(Some(opened));
             }
             Step::Close(choice) => {
@@ -335,7 +351,10 @@ impl World {
 
     fn settle(&mut self, choice: u8, word: u8) {
         let Some(handle) = self.pick(choice) else { return };
-        let open = self.handles[handle].as_ref().unwrap();
+        let open = self.handles[handle].as_mut().unwrap();
+        if open.door == Door::LeaseJson && open.mode.writes() {
+            return self.settle_many(handle, word);
+        }
         if open.door != Door::Lease || !open.mode.writes() {
             return;
         }
@@ -349,6 +368,29 @@ impl World {
         let call = self.write(handle, word, false);
         if word == "ack\n" && self.answered[&call] == Got::Written(4) {
             self.receive_for_good(leased);
+        }
+    }
+
+    /// All that a handle has in hand, or the first of it. Of those that were leased several at a time, some may have timed out.
+    fn settle_many(&mut self, handle: usize, word: u8) {
+        let held = &mut self.handles[handle].as_mut().unwrap().held;
+        let settled: Vec<(u64, Vec<u64>)> =
+            held.drain(..if self.now.is_multiple_of(2) { held.len() } else { held.len().min(1) }).collect();
+        let ids: Vec<String> = settled.iter().map(|(id, _)| id.to_string()).collect();
+        let text = [["ack", "nack", "reject", "nack 1ms"][usize::from(word)], &ids.join(" ")].join(" ");
+        let call = self.write(handle, &text, false);
+        match &self.answered[&call] {
+            Got::Written(_) if word == 0 => {
+                for (_, found) in settled {
+                    self.receive_for_good(found);
+                }
+            }
+            Got::Failed(Error::NoMessage) if settled.len() > 1 => {
+                self.handles[handle].as_mut().unwrap().held.splice(..0, settled);
+            }
+            Got::Failed(Error::NoMessage | Error::Removed) => {}
+            Got::Failed(error) => assert_eq!((*error, settled.len()), (Error::Invalid, 0)),
+            _ => {}
         }
     }
 
@@ -428,11 +470,16 @@ impl World {
         let accounts = Arc::new(Accounts::unshared(MEMORY));
         let (memory, mut fx) = (Memory::new(Arc::clone(&accounts)), Effects::new());
         let mut cx = Context { now: at(self.now), memory: &memory, fx: &mut fx };
-        again.restore(one.counters, one.messages, &accounts, &mut cx);
+        again.restore(one.counters, one.messages, one.keys, &accounts, &mut cx);
         let mut leased = BTreeMap::new();
         for (_, open) in &self.mailbox.handles {
-            if let State::Leasing(lease) = &open.state {
-                let message = listed(&lease.message, 0).pop().unwrap().1;
+            let messages: Vec<&Message> = match &open.state {
+                State::Leasing(lease) => vec![&lease.message],
+                State::LeasingMany(leases) => leases.messages().collect(),
+                _ => Vec::new(),
+            };
+            for message in messages {
+                let message = listed(message, 0).pop().unwrap().1;
                 leased.insert(message.0, Shown { 4: message.4 + 1, ..message });
             }
         }
@@ -442,6 +489,10 @@ impl World {
         assert_eq!(first, leased.into_values().collect::<Vec<_>>());
         assert_eq!(rest, listing(&self.mailbox));
         assert_eq!(delayed(&again), delayed(&self.mailbox));
+        let keys = |mailbox: &Mailbox| {
+            mailbox.keys.iter().map(|(key, id, at, _)| (id, Tag::clone(key), at)).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&again), keys(&self.mailbox));
         let counts = self.mailbox.counts();
         let expected = Counts {
             waiting_readers: 0,
@@ -450,6 +501,7 @@ impl World {
             requests: 0,
             serving: 0,
             replied: 0,
+            duplicates: 0,
             depth: counts.depth + counts.leased,
             bytes: again.counts().bytes,
             // Requests that were returned count too, and are not kept.
@@ -478,8 +530,8 @@ impl World {
         let counts = self.mailbox.counts();
         assert_eq!((counts.leased, counts.serving, counts.requests), (0, 0, 0));
         if !self.mailbox.is_removed() {
-            self.perform(&Step::Tick(LONG));
-            assert_eq!(self.mailbox.counts().delayed, 0);
+            self.perform(&Step::Tick(crate::config::ONCE_WINDOW + LONG));
+            assert_eq!((self.mailbox.counts().delayed, self.mailbox.keys.iter().count()), (0, 0));
             self.perform(&Step::Open(Door::Stream, Mode::Receive));
             let last = (self.handles.iter().filter(|handle| handle.is_some()).count() - 1) as u8;
             while self.mailbox.counts().depth > 0 {
@@ -495,9 +547,9 @@ impl World {
     }
 }
 
-/// Id, body, priority, tag, deliveries, end and sender of a message.
+/// Id, body, priority, tag, deliveries, end and sender of a message, and since when it waits.
 #[derive(Debug, PartialEq, Eq)]
-struct Shown(u64, Vec<u8>, u16, Option<Tag>, u32, Option<Moment>, Caller);
+struct Shown(u64, Vec<u8>, u16, Option<Tag>, u32, Option<Moment>, Caller, Moment);
 
 /// The messages of a run, with their positions.
 fn listed(message: &Message, position: u64) -> Vec<(u64, Shown)> {
@@ -508,8 +560,16 @@ fn listed(message: &Message, position: u64) -> Vec<(u64, Shown)> {
     };
     let shown = |(n, body)| {
         let (id, tag) = (message.id + n, message.tag().cloned());
-        let shown =
-            Shown(id, body, message.priority, tag, message.deliveries(), message.expires(), message.sender);
+        let shown = Shown(
+            id,
+            body,
+            message.priority,
+            tag,
+            message.deliveries(),
+            message.expires(),
+            message.sender,
+            message.waits_since(),
+        );
         (position + n, shown)
     };
     (0..).zip(bodies).map(shown).collect()

@@ -109,6 +109,7 @@ fn after_restart(disk: &FakeDisk, now: Now) -> Mailbox {
     mailbox.restore(
         one.counters,
         one.messages,
+        one.keys,
         &accounts,
         &mut Context { now, memory: &memory, fx: &mut fx },
     );
@@ -159,4 +160,58 @@ fn what_is_recorded_is_a_time_even_if_the_clock_shows_none() {
     journal.write(&mut Vec::new());
     let mailbox = after_restart(&disk, Now { wall: Timestamp(0), moment: Moment(7) });
     assert!(mailbox.next_deadline().is_some_and(|end| end <= Moment(8)), "it does not live for ever");
+}
+
+/// What the mailbox sends with keys, and whether each was sent.
+fn sends_once(rig: &mut Rig, keys: &[&str]) -> Vec<bool> {
+    let sent = |key: &&str| {
+        let (door, before) = (rig.enter(Door::Once(key.as_bytes().into()), Mode::Send), rig.counts().sent);
+        rig.fill(door, &["x"]);
+        rig.close(door);
+        rig.counts().sent > before
+    };
+    keys.iter().map(sent).collect()
+}
+
+#[test]
+fn a_key_is_remembered_for_its_window_however_the_clock_is_set() {
+    for set in [-DAY, DAY] {
+        let mut rig = Rig::new();
+        rig.rules(|rules| rules.once_window = Some(1000));
+        assert_eq!(sends_once(&mut rig, &["a"]), [true]);
+        rig.set = set;
+        rig.now += 900;
+        assert_eq!(sends_once(&mut rig, &["a", "b"]), [false, true]);
+        rig.now += 100;
+        assert_eq!(sends_once(&mut rig, &["a", "b"]), [true, false]);
+    }
+}
+
+#[test]
+fn the_store_forgets_the_keys_that_are_forgotten_and_no_others_however_the_clock_is_set() {
+    for set in [-DAY, DAY] {
+        let disk = FakeDisk::default();
+        let journal = Arc::new(Journal::on_fake(&disk).0);
+        let mut rig = Rig::new();
+        rig.mailbox = Mailbox::new(LIMITS, at(1).time()).with_store(Ino(20), Some(&journal));
+        rig.rules(|rules| (rules.durable, rules.once_window) = (Durable::Fsync, Some(3_000_000_000)));
+        rig.call(|mailbox, cx| mailbox.record_object(cx, all_doors::object));
+        sends_once(&mut rig, &["a"]);
+        rig.set = set;
+        rig.now += 1_500_000_000;
+        sends_once(&mut rig, &["b"]);
+        rig.tick(2_500_000_000);
+        journal.write(&mut Vec::new());
+        let keys = |mailbox: &Mailbox| -> Vec<String> {
+            mailbox.keys.iter().map(|(key, ..)| String::from_utf8_lossy(key).into()).collect()
+        };
+        assert_eq!(keys(&rig.mailbox), ["b"]);
+        let now = Now { wall: rig.wall(), moment: rig.moment() };
+        assert_eq!(keys(&after_restart(&disk, now)), ["b"]);
+        // The clock was set back meanwhile: it is not remembered for longer than a window.
+        let now = Now { wall: at(1).wall, moment: Moment(5) };
+        let again = after_restart(&disk, now);
+        assert_eq!(keys(&again), ["b"]);
+        assert!(again.keys.iter().all(|(_, _, at, _)| at <= now.moment));
+    }
 }

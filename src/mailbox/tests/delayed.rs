@@ -22,9 +22,38 @@ fn a_delayed_message_is_not_there_before_it_is_due() {
     rig.tick(0);
     assert_eq!((rig.counts().depth, rig.counts().delayed, rig.woken()), (1, 0, vec![1]));
     assert_eq!(rig.mailbox.next_deadline(), None);
-    assert_eq!(rig.memory.used(), Memory::cost(5), "what the delay took is free");
+    assert_eq!(rig.memory.used(), Memory::cost(5) + EXTRA_COST, "since when it waits is kept");
     assert_eq!(rig.read(reader, 9), bytes("later"));
     assert_eq!(rig.memory.used(), 0);
+}
+
+#[test]
+fn it_waits_since_it_is_due_and_not_since_it_was_sent() {
+    let mut rig = Rig::new();
+    let (writer, plain) = (rig.enter(Door::Delay(1000), Mode::Send), rig.open(Mode::Send));
+    let lease = rig.enter(Door::Lease, Mode::Both);
+    rig.fill(writer, &["later"]);
+    let due = rig.mailbox.next_deadline().unwrap();
+    assert_eq!(rig.mailbox.oldest(), None, "nobody could receive it yet");
+    rig.tick(1500);
+    assert_eq!(rig.mailbox.oldest(), Some(due));
+    rig.fill(plain, &["next"]);
+    let sent = rig.moment();
+    assert_eq!(rig.read(lease, 9), bytes("later"));
+    let waited = rig.moment().since(due);
+    assert_eq!(rig.mailbox.waited().unwrap().sum(), waited, "without the delay");
+    assert_eq!(rig.send(lease, "nack"), Got::Written(4));
+    assert_eq!(rig.mailbox.oldest(), Some(due), "whoever gives it back changes nothing");
+    assert_eq!((rig.read(lease, 9), rig.send(lease, "nack 1ms")), (bytes("later"), Got::Written(8)));
+    assert_eq!(rig.mailbox.oldest(), Some(sent));
+    let due = rig.mailbox.next_deadline().unwrap();
+    rig.tick(MS + 500);
+    assert_eq!(rig.mailbox.list(0, 9).len(), 2);
+    assert_eq!(rig.mailbox.oldest(), Some(sent), "what waits behind it is older");
+    let (first, reader) = (rig.read(lease, 9), rig.open(Mode::Both));
+    assert_eq!((first, rig.read(reader, 9)), (bytes("later"), bytes("next")));
+    assert_eq!(rig.send(lease, "nack"), Got::Written(4));
+    assert_eq!(rig.mailbox.oldest(), Some(due));
 }
 
 #[test]

@@ -378,3 +378,45 @@ fn a_lease_that_is_renewed_lasts_as_if_it_began_then() {
     assert_eq!(rig.send(lease, "ack"), Got::Written(3));
     assert_eq!((rig.counts().received, rig.counts().redelivered), (1, 0));
 }
+
+#[test]
+fn a_round_is_a_death_after_somebody_had_the_message_and_too_many_stop_it() {
+    const BOX: Ino = Ino(8);
+    const GRAVE: Ino = Ino(9);
+    let mut rig = Rig::new();
+    let mut grave = Rig::new();
+    for rig in [&mut rig, &mut grave] {
+        rig.rules(|rules| (rules.dead_letter, rules.ttl) = (Some(dead_letter()), 1000));
+    }
+    rig.rules(|rules| rules.ttl = NO_LIMIT);
+    let (writer, lease) = (rig.open(Mode::Send), rig.enter(Door::Lease, Mode::Both));
+    rig.fill(writer, &["fails"]);
+    for round in 1..=3 {
+        assert_eq!(rig.read(lease, 64), bytes("fails"));
+        assert_eq!(rig.send(lease, "reject"), Got::Written(6));
+        let mut letter = rig.mailbox.take_outbox().pop().unwrap();
+        letter.note_death(BOX, Some(3));
+        let stops = round == 3;
+        assert_eq!((letter.rounds().count, letter.reason() == Some(Reason::Rounds)), (round, stops));
+        assert_eq!(letter.has_stopped_in(BOX, Some(3)), stops);
+        grave.call(|mailbox, cx| mailbox.insert_message(letter, How::Moved, false, cx));
+        grave.tick(1000);
+        let Some(mut letter) = grave.mailbox.take_outbox().pop() else {
+            assert!(stops, "it would come back");
+            break;
+        };
+        letter.note_death(GRAVE, None);
+        assert_eq!(letter.rounds().count, round, "nobody had it in between");
+        rig.call(|mailbox, cx| mailbox.insert_message(letter, How::Moved, false, cx));
+    }
+    assert_eq!((grave.counts().depth, grave.counts().expired), (1, 2));
+    let id = grave.mailbox.list(0, 1)[0].1;
+    let stopped = grave.mailbox.message(id).unwrap();
+    assert!(stopped.has_stopped_in(BOX, Some(3)));
+    assert!(!stopped.has_stopped_in(BOX, Some(4)) && !stopped.has_stopped_in(BOX, None));
+    assert!(!stopped.has_stopped_in(GRAVE, Some(1)), "it is another mailbox that does not want it");
+    let moved = grave.call(|mailbox, cx| mailbox.extract_message(id, cx)).unwrap();
+    rig.call(|mailbox, cx| mailbox.insert_message(moved, How::Moved, true, cx));
+    let moved = rig.mailbox.message(id).unwrap();
+    assert_eq!((moved.reason(), moved.rounds().count, moved.rounds().idle), (None, 3, false));
+}

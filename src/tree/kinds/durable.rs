@@ -194,6 +194,6 @@ fn restore_mailbox(file: &Arc<MailboxFile>, one: Recovered, cx: &mut Cx<'_>) {
         state.queue.set_limits(settings.limits, cx);
         state.queue.set_rules(settings.rules, cx);
         (state.queue.last_received, state.queue.last_sent) = (one.object.atime, one.object.mtime);
-        state.queue.restore(one.counters, one.messages, &accounts, cx);
+        state.queue.restore(one.counters, one.messages, one.keys, &accounts, cx);
     });
 }

@@ -53,7 +53,9 @@ pub(crate) struct MailboxState {
     pub(super) home: Option<(Ino, Arc<[u8]>)>,
 }
 
-saved!(struct MailboxState { meta, queue, listed, starved, attr_cached_on, alarm, refusal, home });
+saved!(struct MailboxState {
+    meta, queue, listed, starved, attr_cached_on, alarm, refusal, home,
+});
 
 /// An open mailbox, through whichever door.
 #[derive(Debug)]
@@ -140,13 +142,14 @@ impl MailboxFile {
         if letters.is_empty() {
             return;
         }
-        for letter in &mut letters {
-            letter.note_death(self.ino);
-        }
-        let (rule, [died, expired]) = {
+        let (rules, [died, expired]) = {
             let queue = &self.state.lock().queue;
-            (queue.rules().dead_letter, [Why::DeadLetter, Why::Expired].map(|why| queue.how_moved(why)))
+            (queue.rules(), [Why::DeadLetter, Why::Expired].map(|why| queue.how_moved(why)))
         };
+        let rule = rules.dead_letter;
+        for letter in &mut letters {
+            letter.note_death(self.ino, rules.max_rounds);
+        }
         let target = rule.and_then(|rule| {
             let names = cx.tree.names.lock();
             names
@@ -158,8 +161,12 @@ impl MailboxFile {
         let refused = match (target, rule) {
             (Some(Inode::Mailbox(target)), Some(rule)) => target.with(cx, |state, cx| {
                 let may_send = state.meta.permits(rule.setter, 2);
+                let max_rounds = state.queue.rules().max_rounds;
+                let comes_back = |letter: &Message| {
+                    letter.has_died_in(rule.mailbox) || letter.has_stopped_in(rule.mailbox, max_rounds)
+                };
                 let (accepted, refused): (Vec<_>, Vec<_>) =
-                    letters.into_iter().partition(|letter| may_send && !letter.has_died_in(rule.mailbox));
+                    letters.into_iter().partition(|letter| may_send && !comes_back(letter));
                 let mut refused = refused;
                 for letter in accepted {
                     match state.queue.check_insert(&letter) {

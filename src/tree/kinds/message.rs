@@ -113,6 +113,9 @@ pub(super) fn rename(
         here = source.state.lock();
     }
     let message = here.queue.message(id).ok_or(Error::NotFound)?;
+    if message.has_stopped_in(target.ino, there.queue.rules().max_rounds) {
+        return Err(Error::NotPermitted);
+    }
     there.queue.check_insert(message)?;
     there.queue.check_room(message.body.len() as u64)?;
     here.note_use(source, cx.tree);
@@ -177,6 +180,10 @@ pub(super) fn meta_of(message: &Message, now: Now) -> Meta {
     }
     if let Some(reason) = message.reason() {
         set("reason", reason.word().as_bytes());
+    }
+    let rounds = message.rounds().count;
+    if rounds > 0 {
+        set("rounds", rounds.to_string().as_bytes());
     }
     if let Some(expires) = message.expires() {
         set("expires", seconds(message.wall_at(expires, now)).as_bytes());

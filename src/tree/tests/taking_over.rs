@@ -480,6 +480,33 @@ fn a_state_of_version_2_can_always_be_taken_over() {
 }
 
 #[test]
+fn leases_by_id_and_keys_go_over() {
+    let mut h = Harness::with(passthrough());
+    h.create("mailboxes/box", WRITE);
+    let once = h.door("control/mailboxes/box/once/k", WRITE);
+    h.send(once, b"zero");
+    let plain = h.door("mailboxes/box", WRITE);
+    h.send(plain, b"one");
+    h.send(plain, b"two");
+    let many = h.door("control/mailboxes/box/lease.json", BOTH);
+    let id = |reply: &Reply| -> u64 {
+        let Reply::Message(line) = reply else { panic!("{reply:?}") };
+        serde_json::from_slice::<serde_json::Value>(line.as_bytes()).unwrap()["id"].as_u64().unwrap()
+    };
+    let ids = [(); 2].map(|()| id(&h.get(many.0, read(many.1))));
+    let (state, memories) = saved(&h.tree);
+    let mut h = go_on(&h, take_over_at(at(h.now), &state, memories).unwrap());
+    assert_eq!(h.get(once.0, write(once.1, b"zero")), Reply::Written(4));
+    let status = h.show("control/mailboxes/box/status");
+    assert!(status.contains("duplicates 1\n") && status.contains("leased 2\n"), "{status}");
+    let word = format!("ack {}", ids[1]);
+    assert_eq!(h.get(many.0, write(many.1, word.as_bytes())), Reply::Written(word.len() as u32));
+    h.release(many.0, many.1);
+    let status = h.show("control/mailboxes/box/status");
+    assert!(status.contains("depth 2\n") && status.contains("leased 0\n"), "{status}");
+}
+
+#[test]
 fn what_cannot_be_taken_over_is_refused() {
     let (before, _) = busy();
     let (state, memories) = saved(&before.tree);

@@ -5,7 +5,7 @@ use super::*;
 pub(super) const MEMORY: u64 = 3000;
 
 /// Longer than the longest delay: of a message that was given back.
-pub(super) const LONG: u64 = 2_000_000;
+pub(super) const LONG: u64 = 2_000_000_000;
 
 #[derive(Debug, Clone)]
 pub(super) enum Step {
@@ -55,6 +55,8 @@ fn doors() -> impl Strategy<Value = (Door, Mode)> {
         2 => (0..2_u32).prop_map(Door::From),
         1 => Just(Door::Json),
         3 => Just(Door::Lease),
+        3 => Just(Door::LeaseJson),
+        2 => (0..2_u8).prop_map(|key| Door::Once(Arc::from([key]))),
         3 => Just(Door::Rpc),
         3 => Just(Door::Serve),
     ];
@@ -81,6 +83,8 @@ fn rules() -> impl Strategy<Value = Rules> {
             order,
             ttl,
             max_deliver,
+            max_rounds: None,
+            once_window: Some(20),
             lease_time,
             wholesize: 40,
             dead_letter,
