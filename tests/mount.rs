@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "mount/accidents.rs"]
+mod accidents;
 #[path = "mount/bounds.rs"]
 mod bounds;
 #[path = "mount/files.rs"]

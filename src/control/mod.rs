@@ -12,7 +12,7 @@ mod value;
 use crate::accounts::{COUNT, Usage};
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, ONCE_WINDOW, WHOLESIZE_MAX};
 use crate::journal::{Durable, Figures};
-use crate::mailbox::{Counts, DeadLetter, Order, Rules, Waited, Waiter, WhenFull};
+use crate::mailbox::{Counts, DeadLetter, Order, Removal, Rules, Waited, Waiter, WhenFull};
 use crate::op::{Caller, Error, Now};
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
@@ -197,7 +197,7 @@ pub struct SegmentView {
 }
 
 /// `control/mailboxes/<name>/`
-pub static MAILBOX: [File<MailboxView, MailboxSettings>; 15] = [
+pub static MAILBOX: [File<MailboxView, MailboxSettings>; 16] = [
     read_only("status", "depth, bytes, waiting callers, and counters since creation", status::mailbox),
     read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     setting(
@@ -300,10 +300,18 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 15] = [
             Ok(())
         },
     ),
+    setting(
+        "remove",
+        "who may remove it while messages wait: guarded: not who has just received from it; empty: nobody; any",
+        |view| line(value::name_of(&REMOVAL, view.settings.rules.removal)),
+        |text, settings| {
+            value::one_of("remove", &REMOVAL, text).map(|removal| settings.rules.removal = removal)
+        },
+    ),
 ];
 
 /// Those of [`MAILBOX`] that are in `config/` of a folder as well. A mailbox or folder made in it begins with their values.
-pub const FOLDER_SETTINGS: [&str; 13] = [
+pub const FOLDER_SETTINGS: [&str; 14] = [
     "error",
     "msgsize",
     "maxmsg",
@@ -317,6 +325,7 @@ pub const FOLDER_SETTINGS: [&str; 13] = [
     "durable",
     "max_rounds",
     "once_window",
+    "remove",
 ];
 
 /// `control/segments/<name>/`
@@ -422,6 +431,9 @@ fn durable(text: &str, settings: &mut MailboxSettings) -> Result<(), Refusal> {
 
 const DURABLE: [(&str, Durable); 3] =
     [("off", Durable::Off), ("daemon", Durable::Daemon), ("fsync", Durable::Fsync)];
+
+const REMOVAL: [(&str, Removal); 3] =
+    [("guarded", Removal::Guarded), ("empty", Removal::Empty), ("any", Removal::Any)];
 
 const WHEN_FULL: [(&str, WhenFull); 3] =
     [("wait", WhenFull::Wait), ("fail", WhenFull::Fail), ("drop-oldest", WhenFull::DropOldest)];

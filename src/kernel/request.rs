@@ -1,7 +1,7 @@
 //! Decodes bytes from the device or from a ring's entry into a [`Request`]. Any bytes give a request or an error, and the error
 //! says which request to answer, if that is known.
 
-use libc::{O_ACCMODE, O_APPEND, O_EXCL, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
+use libc::{O_ACCMODE, O_APPEND, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY};
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
 use super::abi::{self, fattr, opcode};
@@ -250,6 +250,7 @@ fn open_flags(flags: u32, open_flags: u32) -> OpenFlags {
         write: access == O_WRONLY || access == O_RDWR,
         truncate: has(flags, O_TRUNC),
         exclusive: has(flags, O_EXCL),
+        no_follow: has(flags, O_NOFOLLOW),
         kill_suid: open_flags & abi::OPEN_KILL_SUIDGID != 0,
     }
 }

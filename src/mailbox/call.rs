@@ -118,6 +118,20 @@ pub enum WhenFull {
 
 saved!(enum WhenFull { 0 = Wait, 1 = Fail, 2 = DropOldest });
 
+/// Who may remove or replace the mailbox while messages wait in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Removal {
+    /// Whoever may remove a file.
+    Any,
+    /// Not a thread that has received from it as from a file.
+    #[default]
+    Guarded,
+    /// Nobody.
+    Empty,
+}
+
+saved!(enum Removal { 0 = Any, 1 = Guarded, 2 = Empty });
+
 /// How a mailbox treats its messages. Its limits are [`crate::config::MailboxLimits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
@@ -140,13 +154,15 @@ pub struct Rules {
     /// The dead-letter mailbox: gets messages that expired, were rejected, or were leased too often. `None`: they are
     /// dropped.
     pub dead_letter: Option<DeadLetter>,
+    /// Who may remove it while messages wait.
+    pub removal: Removal,
     /// What it survives, in a mount with a store.
     pub durable: Durable,
 }
 
 saved!(struct Rules {
     full, order, ttl, max_deliver, max_rounds since 3, once_window since 3, lease_time, wholesize,
-    dead_letter, durable,
+    dead_letter, removal since 3, durable,
 });
 
 /// Where dead letters go.
@@ -172,6 +188,7 @@ impl Default for Rules {
             lease_time: NO_LIMIT,
             wholesize: crate::config::WHOLESIZE,
             dead_letter: None,
+            removal: Removal::default(),
             durable: Durable::Off,
         }
     }

@@ -53,7 +53,7 @@ use slab::Slab;
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
-use crate::op::{Error, FileTime, Moment, PollHandle, Poller, Ready};
+use crate::op::{Error, FileTime, Moment, PollHandle, Poller, Ready, Reply, Slice};
 use crate::state::saved;
 use call::Selector;
 use delayed::Delayed;
@@ -68,7 +68,8 @@ use rpc::{Outstanding, Request};
 use writers::{PartialMessage, WaitingWriter};
 
 pub use call::{
-    Context, Counts, DeadLetter, Door, HandleId, Mode, Receive, Rules, Send, WaitId, Waiter, WhenFull,
+    Context, Counts, DeadLetter, Door, HandleId, Mode, Receive, Removal, Rules, Send, WaitId, Waiter,
+    WhenFull,
 };
 pub use durable::shown;
 pub use lines::LongText;
@@ -94,7 +95,7 @@ struct Discarded {
     messages: Queue,
     delayed: Delayed,
     requests: BTreeMap<u64, Request>,
-    keys: Keys,
+    keys: Option<Box<Keys>>,
 }
 
 saved!(struct Discarded { readers, writers, polls, messages, delayed, requests, keys since 3 });
@@ -132,8 +133,8 @@ pub struct Mailbox {
     next_wait: u64,
     /// Counters of events. Current figures are computed in [`Mailbox::counts`].
     counters: Counts,
-    /// Of messages that are sent once.
-    keys: Keys,
+    /// Of messages that are sent once. `None` if there are none.
+    keys: Option<Box<Keys>>,
     /// How long messages waited. `None` until one was received.
     waited: Option<Box<Waited>>,
     removed: bool,
@@ -162,10 +163,13 @@ struct Open {
     /// refused too, so that a program that continues with the rest (as users of sendfile(2) do) gets an error instead
     /// of a second message.
     split_refused: bool,
+    /// Its program has asked for a copy by the kernel (sendfile(2)), as those do that copy files: it gets one message, and from then
+    /// on the end of the file, however far it reads. True until it has got it.
+    copies: Option<bool>,
     state: State,
 }
 
-saved!(struct Open { door, mode, account, framing, waiting, split_refused, state });
+saved!(struct Open { door, mode, account, framing, waiting, split_refused, copies since 3, state });
 
 /// What an open file holds besides the message that it reads.
 #[derive(Debug, Default)]
@@ -211,7 +215,7 @@ impl Mailbox {
             dropping: false,
             next_wait: 0,
             counters: Counts::default(),
-            keys: Keys::default(),
+            keys: None,
             waited: None,
             removed: false,
             last_sent: now,
@@ -238,7 +242,8 @@ impl Mailbox {
         };
         let seekable = matches!(framing, Framing::File(_));
         let state = State::Idle;
-        let open = Open { door, mode, account, framing, waiting: 0, split_refused: false, state };
+        let open =
+            Open { door, mode, account, framing, waiting: 0, split_refused: false, copies: None, state };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
@@ -298,6 +303,10 @@ impl Mailbox {
             return None;
         }
         let open = self.handles.get(call.handle.0)?;
+        if open.copies == Some(false) && matches!(open.framing, Framing::File(_)) {
+            cx.fx.reply(call.request_id, Reply::Message(Slice::whole(Vec::new())));
+            return None;
+        }
         if self.removed {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
@@ -342,6 +351,11 @@ impl Mailbox {
             return None;
         }
         Some(id)
+    }
+
+    /// The program that reads `handle` has asked for a copy by the kernel.
+    pub fn note_copying(&mut self, handle: HandleId) {
+        self.handles.get_mut(handle.0).into_iter().for_each(|open| open.copies = Some(true));
     }
 
     /// Takes a short step towards the index that reading or polling `handle` needs. True if it is complete: then neither takes
@@ -424,7 +438,7 @@ impl Mailbox {
             messages: self.queue.clear(),
             delayed: mem::take(&mut self.delayed),
             requests: mem::take(&mut self.requests),
-            keys: mem::take(&mut self.keys),
+            keys: self.keys.take(),
         }));
         self.request_bytes = 0;
         lost
@@ -451,7 +465,7 @@ impl Mailbox {
             rest.messages.pop_run(usize::MAX).is_some()
                 || rest.delayed.pop_first().is_some()
                 || rest.requests.pop_first().is_some()
-                || rest.keys.pop_first().is_some()
+                || rest.keys.as_mut().is_some_and(|keys| keys.pop_first().is_some())
         };
         let more = !told || (0..DISCARDED_AT_ONCE).all(free_one);
         self.discarded = more.then_some(rest);

@@ -66,14 +66,27 @@ impl Keys {
         self.in_order.first_key_value().map(|(_, accepted)| accepted.at)
     }
 
-    /// Each with the id of the message, when that was accepted, and the user who is charged.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Tag, u64, Moment, u32)> {
+    fn is_empty(&self) -> bool {
+        self.in_order.is_empty()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Tag, u64, Moment, u32)> {
         let all = self.in_order.iter();
         all.map(|(id, accepted)| (&accepted.key, *id, accepted.at, accepted.charge.account().uid()))
     }
 }
 
 impl Mailbox {
+    /// Those that are remembered: each with the id of the message, when that was accepted, and the user who is charged.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&Tag, u64, Moment, u32)> {
+        self.keys.iter().flat_map(|keys| keys.iter())
+    }
+
+    /// When the first of them was accepted.
+    fn first_key(&self) -> Option<Moment> {
+        self.keys.as_ref()?.first()
+    }
+
     /// How long a key is remembered, in nanoseconds.
     fn once_window(&self) -> u64 {
         self.rules.once_window.unwrap_or(ONCE_WINDOW)
@@ -82,7 +95,7 @@ impl Mailbox {
     /// A message with this key was accepted shortly before: this one is not sent, and is counted. Its write promises what that one's
     /// did.
     pub(super) fn is_duplicate(&mut self, key: Option<&Tag>, cx: &mut Context<'_>) -> bool {
-        let accepted = key.and_then(|key| self.keys.accepted_at(key));
+        let accepted = key.and_then(|key| self.keys.as_ref()?.accepted_at(key));
         if accepted.is_none_or(|at| at.after(self.once_window()) <= cx.now.moment) {
             return false;
         }
@@ -98,7 +111,7 @@ impl Mailbox {
         let Some(key) = message.key().cloned() else { return };
         message.edit_extra(|extra| extra.key = None);
         if let Some(charge) = message.charge.as_mut().map(|charge| charge.split(cost_of_key(&key))) {
-            self.keys.insert(message.id, Accepted { key, at: message.since, charge });
+            self.keys.get_or_insert_default().insert(message.id, Accepted { key, at: message.since, charge });
         }
     }
 
@@ -108,12 +121,12 @@ impl Mailbox {
         let charge = account.charge_regardless(Resource::Memory, cost_of_key(&key));
         // If the clock was set back since, nobody knows how long ago it was.
         let at = now.moment_of(at).min(now.moment);
-        self.keys.insert(id, Accepted { key, at, charge });
+        self.keys.get_or_insert_default().insert(id, Accepted { key, at, charge });
     }
 
     /// What is to be done next with keys: when some are to be forgotten.
     pub(super) fn next_forgetting(&self) -> Option<Moment> {
-        let end = self.keys.first()?.after(self.once_window()).0;
+        let end = self.first_key()?.after(self.once_window()).0;
         let beyond = end.rem_euclid(TOGETHER);
         Some(Moment(if beyond == 0 { end } else { end.saturating_add(TOGETHER - beyond) }))
     }
@@ -125,11 +138,12 @@ impl Mailbox {
         }
         let mut until = None;
         while !budget.is_spent()
-            && self.keys.first().is_some_and(|at| at.after(self.once_window()) <= cx.now.moment)
+            && self.first_key().is_some_and(|at| at.after(self.once_window()) <= cx.now.moment)
         {
             budget.spend(0);
-            until = self.keys.pop_first();
+            until = self.keys.as_mut().and_then(|keys| keys.pop_first());
         }
+        self.keys.take_if(|keys| keys.is_empty());
         if let Some(until) = until {
             self.record(cx, |mailbox| Record::Forgotten { mailbox, until });
         }
@@ -137,7 +151,7 @@ impl Mailbox {
 
     /// It has become durable.
     pub(super) fn record_keys(&self, cx: &mut Context<'_>) {
-        for (key, id, at, uid) in self.keys.iter() {
+        for (key, id, at, uid) in self.keys() {
             let at = cx.now.wall_at(at);
             self.record(cx, |mailbox| Record::Key { mailbox, id, key: Tag::clone(key), at, uid });
         }

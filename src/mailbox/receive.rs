@@ -21,7 +21,7 @@ impl Mailbox {
             Selector::Reply(_) => return false,
         };
         let (many, json) = (open.door.takes_many(), open.door == Door::Json);
-        if open.door != Door::Lease
+        if !matches!(open.door, Door::Lease | Door::LeaseJson)
             && let Some(next) = self.queue.first_matching(&filter)
             && !call.piece().may_continue()
             && !may_begin(&open.account, next.first_len(), call.size)
@@ -146,6 +146,7 @@ impl Mailbox {
         let charged = |charge: &mut Charge| charge_reader(charge, &open.account, bytes.len());
         let has_room = charge.as_mut().is_none_or(charged);
         let slice = open.framing.begin(bytes, charge, has_room, call.piece());
+        open.copies = open.copies.map(|_| false);
         cx.fx.deliver(call.request_id, Reply::Message(slice), taken);
         while open.waiting > 0 && !open.framing.needs_next() {
             let selector = open.door.selector(call.handle);

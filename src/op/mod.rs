@@ -301,6 +301,8 @@ pub struct OpenFlags {
     pub truncate: bool,
     /// `O_EXCL`.
     pub exclusive: bool,
+    /// `O_NOFOLLOW`.
+    pub no_follow: bool,
     /// Clear set-user-id and set-group-id; the kernel sets this when it truncates.
     pub kill_suid: bool,
 }

@@ -27,8 +27,14 @@ use crate::op::{
 };
 use crate::sys::memfd::Memfd;
 
-const READ: OpenFlags =
-    OpenFlags { read: true, write: false, truncate: false, exclusive: false, kill_suid: false };
+const READ: OpenFlags = OpenFlags {
+    read: true,
+    write: false,
+    truncate: false,
+    exclusive: false,
+    no_follow: false,
+    kill_suid: false,
+};
 const WRITE: OpenFlags = OpenFlags { read: false, write: true, ..READ };
 const BOTH: OpenFlags = OpenFlags { write: true, ..READ };
 

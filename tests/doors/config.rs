@@ -78,6 +78,7 @@ fn values_read_back_in_one_form() {
         ("max_deliver", "max\n"),
         ("max_rounds", "max\n"),
         ("once_window", "2m\n"),
+        ("remove", "guarded\n"),
         ("dead_letter", ""),
     ] {
         assert_eq!(get(&mount, key), first, "{key}");
@@ -106,6 +107,8 @@ fn values_read_back_in_one_form() {
         ("max_rounds", "max\n", "max\n"),
         ("once_window", "90\n", "1m 30s\n"),
         ("once_window", "2m\n", "2m\n"),
+        ("remove", "empty\n", "empty\n"),
+        ("remove", "any", "any\n"),
         ("dead_letter", "grave\n", "grave\n"),
         ("dead_letter", "folder/grave\n", "folder/grave\n"),
         ("dead_letter", "\n", ""),
@@ -328,7 +331,7 @@ fn a_folder_refuses_what_its_mailboxes_would_and_says_why() {
     let config = mount.path("control/mailboxes/jobs/config");
     let mut names: Vec<_> = fs::read_dir(&config).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    let settings = "durable full lease_time max_deliver max_rounds maxbytes maxmsg msgsize once_window order ttl wholesize";
+    let settings = "durable full lease_time max_deliver max_rounds maxbytes maxmsg msgsize once_window order remove ttl wholesize";
     let mut expected: Vec<&str> = settings.split(' ').chain(["error"]).collect();
     expected.sort_unstable();
     assert_eq!(names, expected);

@@ -22,7 +22,7 @@ const ODD: [&[u8]; 10] = [
 ];
 
 /// What has a folder in `control/`, with the files that are in it.
-const MAILBOX: [&str; 30] = [
+const MAILBOX: [&str; 31] = [
     "stream",
     "whole",
     "peek",
@@ -52,6 +52,7 @@ const MAILBOX: [&str; 30] = [
     "config/max_deliver",
     "config/max_rounds",
     "config/once_window",
+    "config/remove",
     "config/dead_letter",
 ];
 const TOPIC: [&str; 4] = ["status", "error", "config/msgsize", "config/backlog"];

@@ -98,6 +98,7 @@ fn flags(number: u8) -> OpenFlags {
         write: access != 0,
         truncate: number & 16 != 0,
         exclusive: number & 32 != 0,
+        no_follow: false,
         kill_suid: number & 64 != 0,
     }
 }

@@ -148,7 +148,7 @@ impl World {
         let tops = tops.map(|(name, ino)| (name.as_bytes().to_vec(), (ino, Kind::Folder)));
         let names = [(ROOT, BTreeMap::from(tops)), (MAILBOXES, BTreeMap::new()), (SEGMENTS, BTreeMap::new())];
         let parts = [(ROOT, Part::Root), (MAILBOXES, Part::Mailboxes), (SEGMENTS, Part::Segments)];
-        World {
+        let mut world = World {
             tree,
             fx: Effects::new(),
             now: 1,
@@ -164,7 +164,37 @@ impl World {
             wild: false,
             given_up: BTreeSet::new(),
             greatest_node: 16,
+        };
+        world.allow_removal();
+        world
+    }
+
+    /// Whoever has just received from a mailbox may remove it nevertheless: that this is refused has tests of its own.
+    fn allow_removal(&mut self) {
+        let mut nodes = vec![NodeId(1)];
+        for name in ["control", "mailboxes", "config", "remove"] {
+            let reply = self.get(0, nodes[nodes.len() - 1], Op::Lookup { name: name.as_bytes() });
+            let Reply::Entry(Entry { node, .. }) = reply else { panic!("{reply:?}") };
+            nodes.push(node);
         }
+        let node = nodes[nodes.len() - 1];
+        let flags = OpenFlags {
+            read: false,
+            write: true,
+            truncate: false,
+            exclusive: false,
+            no_follow: false,
+            kill_suid: false,
+        };
+        let reply = self.get(0, node, Op::Open(flags));
+        let Reply::Opened(Opened { fh, .. }) = reply else { panic!("{reply:?}") };
+        let (data, append) = (&b"any"[..], false);
+        let write =
+            Op::Write { fh, offset: 0, data, nonblock: false, append, page_cache: false, kill_suid: false };
+        assert_eq!(self.get(0, node, write), Reply::Written(3));
+        assert_eq!(self.get(0, node, Op::Release { fh }), Reply::Done);
+        let known = nodes[1..].iter().map(|node| (*node, 1)).collect();
+        assert_eq!(self.ask(0, node, Op::Forget(known)), None);
     }
 
     /// Another process takes the tree over.

@@ -63,7 +63,7 @@ fn waiting_writers_learn_of_it_and_what_waited_is_counted() {
 fn open_descriptors_fail_from_then_on_and_a_new_name_is_a_new_mailbox() {
     let Some(mount) = common::mount() else { return };
     for (round, remove) in WAYS.into_iter().enumerate() {
-        let path = mount.make_mailbox(&format!("box{round}"), &[]);
+        let path = mount.make_mailbox(&format!("box{round}"), &[("remove", "any")]);
         send(&path, b"lost");
         let (reader, writer, stream) = (open(&path, READ), open(&path, WRITE), open(&path, BOTH | NOWAIT));
         remove(&path);
@@ -83,7 +83,7 @@ fn open_descriptors_fail_from_then_on_and_a_new_name_is_a_new_mailbox() {
 fn the_message_in_hand_can_be_finished() {
     let Some(mount) = common::mount() else { return };
     for (round, remove) in WAYS.into_iter().enumerate() {
-        let path = mount.make_mailbox(&format!("box{round}"), &[]);
+        let path = mount.make_mailbox(&format!("box{round}"), &[("remove", "any")]);
         let (file, stream) = (open(&path, READ), open(&path, BOTH));
         for reader in [&file, &stream] {
             send(&path, b"0123456789");

@@ -129,6 +129,7 @@ fn a_setting_is_read_back_as_it_was_written() {
             "msgsize",
             "once_window",
             "order",
+            "remove",
             "ttl",
             "wholesize"
         ]

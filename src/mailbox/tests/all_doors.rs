@@ -490,7 +490,7 @@ impl World {
         assert_eq!(rest, listing(&self.mailbox));
         assert_eq!(delayed(&again), delayed(&self.mailbox));
         let keys = |mailbox: &Mailbox| {
-            mailbox.keys.iter().map(|(key, id, at, _)| (id, Tag::clone(key), at)).collect::<Vec<_>>()
+            mailbox.keys().map(|(key, id, at, _)| (id, Tag::clone(key), at)).collect::<Vec<_>>()
         };
         assert_eq!(keys(&again), keys(&self.mailbox));
         let counts = self.mailbox.counts();
@@ -531,7 +531,7 @@ impl World {
         assert_eq!((counts.leased, counts.serving, counts.requests), (0, 0, 0));
         if !self.mailbox.is_removed() {
             self.perform(&Step::Tick(crate::config::ONCE_WINDOW + LONG));
-            assert_eq!((self.mailbox.counts().delayed, self.mailbox.keys.iter().count()), (0, 0));
+            assert_eq!((self.mailbox.counts().delayed, self.mailbox.keys().count()), (0, 0));
             self.perform(&Step::Open(Door::Stream, Mode::Receive));
             let last = (self.handles.iter().filter(|handle| handle.is_some()).count() - 1) as u8;
             while self.mailbox.counts().depth > 0 {

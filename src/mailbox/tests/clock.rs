@@ -203,7 +203,7 @@ fn the_store_forgets_the_keys_that_are_forgotten_and_no_others_however_the_clock
         rig.tick(2_500_000_000);
         journal.write(&mut Vec::new());
         let keys = |mailbox: &Mailbox| -> Vec<String> {
-            mailbox.keys.iter().map(|(key, ..)| String::from_utf8_lossy(key).into()).collect()
+            mailbox.keys().map(|(key, ..)| String::from_utf8_lossy(key).into()).collect()
         };
         assert_eq!(keys(&rig.mailbox), ["b"]);
         let now = Now { wall: rig.wall(), moment: rig.moment() };
@@ -212,6 +212,6 @@ fn the_store_forgets_the_keys_that_are_forgotten_and_no_others_however_the_clock
         let now = Now { wall: at(1).wall, moment: Moment(5) };
         let again = after_restart(&disk, now);
         assert_eq!(keys(&again), ["b"]);
-        assert!(again.keys.iter().all(|(_, _, at, _)| at <= now.moment));
+        assert!(again.keys().all(|(_, _, at, _)| at <= now.moment));
     }
 }

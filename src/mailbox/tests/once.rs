@@ -110,7 +110,7 @@ fn many_keys_are_forgotten_in_steps() {
     while let Some(next) = rig.mailbox.next_deadline() {
         assert!(next <= rig.moment(), "the next step is due at once");
         rig.tick(0);
-        let left = rig.mailbox.keys.iter().count();
+        let left = rig.mailbox.keys().count();
         assert!(left < before && before - left <= 500, "{before} to {left}");
         (steps, before) = (steps + 1, left);
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Slot};
-use super::mailbox::MailboxFile;
+use super::mailbox::{MailboxFile, check_receives};
 use super::message::meta_of;
 use super::purge::OpenPurge;
 use super::{Cx, Header, Inode, InodeOps, Job, Names, OpenFile, set_size_only};
@@ -117,7 +117,7 @@ impl DoorNode {
             // As for `rm` in `messages/`.
             Way::Purge => (receive & send << 1) | (send & receive >> 1),
             // Whoever may receive settles what it received; whoever may send reads the answer.
-            Way::Queue(Door::Lease | Door::Serve) => receive | receive >> 1,
+            Way::Queue(Door::Lease | Door::LeaseJson | Door::Serve) => receive | receive >> 1,
             Way::Queue(Door::Rpc) => send | send << 1,
             Way::Queue(door) => match door.ways() {
                 (true, true) => receive | send,
@@ -171,6 +171,7 @@ impl InodeOps for Arc<DoorNode> {
         if (flags.read && !reads) || (flags.write && !writes) {
             return Err(Error::AccessDenied);
         }
+        check_receives(flags)?;
         let pid = header.caller.pid;
         let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now.moment);
         let opening = names.nodes.open_once((self.node, flags.write), is_its_own, pid, cx.now.moment);

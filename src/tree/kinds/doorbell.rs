@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::MutexGuard;
 
 use super::control::{ControlNode, Slot};
-use super::mailbox::receive;
+use super::mailbox::{check_receives, receive};
 use super::segment::{Bell, SegmentFile};
 use super::{
     Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of, set_size_only,
@@ -102,6 +102,7 @@ impl InodeOps for Doorbell {
             DoorbellFile::Wait if !flags.read => return Err(Error::AccessDenied),
             DoorbellFile::Notify => (None, OpenAs::Text),
             DoorbellFile::Wait => {
+                check_receives(flags)?;
                 let topic = &mut self.segment.state.lock();
                 let topic = &mut topic.bell(cx.now.time()).topic;
                 let (id, seekable) = topic.open(mode_of(flags), header.caller, cx.opener(header.caller));

@@ -44,6 +44,9 @@ pub(super) fn rename(
 ) -> Result<(), Error> {
     check_removable(&names, from, caller, cx)?;
     check_removable(&names, to, caller, cx)?;
+    if how == RenameHow::Replace && from != to {
+        check_removal(&names, to, caller, cx)?;
+    }
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
     let other = names.folder(to.0).and_then(|folder| folder.get(to.1)).cloned();
     symlink::check_move(&names, moved.as_ref(), to.0)?;
@@ -94,6 +97,19 @@ fn check_removable(
         object.ops().read_meta(&mut |meta| owner = Some(meta.uid), cx)?;
     }
     if owner == Some(caller.uid) { Ok(()) } else { Err(Error::NotPermitted) }
+}
+
+/// A mailbox in which messages wait may not be removed, or replaced, by anybody who would lose them by accident.
+fn check_removal(
+    names: &Names,
+    (folder, name): (Ino, &[u8]),
+    caller: Caller,
+    cx: &Cx<'_>,
+) -> Result<(), Error> {
+    match names.folder(folder).and_then(|folder| folder.get(name)) {
+        Some(Inode::Mailbox(file)) => file.state.lock().check_removal(caller.pid, cx.now.moment),
+        _ => Ok(()),
+    }
 }
 
 fn sort_of(inode: &Inode) -> Sort {
@@ -274,7 +290,7 @@ impl InodeOps for FolderInode {
         let Some(flags) = open else { return Ok((entry, None)) };
         let header = Header { node: entry.node, ..header };
         // A new file is empty, and has the bits that it was made with.
-        let flags = OpenFlags { truncate: false, kill_suid: false, ..flags };
+        let flags = OpenFlags { truncate: false, no_follow: false, kill_suid: false, ..flags };
         let opened = inode.ops().open(header, flags, names, cx);
         // The kernel learns of no node with an error, and will forget none.
         let opened = opened.inspect_err(|_| cx.tree.forget(&[(entry.node, 1)], cx.now))?;
@@ -322,6 +338,7 @@ impl InodeOps for FolderInode {
         let inode = {
             let mut names = cx.tree.names.lock();
             check_removable(&names, (self.ino, name), header.caller, cx)?;
+            check_removal(&names, (self.ino, name), header.caller, cx)?;
             names.unlink(self.ino, name, folder, cx.now.time())?
         };
         inode.ops().unlinked(cx);

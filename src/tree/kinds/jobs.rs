@@ -88,6 +88,9 @@ pub(crate) fn select(
     let direct = !matches!(what, Selecting::Read(Read { direct: false, .. }));
     let (file, page_cache_reads) = cx.tree.handles.get_to_read(fh, direct)?;
     if !direct && !matches!(*file, OpenFile::Segment(_)) {
+        if let OpenFile::Mailbox(open) = &*file {
+            open.note_copying();
+        }
         return refuse_page_cache(page_cache_reads).map(Some);
     }
     let takes_long = match (&*file, what) {

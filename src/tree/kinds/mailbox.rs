@@ -1,5 +1,6 @@
 //! A mailbox: the file that is written to send and read to receive.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +11,9 @@ use super::{
 };
 use crate::control::MailboxSettings;
 use crate::journal::record::Why;
-use crate::mailbox::{Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Send, WaitId};
+use crate::mailbox::{
+    Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Removal, Send, WaitId,
+};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Ino, Moment, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready,
     Reply, SetAttr, Validity,
@@ -23,6 +26,11 @@ use crate::tree::names::nodes::Opening;
 
 /// Mailboxes in which something is due that one call of the clock sees to. Callers get their answers when it ends.
 const TICKED_AT_ONCE: usize = 16;
+
+/// How many threads are remembered that have opened a mailbox for reading only, and for how many nanoseconds: a minute. A program
+/// that moves or edits a file removes it right after it has read it. Whoever did something else in between means it.
+const RECEIVERS: usize = 16;
+const RECENTLY: u64 = 60_000_000_000;
 
 /// A mailbox and what stat shows of it.
 #[derive(Debug)]
@@ -49,13 +57,39 @@ pub(crate) struct MailboxState {
     alarm: Option<Moment>,
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
+    /// Who has opened it for reading only. `None` if nobody has.
+    receivers: Option<Box<Receivers>>,
     /// In a mount with a store: the folder that it is in, and its name there.
     pub(super) home: Option<(Ino, Arc<[u8]>)>,
 }
 
 saved!(struct MailboxState {
-    meta, queue, listed, starved, attr_cached_on, alarm, refusal, home,
+    meta, queue, listed, starved, attr_cached_on, alarm, refusal, receivers since 3, home,
 });
+
+/// Threads that have opened a mailbox for reading only, and when, the last one last.
+#[derive(Debug, Default)]
+struct Receivers(VecDeque<(u32, Moment)>);
+
+saved!(struct Receivers(threads));
+
+impl Receivers {
+    /// Of other pid namespaces, no thread is known.
+    fn note(&mut self, pid: u32, now: Moment) {
+        if pid == 0 {
+            return;
+        }
+        self.0.retain(|(other, _)| *other != pid);
+        if self.0.len() == RECEIVERS {
+            self.0.pop_front();
+        }
+        self.0.push_back((pid, now));
+    }
+
+    fn have(&self, pid: u32, now: Moment) -> bool {
+        self.0.iter().any(|(other, at)| *other == pid && now < at.after(RECENTLY))
+    }
+}
 
 /// An open mailbox, through whichever door.
 #[derive(Debug)]
@@ -93,6 +127,7 @@ impl MailboxFile {
             attr_cached_on: None,
             alarm: None,
             refusal: None,
+            receivers: None,
         };
         Arc::new(MailboxFile { ino, state: Mutex::new(state) })
     }
@@ -245,6 +280,21 @@ impl MailboxState {
         cx.tree.alarms.set((file.ino, file), &mut self.alarm, next, cx.fx);
     }
 
+    /// Whether this thread may remove it or replace it, or would lose messages by accident. A program that moves or edits a file
+    /// reads it, which takes one message, and then removes the file with the others.
+    ///
+    /// # Errors
+    /// `Busy`.
+    pub(super) fn check_removal(&self, pid: u32, now: Moment) -> Result<(), Error> {
+        let refused = match self.queue.rules().removal {
+            Removal::Any => false,
+            Removal::Guarded => self.receivers.as_ref().is_some_and(|receivers| receivers.have(pid, now)),
+            Removal::Empty => true,
+        };
+        let counts = self.queue.counts();
+        if refused && counts.depth + counts.delayed > 0 { Err(Error::Busy) } else { Ok(()) }
+    }
+
     fn note_starved(&mut self, file: &Arc<MailboxFile>, tree: &Tree) {
         if !self.starved && self.queue.blocked_by_memory() {
             self.starved = true;
@@ -349,9 +399,13 @@ impl InodeOps for Arc<MailboxFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
+        check_receives(flags)?;
         let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now.moment);
         let opening = opening.ok_or(Error::Stale)?;
         drop(names);
+        if !flags.write {
+            self.state.lock().receivers.get_or_insert_default().note(header.caller.pid, cx.now.moment);
+        }
         Ok(self.open_door(header, Door::Plain, flags, opening, cx))
     }
 
@@ -414,6 +468,12 @@ impl FileOps for OpenMailbox {
     }
 }
 
+/// Whoever reads takes messages, or waits. `O_NOFOLLOW` to read only is what programs pass that go through folders and read all
+/// that is there (mv, cp -r, tar, grep -r), and not what those pass that mean to receive.
+pub(super) fn check_receives(flags: OpenFlags) -> Result<(), Error> {
+    if flags.no_follow && flags.read && !flags.write { Err(Error::NotPermitted) } else { Ok(()) }
+}
+
 /// READ, as a mailbox and a topic take it.
 pub(super) fn receive(header: Header, handle: HandleId, call: Read) -> Receive {
     let Header { request_id, caller, .. } = header;
@@ -459,6 +519,11 @@ impl OpenMailbox {
     /// Looks at the message that it has leased, or the request that it serves.
     pub(super) fn look_in_hand<T>(&self, look: impl FnOnce(&Message) -> T) -> Option<T> {
         self.file.state.lock().queue.in_hand(self.id).map(look)
+    }
+
+    /// The program that reads it has asked for a copy by the kernel.
+    pub(super) fn note_copying(&self) {
+        self.file.state.lock().queue.note_copying(self.id);
     }
 
     /// Takes a step towards the index that it reads by. True if it has all that it needs.

@@ -49,7 +49,7 @@ pub(super) fn make_nameless(
     let entry = file.entry(&mut names, header.caller, cx)?;
     let header = Header { node: entry.node, ..header };
     // A new file is empty, and has the bits that it was made with.
-    let flags = OpenFlags { truncate: false, kill_suid: false, ..flags };
+    let flags = OpenFlags { truncate: false, no_follow: false, kill_suid: false, ..flags };
     let opened = file.open(header, flags, names, cx);
     // The kernel learns of no node with an error, and will forget none.
     let opened = opened.inspect_err(|_| cx.tree.forget(&[(entry.node, 1)], cx.now))?;

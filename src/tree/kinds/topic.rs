@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{Slot, TextFile, refusal_noted, table_file};
-use super::mailbox::{receive, send};
+use super::mailbox::{check_receives, receive, send};
 use super::{
     Broadcaster, ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write,
     mode_of,
@@ -175,6 +175,7 @@ impl InodeOps for Arc<TopicFile> {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
+        check_receives(flags)?;
         names.nodes.came_back(header.caller.pid);
         drop(names);
         let account = cx.opener(header.caller);

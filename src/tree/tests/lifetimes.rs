@@ -104,3 +104,25 @@ fn a_segment_that_could_not_be_opened_when_created_leaves_no_reference() {
     assert_eq!(reply, Reply::Failed(Error::NoMemory));
     assert_eq!(harness.tree.names.lock().nodes.len(), before, "the kernel never heard of a node");
 }
+
+#[test]
+fn whoever_has_just_received_does_not_remove_what_still_waits() {
+    let mut harness = Harness::new();
+    let (_, sender) = harness.create("mailboxes/box", WRITE);
+    for body in [b"one", b"two"] {
+        let node = harness.node("mailboxes/box");
+        assert_eq!(harness.get(node, write(sender, body)), Reply::Written(3));
+    }
+    let folder = harness.node("mailboxes");
+    let node = harness.node("mailboxes/box");
+    let reader = harness.open(7, node, READ).unwrap();
+    assert!(is_message(&harness.get(node, read(reader)), b"one"));
+    harness.release(node, reader);
+    let unlink = || Op::Unlink { name: b"box" };
+    assert_eq!(harness.ask(7, folder, unlink()).1, Some(Reply::Failed(Error::Busy)));
+    // A minute later it is no accident.
+    harness.now += 59_000_000_000;
+    assert_eq!(harness.ask(7, folder, unlink()).1, Some(Reply::Failed(Error::Busy)));
+    harness.now += 1_000_000_000;
+    assert_eq!(harness.ask(7, folder, unlink()).1, Some(Reply::Done));
+}

@@ -480,7 +480,7 @@ fn a_state_of_version_2_can_always_be_taken_over() {
 }
 
 #[test]
-fn leases_by_id_and_keys_go_over() {
+fn leases_by_id_keys_and_who_has_just_received_go_over() {
     let mut h = Harness::with(passthrough());
     h.create("mailboxes/box", WRITE);
     let once = h.door("control/mailboxes/box/once/k", WRITE);
@@ -494,11 +494,15 @@ fn leases_by_id_and_keys_go_over() {
         serde_json::from_slice::<serde_json::Value>(line.as_bytes()).unwrap()["id"].as_u64().unwrap()
     };
     let ids = [(); 2].map(|()| id(&h.get(many.0, read(many.1))));
+    let node = h.node("mailboxes/box");
+    h.open(7, node, READ).unwrap();
     let (state, memories) = saved(&h.tree);
     let mut h = go_on(&h, take_over_at(at(h.now), &state, memories).unwrap());
     assert_eq!(h.get(once.0, write(once.1, b"zero")), Reply::Written(4));
     let status = h.show("control/mailboxes/box/status");
     assert!(status.contains("duplicates 1\n") && status.contains("leased 2\n"), "{status}");
+    let folder = h.node("mailboxes");
+    assert_eq!(h.ask(7, folder, Op::Unlink { name: b"box" }).1, Some(Reply::Failed(Error::Busy)));
     let word = format!("ack {}", ids[1]);
     assert_eq!(h.get(many.0, write(many.1, word.as_bytes())), Reply::Written(word.len() as u32));
     h.release(many.0, many.1);

@@ -1,6 +1,7 @@
 //! The random operations.
 
 use super::*;
+use crate::mailbox::Removal;
 
 pub(super) const MEMORY: u64 = 3000;
 
@@ -88,6 +89,7 @@ fn rules() -> impl Strategy<Value = Rules> {
             lease_time,
             wholesize: 40,
             dead_letter,
+            removal: Removal::Any,
             durable,
         },
     )
