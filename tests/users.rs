@@ -162,6 +162,24 @@ fn w_is_the_right_to_send_and_r_the_right_to_receive() {
 }
 
 #[test]
+fn a_new_mailbox_has_the_mode_that_the_umask_leaves() {
+    let Some(mount) = mount_for_all() else { return };
+    let Some([mut owner, _]) = users() else { return };
+    for (umask, mode) in [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664), (0o055, 0o622), (0, 0o666)] {
+        owner.run(&format!("(os.umask({umask}), None)[1]"));
+        for folder in ["mailboxes", "topics", "segments"] {
+            let path = mount.path(folder).join(format!("{umask:o}"));
+            owner.run(&format!("open({path:?}, 'w').close()"));
+            assert_eq!(
+                owner.ask(&format!("os.stat({path:?}).st_mode & 0o7777")),
+                mode.to_string(),
+                "{path:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn stat_shows_of_everything_in_control_what_one_may_do_with_it() {
     let Some(mount) = mount_for_all() else { return };
     let Some([mut owner, mut other]) = users() else { return };
