@@ -6,7 +6,7 @@ pub mod peer;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,11 @@ use std::time::{Duration, Instant};
 /// How long anything may take before a test gives up. Far more than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long any mount may last. A call into a daemon that does not answer would last forever; its end ends the call.
-const LIFETIME: Duration = Duration::from_secs(300);
+/// How long any mount may last, in seconds: `MOUNT_SECONDS`, or 300. A call into a daemon that does not answer would last forever;
+/// its end ends the call.
+pub fn lifetime() -> u64 {
+    std::env::var("MOUNT_SECONDS").map_or(300, |seconds| seconds.parse().unwrap())
+}
 
 /// An ordinary user of the tests' own making. No entry in /etc/passwd is needed to be one, except to mount: fusermount3
 /// wants a name.
@@ -88,6 +91,16 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Says something also if the test passes. What macros print is shown only if it fails.
+pub fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
+/// Says aloud that something is not tested, and why.
+pub fn skip(why: &str) {
+    say(&format!("SKIP: {why}"));
+}
+
 /// False, said aloud, where a program is not installed; a failure where CI wants all of them.
 pub fn have(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -97,7 +110,7 @@ pub fn have(program: &str) -> bool {
             std::env::var_os("REQUIRE_TOOLS").is_none(),
             "REQUIRE_TOOLS is set, but {program} is missing"
         );
-        eprintln!("SKIP: {program} is not installed");
+        skip(&format!("{program} is not installed"));
     }
     here
 }
@@ -118,13 +131,14 @@ impl Mount {
             command.uid(user).gid(user);
         }
         let mut daemon = command.spawn().unwrap();
+        let lifetime = Duration::from_secs(lifetime());
         let (alive, ended) = mpsc::channel();
         let pid = rustix::process::Pid::from_child(&daemon);
         let daemon_fd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
         std::thread::spawn({
             let dir = dir.clone();
             move || {
-                if ended.recv_timeout(LIFETIME) == Err(RecvTimeoutError::Timeout) {
+                if ended.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
                     eprintln!("{} does not come to its end: killed\n{}", dir.display(), process_table());
                     let _ = rustix::process::pidfd_send_signal(daemon_fd, rustix::process::Signal::KILL);
                 }
