@@ -1,6 +1,7 @@
 //! Two ordinary users make random system calls on the whole tree, and many of their processes are killed at random
-//! moments. Afterwards every process has ended, the mount answers, root can remove all that they made, and the daemon
-//! holds for them as much as before: nothing.
+//! moments. In some rounds there is a store, and in some, other processes take the mount over meanwhile. Afterwards every
+//! process has ended, the mount answers, root can remove all that they made, and the daemon holds for them as much as
+//! before: nothing.
 //!
 //! `FUZZ_SEED` begins with another seed, and `FUZZ_MINUTES` goes on with the next ones for that long.
 
@@ -10,26 +11,31 @@ mod common;
 
 #[path = "fuzz/chance.rs"]
 mod chance;
+#[path = "fuzz/held.rs"]
+mod held;
+#[path = "cli/place.rs"]
+mod place;
 #[path = "fuzz/stranger.rs"]
 mod stranger;
 #[path = "mount/tools.rs"]
 mod tools;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process_group, set_child_subreaper,
+    Pid, Signal, WaitOptions, getpid, kill_process, kill_process_group, set_child_subreaper,
     set_parent_process_death_signal, waitpgid,
 };
 
 use chance::Chance;
-use common::{Mount, OTHER, PATIENCE, USER, wait_for};
-use stranger::Stranger;
+use common::{OTHER, USER, wait_for};
+use held::{Held, drop_caches};
+use place::{Place, processes_with};
+use stranger::{INTERRUPT, Stranger};
 use tools::{again, role};
 
 /// Lives in a round, and how many at once.
@@ -39,9 +45,6 @@ const AT_ONCE: usize = 4;
 const CALLS: u64 = 4_000;
 /// When a life is killed, at the latest: most have not made all of their calls by then.
 const LONGEST: u64 = 600;
-/// Nodes that remain: the root, and the folders and files of `control/` that are read here.
-const NODES: u64 = 9;
-
 const TEST: &str = "plays_a_stranger";
 
 #[test]
@@ -59,10 +62,10 @@ struct Life {
 
 impl Life {
     #[allow(clippy::zombie_processes)] // its whole group is waited for
-    fn start(mount: &Mount, seed: u64, chance: &mut Chance) -> Life {
+    fn start(place: &Place, seed: u64, chance: &mut Chance) -> Life {
         let user = if seed.is_multiple_of(2) { USER } else { OTHER };
         let mut command = again(TEST, &seed.to_string());
-        let child = command.uid(user).gid(user).process_group(0).current_dir(mount.dir()).spawn().unwrap();
+        let child = command.uid(user).gid(user).process_group(0).current_dir(place.dir()).spawn().unwrap();
         let until = Instant::now() + Duration::from_millis(1 + chance.below(LONGEST));
         Life { group: Pid::from_child(&child), until }
     }
@@ -78,10 +81,37 @@ impl Life {
         }
     }
 
+    /// Ends the call in which the stranger waits, once it survives that.
+    fn interrupt(&self) {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.group.as_raw_nonzero()));
+        let caught = status.as_ref().ok().and_then(|status| status.split_once("\nSigCgt:\t")?.1.get(..16));
+        let caught = caught.and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+        if caught & 1 << (INTERRUPT.as_raw() - 1) != 0 {
+            let _ = kill_process(self.group, INTERRUPT);
+        }
+    }
+
     fn kill(&self) {
         let _ = kill_process_group(self.group, Signal::KILL);
         wait_for(&format!("the processes of group {:?} to end", self.group), || self.has_ended());
     }
+}
+
+/// Kills the daemon of a round that does not end: a call into one that does not answer would last for ever. What is returned
+/// is dropped at the end.
+fn watch(place: &Place) -> Sender<()> {
+    let (alive, ended) = mpsc::channel();
+    let lifetime = Duration::from_secs(common::lifetime());
+    let dir = place.name().to_owned();
+    std::thread::spawn(move || {
+        if ended.recv_timeout(lifetime) == Err(RecvTimeoutError::Timeout) {
+            common::say(&format!("{dir} does not come to its end: killed"));
+            for pid in processes_with(&dir) {
+                let _ = kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::KILL);
+            }
+        }
+    });
+    alive
 }
 
 /// A number that an environment variable has.
@@ -89,72 +119,9 @@ fn number(variable: &str) -> u64 {
     std::env::var(variable).map_or(0, |number| number.parse().expect(variable))
 }
 
-/// What the daemon holds, of all kinds.
-fn held(mount: &Mount) -> Vec<(&'static str, u64)> {
-    let keys = [
-        "folders",
-        "mailboxes",
-        "segments",
-        "topics",
-        "topic_readers",
-        "topic_backlog",
-        "messages",
-        "bytes",
-        "waiting_readers",
-        "waiting_writers",
-        "leased",
-        "requests",
-        "serving",
-        "memory_used",
-        "segment_used",
-        "locks",
-        "waiting_locks",
-    ];
-    keys.map(|key| (key, mount.figure("status", key))).into_iter().filter(|(_, held)| *held > 0).collect()
-}
-
-/// Lines of `control/users/<uid>` that say that something is held for that user.
-fn charged(mount: &Mount, user: u32) -> Vec<String> {
-    let text = fs::read_to_string(mount.path(&format!("control/users/{user}"))).unwrap_or_default();
-    let holds = |line: &&str| line.split_once("_used ").is_some_and(|(_, held)| held != "0");
-    text.lines().filter(holds).map(String::from).collect()
-}
-
-/// What the daemon has open, files of its threads in /proc aside, which it opens when it first needs them.
-fn descriptors(mount: &Mount) -> Vec<PathBuf> {
-    let all = fs::read_dir(format!("/proc/{}/fd", mount.pid())).unwrap();
-    let targets = all.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-    targets.filter(|target| !target.starts_with("/proc")).collect()
-}
-
-/// Has the kernel forget names and inodes that nobody uses: cached ones keep nodes of the daemon alive, with their memory.
-fn drop_caches() -> bool {
-    fs::write("/proc/sys/vm/drop_caches", "2").is_ok()
-}
-
-/// Waits until nothing is held for anybody: files of a killed process are closed a little later.
-fn settle(mount: &Mount, before: &[PathBuf]) {
-    let start = Instant::now();
-    loop {
-        drop_caches();
-        let held = held(mount);
-        let charged = [USER, OTHER].map(|user| charged(mount, user));
-        let (descriptors, nodes) = (descriptors(mount), mount.figure("status", "nodes"));
-        let idle = held.is_empty() && charged.iter().all(Vec::is_empty);
-        if idle && descriptors.len() <= before.len() && nodes <= NODES {
-            return;
-        }
-        assert!(
-            start.elapsed() < PATIENCE,
-            "held: {held:?}; charged: {charged:?}; {nodes} nodes; descriptors: {descriptors:?}, before: {before:?}"
-        );
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn remove_all(mount: &Mount) {
+fn remove_all(place: &Place) {
     for kind in ["mailboxes", "topics", "segments"] {
-        for entry in fs::read_dir(mount.path(kind)).unwrap() {
+        for entry in fs::read_dir(place.path(kind)).unwrap() {
             let (path, is_dir) =
                 entry.map(|entry| (entry.path(), entry.file_type().unwrap().is_dir())).unwrap();
             let removed = if is_dir { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
@@ -165,26 +132,56 @@ fn remove_all(mount: &Mount) {
     }
 }
 
-fn round(seed: u64, segments: &str) -> Option<()> {
-    eprintln!("seed {seed}, segments {segments}");
-    let options = ["--memory=16M", "--segment-memory=64M", "--max-files=500", "--allow-other"];
-    let mount = common::mount_with(&[options.as_slice(), &[segments]].concat())?;
-    fs::set_permissions(mount.dir().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
-    assert_eq!(held(&mount), []);
-    let before = descriptors(&mount);
+/// What a round is like, beside its random numbers.
+#[derive(Debug)]
+struct Round {
+    seed: u64,
+    segments: &'static str,
+    store: bool,
+    upgrades: bool,
+}
 
-    let mut chance = Chance::new(seed);
-    let mut seeds = (0..LIVES).map(|life| seed.wrapping_mul(LIVES).wrapping_add(life));
+/// The rounds of a seed. Four seeds have all that there are.
+fn rounds(seed: u64) -> [Round; 2] {
+    let round = |number: u64, segments| Round {
+        seed,
+        segments,
+        store: (seed + number).is_multiple_of(2),
+        upgrades: !(seed / 2 + number).is_multiple_of(2),
+    };
+    [round(0, "--segments=passthrough"), round(1, "--segments=cached")]
+}
+
+fn upgrade(place: &Place) {
+    let outcome = place.ipcfs(&["upgrade"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+}
+
+fn play(round: &Round) -> Option<()> {
+    common::say(&format!("random calls: {round:?}"));
+    let place = Place::new()?;
+    let store = format!("--store={}", place.beside("store").display());
+    let mut options = vec!["--memory=16M", "--segment-memory=64M", "--max-files=500", "--allow-other"];
+    options.push(round.segments);
+    options.extend(round.store.then_some(store.as_str()));
+    place.mount(&options);
+    let _ended = watch(&place);
+    let before = Held::of(&place);
+
+    let mut chance = Chance::new(round.seed);
+    let mut seeds = (0..LIVES).map(|life| round.seed.wrapping_mul(LIVES).wrapping_add(life));
     let mut lives: Vec<Life> = Vec::new();
     loop {
         let wanted = AT_ONCE - lives.len();
-        lives.extend(seeds.by_ref().take(wanted).map(|seed| Life::start(&mount, seed, &mut chance)));
+        lives.extend(seeds.by_ref().take(wanted).map(|seed| Life::start(&place, seed, &mut chance)));
         if lives.is_empty() {
             break;
         }
         lives.retain(|life| {
             if life.until <= Instant::now() {
                 life.kill();
+            } else if chance.one_in(5) {
+                life.interrupt();
             } else if chance.one_in(50) {
                 // A stopped process leaves its call, as by a signal, and comes back.
                 let _ = kill_process_group(life.group, Signal::STOP);
@@ -192,30 +189,37 @@ fn round(seed: u64, segments: &str) -> Option<()> {
             }
             !life.has_ended()
         });
+        if round.upgrades && chance.one_in(200) {
+            upgrade(&place);
+        }
         std::thread::sleep(Duration::from_millis(2));
     }
-    let done = ["sent", "received"].map(|key| mount.figure("status", key));
-    assert!(done.iter().all(|count| *count > 0), "nothing was done: {done:?}");
+    let status = fs::read_to_string(place.path("control/status")).unwrap();
+    let idle = ["\nsent 0\n", "\nreceived 0\n"];
+    assert!(!idle.iter().any(|line| status.contains(line)), "nothing was done: {status}");
 
-    remove_all(&mount);
-    fs::write(mount.mailbox("box"), "message").unwrap();
-    assert_eq!(fs::read(mount.mailbox("box")).unwrap(), b"message");
-    fs::remove_file(mount.mailbox("box")).unwrap();
-    settle(&mount, &before);
+    remove_all(&place);
+    fs::write(place.path("mailboxes/box"), "message").unwrap();
+    assert_eq!(fs::read(place.path("mailboxes/box")).unwrap(), b"message");
+    fs::remove_file(place.path("mailboxes/box")).unwrap();
+    before.wait_for(&place);
+    let outcome = place.ipcfs(&["umount"]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    place.assert_nothing_left();
     Some(())
 }
 
 #[test]
 fn two_users_who_call_at_random_leave_nothing_behind() {
     if !drop_caches() {
-        eprintln!("SKIP: the kernel's caches cannot be dropped here");
+        common::skip("the kernel's caches cannot be dropped here");
         return;
     }
     set_child_subreaper(Some(getpid())).unwrap();
     let (start, minutes) = (Instant::now(), number("FUZZ_MINUTES"));
     for seed in number("FUZZ_SEED").. {
-        for segments in ["--segments=passthrough", "--segments=cached"] {
-            if round(seed, segments).is_none() {
+        for round in rounds(seed) {
+            if play(&round).is_none() {
                 return;
             }
         }

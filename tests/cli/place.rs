@@ -142,15 +142,20 @@ impl Place {
         common::wait_for("no process to be left behind", || self.processes().is_empty());
     }
 
-    /// Processes with the directory among their arguments.
+    /// See [`processes_with`].
     pub(crate) fn processes(&self) -> Vec<u32> {
-        let names_it = |pid: &u32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).any(|word| word == self.name().as_bytes())
-        };
-        let entries = fs::read_dir("/proc").unwrap().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(names_it).collect()
+        processes_with(self.name())
     }
+}
+
+/// Processes with this among their arguments.
+pub(crate) fn processes_with(argument: &str) -> Vec<u32> {
+    let has_it = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.split(|byte| *byte == 0).any(|word| word == argument.as_bytes())
+    };
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_it).collect()
 }
 
 impl Drop for Place {

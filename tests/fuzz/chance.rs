@@ -22,7 +22,7 @@ const ODD: [&[u8]; 10] = [
 ];
 
 /// What has a folder in `control/`, with the files that are in it.
-const MAILBOX: [&str; 31] = [
+const MAILBOX: [&str; 42] = [
     "stream",
     "whole",
     "peek",
@@ -44,6 +44,17 @@ const MAILBOX: [&str; 31] = [
     "tag",
     "from/4711",
     "from/4712",
+    "ttl/10ms",
+    "ttl/1h",
+    "delay/1ms",
+    "delay/30ms",
+    "delay/x",
+    "purge",
+    "config/order",
+    "config/msgsize",
+    "config/wholesize",
+    "config/durable",
+    "config/error",
     "config/maxmsg",
     "config/maxbytes",
     "config/full",
@@ -58,10 +69,19 @@ const MAILBOX: [&str; 31] = [
 const TOPIC: [&str; 4] = ["status", "error", "config/msgsize", "config/backlog"];
 const SEGMENT: [&str; 6] = ["seal", "notify", "wait", "status", "config/size_max", "config/lifetime"];
 
-const WORDS: [&str; 26] = [
+const WORDS: [&str; 35] = [
     "ack",
     "nack",
+    "nack 10ms",
     "reject",
+    "touch",
+    "all",
+    "tag t",
+    "from 4711",
+    "older 1ms",
+    "off",
+    "daemon",
+    "fsync",
     "max",
     "0",
     "1",

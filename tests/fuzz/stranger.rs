@@ -4,10 +4,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{IoSlice, IoSliceMut};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{
@@ -23,6 +24,9 @@ use crate::chance::Chance;
 /// Descriptors, and processes of its own, that a stranger holds at most.
 const HELD: usize = 24;
 const CHILDREN: usize = 3;
+
+/// The signal that a stranger survives.
+pub(crate) const INTERRUPT: Signal = Signal::USR1;
 
 /// Maps a file, reads and stores. Mapping is not safe in Rust, and a file that shrinks kills who stores.
 const MAP: &str = r"
@@ -46,6 +50,8 @@ impl Stranger {
     pub(crate) fn new(seed: u64) -> Stranger {
         // One that dies of its mapping leaves no core file.
         let _ = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+        // A signal ends the call that waits, and does nothing else.
+        let _ = signal_hook::flag::register(INTERRUPT.as_raw(), Arc::default());
         Stranger {
             chance: Chance::new(seed),
             held: Vec::new(),
@@ -184,7 +190,18 @@ impl Stranger {
     }
 
     fn attribute(&mut self) -> &'static str {
-        self.chance.of(&["user.a", "user.b", "user.", "user.ipcfs.pid", "security.selinux", "trusted.x", ""])
+        let all = [
+            "user.a",
+            "user.b",
+            "user.",
+            "user.ipcfs.pid",
+            "user.ipcfs.tag",
+            "user.ipcfs.reason",
+            "security.selinux",
+            "trusted.x",
+            "",
+        ];
+        self.chance.of(&all)
     }
 
     fn times(&mut self) -> Timestamps {
@@ -197,8 +214,13 @@ impl Stranger {
 
     fn on_two_names(&mut self) -> Result<()> {
         let (from, to) = (self.path(), self.path());
-        match self.chance.below(4) {
+        match self.chance.below(5) {
             0 => fs::link(from, to),
+            // A file without a name gets one.
+            4 => {
+                let file = format!("/proc/self/fd/{}", self.any()?.as_raw_fd());
+                fs::linkat(CWD, file, CWD, to, AtFlags::SYMLINK_FOLLOW)
+            }
             // Relative, so that nothing outside the mount is reached.
             1 => {
                 let target = self.chance.of(&["a", "folder/a", "../a", "nowhere"]);
@@ -243,7 +265,7 @@ impl Stranger {
     fn on_descriptor(&mut self) -> Result<()> {
         let file = self.any()?;
         let (offset, length) = (self.chance.offset(), self.chance.offset());
-        match self.chance.below(18) {
+        match self.chance.below(19) {
             0 | 1 => {
                 if !self.held.is_empty() {
                     let old = self.chance.below(self.held.len() as u64) as usize;
@@ -293,6 +315,10 @@ impl Stranger {
             14 => fs::ioctl_getflags(&file).map(drop),
             15 => fs::ioctl_setflags(&file, IFlags::IMMUTABLE),
             16 => fs::ioctl_ficlone(&file, self.any()?),
+            17 => {
+                let name = self.attribute();
+                fs::fgetxattr(&file, name, &mut self.buffer[..100]).map(drop)
+            }
             _ => {
                 let listing = fs::Dir::read_from(&file)?;
                 listing.take(100).try_for_each(|entry| entry.map(drop))

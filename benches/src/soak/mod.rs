@@ -107,8 +107,9 @@ struct State {
 }
 
 /// Figures that are zero in an empty mount.
-const IDLE: [&str; 15] = [
+const IDLE: [&str; 17] = [
     "folders",
+    "symlinks",
     "mailboxes",
     "segments",
     "topics",
@@ -119,6 +120,7 @@ const IDLE: [&str; 15] = [
     "waiting_readers",
     "waiting_writers",
     "leased",
+    "delayed",
     "requests",
     "serving",
     "memory_used",

@@ -231,7 +231,7 @@ fn a_message_that_is_more_than_its_readers_share_can_be_read() {
 
 #[test]
 fn a_long_read_is_passed_on_in_pieces_and_ends_where_there_is_no_room_to_keep_what_it_read() {
-    const PIECE: usize = crate::config::MAX_READ as usize;
+    const PIECE: usize = MAX_READ as usize;
     let length = 2 * PIECE + 100;
     let limit = 6 * Memory::cost(length);
     let limits = MailboxLimits { msgsize: u32::MAX, maxmsg: u64::MAX, maxbytes: u64::MAX };
