@@ -152,9 +152,14 @@ fn rounds(seed: u64) -> [Round; 2] {
     [round(0, "--segments=passthrough"), round(1, "--segments=cached")]
 }
 
+/// Another process takes the mount over. Where that takes it too long, on a busy machine, the daemon that runs goes on.
 fn upgrade(place: &Place) {
+    let daemon = place.daemon();
     let outcome = place.ipcfs(&["upgrade"]);
-    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    if outcome.code != Some(0) {
+        assert_eq!((outcome.code, place.daemon()), (Some(1), daemon), "{outcome:?}");
+        common::say(&outcome.stderr);
+    }
 }
 
 fn play(round: &Round) -> Option<()> {
