@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::engine::EngineConfig;
 use crate::state::saved;
 
 /// Unit of segment memory, in bytes: the page size of most machines.
@@ -174,6 +175,8 @@ pub struct Config {
     pub threads: usize,
     /// Where durable mailboxes are kept, absolute. `None`: there are none.
     pub store: Option<PathBuf>,
+    /// Carries mailboxes that other hosts share. `None`: there are none.
+    pub engine: Option<EngineConfig>,
     /// The kernel executes no program in the mount.
     pub noexec: bool,
     /// The source that the mount table shows.

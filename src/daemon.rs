@@ -15,6 +15,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, getgid, getpid, getuid};
 
 use crate::config::{Config, Limits, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
+use crate::engine::Engine;
 use crate::handover::request::{self, Asked};
 use crate::handover::successor::{Predecessor, Successor};
 use crate::handover::{Parts, Received};
@@ -34,8 +35,8 @@ use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
 
 /// Threads that start after mounting and serve no requests: the timer, the worker, that of the kernel's time limit for requests, the
-/// one that listens for upgrades, and the journal's two.
-const OTHER_THREADS: usize = 6;
+/// one that listens for upgrades, the journal's two, and the engine's two.
+const OTHER_THREADS: usize = 8;
 
 /// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
 const ROOM_BESIDE_RINGS: usize = 32 << 20;
@@ -55,6 +56,9 @@ pub enum Error {
     /// Mounting failed.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// The engine cannot be used. Says what to do.
+    #[error("{0}")]
+    Engine(String),
     /// The store cannot be used.
     #[error("cannot use the store: {0}")]
     Store(OpenError),
@@ -99,6 +103,7 @@ struct Daemon {
     transport: Arc<Transport>,
     journal: Option<Arc<Journal>>,
     recorder: Option<JoinHandle<()>>,
+    engine: Option<Engine>,
     /// Where requests to hand the mount over come in. `None`: it cannot be handed over.
     listener: Option<Arc<UnixListener>>,
     ends: Sender<End>,
@@ -123,6 +128,9 @@ pub fn run(
     heap::fill_reserves();
     // Before mounting: a store that is in use or cannot be read must not end a mount.
     let (journal, recovered) = open_store(config)?;
+    let msgsize = config.limits.mailbox.msgsize;
+    let engine = config.engine.as_ref().map(|engine| Engine::connect(engine, msgsize));
+    let engine = engine.transpose().map_err(Error::Engine)?;
     let (ends, end) = mpsc::channel();
     // Before mounting, so that every signal from then on unmounts.
     watch_signals(ends.clone()).map_err(Error::Start)?;
@@ -143,6 +151,7 @@ pub fn run(
         shared: config.allow_other,
         scheduling: policy.clone().or(unused).map(|policy| policy as Arc<dyn Scheduling>),
         journal: journal.clone(),
+        engine: engine.is_some(),
         ..setup(&mounted, rings.as_ref(), readers)
     };
     let tree = Tree::new(setup, Box::new(make_memory), now());
@@ -150,7 +159,12 @@ pub fn run(
     let (clock, alarms) = mpsc::channel();
     let devices = dev::descriptors(mounted.device(), readers.min(limits::spare_open_files()));
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
-    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), clock));
+    let teller = engine.as_ref().map(Engine::teller);
+    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), teller, clock));
+    if let Some(engine) = &engine {
+        let transport = Arc::clone(&transport);
+        engine.serve(|| Box::new(move |event| transport.engine(event)));
+    }
     let recorder = start_journal(&transport, journal.as_ref()).map_err(Error::Start)?;
     let daemon = Daemon {
         dir: config.dir.clone(),
@@ -163,6 +177,7 @@ pub fn run(
         transport,
         journal,
         recorder,
+        engine,
         ends,
         end,
     };
@@ -259,7 +274,7 @@ fn prepare(
     let tree = tree.map_err(|error| Error::TakeOver(io::Error::other(error)))?;
     let (clock, alarms) = mpsc::channel();
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
-    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), clock));
+    let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), None, clock));
     let daemon = Daemon {
         dir,
         own_session,
@@ -270,6 +285,7 @@ fn prepare(
         transport,
         journal,
         recorder: None,
+        engine: None,
         listener: Some(Arc::new(listener)),
         ends,
         end,
@@ -292,6 +308,7 @@ fn setup(mounted: &Mounted, rings: Option<&Started>, readers: usize) -> Setup {
         descriptors: limits::descriptors_for_segments(),
         pid: getpid().as_raw_nonzero().get() as u32,
         journal: None,
+        engine: false,
     }
 }
 
@@ -341,7 +358,7 @@ impl Daemon {
     }
 
     /// Waits until the mount ends, or another process serves it.
-    fn serve(self) -> Result<(), Error> {
+    fn serve(mut self) -> Result<(), Error> {
         let ended = loop {
             match self.end.recv() {
                 Ok(End::Asked(asked, in_hand)) => match self.hand_over(&asked.program) {
@@ -361,6 +378,9 @@ impl Daemon {
             }
         };
         let result = finish(ended, &self.transport, &self.mounted);
+        if let Some(engine) = &mut self.engine {
+            engine.end();
+        }
         if let Some(journal) = &self.journal {
             self.transport.finish_work();
             journal.end();
@@ -390,6 +410,12 @@ impl Daemon {
         }
         if rustix::process::getrlimit(rustix::process::Resource::Fsize).current.is_some() {
             return Err(String::from("its memory files have a limit of size (ulimit -f)"));
+        }
+        if self.engine.is_some() {
+            return Err(String::from(
+                "other hosts share its mailboxes (--engine), and what it has in hand of them cannot be handed over; unmount and mount \
+                 it: what is acknowledged stays with the engine",
+            ));
         }
         if self.journal.as_ref().is_some_and(|journal| journal.figures().broken.is_some()) {
             return Err(String::from("its store is broken"));

@@ -28,6 +28,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         descriptors: 1000,
         pid: 1,
         journal: None,
+        engine: false,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn ipcfs::segment::Memory>);
     let tree = Tree::new(setup, Box::new(make_memory), Now::same(0));

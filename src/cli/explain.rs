@@ -28,7 +28,7 @@ pub(super) fn explain(dir: &Path, error: &daemon::Error) -> String {
             reason(error),
             limit_advice(error)
         ),
-        daemon::Error::Prepare(why) => format!("cannot mount on {dir}: {why}"),
+        daemon::Error::Prepare(why) | daemon::Error::Engine(why) => format!("cannot mount on {dir}: {why}"),
         daemon::Error::TakeOver(error) => format!(
             "cannot take over the mount on {dir}: {}\n  it stays with the process that has it",
             reason(error)

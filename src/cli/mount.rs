@@ -21,6 +21,7 @@ use crate::config::{
 };
 use crate::config::{MailboxLimits, PAGE, SegmentPath};
 use crate::daemon;
+use crate::engine::EngineConfig;
 use crate::limits;
 use crate::notify;
 
@@ -104,6 +105,23 @@ pub(super) struct Args {
     /// time. See `durable` in `ipcfs status --help`
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
+
+    /// Servers of NATS with JetStream, 2.12 or newer, for mailboxes that other hosts share: nats://HOST[:PORT][,HOST[:PORT]…]. See
+    /// `engine` in `ipcfs status --help`
+    #[arg(long, value_name = "URL", requires = "space")]
+    engine: Option<String>,
+
+    /// Mounts with the same servers and the same space share mailboxes: 1 to 32 letters, digits, _ and -
+    #[arg(long, value_name = "NAME", requires = "engine", value_parser = space)]
+    space: Option<String>,
+
+    /// File with the credentials for the servers of --engine, as nsc(1) makes it
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    engine_credentials: Option<PathBuf>,
+
+    /// File with the certificates of the authorities that have signed those of the servers of --engine; the connection is encrypted
+    #[arg(long, value_name = "FILE", requires = "engine")]
+    engine_ca: Option<PathBuf>,
 
     /// Make the folders, mailboxes, topics and segments that this file names, with their owners, modes and settings, before the
     /// mount is ready; ipcfs-config(1) says how to print such a file
@@ -229,10 +247,22 @@ impl Args {
         };
         let store = self.store.as_ref().map(std::path::absolute).transpose();
         let store = store.map_err(|error| format!("cannot use the store: {}", reason(&error)))?;
+        // The daemon leaves this directory.
+        let absolute = |file: &Option<PathBuf>| file.as_ref().map(std::path::absolute).transpose();
+        let engine = match self.engine.as_ref().zip(self.space.as_ref()) {
+            None => None,
+            Some((url, space)) => Some(EngineConfig {
+                url: url.clone(),
+                space: space.clone(),
+                credentials: absolute(&self.engine_credentials).map_err(|error| reason(&error))?,
+                ca: absolute(&self.engine_ca).map_err(|error| reason(&error))?,
+            }),
+        };
         Ok(Config {
             dir,
             limits,
             store,
+            engine,
             allow_other: self.allow_other,
             segments,
             transport,
@@ -290,6 +320,15 @@ fn max_files(text: &str) -> Result<u64, String> {
 fn source(text: &str) -> Result<String, String> {
     if text.is_empty() || text.contains([',', '\\']) || text.contains(char::is_control) {
         return Err("write a name without commas and backslashes".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// It is part of the names of streams and subjects.
+fn space(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+    if !(1..=32).contains(&text.len()) || !text.bytes().all(allowed) {
+        return Err("write 1 to 32 letters, digits, _ and -".to_owned());
     }
     Ok(text.to_owned())
 }
@@ -364,6 +403,10 @@ mod tests {
             "--allow-other",
             "--noexec",
             "--source=jobs",
+            "--engine=nats://a,b",
+            "--space=work",
+            "--engine-credentials=/a.creds",
+            "--engine-ca=/ca.pem",
         ]);
         let mailbox = MailboxLimits { msgsize: 65_536, maxmsg: NO_LIMIT, maxbytes: 1 << 30 };
         let limits =
@@ -372,6 +415,12 @@ mod tests {
             dir: "/mnt".into(),
             limits,
             store: None,
+            engine: Some(EngineConfig {
+                url: String::from("nats://a,b"),
+                space: String::from("work"),
+                credentials: Some(PathBuf::from("/a.creds")),
+                ca: Some(PathBuf::from("/ca.pem")),
+            }),
             allow_other: true,
             segments: SegmentPath::Cached,
             transport: TransportKind::Dev,
@@ -395,8 +444,18 @@ mod tests {
             "--segment-memory=max",
             "--threads=65",
             "--max-files=0",
+            "--engine=nats://a",
+            "--space=work",
         ] {
             assert!(Mount::command().try_get_matches_from(["mount", "/mnt", bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_space_is_a_word() {
+        assert_eq!(space("Work_1-a"), Ok(String::from("Work_1-a")));
+        for bad in ["", "a.b", "a b", "ä", "*", &"a".repeat(33)] {
+            assert!(space(bad).is_err(), "{bad}");
         }
     }
 

@@ -11,9 +11,11 @@ mod value;
 
 use crate::accounts::{COUNT, Usage};
 use crate::config::{MSGSIZE_CEILING, MailboxLimits, NO_LIMIT, ONCE_WINDOW, WHOLESIZE_MAX};
+use crate::engine::{self, Carrier};
 use crate::journal::{Durable, Figures};
 use crate::mailbox::{Counts, DeadLetter, Order, Removal, Rules, Waited, Waiter, WhenFull};
 use crate::op::{Caller, Error, Now};
+use crate::remote;
 use crate::segment::{Lifetime, Seals};
 use crate::topic;
 
@@ -95,6 +97,8 @@ pub struct MountView {
     pub waiting_locks: u64,
     /// Nodes that the kernel has in its cache. A mailbox may have several.
     pub nodes: u64,
+    /// Whether the engine has a connection, if the mount has one.
+    pub engine: Option<bool>,
     /// Of the store, if the mount has one.
     pub store: Option<Figures>,
 }
@@ -109,8 +113,33 @@ pub struct MailboxSettings {
     pub ceiling: u32,
     /// The mount has a store.
     pub has_store: bool,
+    /// Where the messages are.
+    pub carrier: CarrierSetting,
     /// The mailbox that a written path names, as the tree resolved it; `None` for an empty path.
     pub named: Result<Option<DeadLetter>, Refusal>,
+}
+
+/// Where the messages of a mailbox are, and whether another choice is possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct CarrierSetting {
+    pub chosen: Carrier,
+    /// The mount has an engine.
+    pub has_engine: bool,
+    /// It is a folder in which nothing is yet.
+    pub may_change: bool,
+}
+
+/// A snapshot of a mailbox that several hosts share.
+#[derive(Debug)]
+#[allow(missing_docs)]
+pub struct RemoteView {
+    pub described: engine::Described,
+    pub counts: remote::Counts,
+    pub waiters: Vec<Waiter>,
+    pub connected: bool,
+    /// When it is shown.
+    pub now: Now,
 }
 
 /// A snapshot of a mailbox.
@@ -197,7 +226,7 @@ pub struct SegmentView {
 }
 
 /// `control/mailboxes/<name>/`
-pub static MAILBOX: [File<MailboxView, MailboxSettings>; 16] = [
+pub static MAILBOX: [File<MailboxView, MailboxSettings>; 17] = [
     read_only("status", "depth, bytes, waiting callers, and counters since creation", status::mailbox),
     read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     setting(
@@ -308,10 +337,16 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 16] = [
             value::one_of("remove", &REMOVAL, text).map(|removal| settings.rules.removal = removal)
         },
     ),
+    setting(
+        "engine",
+        "where messages are: local, or nats for all hosts; chosen in an empty folder, for what is made in it",
+        |view| line(value::name_of(&CARRIER, view.settings.carrier.chosen)),
+        carrier,
+    ),
 ];
 
 /// Those of [`MAILBOX`] that are in `config/` of a folder as well. A mailbox or folder made in it begins with their values.
-pub const FOLDER_SETTINGS: [&str; 14] = [
+pub const FOLDER_SETTINGS: [&str; 15] = [
     "error",
     "msgsize",
     "maxmsg",
@@ -326,6 +361,17 @@ pub const FOLDER_SETTINGS: [&str; 14] = [
     "max_rounds",
     "once_window",
     "remove",
+    "engine",
+];
+
+/// `control/mailboxes/<name>/` of a mailbox that several hosts share.
+pub static REMOTE: [File<RemoteView, ()>; 6] = [
+    read_only("status", "connection, waiting callers, and counters of this mount", status::remote),
+    fixed("engine", |_| line("nats")),
+    fixed("msgsize", |view| line(&value::show(u64::from(view.described.limits.msgsize)))),
+    fixed("maxmsg", |view| line(&value::show(view.described.limits.maxmsg))),
+    fixed("maxbytes", |view| line(&value::show(view.described.limits.maxbytes))),
+    fixed("full", |view| line(value::name_of(&WHEN_FULL, view.described.full))),
 ];
 
 /// `control/segments/<name>/`
@@ -386,6 +432,11 @@ const fn read_only<V, S>(name: &'static str, help: &'static str, show: fn(&V) ->
     File { name, config: false, help, show, store: None }
 }
 
+/// A file in `config/` that can only be read.
+const fn fixed(name: &'static str, show: fn(&RemoteView) -> String) -> File<RemoteView, ()> {
+    File { name, config: true, help: "", show, store: None }
+}
+
 /// A file in `config/`.
 const fn setting<V, S>(
     name: &'static str,
@@ -418,6 +469,24 @@ fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
     settings.seals = seals;
     Ok(())
 }
+
+fn carrier(text: &str, settings: &mut MailboxSettings) -> Result<(), Refusal> {
+    let chosen = value::one_of("engine", &CARRIER, text)?;
+    let setting = &mut settings.carrier;
+    let why = if chosen == setting.chosen {
+        return Ok(());
+    } else if !setting.may_change {
+        "engine: it is chosen once, while a folder is empty; mailboxes have it from their folder"
+    } else if !setting.has_engine {
+        "engine: this mount has none (ipcfs mount --engine nats://HOST --space NAME DIR)"
+    } else {
+        setting.chosen = chosen;
+        return Ok(());
+    };
+    Err(Refusal { error: Error::Invalid, why: why.to_owned() })
+}
+
+const CARRIER: [(&str, Carrier); 2] = [("local", Carrier::Local), ("nats", Carrier::Nats)];
 
 fn durable(text: &str, settings: &mut MailboxSettings) -> Result<(), Refusal> {
     let durable = value::one_of("durable", &DURABLE, text)?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{MailboxView, MountView, SegmentView, TopicView, UserView};
+use super::{MailboxView, MountView, RemoteView, SegmentView, TopicView, UserView};
 use crate::accounts::Usage;
 use crate::config::NO_LIMIT;
 use crate::mailbox::Waiter;
@@ -48,6 +48,9 @@ pub fn mount_status(view: &MountView) -> String {
     ];
     let mut text = lines(&pairs);
     text += &lines(&[("locks", &view.locks), ("waiting_locks", &view.waiting_locks), ("nodes", &view.nodes)]);
+    if let Some(connected) = view.engine {
+        text += &lines(&[("engine", &connection(connected))]);
+    }
     if let Some(store) = &view.store {
         let state = match (&store.broken, store.full) {
             (Some(why), _) => format!("broken: {why}"),
@@ -93,6 +96,26 @@ pub(super) fn mailbox(view: &MailboxView) -> String {
         ("oldest_age", &span(view.oldest_ns)),
         ("waited_p50", &waited(50)),
         ("waited_p99", &waited(99)),
+    ]);
+    add_waiters(&mut text, &view.waiters, view.now);
+    text
+}
+
+fn connection(connected: bool) -> &'static str {
+    if connected { "connected" } else { "reconnecting" }
+}
+
+pub(super) fn remote(view: &RemoteView) -> String {
+    let counts = view.counts;
+    let writers = view.waiters.iter().filter(|waiter| waiter.writes).count();
+    let mut text = lines(&[
+        ("engine", &connection(view.connected)),
+        ("waiting_readers", &(view.waiters.len() - writers)),
+        ("waiting_writers", &writers),
+        ("sent", &counts.sent),
+        ("received", &counts.received),
+        ("leased", &counts.leased),
+        ("returned", &counts.returned),
     ]);
     add_waiters(&mut text, &view.waiters, view.now);
     text

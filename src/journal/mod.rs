@@ -339,8 +339,10 @@ impl Journal {
 
     /// Adds records of messages that were received.
     pub fn put_taken(&self, taken: Vec<Taken>) {
-        for Taken { mailbox, first, count } in taken {
-            self.put(Record::Gone { mailbox, first, count, why: Why::Received });
+        for taken in taken {
+            if let Taken::Stored { mailbox, first, count } = taken {
+                self.put(Record::Gone { mailbox, first, count, why: Why::Received });
+            }
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) fn errno(error: Error) -> Errno {
         Error::NoMessage => Errno::NOMSG,
         Error::Busy => Errno::BUSY,
         Error::Cancelled => Errno::CANCELED,
+        // connect(2): what all hosts shall know cannot be told to them.
+        Error::Unreachable => Errno::HOSTUNREACH,
         Error::Malformed | Error::Io => Errno::IO,
     }
 }

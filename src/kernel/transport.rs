@@ -24,6 +24,7 @@ use super::run_policy::RunPolicy;
 use super::saved_ring::SavedRing;
 use super::sleep;
 use super::standstill::Standstill;
+use crate::engine::{Command, DeliveryId, Event, Settle, Tell};
 use crate::journal::Journal;
 use crate::op::{
     Effect, Effects, Error, Moment, NodeId, Now, Op, Reply, Request, RequestId, Taken, Timestamp,
@@ -60,7 +61,6 @@ pub enum Alarm {
 }
 
 /// The connection between the kernel and the tree, shared by all threads that serve.
-#[derive(Debug)]
 pub struct Transport {
     /// Descriptors of the device, each with its own queue of requests being processed.
     pub(super) devices: Vec<Arc<OwnedFd>>,
@@ -68,11 +68,23 @@ pub struct Transport {
     pub(super) reply_queues: Vec<Arc<ReplyQueue>>,
     pub(super) tree: Tree,
     journal: Option<Arc<Journal>>,
+    /// Takes what the tree wants of the engine.
+    engine: Option<Tell>,
     /// Leads to [`Transport::run_timer`].
     alarms: Sender<Alarm>,
     /// The thread in [`Transport::run_work`].
     worker: OnceLock<Thread>,
     pub(super) standstill: Standstill,
+}
+
+impl std::fmt::Debug for Transport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transport").field("tree", &self.tree).finish_non_exhaustive()
+    }
+}
+
+fn delivery_of(taken: &Taken) -> Option<DeliveryId> {
+    if let Taken::Delivery(delivery) = taken { Some(*delivery) } else { None }
 }
 
 /// A thread that can send the answers to its own requests directly.
@@ -102,10 +114,11 @@ impl Transport {
         reply_queues: Vec<Arc<ReplyQueue>>,
         tree: Tree,
         journal: Option<Arc<Journal>>,
+        engine: Option<Tell>,
         alarms: Sender<Alarm>,
     ) -> Transport {
         let (worker, standstill) = (OnceLock::new(), Standstill::default());
-        Transport { devices, reply_queues, tree, journal, alarms, worker, standstill }
+        Transport { devices, reply_queues, tree, journal, engine, alarms, worker, standstill }
     }
 
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
@@ -238,6 +251,19 @@ impl Transport {
         self.perform(&mut fx, &mut NoResponder);
     }
 
+    /// Passes what the engine reports to the tree.
+    pub fn engine(&self, event: Event) {
+        let mut fx = Effects::new();
+        self.tree.engine(event, now(), &mut fx);
+        self.perform(&mut fx, &mut NoResponder);
+    }
+
+    fn tell_engine(&self, command: Command) {
+        if let Some(engine) = &self.engine {
+            engine(command);
+        }
+    }
+
     /// Ends the waits that have lasted for `span` or longer, with EINTR.
     pub fn expire(&self, span: Duration) {
         let (mut fx, now) = (Effects::new(), now());
@@ -357,6 +383,7 @@ impl Transport {
                     let name = resource.name();
                     warn!("user {uid} has used up the share of {name}: see control/users/{uid}");
                 }
+                Effect::Engine(command) => self.tell_engine(*command),
                 Effect::TrimHeap => heap::trim(),
             }
         }
@@ -369,6 +396,9 @@ impl Transport {
     /// Records that messages are gone whose readers' answers the kernel has, and has the journal written. A message of which this
     /// is not written when the daemon dies is delivered once more.
     pub(super) fn record(&self, taken: Vec<Taken>, responder: &mut impl Responder) {
+        for delivery in taken.iter().filter_map(delivery_of) {
+            self.tell_engine(Command::Settle(delivery, Settle::Ack, None));
+        }
         let Some(journal) = &self.journal else { return };
         journal.put_taken(taken);
         let mut due = Vec::new();

@@ -73,7 +73,7 @@ impl Mailbox {
     /// What a reply hands over.
     pub(super) fn taken(&self, message: &Message) -> Option<Taken> {
         let store = self.store.as_ref().filter(|_| self.durable() != Durable::Off)?;
-        Some(Taken { mailbox: store.ino, first: message.id, count: message.count() })
+        Some(Taken::Stored { mailbox: store.ino, first: message.id, count: message.count() })
     }
 
     /// How a message comes into another mailbox that leaves this one.

@@ -144,6 +144,7 @@ impl Rig {
                 Effect::Wake(handle) => self.woken.push(handle.0),
                 Effect::Deliver(..)
                 | Effect::Promise(..)
+                | Effect::Engine(_)
                 | Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
                 | Effect::Prune(_)

@@ -4,15 +4,17 @@ use super::answer::Reply;
 use super::error::Error;
 use super::{Ino, Moment, NodeId, PollHandle, RequestId};
 use crate::accounts::Resource;
+use crate::engine::{Command, DeliveryId};
 use crate::state::{Restorer, Saved, Saver};
 
-/// Messages with consecutive ids that a reply hands over. They are gone from a durable mailbox once the kernel has the reply.
+/// Messages that a reply hands over. They are gone once the kernel has the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Taken {
-    pub mailbox: Ino,
-    pub first: u64,
-    pub count: u64,
+pub enum Taken {
+    /// Messages of a durable mailbox with consecutive ids.
+    #[allow(missing_docs)]
+    Stored { mailbox: Ino, first: u64, count: u64 },
+    /// A message that the engine has delivered.
+    Delivery(DeliveryId),
 }
 
 /// Up to which record of the journal a reply waits, and for what.
@@ -63,6 +65,8 @@ pub enum Effect {
     /// for that resource.
     #[allow(missing_docs)]
     ShareReached { uid: u32, resource: Resource },
+    /// Tell the engine that carries the mailboxes of several hosts.
+    Engine(Box<Command>),
     /// Much memory of messages was freed: return it to the system.
     TrimHeap,
 }

@@ -78,6 +78,8 @@ pub enum Error {
     Busy,
     #[error("the client has closed its request")]
     Cancelled,
+    #[error("the engine cannot be reached")]
+    Unreachable,
     #[error("input/output error")]
     Io,
 }
@@ -88,5 +90,6 @@ saved!(enum Error {
     TooLong, 14 = WouldWait, 15 = Interrupted, 16 = Removed, 17 = NoSpace, 18 = NoMemory, 19 = TooBig, 20
     = Invalid, 21 = Range, 22 = NoSuchOffset, 23 = NotSupported, 24 = NoSuchControl, 25 = NoSuchCall, 26 =
     NoAttribute, 27 = TooManyOpen, 28 = Deadlock, 29 = NoLocks, 30 = Ending, 31 = Malformed, 32 =
-    NoMessage, 33 = Busy, 34 = Cancelled, 35 = Io, 36 = TooManyLinks,
+    NoMessage, 33 = Busy, 34 = Cancelled, 35 = Io, 36 = TooManyLinks, 37 =
+    Unreachable,
 });

@@ -34,6 +34,7 @@ use parking_lot::Mutex;
 
 use crate::accounts::{Accounts, Resource};
 use crate::config::{Limits, MAX_LOCKS, MAX_OPEN, MAX_TEXTS, MIN_MEMORY};
+use crate::engine::Event;
 use crate::journal::{Journal, Recovered};
 use crate::locks::Locks;
 use crate::mailbox::Memory;
@@ -43,7 +44,8 @@ use crate::op::{
 };
 use crate::segment;
 use kinds::{
-    ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Read, SegmentFile, TopicTotals,
+    ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Read, Remotes, SegmentFile,
+    TopicTotals,
 };
 use kinds::{Selecting, Wait, Write};
 use names::handles::Handles;
@@ -100,6 +102,8 @@ pub struct Setup {
     pub pid: u32,
     /// Where durable mailboxes are kept; `None` without a store.
     pub journal: Option<Arc<Journal>>,
+    /// An engine carries mailboxes of several hosts.
+    pub engine: bool,
 }
 
 /// Everything below the mount point.
@@ -116,6 +120,7 @@ pub struct Tree {
     starved: Starved<MailboxFile>,
     totals: Totals<MailboxFile>,
     topic_totals: TopicTotals,
+    remotes: Remotes,
     alarms: Alarms<MailboxFile>,
     orphans: Orphans<SegmentFile>,
     work: Work<Job>,
@@ -152,6 +157,7 @@ impl Tree {
             starved: Starved::default(),
             totals: Totals::default(),
             topic_totals: TopicTotals::default(),
+            remotes: Remotes::default(),
             alarms: Alarms::default(),
             orphans: Orphans::default(),
             work: Work::default(),
@@ -212,6 +218,12 @@ impl Tree {
         if self.orphans.due(now.moment, fx) {
             kinds::sweep_orphans(&mut Cx::new(self, now, fx));
         }
+        self.settle(None, now, fx);
+    }
+
+    /// Takes in what the engine reports.
+    pub fn engine(&self, event: Event, now: Now, fx: &mut Effects) {
+        kinds::engine(event, &mut Cx::new(self, now, fx));
         self.settle(None, now, fx);
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::kinds::Remotes;
 use super::{MakeMemory, Setup, Tree, accounts};
 use crate::accounts::{Account, COUNT};
 use crate::config::{Limits, MAX_OPEN};
@@ -19,10 +20,14 @@ impl Tree {
     /// does not change, and can go on.
     ///
     /// # Errors
-    /// Those of `sink`; `ResourceBusy` if a job takes a step, which would be lost.
+    /// Those of `sink`; `ResourceBusy` if a job takes a step, which would be lost; `Unsupported` if an engine carries mailboxes: what
+    /// it has in hand stays in its process.
     pub fn save(&self, sink: &mut dyn io::Write) -> io::Result<Vec<Arc<dyn Memory>>> {
         if self.work.is_in_hand() {
             return Err(io::ErrorKind::ResourceBusy.into());
+        }
+        if self.setup.engine {
+            return Err(io::ErrorKind::Unsupported.into());
         }
         let mut to = Saver::new(sink);
         let Tree {
@@ -38,6 +43,7 @@ impl Tree {
             starved,
             totals,
             topic_totals,
+            remotes: _,
             alarms,
             orphans,
             work,
@@ -115,6 +121,7 @@ impl Tree {
             starved: Saved::restore(from)?,
             totals: Saved::restore(from)?,
             topic_totals: Saved::restore(from)?,
+            remotes: Remotes::default(),
             alarms: Saved::restore(from)?,
             orphans: Saved::restore(from)?,
             work: Saved::restore(from)?,
@@ -164,6 +171,7 @@ impl Mount {
             descriptors: _,
             pid: _,
             journal,
+            engine: _,
         } = setup;
         Mount {
             limits: *limits,

@@ -58,6 +58,7 @@ impl Tree {
             locks,
             waiting_locks,
             nodes,
+            engine: self.setup.engine.then(|| self.remotes.is_connected()),
             store: self.setup.journal.as_ref().map(|journal| journal.figures()),
         }
     }

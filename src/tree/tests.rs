@@ -65,6 +65,7 @@ fn setup(memory: u64) -> Setup {
         descriptors: 1000,
         pid: 1,
         journal: None,
+        engine: false,
     }
 }
 
@@ -150,6 +151,7 @@ impl Harness {
                 Effect::Prune(nodes) => self.pruned.extend(nodes),
                 Effect::TrimHeap | Effect::ShareReached { .. } | Effect::Work => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
+                Effect::Engine(command) => panic!("no engine: {command:?}"),
             }
         }
         answer

@@ -318,6 +318,7 @@ impl Pair {
                 }
                 Effect::Deliver(..)
                 | Effect::Promise(..)
+                | Effect::Engine(_)
                 | Effect::InterruptAgain { .. }
                 | Effect::InvalidateAttr(_)
                 | Effect::Prune(_)

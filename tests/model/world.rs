@@ -134,6 +134,7 @@ fn setup() -> Setup {
         descriptors: 1000,
         pid: 1,
         journal: None,
+        engine: false,
     }
 }
 
@@ -241,6 +242,7 @@ impl World {
                 | Effect::ShareReached { .. } => {}
                 Effect::InterruptAgain { unique } => again = Some(unique),
                 Effect::Deliver(..) | Effect::Promise(..) => panic!("there is no store"),
+                Effect::Engine(_) => panic!("there is no engine"),
             }
         }
         match asked_for {
@@ -451,7 +453,10 @@ impl World {
                 | Effect::TrimHeap
                 | Effect::Work
                 | Effect::ShareReached { .. } => {}
-                Effect::InterruptAgain { .. } | Effect::Deliver(..) | Effect::Promise(..) => {
+                Effect::InterruptAgain { .. }
+                | Effect::Deliver(..)
+                | Effect::Promise(..)
+                | Effect::Engine(_) => {
                     panic!("{effect:?}")
                 }
             }

@@ -48,6 +48,7 @@ impl Straight {
             descriptors: 1000,
             pid,
             journal: None,
+            engine: false,
         };
         let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Memfd::new()?))), Now::same(0));
         Straight { tree, now: 0, files: Vec::new(), clients: Vec::new(), answers: BTreeMap::new() }

@@ -15,7 +15,8 @@ use super::entry::Kind;
 type Settings = Vec<(String, String)>;
 
 /// The text of a file that gives a new mount the folders, mailboxes, topics and segments of this one. Of a mailbox and of a
-/// folder of mailboxes it has the settings that differ from those of the folder above. Symbolic links are left out.
+/// folder of mailboxes it has the settings that differ from those of the folder above. Symbolic links are left out, and what is in
+/// folders that several hosts share.
 pub(in super::super) fn saved(point: &Path) -> Result<String, String> {
     let names = (Names::users(), Names::groups());
     let mut text = format!("# Made by: ipcfs config --save {}\n", quoted(point));
@@ -24,6 +25,10 @@ pub(in super::super) fn saved(point: &Path) -> Result<String, String> {
         let mut folders = vec![(kind.section().to_owned(), Settings::new())];
         while let Some((folder, inherited)) = folders.pop() {
             let settings = write(&mut text, Kind::Folder, point, &folder, &inherited, &names)?;
+            // The engine has what is in it, and each host finds it there.
+            if settings.iter().any(|(key, value)| key == "engine" && value != "local") {
+                continue;
+            }
             let mut inner = Vec::new();
             for name in sorted_names(&point.join(&folder))? {
                 let path = format!("{folder}/{name}");

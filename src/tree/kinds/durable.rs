@@ -10,7 +10,7 @@ use log::warn;
 use super::mailbox::{MailboxFile, MailboxState};
 use super::{Cx, Inode, Names};
 use crate::accounts::Resource;
-use crate::control::{MAILBOX, MailboxSettings, MailboxView};
+use crate::control::{CarrierSetting, MAILBOX, MailboxSettings, MailboxView};
 use crate::journal::record::{Object, Record};
 use crate::journal::{Durable, Journal, Recovered, highest};
 use crate::mailbox::{Context, DeadLetter};
@@ -87,7 +87,7 @@ pub(super) fn record_folder(names: &Names, ino: Ino, cx: &mut Cx<'_>) {
     };
     let root: Arc<[u8]> = Arc::from(&b""[..]);
     let home = names.link_of(ino).map_or((folder.parent, &root), |link| (link.folder, &link.name));
-    let settings = settings_text(folder_settings(folder, cx.tree.setup.ceiling));
+    let settings = settings_text(folder_settings(folder, (cx.tree.setup.ceiling, cx.tree.setup.engine)));
     let record = Object { folder: true, ..object(&folder.meta, ino, home, settings) };
     let number = journal.put(Record::Object(Arc::new(record)));
     cx.fx.note_recorded(number, folder.defaults.rules.durable == Durable::Fsync);
@@ -101,9 +101,10 @@ pub(super) fn record_folder_removed(ino: Ino, cx: &mut Cx<'_>) {
     }
 }
 
-fn folder_settings(folder: &Folder<Inode>, ceiling: u32) -> MailboxSettings {
-    let Defaults { limits, rules } = *folder.defaults;
-    MailboxSettings { limits, rules, ceiling, has_store: true, named: Ok(None) }
+fn folder_settings(folder: &Folder<Inode>, (ceiling, has_engine): (u32, bool)) -> MailboxSettings {
+    let Defaults { limits, rules, carrier } = *folder.defaults;
+    let carrier = CarrierSetting { chosen: carrier, has_engine, may_change: true };
+    MailboxSettings { limits, rules, ceiling, has_store: true, named: Ok(None), carrier }
 }
 
 /// Makes everything again that a store has. To be called before the first request.
@@ -160,9 +161,13 @@ fn restore_folders(mut folders: Vec<Recovered>, names: &mut Names, cx: &mut Cx<'
                 names.restore_folder(object.ino, parent, &name, meta_of(object, cx), charge);
             }
             let Some(folder) = names.folder_mut(object.ino) else { continue };
-            let mut settings = folder_settings(folder, cx.tree.setup.ceiling);
+            let mut settings = folder_settings(folder, (cx.tree.setup.ceiling, cx.tree.setup.engine));
             set_settings(&object.settings, &mut settings);
-            folder.defaults = Arc::new(Defaults { limits: settings.limits, rules: settings.rules });
+            folder.defaults = Arc::new(Defaults {
+                limits: settings.limits,
+                rules: settings.rules,
+                carrier: settings.carrier.chosen,
+            });
         }
     }
     for one in folders {

@@ -24,7 +24,7 @@ pub(crate) fn find_again(header: Header, parent: bool, cx: &mut Cx<'_>) -> Resul
 
 fn numbered(ino: Ino, names: &Names) -> Result<Inode, Error> {
     match names.object(ino) {
-        None | Some(Inode::Mailbox(_)) => Err(Error::Stale),
+        None | Some(Inode::Mailbox(_) | Inode::Remote(_)) => Err(Error::Stale),
         Some(inode) => Ok(inode),
     }
 }

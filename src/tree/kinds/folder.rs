@@ -7,12 +7,16 @@ use parking_lot::MutexGuard;
 use super::control::{ControlNode, NAME};
 use super::durable::{record_folder, record_folder_removed};
 use super::mailbox::MailboxFile;
+use super::remote::{
+    RemoteNode, check_movable, check_reachable, describe_folder, described, forget_folder, shared_folder,
+};
 use super::segment::SegmentFile;
 use super::segment_names;
 use super::symlink;
 use super::topic::TopicFile;
 use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots};
 use crate::accounts::Resource;
+use crate::engine::Carrier;
 use crate::op::{
     Attr, Caller, Entry, Error, FileTime, Ino, Listed, NodeId, OpenFlags, Opened, RenameHow, SetAttr, Sort,
     Validity,
@@ -47,6 +51,8 @@ pub(super) fn rename(
     if how == RenameHow::Replace && from != to {
         check_removal(&names, to, caller, cx)?;
     }
+    check_movable(&names, from.0, from.1)?;
+    check_movable(&names, to.0, to.1)?;
     let moved = names.folder(from.0).and_then(|folder| folder.get(from.1)).cloned();
     let other = names.folder(to.0).and_then(|folder| folder.get(to.1)).cloned();
     symlink::check_move(&names, moved.as_ref(), to.0)?;
@@ -143,6 +149,10 @@ impl FolderInode {
         let inode = match self.namespace {
             Namespace::Topics => Inode::Topic(TopicFile::new(ino, meta, cx.tree, cx.now.time())),
             Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, account, cx.tree)?),
+            Namespace::Mailboxes if defaults.carrier == Carrier::Nats => {
+                let told = described(&meta, &defaults, false);
+                Inode::Remote(RemoteNode::make(names, home, (meta, told), true, cx)?)
+            }
             Namespace::Mailboxes | Namespace::Root => {
                 let file = MailboxFile::new(ino, meta, &defaults, home, cx);
                 file.state.lock().record(ino, cx.tree.setup.ceiling, &mut cx.domain());
@@ -157,7 +167,15 @@ impl FolderInode {
     pub(super) fn record(self, names: &Names, cx: &mut Cx<'_>) {
         if self.namespace == Namespace::Mailboxes {
             record_folder(names, self.ino, cx);
+            describe_folder(names, self.ino, cx);
         }
+    }
+
+    /// How long the kernel may keep its name and attributes. Other hosts change what is shared without the kernel's knowledge, and
+    /// the kernel may have been told of a folder before it is shared.
+    fn validity(self, cx: &Cx<'_>) -> Validity {
+        let may_be_shared = cx.tree.setup.engine && self.namespace == Namespace::Mailboxes;
+        if may_be_shared { Validity::None } else { Validity::Long }
     }
 
     fn attr_in(self, names: &Names) -> Attr {
@@ -175,12 +193,13 @@ impl InodeOps for FolderInode {
     }
 
     fn attr(&self, _: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        Ok((self.attr_in(&cx.tree.names.lock()), Validity::Long))
+        let names = cx.tree.names.lock();
+        Ok((self.attr_in(&names), self.validity(cx)))
     }
 
-    fn entry(&self, names: &mut Names, _: Caller, _: &mut Cx<'_>) -> Result<Entry, Error> {
+    fn entry(&self, names: &mut Names, _: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let node = names.nodes.look_up(&Inode::Folder(*self));
-        Ok(Entry { node, attr: self.attr_in(names), validity: Validity::Long })
+        Ok(Entry { node, attr: self.attr_in(names), validity: self.validity(cx) })
     }
 
     fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
@@ -188,11 +207,12 @@ impl InodeOps for FolderInode {
             return Err(Error::IsFolder);
         }
         let mut names = cx.tree.names.lock();
+        check_reachable(&names, self.ino, None, cx)?;
         let folder = names.folder_mut(self.ino).ok_or(Error::Stale)?;
         folder.meta.set(set, true, cx.now.time());
         let attr = folder.attr(self.ino);
         self.record(&names, cx);
-        Ok((attr, Validity::Long))
+        Ok((attr, self.validity(cx)))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -312,6 +332,7 @@ impl InodeOps for FolderInode {
 
     fn make_folder(&self, header: Header, name: &[u8], mode: u32, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let mut names = cx.tree.names.lock();
+        check_reachable(&names, self.ino, None, cx)?;
         let parent = names.check_new(self.ino, name)?;
         let charge = cx.tree.accounts.of(header.caller.uid).charge(Resource::Files, 1);
         let charge = charge.map_err(|_| Error::NoSpace)?;
@@ -335,13 +356,17 @@ impl InodeOps for FolderInode {
     }
 
     fn unlink(&self, header: Header, name: &[u8], folder: bool, cx: &mut Cx<'_>) -> Result<(), Error> {
-        let inode = {
+        let (inode, shared) = {
             let mut names = cx.tree.names.lock();
             check_removable(&names, (self.ino, name), header.caller, cx)?;
             check_removal(&names, (self.ino, name), header.caller, cx)?;
-            names.unlink(self.ino, name, folder, cx.now.time())?
+            let found = names.folder(self.ino).and_then(|holder| holder.get(name));
+            check_reachable(&names, self.ino, found, cx)?;
+            let shared = found.and_then(Named::folder).and_then(|ino| shared_folder(&names, ino));
+            (names.unlink(self.ino, name, folder, cx.now.time())?, shared)
         };
         inode.ops().unlinked(cx);
+        forget_folder(shared, cx);
         Ok(())
     }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::control::{Other, Slot, TextFile, mount_files, refusal_noted};
 use super::{ControlOps, Cx, FolderInode, Names, user};
-use crate::control::{FOLDER_SETTINGS, File, MAILBOX, MailboxSettings, MailboxView};
+use crate::control::{CarrierSetting, FOLDER_SETTINGS, File, MAILBOX, MailboxSettings, MailboxView};
+use crate::engine::Carrier;
 use crate::op::{Attr, Caller, Error};
 use crate::tree::names::{Defaults, Namespace};
 
@@ -22,7 +23,9 @@ fn setting(index: usize) -> Result<&'static Setting, Error> {
 fn settings_of(defaults: &Defaults, cx: &Cx<'_>) -> MailboxSettings {
     let setup = &cx.tree.setup;
     let (ceiling, has_store) = (setup.ceiling, setup.journal.is_some());
-    MailboxSettings { limits: defaults.limits, rules: defaults.rules, ceiling, has_store, named: Ok(None) }
+    let carrier = CarrierSetting { chosen: defaults.carrier, has_engine: setup.engine, may_change: true };
+    let Defaults { limits, rules, .. } = *defaults;
+    MailboxSettings { limits, rules, ceiling, has_store, named: Ok(None), carrier }
 }
 
 impl ControlOps for FolderInode {
@@ -78,9 +81,18 @@ impl ControlOps for FolderInode {
         let mut names = cx.tree.names.lock();
         let folder = names.folder_mut(self.ino).ok_or(Error::NotFound)?;
         let mut settings = settings_of(&folder.defaults, cx);
+        // What other hosts have seen of a shared folder cannot be taken back.
+        settings.carrier.may_change = folder.is_empty() && folder.defaults.carrier == Carrier::Local;
         let result = store(&String::from_utf8_lossy(text), &mut settings);
+        if settings.carrier.chosen == Carrier::Nats {
+            cx.tree.remotes.check_reachable()?;
+        }
         if result.is_ok() {
-            folder.defaults = Arc::new(Defaults { limits: settings.limits, rules: settings.rules });
+            folder.defaults = Arc::new(Defaults {
+                limits: settings.limits,
+                rules: settings.rules,
+                carrier: settings.carrier.chosen,
+            });
         }
         let result = refusal_noted(result, &mut folder.refusal);
         self.record(&names, cx);

@@ -124,9 +124,12 @@ fn selected(
     what: Selecting,
     cx: &mut Cx<'_>,
 ) -> Result<Option<Reply>, Error> {
-    match what {
-        Selecting::Read(call) => file.ops().read(header, call, cx),
-        Selecting::Poll(arm) => Ok(Some(Reply::Ready(file.ops().poll(arm, cx)))),
+    match (what, file) {
+        (Selecting::Read(call), _) => file.ops().read(header, call, cx),
+        (Selecting::Poll(arm), OpenFile::Remote(open)) => {
+            Ok(open.poll_or_wait(header, arm, cx).map(Reply::Ready))
+        }
+        (Selecting::Poll(arm), _) => Ok(Some(Reply::Ready(file.ops().poll(arm, cx)))),
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write, mode_of,
 };
-use crate::control::MailboxSettings;
+use crate::control::{CarrierSetting, MailboxSettings};
 use crate::journal::record::Why;
 use crate::mailbox::{
     Context, Counts, Door, HandleId, LongText, Mailbox, Message, Receive, Removal, Send, WaitId,
@@ -334,7 +334,14 @@ impl MailboxState {
 
     pub(super) fn settings(&self, ceiling: u32, has_store: bool) -> MailboxSettings {
         let (limits, rules) = (self.queue.limits(), self.queue.rules());
-        MailboxSettings { limits, rules, ceiling, has_store, named: Ok(None) }
+        MailboxSettings {
+            limits,
+            rules,
+            ceiling,
+            has_store,
+            named: Ok(None),
+            carrier: CarrierSetting::default(),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod mailbox;
 mod mailbox_control;
 mod message;
 mod purge;
+mod remote;
 mod segment;
 mod segment_control;
 mod segment_names;
@@ -55,6 +56,7 @@ pub(crate) use file_handle::find_again;
 pub(crate) use folder::FolderInode;
 pub(crate) use jobs::{allocate, select, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
+pub(crate) use remote::{Remotes, engine};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use segment_names::link;
 pub(crate) use topic::TopicTotals;
@@ -67,6 +69,7 @@ pub(crate) type Names = names::Names<Inode>;
 pub(crate) enum Inode {
     Folder(FolderInode),
     Mailbox(Arc<MailboxFile>),
+    Remote(remote::RemoteNode),
     Topic(Arc<topic::TopicFile>),
     Segment(Arc<SegmentFile>),
     Symlink(Arc<symlink::SymlinkFile>),
@@ -94,7 +97,9 @@ impl Saved for Inode {
             | Inode::ControlFolder(_)
             | Inode::ControlFile(_)
             | Inode::Users(_)
-            | Inode::User(_) => to.u8(u8::MAX),
+            | Inode::User(_)
+            // A tree that has some is not saved.
+            | Inode::Remote(_) => to.u8(u8::MAX),
         }
     }
 
@@ -116,6 +121,7 @@ impl Saved for Inode {
 #[derive(Debug)]
 pub(crate) enum OpenFile {
     Mailbox(mailbox::OpenMailbox),
+    Remote(remote::OpenRemote),
     Topic(topic::OpenTopic),
     Segment(segment::OpenSegment),
     Message(message::OpenMessage),
@@ -127,7 +133,7 @@ pub(crate) enum OpenFile {
 
 saved!(enum OpenFile {
     0 = Mailbox(it), 1 = Topic(it), 2 = Segment(it), 3 = Message(it), 4 = Doorbell(it), 5 = Control(it), 6
-    = Listing(it), 7 = Purge(it),
+    = Listing(it), 7 = Purge(it), 8 = Remote(it),
 });
 
 /// An open folder. A listing ends where the folder ended when it began: names that come later have later cookies, and a name that
@@ -495,6 +501,7 @@ impl Inode {
         match self {
             Inode::Folder(folder) => folder,
             Inode::Mailbox(file) => file,
+            Inode::Remote(node) => node,
             Inode::Topic(file) => file,
             Inode::Segment(file) => file,
             Inode::Symlink(file) => file,
@@ -532,6 +539,7 @@ impl OpenFile {
     pub(crate) fn ops(&self) -> &dyn FileOps {
         match self {
             OpenFile::Mailbox(open) => open,
+            OpenFile::Remote(open) => open,
             OpenFile::Topic(open) => open,
             OpenFile::Segment(open) => open,
             OpenFile::Message(open) => open,

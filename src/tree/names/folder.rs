@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::meta::{FOLDER, Meta};
 use super::{CONFIG, Named};
 use crate::config::MailboxLimits;
+use crate::engine::Carrier;
 use crate::mailbox::Rules;
 use crate::op::{Attr, FileTime, Ino};
 use crate::state::saved;
@@ -33,12 +34,13 @@ impl Namespace {
 pub(crate) struct Defaults {
     pub(crate) limits: MailboxLimits,
     pub(crate) rules: Rules,
+    pub(crate) carrier: Carrier,
 }
 
 /// Names and what they lead to, by cookie.
 type Entries<O> = BTreeMap<u64, (Arc<[u8]>, O)>;
 
-saved!(struct Defaults { limits, rules });
+saved!(struct Defaults { limits, rules, carrier since 2 });
 
 /// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings. So a
 /// listing shows every entry that was there all along exactly once, whatever comes and goes meanwhile.
@@ -121,7 +123,7 @@ impl<O: Named> Folder<O> {
         self.namespace == Namespace::Mailboxes && name == CONFIG
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.names.is_empty()
     }
 

@@ -41,7 +41,7 @@ impl Hall {
                     assert_eq!(before, None, "{request_id:?} is answered twice");
                 }
                 Effect::InterruptAgain { .. } => again = true,
-                Effect::Deliver(..) | Effect::Promise(..) => panic!("{effect:?}"),
+                Effect::Deliver(..) | Effect::Promise(..) | Effect::Engine(_) => panic!("{effect:?}"),
                 Effect::Wake(_)
                 | Effect::InvalidateAttr(_)
                 | Effect::Prune(_)

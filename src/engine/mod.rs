@@ -1,0 +1,140 @@
+//! The words between the tree and the engine that carries the mailboxes of several hosts: the tree emits a [`Command`], and is
+//! told an [`Event`]. Neither waits for the other.
+
+#[cfg(feature = "nats")]
+mod nats;
+#[cfg(not(feature = "nats"))]
+mod none;
+
+#[cfg(feature = "nats")]
+pub use nats::{Engine, Sink};
+#[cfg(not(feature = "nats"))]
+pub use none::{Engine, Sink};
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::config::MailboxLimits;
+use crate::mailbox::WhenFull;
+use crate::op::{Caller, Error, Ino};
+use crate::state::saved;
+
+/// Where the messages of a mailbox are. Chosen when it is made, by the folder that it is made in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Carrier {
+    /// In the daemon.
+    #[default]
+    Local,
+    /// In NATS `JetStream`.
+    Nats,
+}
+
+saved!(enum Carrier { 0 = Local, 1 = Nats });
+
+/// Which engine a mount uses.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// `nats://HOST[,HOST…]`. May have a password.
+    pub url: String,
+    /// Mounts with the same space have the same mailboxes. Letters, digits, `_` and `-`.
+    pub space: String,
+    /// A credentials file of NATS.
+    pub credentials: Option<PathBuf>,
+    /// Certificates by which servers are known, beside the system's.
+    pub ca: Option<PathBuf>,
+}
+
+impl std::fmt::Debug for EngineConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EngineConfig").field("space", &self.space).finish_non_exhaustive()
+    }
+}
+
+/// Path below `mailboxes/`.
+pub type Path = Arc<[u8]>;
+
+/// What all hosts know of a mailbox or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Described {
+    pub folder: bool,
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+    pub limits: MailboxLimits,
+    pub full: WhenFull,
+}
+
+/// Identifies a message that was handed over and is not settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DeliveryId(pub u64);
+
+/// What becomes of a delivered message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settle {
+    /// It is done with.
+    Ack,
+    /// It goes back.
+    Nack,
+}
+
+/// A message to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Publish {
+    pub mailbox: Ino,
+    pub path: Path,
+    /// Identifies the write.
+    pub wait: u64,
+    pub body: Arc<[u8]>,
+    pub sender: Caller,
+    /// Try once only.
+    pub once: bool,
+}
+
+/// What the tree wants of the engine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A mailbox or folder was made, or its description changed.
+    Describe(Path, Described),
+    /// Its name is gone, and what waits in it.
+    Remove(Path, Described),
+    /// Send a message.
+    Publish(Publish),
+    /// A writer does not want to wait any more.
+    Withdraw(Ino, u64),
+    /// Receive one message. With `wait`, until [`Command::EndPull`]; otherwise whatever waits now.
+    #[allow(missing_docs)]
+    Pull { mailbox: Ino, path: Path, pull: u64, wait: bool },
+    /// Nobody wants the message of a pull any more. One that is under way comes nevertheless.
+    EndPull(Ino, u64),
+    /// A delivered message is leased: it is kept from other readers until it is settled.
+    Keep(DeliveryId),
+    /// Settle a message, and report it if somebody waits.
+    Settle(DeliveryId, Settle, Option<(Ino, u64)>),
+}
+
+/// Takes commands. Never waits.
+pub type Tell = Box<dyn Fn(Command) + Send + Sync>;
+
+/// What the engine reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// There is a connection, or none.
+    Connected(bool),
+    /// A mailbox or folder is there, as some host has described it.
+    Present(Path, Described),
+    /// A name is gone.
+    Gone(Path),
+    /// All hosts can know of one [`Command::Describe`] or [`Command::Remove`], or it has failed for good.
+    Told,
+    /// What a write waits for.
+    Published(Ino, u64, Result<(), Error>),
+    /// A pull has got a message.
+    #[allow(missing_docs)]
+    Message { mailbox: Ino, pull: u64, delivery: DeliveryId, body: Arc<[u8]> },
+    /// A pull ended without a message.
+    Nothing(Ino, u64),
+    /// What a write of `ack` or `nack` waits for.
+    Settled(Ino, u64, Result<(), Error>),
+}

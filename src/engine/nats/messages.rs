@@ -1,0 +1,326 @@
+//! Sending, receiving and settling messages. Each call that waits is a task, which ends with one event.
+//!
+//! A message carries an id of its own (`Nats-Msg-Id`), so that the server keeps it once, however often it is sent because an answer
+//! was lost. A pull asks for one message. If its reader leaves, the server is told; a message that is under way by then still
+//! comes, and the tree gives it to another reader or back.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use log::warn;
+use serde_json::json;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::api::{self, Refused, code};
+use super::{ACK_WAIT, CONSUMER, Hosts};
+use crate::engine::{DeliveryId, Event, Path, Publish, Settle};
+use crate::op::{Error, Ino};
+
+/// A writer that gets a signal while its message is under way waits for the answer so long: the answer tells whether the message was
+/// sent.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// First and longest time between two attempts to send to a mailbox that is full.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+
+/// How often a call that must not wait asks a server that does not answer.
+const ATTEMPTS: u32 = 2;
+
+/// How long one request for a message holds.
+const EXPIRES: Duration = Duration::from_secs(60);
+
+/// How often the server says that a request for a message holds. It has lost it if it does not say so twice.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// How long a server may take to say that there is no message.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// How long a message may be under way to a reader that has left.
+const UNDER_WAY: Duration = Duration::from_secs(10);
+
+/// What came of one request for a message.
+enum Pulled {
+    Message(Message),
+    /// There is none.
+    None,
+    /// The server holds the request no longer, or never will.
+    Again,
+    /// It may still hold it.
+    Lost,
+    /// Nobody waits any more.
+    Left,
+}
+
+impl Hosts {
+    /// A call waits, until [`Hosts::leave`]. To be called before the next command, which may be that.
+    pub(super) fn wait(&self, mailbox: Ino, wait: u64) -> oneshot::Receiver<()> {
+        let (leave, left) = oneshot::channel();
+        self.waits.borrow_mut().insert((mailbox, wait), leave);
+        left
+    }
+
+    /// A call does not want to wait any more.
+    pub(super) fn leave(&self, mailbox: Ino, wait: u64) {
+        if let Some(leave) = self.waits.borrow_mut().remove(&(mailbox, wait)) {
+            let _ = leave.send(());
+        }
+    }
+
+    pub(super) async fn publish(self: Rc<Self>, publish: Publish, mut left: oneshot::Receiver<()>) {
+        let result = self.send(&publish, &mut left).await;
+        self.waits.borrow_mut().remove(&(publish.mailbox, publish.wait));
+        self.emit(Event::Published(publish.mailbox, publish.wait, result));
+    }
+
+    async fn send(&self, publish: &Publish, left: &mut oneshot::Receiver<()>) -> Result<(), Error> {
+        let Publish { path, body, sender, once, .. } = publish;
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Msg-Id", self.fresh_id());
+        headers.insert("Ipcfs-Sender", format!("{} {} {}", sender.uid, sender.gid, sender.pid));
+        let body = Bytes::from_owner(Arc::clone(body));
+        let (mut pause, mut attempts) = (PAUSES.0, 0);
+        loop {
+            let ready = async {
+                self.connected().await;
+                self.id(path).await
+            };
+            let id = tokio::select! {
+                id = ready => id?,
+                _ = &mut *left => return Err(Error::Interrupted),
+            };
+            let sent = api::ask(&self.client, self.subject(&id), Some(headers.clone()), body.clone());
+            tokio::pin!(sent);
+            let (answer, has_left) = tokio::select! {
+                answer = &mut sent => (answer, false),
+                _ = &mut *left => (timeout(GRACE, sent).await.unwrap_or(Err(Refused::Silent)), true),
+            };
+            attempts += 1;
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(_) if has_left => return Err(Error::Interrupted),
+                Err(Refused::Server(code::TOO_LONG, _)) => return Err(Error::TooLong),
+                Err(Refused::Server(code::STORE_FAILED, why)) if *once => {
+                    log::debug!("'{}': {why}", path.escape_ascii());
+                    return Err(Error::NoSpace);
+                }
+                Err(Refused::Server(code, why)) if code::RESOURCES.contains(&code) => {
+                    warn!("'{}' takes no message: {why}", path.escape_ascii());
+                    if *once {
+                        return Err(Error::NoSpace);
+                    }
+                }
+                Err(Refused::Server(code::STORE_FAILED | code::NOT_AVAILABLE, _)) => {}
+                Err(Refused::Server(code, why)) => {
+                    warn!("'{}' takes no message: {why} (error {code} of the server)", path.escape_ascii());
+                    return Err(Error::Io);
+                }
+                Err(Refused::Silent) if *once && attempts >= ATTEMPTS => return Err(Error::WouldWait),
+                Err(Refused::Silent) => {}
+                Err(Refused::Nobody) => {
+                    if api::has_stream(&self.client, &self.stream(&id)).await == Ok(false) {
+                        return Err(Error::Removed);
+                    }
+                    if *once && attempts >= ATTEMPTS {
+                        return Err(Error::WouldWait);
+                    }
+                }
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                _ = &mut *left => return Err(Error::Interrupted),
+            }
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    pub(super) async fn pull(
+        self: Rc<Self>,
+        (mailbox, path): (Ino, Path),
+        pull: u64,
+        waits: bool,
+        mut left: oneshot::Receiver<()>,
+    ) {
+        let message = self.receive(mailbox, &path, pull, waits, &mut left).await;
+        self.waits.borrow_mut().remove(&(mailbox, pull));
+        match message {
+            Some(message) => self.hand_over(mailbox, pull, message),
+            None => self.emit(Event::Nothing(mailbox, pull)),
+        }
+    }
+
+    /// One message. `None`: there is none, or nobody waits any more.
+    async fn receive(
+        self: &Rc<Self>,
+        mailbox: Ino,
+        path: &[u8],
+        pull: u64,
+        waits: bool,
+        left: &mut oneshot::Receiver<()>,
+    ) -> Option<Message> {
+        let mut pause = Duration::ZERO;
+        loop {
+            let ready = async {
+                sleep(pause).await;
+                self.connected().await;
+                self.id(path).await
+            };
+            let id = tokio::select! {
+                id = ready => id,
+                _ = &mut *left => return None,
+            };
+            let Ok(id) = id else {
+                // The tree is told, or has told, that it is gone.
+                if waits {
+                    let _ = left.await;
+                }
+                return None;
+            };
+            let inbox = self.client.new_inbox();
+            let Ok(mut messages) = self.client.subscribe(inbox.clone()).await else { return None };
+            let request = if waits {
+                json!({ "batch": 1, "expires": EXPIRES.as_nanos() as u64, "idle_heartbeat": HEARTBEAT.as_nanos() as u64 })
+            } else {
+                json!({ "batch": 1, "no_wait": true })
+            };
+            let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.stream(&id));
+            let request = Bytes::from(request.to_string());
+            let mut link = self.link.clone();
+            link.mark_unchanged();
+            let pulled = match self.client.publish_with_reply(subject, inbox, request).await {
+                Ok(()) => {
+                    tokio::select! {
+                        pulled = next(&mut messages, waits) => pulled,
+                        // A new connection may be to a server that knows nothing of the request.
+                        _ = link.changed() => Pulled::Lost,
+                        _ = &mut *left => Pulled::Left,
+                    }
+                }
+                Err(_) => Pulled::Again,
+            };
+            pause = match &pulled {
+                Pulled::Again => (pause * 2).clamp(PAUSES.0, PAUSES.1),
+                _ => Duration::ZERO,
+            };
+            match pulled {
+                Pulled::Message(message) => return Some(message),
+                Pulled::None => return None,
+                Pulled::Again => {}
+                Pulled::Lost | Pulled::Left => {
+                    let has_left = matches!(pulled, Pulled::Left);
+                    tokio::task::spawn_local(Rc::clone(self).take_late(mailbox, pull, messages));
+                    if has_left || !waits {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tells the server that nobody waits, and passes on what is under way.
+    async fn take_late(self: Rc<Self>, mailbox: Ino, pull: u64, mut messages: Subscriber) {
+        let _ = messages.drain().await;
+        while let Ok(Some(message)) = timeout(UNDER_WAY, messages.next()).await {
+            if message.status.is_none() {
+                self.hand_over(mailbox, pull, message);
+            }
+        }
+    }
+
+    fn hand_over(&self, mailbox: Ino, pull: u64, message: Message) {
+        let Some(ack) = message.reply else { return self.emit(Event::Nothing(mailbox, pull)) };
+        let delivery = DeliveryId(self.fresh());
+        self.deliveries.borrow_mut().insert(delivery, (ack, false));
+        let body = Arc::from(&message.payload[..]);
+        self.emit(Event::Message { mailbox, pull, delivery, body });
+    }
+
+    /// Keeps messages that are leased from other hosts.
+    pub(super) async fn keep_deliveries(&self) {
+        let leased: Vec<Subject> = {
+            let deliveries = self.deliveries.borrow();
+            deliveries.values().filter(|(_, kept)| *kept).map(|(ack, _)| ack.clone()).collect()
+        };
+        for ack in leased {
+            let _ = self.client.publish(ack, Bytes::from_static(b"+WPI")).await;
+        }
+    }
+
+    /// Settles a message, and reports it if somebody waits.
+    pub(super) fn settle(self: &Rc<Self>, delivery: DeliveryId, how: Settle, waiter: Option<(Ino, u64)>) {
+        let ack = self.deliveries.borrow_mut().remove(&delivery);
+        let Some((ack, _)) = ack else {
+            if let Some((mailbox, wait)) = waiter {
+                self.emit(Event::Settled(mailbox, wait, Err(Error::NoMessage)));
+            }
+            return;
+        };
+        self.settling.set(self.settling.get() + 1);
+        let hosts = Rc::clone(self);
+        let mut left = waiter.map(|(mailbox, wait)| hosts.wait(mailbox, wait));
+        tokio::task::spawn_local(async move {
+            let settled = hosts.tell_settled(ack.to_string(), how);
+            tokio::pin!(settled);
+            let result = match &mut left {
+                Some(left) => tokio::select! {
+                    result = &mut settled => Some(result),
+                    _ = left => None,
+                },
+                None => None,
+            };
+            if let Some((mailbox, wait)) = waiter {
+                hosts.waits.borrow_mut().remove(&(mailbox, wait));
+                hosts.emit(Event::Settled(mailbox, wait, result.unwrap_or(Err(Error::Interrupted))));
+            }
+            if result.is_none() {
+                let _ = settled.await;
+            }
+            hosts.settling.set(hosts.settling.get() - 1);
+        });
+    }
+
+    /// Repeats it until the server has confirmed it, or has given the message to another reader by then.
+    async fn tell_settled(&self, ack: String, how: Settle) -> Result<(), Error> {
+        let how = match how {
+            Settle::Ack => "+ACK",
+            Settle::Nack => "-NAK",
+        };
+        let end = Instant::now() + 2 * ACK_WAIT;
+        while Instant::now() < end {
+            if timeout(ACK_WAIT, self.connected()).await.is_err() {
+                continue;
+            }
+            match api::ask_plainly(&self.client, &ack, how).await {
+                Err(Refused::Silent) => {}
+                // Its mailbox is gone.
+                Err(Refused::Nobody) => return Err(Error::Removed),
+                _ => return Ok(()),
+            }
+        }
+        Err(Error::NoMessage)
+    }
+}
+
+/// What comes of a request for one message.
+async fn next(messages: &mut Subscriber, waits: bool) -> Pulled {
+    let patience = if waits { 2 * HEARTBEAT + Duration::from_secs(1) } else { LOOK };
+    loop {
+        let message = tokio::select! {
+            message = messages.next() => message,
+            () = sleep_until(Instant::now() + patience) => return Pulled::Lost,
+        };
+        let Some(message) = message else { return Pulled::Again };
+        match message.status.map(|status| status.as_u16()) {
+            None => return Pulled::Message(message),
+            // It says that it holds the request.
+            Some(100) => {}
+            Some(404 | 408) if !waits => return Pulled::None,
+            // The request has expired; the consumer has moved to another server, or is gone.
+            Some(_) => return Pulled::Again,
+        }
+    }
+}

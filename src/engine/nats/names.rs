@@ -1,0 +1,490 @@
+//! Names, owners, modes and limits, which all hosts share: a bucket of keys and values, with one key for each path.
+//!
+//! The value has the mailbox's identity beside its description: a mailbox that is made again under an old name is another one.
+//! A change is accepted only if nobody else has made one since that this host does not know (`Nats-Expected-Last-Subject-Sequence`).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::kv::{Entry, Operation};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use log::warn;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::api::{self, Refused, code};
+use super::{ACK_WAIT, CONSUMER, Hosts, connect};
+use crate::config::MailboxLimits;
+use crate::engine::{Described, Event, Path};
+use crate::mailbox::WhenFull;
+use crate::op::Error;
+
+/// How long it is known that a name is gone. A host that was away for longer compares all names.
+const GONE_FOR: &str = "1h";
+
+/// Before an attempt that has failed is repeated.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// A mailbox or folder, as the bucket has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Record {
+    id: String,
+    folder: bool,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    msgsize: u32,
+    maxmsg: u64,
+    maxbytes: u64,
+    full: u8,
+}
+
+impl Record {
+    fn new(id: &str, told: &Described) -> Record {
+        let MailboxLimits { msgsize, maxmsg, maxbytes } = told.limits;
+        let full = match told.full {
+            WhenFull::Wait => 0,
+            WhenFull::Fail => 1,
+            WhenFull::DropOldest => 2,
+        };
+        let Described { folder, uid, gid, mode, .. } = *told;
+        Record { id: id.to_owned(), folder, uid, gid, mode, msgsize, maxmsg, maxbytes, full }
+    }
+
+    fn described(&self) -> Described {
+        let Record { folder, uid, gid, mode, msgsize, maxmsg, maxbytes, full, .. } = *self;
+        let full = match full {
+            1 => WhenFull::Fail,
+            2 => WhenFull::DropOldest,
+            _ => WhenFull::Wait,
+        };
+        let limits = MailboxLimits { msgsize, maxmsg, maxbytes };
+        Described { folder, uid, gid, mode: mode & 0o7777, limits, full }
+    }
+}
+
+/// What a host wants to change.
+#[derive(Debug)]
+enum Change {
+    Describe(Described),
+    Remove(Described),
+}
+
+/// A path.
+#[derive(Debug, Default)]
+pub(super) struct Name {
+    /// What the bucket has, and its number there.
+    known: Option<(u64, Record)>,
+    /// What this host has changed, oldest first. Each is told before the next.
+    changes: VecDeque<Change>,
+    /// One of them is being told.
+    busy: bool,
+    /// It cannot be made.
+    failed: Option<Error>,
+    /// Another host's change that came meanwhile, and its number.
+    missed: Option<(u64, Option<Record>)>,
+}
+
+/// All names of the space.
+pub(super) type Names = BTreeMap<Path, Name>;
+
+impl Name {
+    fn is_settled(&self) -> bool {
+        !self.busy && self.changes.is_empty()
+    }
+}
+
+fn key(path: &[u8]) -> String {
+    let digits = path.iter().map(|byte| format!("{byte:02x}"));
+    std::iter::once(String::from("p.")).chain(digits).collect()
+}
+
+fn path(key: &str) -> Option<Path> {
+    let digits = key.strip_prefix("p.")?.as_bytes();
+    let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    pairs.collect()
+}
+
+impl Hosts {
+    /// The identity of the mailbox that has this path. Waits while this host makes or removes it.
+    pub(super) async fn id(&self, path: &[u8]) -> Result<String, Error> {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let names = self.names.borrow();
+                let name = names.get(path).ok_or(Error::Removed)?;
+                if let Some(error) = name.failed {
+                    return Err(error);
+                }
+                let removing = name.changes.iter().any(|change| matches!(change, Change::Remove(_)));
+                if let Some((_, record)) = name.known.as_ref().filter(|_| !removing) {
+                    return Ok(record.id.clone());
+                }
+                if name.is_settled() {
+                    return Err(Error::Removed);
+                }
+            }
+            changed.await;
+        }
+    }
+
+    pub(super) fn describe(self: &Rc<Self>, path: Path, told: Described) {
+        self.change(path, Change::Describe(told));
+    }
+
+    pub(super) fn remove(self: &Rc<Self>, path: Path, told: Described) {
+        self.change(path, Change::Remove(told));
+    }
+
+    fn change(self: &Rc<Self>, path: Path, change: Change) {
+        let mut names = self.names.borrow_mut();
+        let name = names.entry(Path::clone(&path)).or_default();
+        name.changes.push_back(change);
+        if !std::mem::replace(&mut name.busy, true) {
+            let hosts = Rc::clone(self);
+            tokio::task::spawn_local(async move { hosts.tell_changes(path).await });
+        }
+    }
+
+    /// Tells the changes of one path, until there are no more.
+    async fn tell_changes(&self, path: Path) {
+        loop {
+            let change = {
+                let mut names = self.names.borrow_mut();
+                let Some(name) = names.get_mut(&path) else { return };
+                let change = name.changes.pop_front();
+                if change.is_none() {
+                    name.busy = false;
+                }
+                change
+            };
+            let Some(change) = change else { break };
+            let result = match change {
+                Change::Describe(told) => self.tell(&path, &told).await,
+                Change::Remove(told) => self.tell_removed(&path, told.folder).await,
+            };
+            if let Err(why) = &result {
+                warn!("'{}' cannot be told to other hosts: {why}", path.escape_ascii());
+            }
+            if let Some(name) = self.names.borrow_mut().get_mut(&path) {
+                name.failed = result.err().map(|why| error_of(&why));
+            }
+            self.changed.notify_waiters();
+            self.emit(Event::Told);
+        }
+        let missed = {
+            let mut names = self.names.borrow_mut();
+            let missed = names.get_mut(&path).and_then(|name| name.missed.take());
+            if names.get(&path).is_some_and(|name| name.known.is_none() && name.failed.is_none()) {
+                names.remove(&path);
+            }
+            missed
+        };
+        self.changed.notify_waiters();
+        if let Some((revision, record)) = missed {
+            self.heard(path, revision, record);
+        }
+    }
+
+    async fn tell(&self, path: &Path, told: &Described) -> Result<(), Refused> {
+        let known = self.known(path);
+        let (mut expected, id) = known.map_or((0, None), |(revision, record)| (revision, Some(record.id)));
+        let is_new = id.is_none();
+        let id = id.unwrap_or_else(|| self.fresh_id());
+        let record = Record::new(&id, told);
+        if is_new && !told.folder {
+            self.make_mailbox(&record).await?;
+        }
+        loop {
+            self.connected().await;
+            match self.put(path, Some(&record), expected).await {
+                Ok(revision) => {
+                    self.know(path, Some((revision, record)));
+                    return Ok(());
+                }
+                Err(Refused::Server(code::NOT_LAST, _)) => {}
+                Err(Refused::Silent | Refused::Nobody | Refused::Server(code::NOT_AVAILABLE, _)) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(why) => return Err(why),
+            }
+            match self.last(path).await {
+                // An attempt that got no answer was accepted.
+                Ok((revision, Some(found))) if found == record => {
+                    self.know(path, Some((revision, found)));
+                    return Ok(());
+                }
+                // Another host has changed the same: the last change holds.
+                Ok((revision, Some(found))) if found.id == id => expected = revision,
+                // Another host has made it at the same time, or again.
+                Ok((revision, Some(found))) => {
+                    if is_new && !told.folder {
+                        let _ = api::remove_stream(&self.client, &self.stream(&id)).await;
+                    }
+                    let theirs = found.described();
+                    self.know(path, Some((revision, found)));
+                    self.emit(Event::Present(Path::clone(path), theirs));
+                    return Ok(());
+                }
+                Ok((revision, None)) if is_new => expected = revision,
+                // Another host has removed it, which this one is about to hear.
+                Ok((_, None)) => return Ok(()),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    async fn tell_removed(&self, path: &Path, folder: bool) -> Result<(), Refused> {
+        let Some((mut expected, record)) = self.known(path) else { return Ok(()) };
+        loop {
+            self.connected().await;
+            match self.put(path, None, expected).await {
+                Ok(_) => break,
+                Err(Refused::Server(code::NOT_LAST, _)) => {}
+                Err(Refused::Silent | Refused::Nobody | Refused::Server(code::NOT_AVAILABLE, _)) => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(why) => return Err(why),
+            }
+            match self.last(path).await {
+                Ok((_, None)) => break,
+                Ok((revision, Some(found))) if found.id == record.id => expected = revision,
+                // Another host has removed it before, and made another.
+                Ok((revision, Some(found))) => {
+                    let theirs = found.described();
+                    self.know(path, Some((revision, found)));
+                    self.emit(Event::Present(Path::clone(path), theirs));
+                    return Ok(());
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        self.know(path, None);
+        while !folder
+            && api::remove_stream(&self.client, &self.stream(&record.id)).await == Err(Refused::Silent)
+        {
+            self.connected().await;
+        }
+        Ok(())
+    }
+
+    fn known(&self, path: &Path) -> Option<(u64, Record)> {
+        self.names.borrow().get(path).and_then(|name| name.known.clone())
+    }
+
+    fn know(&self, path: &Path, known: Option<(u64, Record)>) {
+        if let Some(name) = self.names.borrow_mut().get_mut(path) {
+            name.known = known;
+        }
+    }
+
+    /// The stream of a mailbox and its consumer.
+    async fn make_mailbox(&self, record: &Record) -> Result<(), Refused> {
+        let limit = |limit: u64| i64::try_from(limit).unwrap_or(-1);
+        let stream = self.stream(&record.id);
+        let config = json!({
+            "name": stream, "subjects": [self.subject(&record.id)], "description": "mailbox of ipcfs",
+            "retention": "workqueue", "storage": "file", "num_replicas": self.replicas, "max_consumers": -1,
+            "max_msgs": limit(record.maxmsg), "max_bytes": limit(record.maxbytes),
+            "discard": if record.full == 2 { "old" } else { "new" }, "allow_direct": true,
+        });
+        let consumer = json!({
+            "durable_name": CONSUMER, "ack_policy": "explicit", "deliver_policy": "all", "replay_policy": "instant",
+            "ack_wait": ACK_WAIT.as_nanos() as u64, "max_deliver": -1, "max_ack_pending": -1, "max_waiting": 65_536,
+        });
+        loop {
+            self.connected().await;
+            let made = match api::make_stream(&self.client, &config).await {
+                Ok(()) => api::make_consumer(&self.client, &stream, &consumer).await,
+                Err(why) => Err(why),
+            };
+            match made {
+                Err(Refused::Silent | Refused::Nobody | Refused::Server(code::NOT_AVAILABLE, _)) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Writes a value, or that there is none any more. Returns its number.
+    async fn put(&self, path: &[u8], record: Option<&Record>, expected: u64) -> Result<u64, Refused> {
+        let mut headers = HeaderMap::new();
+        headers.insert("Nats-Expected-Last-Subject-Sequence", expected.to_string());
+        if record.is_none() {
+            headers.insert("KV-Operation", "PURGE");
+            headers.insert("Nats-Rollup", "sub");
+            headers.insert("Nats-TTL", GONE_FOR);
+        }
+        let value = record.map(|record| serde_json::to_vec(record).unwrap_or_default()).unwrap_or_default();
+        let subject = self.key_subject(path);
+        let answer = api::ask(&self.client, subject, Some(headers), Bytes::from(value)).await?;
+        answer["seq"].as_u64().ok_or(Refused::Silent)
+    }
+
+    /// The last value that was written, and its number. `None`: there is none any more.
+    async fn last(&self, path: &[u8]) -> Result<(u64, Option<Record>), Refused> {
+        let stream = format!("KV_{}", connect::bucket(&self.space));
+        let argument = json!({ "last_by_subj": self.key_subject(path) });
+        let answer = match api::call(&self.client, &format!("STREAM.MSG.GET.{stream}"), &argument).await {
+            Err(Refused::Server(code::NO_MESSAGE, _)) => return Ok((0, None)),
+            other => other?,
+        };
+        let message = &answer["message"];
+        let decoded =
+            |field: &str| STANDARD.decode(message[field].as_str().unwrap_or_default()).unwrap_or_default();
+        Ok((message["seq"].as_u64().unwrap_or_default(), serde_json::from_slice(&decoded("data")).ok()))
+    }
+
+    fn key_subject(&self, path: &[u8]) -> String {
+        format!("$KV.{}.{}", connect::bucket(&self.space), key(path))
+    }
+
+    /// Listens to what other hosts change, for ever. `first` is called once, when all names are known.
+    pub(super) async fn listen(&self, first: impl FnOnce()) {
+        let mut first = Some(first);
+        loop {
+            self.connected().await;
+            let mut link = self.link.clone();
+            link.mark_unchanged();
+            let Ok(mut entries) = self.store.watch_with_history(">").await else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            // While the names that are there come: those that have come.
+            let mut seen = Some(BTreeSet::new());
+            loop {
+                let entry = tokio::select! {
+                    entry = entries.next() => entry,
+                    // A new connection may be to a server that knows nothing of this consumer.
+                    _ = link.changed() => None,
+                };
+                let Some(Ok(entry)) = entry else { break };
+                if let Some(path) = path(&entry.key) {
+                    if let Some(seen) = &mut seen {
+                        seen.insert(Path::clone(&path));
+                    }
+                    let (revision, record) = (entry.revision, record_of(&entry));
+                    if let Ok(record) = record {
+                        self.heard(path, revision, record);
+                    } else {
+                        warn!("'{}' is of another version of ipcfs", path.escape_ascii());
+                    }
+                }
+                if entry.delta == 0
+                    && let Some(seen) = seen.take()
+                {
+                    self.forget_all_but(&seen);
+                    if let Some(first) = first.take() {
+                        first();
+                    }
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// A host has written this.
+    fn heard(&self, path: Path, revision: u64, record: Option<Record>) {
+        let events = {
+            let mut names = self.names.borrow_mut();
+            let name = names.entry(Path::clone(&path)).or_default();
+            let known = name.known.as_ref().map(|(known, record)| (*known, record.id.clone()));
+            if known.as_ref().is_some_and(|(known, _)| *known >= revision) {
+                return;
+            }
+            if !name.is_settled() {
+                name.missed = Some((revision, record));
+                return;
+            }
+            let was = known.map(|(_, id)| id);
+            let replaced = was.is_some() && record.as_ref().map(|record| &record.id) != was.as_ref();
+            let gone = replaced.then(|| Event::Gone(Path::clone(&path)));
+            let present =
+                record.as_ref().map(|record| Event::Present(Path::clone(&path), record.described()));
+            match record {
+                Some(record) => (name.known, name.failed) = (Some((revision, record)), None),
+                None => drop(names.remove(&path)),
+            }
+            [gone, present]
+        };
+        self.changed.notify_waiters();
+        events.into_iter().flatten().for_each(|event| self.emit(event));
+    }
+
+    /// Names that are not among all that there are are gone.
+    fn forget_all_but(&self, seen: &BTreeSet<Path>) {
+        let gone: Vec<Path> = {
+            let names = self.names.borrow();
+            let gone = names.iter().filter(|(path, name)| name.is_settled() && !seen.contains(*path));
+            // What is in a folder goes before the folder.
+            gone.map(|(path, _)| Path::clone(path)).rev().collect()
+        };
+        for path in gone {
+            self.names.borrow_mut().remove(&path);
+            self.emit(Event::Gone(path));
+        }
+    }
+
+    /// All names, as events. Folders come before what is in them.
+    pub(super) fn all_present(&self) -> Vec<Event> {
+        let names = self.names.borrow();
+        let known = names.iter().filter_map(|(path, name)| Some((path, name.known.as_ref()?)));
+        known.map(|(path, (_, record))| Event::Present(Path::clone(path), record.described())).collect()
+    }
+}
+
+/// `Err`: this program cannot read it.
+fn record_of(entry: &Entry) -> Result<Option<Record>, ()> {
+    match entry.operation {
+        Operation::Put => serde_json::from_slice(&entry.value).map(Some).map_err(drop),
+        Operation::Delete | Operation::Purge => Ok(None),
+    }
+}
+
+fn error_of(why: &Refused) -> Error {
+    match why {
+        Refused::Server(code, _) if code::RESOURCES.contains(code) => Error::NoSpace,
+        _ => Error::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_bytes_are_a_key_and_come_back() {
+        for name in [&b"jobs/new"[..], b"a b.*>\t\xff", "Käse".as_bytes()] {
+            let key = key(name);
+            assert!(key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.'), "{key}");
+            assert_eq!(path(&key).as_deref(), Some(name));
+        }
+        assert_eq!(path("version"), None);
+        assert_eq!(path("p.0g"), None);
+    }
+
+    #[test]
+    fn a_record_says_what_was_described() {
+        let told = Described {
+            folder: false,
+            uid: 1,
+            gid: 2,
+            mode: 0o622,
+            limits: MailboxLimits { msgsize: 5, maxmsg: u64::MAX, maxbytes: 7 },
+            full: WhenFull::DropOldest,
+        };
+        let text = serde_json::to_vec(&Record::new("x", &told)).unwrap();
+        let record: Record = serde_json::from_slice(&text).unwrap();
+        assert_eq!((record.described(), &record.id[..]), (told, "x"));
+    }
+}

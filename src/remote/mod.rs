@@ -1,0 +1,584 @@
+//! A mailbox whose messages an engine keeps for several hosts. No I/O, no clock, no lock of its own: what it wants of the
+//! engine are effects, and what the engine reports is input.
+//!
+//! ```text
+//!            Publish                  Published
+//!   write ───────────▶ in flight ─────────────────▶ answered
+//!
+//!            Pull                     Message: the oldest waiting reader gets it
+//!   read ────────────▶ waiting ───────────────────▶ answered, acknowledged once the kernel has the answer
+//! ```
+//!
+//! There are never more pulls than readers that wait and open files that are polled, so that no message is kept from other
+//! hosts without need. A message that comes after its reader has left goes to the next one here, or back at once.
+//!
+//! Invariant: *while a reader waits, no message is held.*
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::accounts::{Account, Charge};
+use crate::engine::{Command, DeliveryId, Described, Path, Publish, Settle};
+use crate::framing::{Framing, Single};
+use crate::mailbox::{
+    Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, WhenFull, charge_in_hand,
+};
+use crate::op::{Effect, Error, FileTime, Ino, Moment, Now, Poller, Ready, Reply, RequestId, Slice, Taken};
+
+/// How long a message is kept for a reader that was told of it by poll(2), in nanoseconds.
+/// The engine gives it to another reader a little later.
+const HOLD: u64 = 20_000_000_000;
+
+/// The mailbox.
+#[derive(Debug)]
+pub struct Remote {
+    ino: Ino,
+    path: Path,
+    described: Described,
+    handles: Slab<Open>,
+    readers: VecDeque<(WaitId, Receive, Moment)>,
+    pollers: VecDeque<(WaitId, HandleId, RequestId)>,
+    /// Writes that the engine has, and those that settle a lease.
+    writers: BTreeMap<WaitId, Writer>,
+    /// Pulls that wait, and those that do not, with the read or poll each is for.
+    pulls: BTreeSet<u64>,
+    looks: BTreeMap<u64, WaitId>,
+    /// For readers that were told of it by poll(2).
+    held: Option<(DeliveryId, Arc<[u8]>, Moment)>,
+    next: u64,
+    connected: bool,
+    removed: bool,
+    /// Messages that were sent and received here.
+    counts: Counts,
+    /// Time of the last send here, or set by utimes(2).
+    pub last_sent: FileTime,
+    /// Time of the last receive here, or set by utimes(2).
+    pub last_received: FileTime,
+}
+
+/// Counters of this mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct Counts {
+    pub sent: u64,
+    pub received: u64,
+    pub leased: u64,
+    pub returned: u64,
+}
+
+#[derive(Debug)]
+struct Open {
+    mode: Mode,
+    framing: Framing,
+    lease: Lease,
+    account: Arc<Account>,
+    poll: Option<Poller>,
+    /// A part of a split write was refused, so the next write is refused too.
+    split_refused: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lease {
+    /// Opened through another door.
+    No,
+    None,
+    Of(DeliveryId),
+    /// `ack` or `nack` is under way.
+    Settling,
+}
+
+#[derive(Debug)]
+struct Writer {
+    request: RequestId,
+    caller: crate::op::Caller,
+    length: u32,
+    nonblock: bool,
+    since: Moment,
+    /// It settles the lease of this open file.
+    settles: Option<HandleId>,
+    _charge: Option<Charge>,
+}
+
+impl Remote {
+    /// A mailbox without open files.
+    pub fn new(ino: Ino, path: Path, described: Described, connected: bool, now: Now) -> Remote {
+        Remote {
+            ino,
+            path,
+            described,
+            handles: Slab::new(),
+            readers: VecDeque::new(),
+            pollers: VecDeque::new(),
+            writers: BTreeMap::new(),
+            pulls: BTreeSet::new(),
+            looks: BTreeMap::new(),
+            held: None,
+            next: 0,
+            connected,
+            removed: false,
+            counts: Counts::default(),
+            last_sent: now.time(),
+            last_received: now.time(),
+        }
+    }
+
+    /// Its path, by which the engine knows it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Limits that it was made with.
+    pub fn described(&self) -> &Described {
+        &self.described
+    }
+
+    /// Counters of this mount.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Its name is gone.
+    pub fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    /// Opens it, as a lease or plainly. Returns true if the reader may seek within a message.
+    pub fn open(&mut self, mode: Mode, lease: bool, account: Arc<Account>) -> (HandleId, bool) {
+        let seekable = mode == Mode::Receive && !lease;
+        let framing = match (lease, seekable) {
+            (true, _) => Framing::Single(Single::Idle),
+            (false, true) => Framing::File(None),
+            (false, false) => Framing::Stream(Vec::new()),
+        };
+        let lease = if lease { Lease::None } else { Lease::No };
+        let open = Open { mode, framing, lease, account, poll: None, split_refused: false };
+        (HandleId(self.handles.insert(open)), seekable)
+    }
+
+    /// Closes an open file. A message that it has leased goes back at once.
+    pub fn close(&mut self, handle: HandleId, cx: &mut Context<'_>) {
+        let Some(open) = self.handles.try_remove(handle.0) else { return };
+        if let Lease::Of(delivery) = open.lease {
+            self.give_back(delivery, cx);
+        }
+        for (id, call, since) in std::mem::take(&mut self.readers) {
+            if call.handle == handle {
+                self.looks.retain(|_, look| *look != id);
+                cx.fx.fail(call.request_id, Error::BadDescriptor);
+            } else {
+                self.readers.push_back((id, call, since));
+            }
+        }
+        let others = self.handles.iter().any(|(_, open)| open.mode.reads());
+        if let Some((delivery, ..)) = self.held.take_if(|_| !others) {
+            self.give_back(delivery, cx);
+        }
+        self.balance(cx);
+    }
+
+    /// A read. Answered now, unless the caller has to wait: then its wait is returned.
+    pub fn receive(&mut self, call: Receive, cx: &mut Context<'_>) -> Option<WaitId> {
+        let Some(open) = self.handles.get_mut(call.handle.0).filter(|open| open.mode.reads()) else {
+            cx.fx.fail(call.request_id, Error::BadDescriptor);
+            return None;
+        };
+        if open.framing.answer(call.request_id, call.piece(), cx.fx) {
+            return None;
+        }
+        if self.removed {
+            cx.fx.fail(call.request_id, Error::Removed);
+            return None;
+        }
+        if let Some((delivery, body)) = self.take_held(cx) {
+            self.deliver(&call, delivery, body, cx);
+            return None;
+        }
+        if call.nonblock && !self.connected {
+            cx.fx.fail(call.request_id, Error::WouldWait);
+            return None;
+        }
+        let id = self.next_wait();
+        if let Some(open) = self.handles.get_mut(call.handle.0) {
+            open.framing.release();
+        }
+        self.readers.push_back((id, call, cx.now.moment));
+        if call.nonblock {
+            self.look(id, cx);
+        } else {
+            self.balance(cx);
+        }
+        Some(id)
+    }
+
+    /// A write. Its wait is returned if the engine has to answer first.
+    pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
+        match self.try_send(call, cx) {
+            Ok(wait) => wait,
+            Err(error) => {
+                cx.fx.fail(call.request_id, error);
+                None
+            }
+        }
+    }
+
+    fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<Option<WaitId>, Error> {
+        let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
+        let open = open.ok_or(Error::BadDescriptor)?;
+        if open.lease != Lease::No {
+            return self.settle(call, cx).map(Some);
+        }
+        if call.continues || std::mem::take(&mut open.split_refused) {
+            open.split_refused = call.continues;
+            return Err(Error::TooLong);
+        }
+        if self.removed {
+            return Err(Error::Removed);
+        }
+        if call.body.len() as u64 > u64::from(self.described.limits.msgsize) {
+            return Err(Error::TooLong);
+        }
+        if call.body.is_empty() {
+            cx.fx.reply(call.request_id, Reply::Written(0));
+            return Ok(None);
+        }
+        if call.nonblock && !self.connected {
+            return Err(Error::WouldWait);
+        }
+        let charge = charge_in_hand(&open.account, Memory::cost(call.body.len()));
+        let charge = charge.map_err(|_| Error::NoMemory)?;
+        let id = self.wait_as_writer(call, None, Some(charge), cx);
+        let once = call.nonblock || self.described.full == WhenFull::Fail;
+        command(
+            Command::Publish(Publish {
+                mailbox: self.ino,
+                path: Arc::clone(&self.path),
+                wait: id.0,
+                body: Arc::from(call.body),
+                sender: call.caller,
+                once,
+            }),
+            cx,
+        );
+        Ok(Some(id))
+    }
+
+    /// `ack` or `nack` of the message that the open file has leased.
+    fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<WaitId, Error> {
+        let how = match call.body.trim_ascii() {
+            b"ack" => Settle::Ack,
+            b"nack" => Settle::Nack,
+            b"reject" => return Err(Error::NotSupported),
+            _ => return Err(Error::Invalid),
+        };
+        let open = self.handles.get_mut(call.handle.0).ok_or(Error::BadDescriptor)?;
+        let Lease::Of(delivery) = open.lease else { return Err(Error::NoMessage) };
+        open.lease = Lease::Settling;
+        let id = self.wait_as_writer(call, Some(call.handle), None, cx);
+        command(Command::Settle(delivery, how, Some((self.ino, id.0))), cx);
+        Ok(id)
+    }
+
+    fn wait_as_writer(
+        &mut self,
+        call: Send<'_>,
+        settles: Option<HandleId>,
+        charge: Option<Charge>,
+        cx: &mut Context<'_>,
+    ) -> WaitId {
+        let id = self.next_wait();
+        let writer = Writer {
+            request: call.request_id,
+            caller: call.caller,
+            length: call.body.len() as u32,
+            nonblock: call.nonblock,
+            since: cx.now.moment,
+            settles,
+            _charge: charge,
+        };
+        self.writers.insert(id, writer);
+        id
+    }
+
+    /// The engine has, or has not, accepted a message.
+    pub fn published(&mut self, wait: u64, result: Result<(), Error>, cx: &mut Context<'_>) {
+        let Some(writer) = self.writers.remove(&WaitId(wait)) else { return };
+        match result {
+            Ok(()) => {
+                self.counts.sent += 1;
+                self.last_sent = cx.now.time();
+                cx.fx.reply(writer.request, Reply::Written(writer.length));
+            }
+            // It is full, and what must not wait learns that it would.
+            Err(Error::NoSpace) if writer.nonblock && self.described.full == WhenFull::Wait => {
+                cx.fx.fail(writer.request, Error::WouldWait);
+            }
+            Err(error) => cx.fx.fail(writer.request, error),
+        }
+    }
+
+    /// The engine has, or has not, settled a lease.
+    pub fn settled(&mut self, wait: u64, result: Result<(), Error>, cx: &mut Context<'_>) {
+        let Some(writer) = self.writers.remove(&WaitId(wait)) else { return };
+        if let Some(open) = writer.settles.and_then(|handle| self.handles.get_mut(handle.0)) {
+            open.lease = Lease::None;
+            open.framing.clear();
+        }
+        match result {
+            Ok(()) => cx.fx.reply(writer.request, Reply::Written(writer.length)),
+            Err(error) => cx.fx.fail(writer.request, error),
+        }
+    }
+
+    /// A pull has got a message.
+    pub fn arrived(&mut self, pull: u64, delivery: DeliveryId, body: &Arc<[u8]>, cx: &mut Context<'_>) {
+        self.pulls.remove(&pull);
+        let looker = self.looks.remove(&pull);
+        if self.removed {
+            return self.give_back(delivery, cx);
+        }
+        if self.readers.is_empty() && self.held.is_none() && self.is_polled() {
+            self.held = Some((delivery, Arc::clone(body), cx.now.moment));
+            self.answer_pollers(cx);
+            self.wake(cx);
+            return;
+        }
+        // The one that it was looked for, or else the one that has waited longest.
+        let at = self.readers.iter().position(|(id, ..)| Some(*id) == looker).unwrap_or(0);
+        match self.readers.remove(at) {
+            Some((id, call, _)) => {
+                self.looks.retain(|_, look| *look != id);
+                self.deliver(&call, delivery, Arc::clone(body), cx);
+            }
+            None => self.give_back(delivery, cx),
+        }
+        self.balance(cx);
+    }
+
+    /// A pull ended without a message.
+    pub fn nothing(&mut self, pull: u64, cx: &mut Context<'_>) {
+        self.pulls.remove(&pull);
+        if let Some(id) = self.looks.remove(&pull) {
+            if let Some(at) = self.readers.iter().position(|(reader, ..)| *reader == id)
+                && let Some((_, call, _)) = self.readers.remove(at)
+            {
+                cx.fx.fail(call.request_id, Error::WouldWait);
+            }
+            self.answer_pollers(cx);
+        }
+        self.balance(cx);
+    }
+
+    /// There is a connection to the engine, or none.
+    pub fn connection(&mut self, connected: bool, cx: &mut Context<'_>) {
+        self.connected = connected;
+        if connected {
+            return;
+        }
+        // What must not wait cannot learn now whether there is a message.
+        for (_, id) in std::mem::take(&mut self.looks) {
+            if let Some(at) = self.readers.iter().position(|(reader, ..)| *reader == id)
+                && let Some((_, call, _)) = self.readers.remove(at)
+            {
+                cx.fx.fail(call.request_id, Error::WouldWait);
+            }
+        }
+        self.answer_pollers(cx);
+        self.wake(cx);
+    }
+
+    /// Another host has changed what is known of it.
+    pub fn describe(&mut self, described: Described) {
+        self.described = described;
+    }
+
+    /// What poll(2) reports, and the wait of the caller if the engine has to be asked first.
+    pub fn poll(
+        &mut self,
+        handle: HandleId,
+        request: RequestId,
+        arm: Option<Poller>,
+        cx: &mut Context<'_>,
+    ) -> Result<Ready, WaitId> {
+        let Some(open) = self.handles.get_mut(handle.0) else {
+            return Ok(Ready { hangup: true, ..Ready::default() });
+        };
+        open.poll = arm.or(open.poll);
+        let reads = open.mode.reads() && arm.is_none_or(|poller| poller.events.input);
+        let ready = self.ready(handle, cx);
+        if ready.readable || !reads || self.removed || !self.connected {
+            return Ok(ready);
+        }
+        if arm.is_some() {
+            self.balance(cx);
+            return Ok(ready);
+        }
+        let id = self.next_wait();
+        self.pollers.push_back((id, handle, request));
+        self.look(id, cx);
+        Err(id)
+    }
+
+    fn ready(&mut self, handle: HandleId, cx: &mut Context<'_>) -> Ready {
+        self.drop_stale(cx);
+        let Some(open) = self.handles.get(handle.0) else { return Ready::default() };
+        Ready {
+            readable: open.mode.reads() && (open.framing.ready() || self.held.is_some()),
+            writable: open.mode.writes() && !self.removed && self.connected,
+            hangup: self.removed,
+        }
+    }
+
+    fn answer_pollers(&mut self, cx: &mut Context<'_>) {
+        for (_, handle, request) in std::mem::take(&mut self.pollers) {
+            let ready = self.ready(handle, cx);
+            cx.fx.reply(request, Reply::Ready(ready));
+        }
+    }
+
+    fn wake(&mut self, cx: &mut Context<'_>) {
+        for (_, open) in &mut self.handles {
+            if let Some(poll) = open.poll.take() {
+                cx.fx.wake(poll.handle);
+            }
+        }
+    }
+
+    fn is_polled(&self) -> bool {
+        let polls = |open: &Open| open.mode.reads() && open.poll.is_some_and(|poller| poller.events.input);
+        !self.pollers.is_empty() || self.handles.iter().any(|(_, open)| polls(open))
+    }
+
+    /// Ends a wait with `error`. Of a write that the engine has, the engine decides.
+    pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) {
+        if let Some(writer) = self.writers.get(&id) {
+            if error == Error::Ending {
+                cx.fx.fail(writer.request, error);
+                self.writers.remove(&id);
+            } else {
+                command(Command::Withdraw(self.ino, id.0), cx);
+            }
+        } else if let Some(at) = self.readers.iter().position(|(reader, ..)| *reader == id) {
+            if let Some((_, call, _)) = self.readers.remove(at) {
+                cx.fx.fail(call.request_id, error);
+            }
+            self.balance(cx);
+        } else if let Some(at) = self.pollers.iter().position(|(poller, ..)| *poller == id)
+            && let Some((.., request)) = self.pollers.remove(at)
+        {
+            cx.fx.fail(request, error);
+        }
+    }
+
+    /// The name was removed: all waits fail, except those that the engine decides.
+    pub fn remove(&mut self, cx: &mut Context<'_>) {
+        self.removed = true;
+        if let Some((delivery, ..)) = self.held.take() {
+            self.give_back(delivery, cx);
+        }
+        for (_, call, _) in std::mem::take(&mut self.readers) {
+            cx.fx.fail(call.request_id, Error::Removed);
+        }
+        for (_, writer) in std::mem::take(&mut self.writers) {
+            cx.fx.fail(writer.request, Error::Removed);
+        }
+        self.answer_pollers(cx);
+        self.wake(cx);
+        self.balance(cx);
+    }
+
+    /// Callers that wait.
+    pub fn waiters(&self) -> Vec<Waiter> {
+        let readers = self.readers.iter().map(|(_, call, since)| Waiter {
+            caller: call.caller,
+            writes: false,
+            since: *since,
+        });
+        let writers = self.writers.values().map(|writer| Waiter {
+            caller: writer.caller,
+            writes: true,
+            since: writer.since,
+        });
+        readers.chain(writers).collect()
+    }
+
+    fn deliver(&mut self, call: &Receive, delivery: DeliveryId, body: Arc<[u8]>, cx: &mut Context<'_>) {
+        let Some(open) = self.handles.get_mut(call.handle.0) else {
+            return self.give_back(delivery, cx);
+        };
+        let Ok(charge) = charge_in_hand(&open.account, Memory::cost(body.len())) else {
+            cx.fx.fail(call.request_id, Error::NoMemory);
+            return self.give_back(delivery, cx);
+        };
+        let part = open.framing.begin(Slice::whole(body), Some(charge), true, call.piece());
+        self.last_received = cx.now.time();
+        if open.lease == Lease::No {
+            self.counts.received += 1;
+            let taken = Taken::Delivery(delivery);
+            cx.fx.deliver(call.request_id, Reply::Message(part), vec![taken]);
+        } else {
+            self.counts.leased += 1;
+            open.lease = Lease::Of(delivery);
+            command(Command::Keep(delivery), cx);
+            cx.fx.reply(call.request_id, Reply::Message(part));
+        }
+    }
+
+    fn give_back(&mut self, delivery: DeliveryId, cx: &mut Context<'_>) {
+        self.counts.returned += 1;
+        command(Command::Settle(delivery, Settle::Nack, None), cx);
+    }
+
+    fn take_held(&mut self, cx: &mut Context<'_>) -> Option<(DeliveryId, Arc<[u8]>)> {
+        self.drop_stale(cx);
+        self.held.take().map(|(delivery, body, _)| (delivery, body))
+    }
+
+    /// A message that nobody has read for long is another reader's.
+    fn drop_stale(&mut self, cx: &mut Context<'_>) {
+        let stale = |since: Moment| cx.now.moment.since(since) > HOLD;
+        if let Some((delivery, ..)) = self.held.take_if(|(.., since)| stale(*since)) {
+            self.give_back(delivery, cx);
+        }
+    }
+
+    /// As many pulls as there are readers, and one if somebody polls.
+    fn balance(&mut self, cx: &mut Context<'_>) {
+        let looking = self.looks.len();
+        let polled = usize::from(self.held.is_none() && self.is_polled());
+        let wanted = if self.removed { 0 } else { self.readers.len().saturating_sub(looking) + polled };
+        while self.pulls.len() < wanted {
+            let pull = self.next_wait().0;
+            self.pulls.insert(pull);
+            self.pull(pull, true, cx);
+        }
+        while self.pulls.len() > wanted {
+            let Some(pull) = self.pulls.pop_last() else { break };
+            command(Command::EndPull(self.ino, pull), cx);
+        }
+    }
+
+    /// Asks for a message without waiting, for the call `id`.
+    fn look(&mut self, id: WaitId, cx: &mut Context<'_>) {
+        let pull = self.next_wait().0;
+        self.looks.insert(pull, id);
+        self.pull(pull, false, cx);
+    }
+
+    fn pull(&self, pull: u64, wait: bool, cx: &mut Context<'_>) {
+        command(Command::Pull { mailbox: self.ino, path: Arc::clone(&self.path), pull, wait }, cx);
+    }
+
+    fn next_wait(&mut self) -> WaitId {
+        self.next += 1;
+        WaitId(self.next)
+    }
+}
+
+fn command(command: Command, cx: &mut Context<'_>) {
+    cx.fx.push(Effect::Engine(Box::new(command)));
+}

@@ -1,0 +1,110 @@
+//! A shared mailbox's rules, by plain calls.
+
+use super::*;
+use crate::accounts::Accounts;
+use crate::config::MailboxLimits;
+use crate::op::{Caller, Effects, Now};
+
+struct Rig {
+    remote: Remote,
+    accounts: Arc<Accounts>,
+    memory: Memory,
+    next: u64,
+}
+
+impl Rig {
+    fn new() -> Rig {
+        let described = Described {
+            folder: false,
+            uid: 0,
+            gid: 0,
+            mode: 0o600,
+            limits: MailboxLimits::default(),
+            full: WhenFull::Wait,
+        };
+        let accounts = Arc::new(Accounts::unshared(1 << 20));
+        let memory = Memory::new(Arc::clone(&accounts));
+        let remote = Remote::new(Ino(20), Path::from(&b"jobs"[..]), described, true, Now::same(0));
+        Rig { remote, accounts, memory, next: 0 }
+    }
+
+    fn call<T>(&mut self, work: impl FnOnce(&mut Remote, &mut Context<'_>) -> T) -> (T, Vec<Effect>) {
+        let mut fx = Effects::new();
+        let result =
+            work(&mut self.remote, &mut Context { now: Now::same(1), memory: &self.memory, fx: &mut fx });
+        (result, fx.drain().collect())
+    }
+
+    fn open(&mut self, mode: Mode, lease: bool) -> HandleId {
+        self.remote.open(mode, lease, self.accounts.of(1000)).0
+    }
+
+    fn read(&mut self, handle: HandleId) -> (Option<WaitId>, Vec<Effect>) {
+        self.next += 1;
+        let request_id = RequestId { unique: self.next, reply_path: 0, pid: 0 };
+        let call =
+            Receive { request_id, handle, offset: 0, size: 64, nonblock: false, caller: Caller::default() };
+        self.call(|remote, cx| remote.receive(call, cx))
+    }
+
+    fn arrive(&mut self, pull: u64, delivery: u64) -> Vec<Effect> {
+        let body = Arc::from(&b"job"[..]);
+        self.call(|remote, cx| remote.arrived(pull, DeliveryId(delivery), &body, cx)).1
+    }
+}
+
+fn pull_of(effects: &[Effect]) -> u64 {
+    let pulls = effects.iter().filter_map(|effect| match effect {
+        Effect::Engine(command) => match **command {
+            Command::Pull { pull, .. } => Some(pull),
+            _ => None,
+        },
+        _ => None,
+    });
+    pulls.last().unwrap()
+}
+
+#[test]
+fn a_message_goes_to_the_reader_that_waits_and_is_acknowledged_with_its_answer() {
+    let mut rig = Rig::new();
+    let reader = rig.open(Mode::Receive, false);
+    let (wait, effects) = rig.read(reader);
+    assert!(wait.is_some());
+    let effects = rig.arrive(pull_of(&effects), 7);
+    let [Effect::Deliver(_, Reply::Message(_), taken)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(taken, &[Taken::Delivery(DeliveryId(7))]);
+}
+
+#[test]
+fn a_message_whose_reader_has_left_goes_back_at_once() {
+    let mut rig = Rig::new();
+    let reader = rig.open(Mode::Receive, false);
+    let (wait, effects) = rig.read(reader);
+    let pull = pull_of(&effects);
+    rig.call(|remote, cx| remote.cancel(wait.unwrap(), Error::Interrupted, cx));
+    let back = Command::Settle(DeliveryId(7), Settle::Nack, None);
+    assert_eq!(rig.arrive(pull, 7), [Effect::Engine(Box::new(back))]);
+}
+
+#[test]
+fn a_message_whose_reader_has_left_goes_to_the_next_reader_here() {
+    let mut rig = Rig::new();
+    let reader = rig.open(Mode::Receive, false);
+    let (wait, effects) = rig.read(reader);
+    let pull = pull_of(&effects);
+    rig.call(|remote, cx| remote.cancel(wait.unwrap(), Error::Interrupted, cx));
+    let other = rig.open(Mode::Receive, false);
+    rig.read(other);
+    assert!(matches!(rig.arrive(pull, 7)[0], Effect::Deliver(..)));
+}
+
+#[test]
+fn a_lease_goes_back_when_its_file_is_closed() {
+    let mut rig = Rig::new();
+    let worker = rig.open(Mode::Both, true);
+    let (_, effects) = rig.read(worker);
+    rig.arrive(pull_of(&effects), 7);
+    let (_, effects) = rig.call(|remote, cx| remote.close(worker, cx));
+    let back = Command::Settle(DeliveryId(7), Settle::Nack, None);
+    assert_eq!(effects, [Effect::Engine(Box::new(back))]);
+}

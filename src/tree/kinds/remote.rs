@@ -1,0 +1,585 @@
+//! A mailbox that several hosts share: the file, and its `lease` door. What the engine reports comes in here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use log::warn;
+use parking_lot::{Mutex, MutexGuard};
+
+use super::control::{ControlNode, Other, Slot, TextFile, table_file};
+use super::mailbox::{receive, send};
+use super::{
+    ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
+    set_size_only,
+};
+use crate::accounts::Resource;
+use crate::control::{DOORS, DoorKind, REMOTE, RemoteView};
+use crate::engine::{Carrier, Command, Described, Event, Path};
+use crate::mailbox::{Context, Door, HandleId, WaitId};
+use crate::op::{
+    Attr, Caller, Effect, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
+    SetAttr, Validity,
+};
+use crate::remote::Remote;
+use crate::state::{Restorer, Saved, Saver};
+use crate::tree::names::meta::{Meta, REGULAR};
+use crate::tree::names::nodes::Opening;
+use crate::tree::names::{Defaults, MAILBOXES, Named};
+
+/// Longest path below `mailboxes/` that the engine takes, in bytes.
+const PATH_MAX: usize = 1000;
+
+/// Most changes of names, owners and modes that the engine has not told to the other hosts yet.
+const MAX_UNTOLD: usize = 10_000;
+
+/// The mailboxes that several hosts share, and whether the engine has a connection.
+#[derive(Debug, Default)]
+pub(crate) struct Remotes {
+    files: Mutex<BTreeMap<Ino, Arc<RemoteFile>>>,
+    connected: AtomicBool,
+    /// Changes of names that the engine has, see [`MAX_UNTOLD`].
+    untold: AtomicUsize,
+}
+
+impl Remotes {
+    /// The engine has a connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
+    /// What all hosts know of may change. Without a connection it may not: changes of several hosts could not be brought together.
+    pub(super) fn check_reachable(&self) -> Result<(), Error> {
+        if self.is_connected() && self.untold.load(Ordering::Relaxed) < MAX_UNTOLD {
+            Ok(())
+        } else {
+            Err(Error::Unreachable)
+        }
+    }
+
+    fn get(&self, ino: Ino) -> Option<Arc<RemoteFile>> {
+        self.files.lock().get(&ino).cloned()
+    }
+}
+
+/// A mailbox and what stat shows of it.
+#[derive(Debug)]
+pub(crate) struct RemoteFile {
+    ino: Ino,
+    state: Mutex<RemoteState>,
+}
+
+/// Guarded by [`RemoteFile::state`].
+#[derive(Debug)]
+struct RemoteState {
+    meta: Meta,
+    queue: Remote,
+}
+
+/// What a node stands for: the mailbox, or with a number of its own its `lease` door.
+#[derive(Debug, Clone)]
+pub(crate) struct RemoteNode {
+    file: Arc<RemoteFile>,
+    lease: Option<Ino>,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(crate) struct OpenRemote {
+    file: Arc<RemoteFile>,
+    id: HandleId,
+    opener: Caller,
+    /// The node that is given back, and whether it was opened for writing.
+    node: (NodeId, bool),
+    /// No name led here, so the node is shared: a write that waited would keep it locked for all who come that way.
+    never_waits: bool,
+}
+
+/// A tree that has such a file is not saved (`Tree::save`).
+impl Saved for OpenRemote {
+    fn save(&self, _: &mut Saver<'_>) {}
+
+    fn restore(_: &mut Restorer<'_>) -> Option<OpenRemote> {
+        None
+    }
+}
+
+impl RemoteNode {
+    /// A new mailbox. The engine is told of it if it was made `here`.
+    pub(super) fn make(
+        names: &mut Names,
+        (folder, name): (Ino, &[u8]),
+        (meta, described): (Meta, Described),
+        here: bool,
+        cx: &mut Cx<'_>,
+    ) -> Result<RemoteNode, Error> {
+        let path = path_in(names, folder, name)?;
+        let remotes = &cx.tree.remotes;
+        if here {
+            remotes.check_reachable()?;
+        }
+        let ino = Ino(names.fresh());
+        let queue = Remote::new(ino, Arc::clone(&path), described, remotes.is_connected(), cx.now);
+        let file = Arc::new(RemoteFile { ino, state: Mutex::new(RemoteState { meta, queue }) });
+        remotes.files.lock().insert(ino, Arc::clone(&file));
+        if here {
+            tell(Command::Describe(path, described), cx);
+        }
+        Ok(RemoteNode { file, lease: None })
+    }
+}
+
+/// Tells the engine of a change that all hosts shall know.
+fn tell(change: Command, cx: &mut Cx<'_>) {
+    cx.tree.remotes.untold.fetch_add(1, Ordering::Relaxed);
+    cx.fx.push(Effect::Engine(Box::new(change)));
+}
+
+/// What the engine is told of a mailbox or folder with `meta`, made with `defaults`.
+pub(super) fn described(meta: &Meta, defaults: &Defaults, folder: bool) -> Described {
+    let Meta { uid, gid, mode, .. } = *meta;
+    Described { folder, uid, gid, mode, limits: defaults.limits, full: defaults.rules.full }
+}
+
+/// The path below `mailboxes/` of a name in a folder.
+pub(super) fn path_in(names: &Names, folder: Ino, name: &[u8]) -> Result<Path, Error> {
+    let mut path = names.path_of(folder);
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    if path.len() > PATH_MAX { Err(Error::NameTooLong) } else { Ok(Path::from(path)) }
+}
+
+/// A folder whose mailboxes several hosts share was made here, or has changed.
+pub(super) fn describe_folder(names: &Names, ino: Ino, cx: &mut Cx<'_>) {
+    let Some(folder) = names.folder(ino).filter(|folder| folder.defaults.carrier == Carrier::Nats) else {
+        return;
+    };
+    let path = names.path_of(ino);
+    // `mailboxes/` itself is each mount's own.
+    if !path.is_empty() {
+        tell(Command::Describe(Path::from(path), described(&folder.meta, &folder.defaults, true)), cx);
+    }
+}
+
+/// Such a folder is gone: its path and what it was.
+pub(super) fn forget_folder(gone: Option<(Path, Described)>, cx: &mut Cx<'_>) {
+    if let Some((path, described)) = gone {
+        tell(Command::Remove(path, described), cx);
+    }
+}
+
+/// Several hosts share what is made in the folder.
+pub(super) fn is_shared(names: &Names, folder: Ino) -> bool {
+    names.folder(folder).is_some_and(|folder| folder.defaults.carrier == Carrier::Nats)
+}
+
+/// A name in `folder` may change, as far as the engine is concerned.
+pub(super) fn check_reachable(
+    names: &Names,
+    folder: Ino,
+    object: Option<&Inode>,
+    cx: &Cx<'_>,
+) -> Result<(), Error> {
+    let told = match object {
+        Some(Inode::Remote(_)) => true,
+        Some(object) => object.folder().is_some_and(|ino| is_shared(names, ino)),
+        None => is_shared(names, folder),
+    };
+    if told { cx.tree.remotes.check_reachable() } else { Ok(()) }
+}
+
+/// The path of a folder that several hosts share, and what they know of it.
+pub(super) fn shared_folder(names: &Names, ino: Ino) -> Option<(Path, Described)> {
+    let folder = names.folder(ino).filter(|folder| folder.defaults.carrier == Carrier::Nats)?;
+    let path = names.path_of(ino);
+    (!path.is_empty()).then(|| (Path::from(path), described(&folder.meta, &folder.defaults, true)))
+}
+
+/// Neither a mailbox nor a folder that several hosts share can get another name.
+pub(super) fn check_movable(names: &Names, folder: Ino, name: &[u8]) -> Result<(), Error> {
+    let shared = |ino| is_shared(names, ino);
+    let object = names.folder(folder).and_then(|holder| holder.get(name));
+    let moves_shared = object
+        .is_some_and(|object| matches!(object, Inode::Remote(_)) || object.folder().is_some_and(shared));
+    if moves_shared || shared(folder) { Err(Error::NotSupported) } else { Ok(()) }
+}
+
+/// What the engine reports.
+pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
+    let remotes = &cx.tree.remotes;
+    match event {
+        Event::Connected(connected) => {
+            remotes.connected.store(connected, Ordering::Relaxed);
+            let files: Vec<_> = remotes.files.lock().values().cloned().collect();
+            for file in files {
+                file.with(cx, |state, cx| state.queue.connection(connected, cx));
+            }
+        }
+        Event::Present(path, described) => {
+            if let Err(error) = present(&path, described, cx) {
+                warn!("'{}', which other hosts share, cannot be shown: {error}", path.escape_ascii());
+            }
+        }
+        Event::Gone(path) => gone(&path, cx),
+        Event::Told => drop(remotes.untold.fetch_sub(1, Ordering::Relaxed)),
+        Event::Published(ino, wait, result) => {
+            if let Some(file) = remotes.get(ino) {
+                file.with(cx, |state, cx| state.queue.published(wait, result, cx));
+            }
+        }
+        Event::Settled(ino, wait, result) => {
+            if let Some(file) = remotes.get(ino) {
+                file.with(cx, |state, cx| state.queue.settled(wait, result, cx));
+            }
+        }
+        Event::Message { mailbox, pull, delivery, body } => {
+            if let Some(file) = remotes.get(mailbox) {
+                file.with(cx, |state, cx| state.queue.arrived(pull, delivery, &body, cx));
+            }
+        }
+        Event::Nothing(ino, pull) => {
+            if let Some(file) = remotes.get(ino) {
+                file.with(cx, |state, cx| state.queue.nothing(pull, cx));
+            }
+        }
+    }
+}
+
+/// Some host has described a mailbox or folder.
+fn present(path: &[u8], told: Described, cx: &mut Cx<'_>) -> Result<(), Error> {
+    let mut names = cx.tree.names.lock();
+    let mut at = MAILBOXES;
+    let (above, last) = match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&path[..slash], &path[slash + 1..]),
+        None => (&b""[..], path),
+    };
+    let setup = &cx.tree.setup;
+    let on_the_way = Described { folder: true, uid: setup.uid, gid: setup.gid, mode: 0o755, ..told };
+    for name in above.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        at = folder_at(&mut names, at, name, on_the_way, false, cx)?;
+    }
+    if told.folder {
+        return folder_at(&mut names, at, last, told, true, cx).map(drop);
+    }
+    match names.folder(at).and_then(|folder| folder.get(last)).cloned() {
+        Some(Inode::Remote(node)) => {
+            drop(names);
+            let mut state = node.file.state.lock();
+            apply(&mut state.meta, told);
+            state.queue.describe(told);
+        }
+        Some(_) => return Err(Error::Exists),
+        None => {
+            names.check_new(at, last)?;
+            let meta = Meta::new(told.mode, told.uid, told.gid, cx.now.time());
+            let node = RemoteNode::make(&mut names, (at, last), (meta, told), false, cx)?;
+            let charge = cx.tree.accounts.of(told.uid).charge_regardless(Resource::Files, 1);
+            names.link(at, last, &Inode::Remote(node), charge, cx.now.time());
+        }
+    }
+    Ok(())
+}
+
+fn apply(meta: &mut Meta, told: Described) {
+    (meta.uid, meta.gid, meta.mode) = (told.uid, told.gid, told.mode);
+}
+
+/// The folder at a name, made if there is none. With `apply_it`, it is as `told`.
+fn folder_at(
+    names: &mut Names,
+    parent: Ino,
+    name: &[u8],
+    told: Described,
+    apply_it: bool,
+    cx: &mut Cx<'_>,
+) -> Result<Ino, Error> {
+    let found = names.folder(parent).and_then(|folder| folder.get(name)).map(Named::folder);
+    let ino = match found {
+        Some(Some(ino)) => ino,
+        Some(None) => return Err(Error::NotFolder),
+        None => {
+            names.check_new(parent, name)?;
+            let meta = Meta::new(told.mode, told.uid, told.gid, cx.now.time());
+            let charge = cx.tree.accounts.of(told.uid).charge_regardless(Resource::Files, 1);
+            names.make_folder(parent, name, meta, charge, cx.now.time()).ino()
+        }
+    };
+    if let Some(folder) = names.folder_mut(ino).filter(|_| apply_it || found.is_none()) {
+        apply(&mut folder.meta, told);
+        let mut defaults = (*folder.defaults).clone();
+        (defaults.limits, defaults.rules.full, defaults.carrier) = (told.limits, told.full, Carrier::Nats);
+        folder.defaults = Arc::new(defaults);
+    }
+    Ok(ino)
+}
+
+/// Some host has removed a name.
+fn gone(path: &[u8], cx: &mut Cx<'_>) {
+    let root = Caller::default();
+    let mut names = cx.tree.names.lock();
+    let Ok(inode) = names.find_mailbox(path, root) else { return };
+    let Some((folder, name)) = names.link_of(inode.ino()).map(|link| (link.folder, Arc::clone(&link.name)))
+    else {
+        return;
+    };
+    // A folder in which this mount has something of its own stays.
+    if !matches!(inode, Inode::Remote(_) | Inode::Folder(_))
+        || names.unlink(folder, &name, inode.folder().is_some(), cx.now.time()).is_err()
+    {
+        return;
+    }
+    drop(names);
+    if let Inode::Remote(node) = inode {
+        node.file.end(cx);
+    }
+}
+
+impl RemoteFile {
+    fn with<T>(&self, cx: &mut Cx<'_>, work: impl FnOnce(&mut RemoteState, &mut Context<'_>) -> T) -> T {
+        let mut state = self.state.lock();
+        work(&mut state, &mut cx.domain())
+    }
+
+    /// As [`RemoteFile::with`], for a call that may have to wait.
+    fn with_waiting(
+        self: &Arc<Self>,
+        header: Header,
+        cx: &mut Cx<'_>,
+        work: impl FnOnce(&mut RemoteState, &mut Context<'_>) -> Option<WaitId>,
+    ) {
+        let waits = &cx.tree.waits;
+        self.with(cx, |state, cx| {
+            let Some(id) = work(state, cx) else { return };
+            cx.fx.note_waiting();
+            let node = RemoteNode { file: Arc::clone(self), lease: None };
+            if !waits.insert(header.unique(), Wait::File(Inode::Remote(node), id), cx.now.moment) {
+                state.queue.cancel(id, Error::Ending, cx);
+            }
+        });
+    }
+
+    /// Its name is gone.
+    fn end(&self, cx: &mut Cx<'_>) {
+        cx.tree.remotes.files.lock().remove(&self.ino);
+        self.with(cx, |state, cx| {
+            state.meta.ctime = cx.now.time();
+            state.queue.remove(cx);
+        });
+    }
+}
+
+impl RemoteState {
+    fn attr(&self, ino: Ino) -> Attr {
+        let msgsize = self.queue.described().limits.msgsize;
+        Attr {
+            // As a local mailbox's.
+            size: u64::from(msgsize),
+            atime: self.queue.last_received,
+            mtime: self.queue.last_sent,
+            nlink: u32::from(!self.queue.is_removed()),
+            blksize: (msgsize + 1).next_power_of_two(),
+            ..self.meta.attr(ino, REGULAR)
+        }
+    }
+
+    /// What all hosts shall know of it, if that has changed.
+    fn change(&mut self) -> Option<Command> {
+        let Meta { uid, gid, mode, .. } = self.meta;
+        let told = Described { uid, gid, mode, ..*self.queue.described() };
+        let changed = told != *self.queue.described();
+        self.queue.describe(told);
+        changed.then(|| Command::Describe(Arc::clone(self.queue.path()), told))
+    }
+}
+
+impl InodeOps for RemoteNode {
+    fn ino(&self) -> Ino {
+        self.lease.unwrap_or(self.file.ino)
+    }
+
+    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        let attr = self.file.state.lock().attr(self.ino());
+        let receive = attr.mode & 0o444;
+        // Whoever may receive settles what it received.
+        let mode = if self.lease.is_some() { REGULAR | receive | receive >> 1 } else { attr.mode };
+        Ok((Attr { mode, ..attr }, Validity::None))
+    }
+
+    fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        let fresh = NodeId(names.fresh());
+        let inode = Inode::Remote(self.clone());
+        let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now.moment, || fresh);
+        let (attr, validity) = self.attr(node, cx)?;
+        Ok(Entry { node, attr, validity })
+    }
+
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        if self.lease.is_some() {
+            set_size_only(set)?;
+            return self.attr(header.node, cx);
+        }
+        if set.mode.is_some() || set.is_chown() {
+            cx.tree.remotes.check_reachable()?;
+        }
+        let change = self.file.with(cx, |state, cx| {
+            let RemoteState { meta, queue } = state;
+            (meta.atime, meta.mtime) = (queue.last_received, queue.last_sent);
+            meta.set(set, false, cx.now.time());
+            (queue.last_received, queue.last_sent) = (meta.atime, meta.mtime);
+            state.change()
+        });
+        if let Some(change) = change {
+            tell(change, cx);
+        }
+        self.attr(header.node, cx)
+    }
+
+    fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        self.file.with(cx, |state, _| work(&mut state.meta));
+        Ok(())
+    }
+
+    fn open(
+        &self,
+        header: Header,
+        flags: OpenFlags,
+        mut names: MutexGuard<'_, Names>,
+        cx: &mut Cx<'_>,
+    ) -> Result<Opened, Error> {
+        let pid = header.caller.pid;
+        let (node, moment) = ((header.node, flags.write), cx.now.moment);
+        let opening = if self.lease.is_some() {
+            names.nodes.open_once(node, true, pid, moment)
+        } else {
+            names.nodes.open(header.node, flags.write, pid, moment)
+        };
+        let never_waits = opening.ok_or(Error::Stale)? == Opening::Nameless;
+        drop(names);
+        let account = cx.opener(header.caller);
+        let lease = self.lease.is_some();
+        let (id, seekable) = self.file.with(cx, |state, _| state.queue.open(mode_of(flags), lease, account));
+        let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
+        let open = OpenRemote { file: Arc::clone(&self.file), id, opener: header.caller, node, never_waits };
+        Ok(Opened { fh: cx.opened(OpenFile::Remote(open)), how })
+    }
+
+    fn unlinked(&self, cx: &mut Cx<'_>) {
+        let (path, told) = {
+            let state = self.file.state.lock();
+            (Arc::clone(state.queue.path()), *state.queue.described())
+        };
+        self.file.end(cx);
+        tell(Command::Remove(path, told), cx);
+    }
+
+    fn cancel(&self, wait: WaitId, error: Error, cx: &mut Cx<'_>) {
+        self.file.with(cx, |state, cx| state.queue.cancel(wait, error, cx));
+    }
+
+    fn control(&self) -> Option<&dyn ControlOps> {
+        Some(self)
+    }
+}
+
+impl OpenRemote {
+    /// POLL. `None`: the engine is asked first, whether there is a message.
+    pub(super) fn poll_or_wait(&self, header: Header, arm: Option<Poller>, cx: &mut Cx<'_>) -> Option<Ready> {
+        let mut ready = None;
+        self.file.with_waiting(header, cx, |state, cx| {
+            match state.queue.poll(self.id, header.request_id, arm, cx) {
+                Ok(now) => {
+                    ready = Some(now);
+                    None
+                }
+                Err(wait) => Some(wait),
+            }
+        });
+        ready
+    }
+}
+
+impl FileOps for OpenRemote {
+    fn read(&self, header: Header, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        let call = receive(header, self.id, call);
+        self.file.with_waiting(header, cx, |state, cx| state.queue.receive(call, cx));
+        Ok(None)
+    }
+
+    fn write(&self, header: Header, call: Write<'_>, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+        let call = Write { nonblock: call.nonblock || self.never_waits, ..call };
+        let call = send(header, self.id, self.opener, call);
+        self.file.with_waiting(header, cx, |state, cx| state.queue.send(call, cx));
+        Ok(None)
+    }
+
+    fn close(&self, cx: &mut Cx<'_>) {
+        self.file.with(cx, |state, cx| state.queue.close(self.id, cx));
+        let (node, write) = self.node;
+        cx.tree.names.lock().nodes.close(node, write);
+    }
+}
+
+impl ControlOps for RemoteNode {
+    fn owner(&self, _: &Names) -> Result<Attr, Error> {
+        Ok(self.file.state.lock().meta.attr(self.file.ino, 0))
+    }
+
+    fn folder_mode(&self, slot: Slot, _: u32) -> Option<u32> {
+        matches!(slot, Slot::Top | Slot::Config).then_some(0o555)
+    }
+
+    fn files(&self) -> Vec<TextFile> {
+        REMOTE.iter().map(TextFile::of).collect()
+    }
+
+    fn others(&self) -> Vec<Other> {
+        let leases = DOORS.iter().enumerate().filter(|(_, door)| is_lease(&door.kind));
+        leases
+            .map(|(index, door)| Other { name: door.name, slot: Slot::Door(index), folder: false })
+            .collect()
+    }
+
+    fn look_up(
+        &self,
+        header: Header,
+        place: ControlNode,
+        name: &[u8],
+        cx: &mut Cx<'_>,
+    ) -> Result<Option<Entry>, Error> {
+        if place.slot != Slot::Top {
+            return Ok(None);
+        }
+        let found = DOORS.iter().enumerate().find(|(_, door)| door.name.as_bytes() == name);
+        let Some((index, _)) = found.filter(|(_, door)| is_lease(&door.kind)) else {
+            return if found.is_some() || name == b"messages" { Err(Error::NotSupported) } else { Ok(None) };
+        };
+        let charge = cx.charge_node(header.caller, name)?;
+        let mut names = cx.tree.names.lock();
+        let node = NodeId(names.fresh());
+        let door = RemoteNode { lease: Some(place.with(Slot::Door(index)).ino()), ..self.clone() };
+        names.nodes.note_look_up(header.caller.pid);
+        cx.look_up_once(&mut names, node, Inode::Remote(door.clone()), charge);
+        let (attr, validity) = door.attr(node, cx)?;
+        Ok(Some(Entry { node, attr, validity }))
+    }
+
+    fn status_lines(&self) -> u64 {
+        self.file.state.lock().queue.waiters().len() as u64
+    }
+
+    fn show(&self, index: usize, _: Caller, cx: &mut Cx<'_>) -> Result<Vec<u8>, Error> {
+        let file = table_file(&REMOTE, index)?;
+        let connected = cx.tree.remotes.is_connected();
+        let state = self.file.state.lock();
+        let (queue, waiters) = (&state.queue, state.queue.waiters());
+        let (described, counts) = (*queue.described(), queue.counts());
+        let view = RemoteView { described, counts, waiters, connected, now: cx.now };
+        Ok((file.show)(&view).into_bytes())
+    }
+}
+
+fn is_lease(kind: &DoorKind) -> bool {
+    *kind == DoorKind::One(Door::Lease)
+}
