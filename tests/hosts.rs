@@ -103,7 +103,7 @@ fn each_message_goes_to_one_reader_in_the_order_sent() {
     let got: Vec<_> = (0..50)
         .map(|turn| received(if turn % 2 == 0 { &sends } else { &receives }).parse::<u32>().unwrap())
         .collect();
-    assert_eq!(got, Vec::from_iter(0..50));
+    assert_eq!(got, (0..50).collect::<Vec<_>>());
     assert_eq!(error_of(nonblocking(&receives, false).read(&mut [0; 9])), Some(Errno::AGAIN));
 }
 
@@ -319,7 +319,9 @@ fn many_processes_on_two_hosts_get_each_message_once() {
             })
         })
         .collect();
-    writers.into_iter().for_each(|writer| writer.join().unwrap());
+    for writer in writers {
+        writer.join().unwrap();
+    }
     let got: Vec<String> = readers.into_iter().flat_map(|reader| reader.join().unwrap()).collect();
     let distinct: BTreeSet<_> = got.iter().collect();
     assert_eq!((got.len(), distinct.len()), ((WRITERS * EACH) as usize, (WRITERS * EACH) as usize));

@@ -58,7 +58,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Mount on a directory; returns when the mount is ready
-    Mount(mount::Args),
+    Mount(Box<mount::Args>),
     /// Unmount; if the mount is busy, list the processes that use it
     Umount(umount::Args),
     /// Replace the daemon of a mount by another version, while the mount is in use

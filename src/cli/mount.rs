@@ -106,9 +106,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
 
-    /// Servers of NATS with JetStream, 2.12 or newer, for mailboxes that other hosts share: nats://HOST[:PORT][,HOST[:PORT]…]. See
-    /// `engine` in `ipcfs status --help`
-    #[arg(long, value_name = "URL", requires = "space")]
+    // A help text of its own: rustdoc would take the brackets for a link.
+    #[arg(
+        long,
+        value_name = "URL",
+        requires = "space",
+        help = "Servers of NATS with JetStream, 2.12 or newer, for mailboxes that other hosts share: \
+                nats://HOST[:PORT][,HOST[:PORT]…]. See `engine` in `ipcfs status --help`"
+    )]
     engine: Option<String>,
 
     /// Mounts with the same servers and the same space share mailboxes: 1 to 32 letters, digits, _ and -

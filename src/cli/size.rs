@@ -19,7 +19,7 @@ pub(super) fn bytes(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, Stri
     }
 }
 
-/// As [`bytes`], or `max` for no limit.
+/// As [`bytes()`], or `max` for no limit.
 pub(super) fn bytes_or_max(text: &str, bounds: RangeInclusive<u64>) -> Result<u64, String> {
     if text == "max" {
         return Ok(NO_LIMIT);

@@ -126,8 +126,9 @@ pub enum Event {
     Present(Path, Described),
     /// A name is gone.
     Gone(Path),
-    /// All hosts can know of one [`Command::Describe`] or [`Command::Remove`], or it has failed for good.
-    Told,
+    /// All hosts can know of one [`Command::Describe`] or [`Command::Remove`] of something with that owner, or it has failed for
+    /// good.
+    Told(u32),
     /// What a write waits for.
     Published(Ino, u64, Result<(), Error>),
     /// A pull has got a message.

@@ -436,7 +436,14 @@ impl Transport {
         responder: &mut impl Responder,
     ) -> Vec<Taken> {
         match ReplyPath::from(request_id.reply_path) {
-            ReplyPath::Device(index) => self.answer_device(index, request_id, &reply),
+            ReplyPath::Device(index) => {
+                if !self.answer_device(index, request_id, &reply) {
+                    // Its reader has nothing of it. (A durable one is delivered once more by the next daemon.)
+                    let back = |delivery| self.tell_engine(Command::Settle(delivery, Settle::Nack, None));
+                    taken.iter().filter_map(delivery_of).for_each(back);
+                    return taken.into_iter().filter(|taken| delivery_of(taken).is_none()).collect();
+                }
+            }
             ReplyPath::Entry { ring, .. } => {
                 if !responder.answer(request_id, &reply)
                     && let Some(reply_queue) = self.reply_queues.get(ring as usize)
@@ -449,9 +456,10 @@ impl Transport {
         taken
     }
 
-    fn answer_device(&self, index: u32, request_id: RequestId, reply: &Reply) {
+    /// False if the kernel does not take the answer.
+    fn answer_device(&self, index: u32, request_id: RequestId, reply: &Reply) -> bool {
         match self.write(index, &reply::encode(request_id, reply)) {
-            Ok(()) => {}
+            Ok(()) => return true,
             // The request was aborted with the mount.
             Err(Errno::NOENT | Errno::NODEV) => debug!("request {} is gone", request_id.unique),
             Err(refused) => {
@@ -463,6 +471,7 @@ impl Transport {
                 }
             }
         }
+        false
     }
 
     /// Answers an INTERRUPT so that the kernel sends it again if its request is still unanswered. The kernel accepts this

@@ -49,7 +49,7 @@ pub struct Remote {
     pulls: BTreeSet<u64>,
     looks: BTreeMap<u64, WaitId>,
     /// For readers that were told of it by poll(2).
-    held: Option<(DeliveryId, Arc<[u8]>, Moment)>,
+    held: Option<Held>,
     next: u64,
     connected: bool,
     removed: bool,
@@ -80,6 +80,16 @@ struct Open {
     poll: Option<Poller>,
     /// A part of a split write was refused, so the next write is refused too.
     split_refused: bool,
+}
+
+/// A message that no reader has yet.
+#[derive(Debug)]
+struct Held {
+    delivery: DeliveryId,
+    body: Arc<[u8]>,
+    since: Moment,
+    /// Its bytes are charged to one who polls.
+    _charge: Charge,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -175,8 +185,8 @@ impl Remote {
             }
         }
         let others = self.handles.iter().any(|(_, open)| open.mode.reads());
-        if let Some((delivery, ..)) = self.held.take_if(|_| !others) {
-            self.give_back(delivery, cx);
+        if let Some(held) = self.held.take_if(|_| !others) {
+            self.give_back(held.delivery, cx);
         }
         self.balance(cx);
     }
@@ -341,11 +351,15 @@ impl Remote {
         if self.removed {
             return self.give_back(delivery, cx);
         }
-        if self.readers.is_empty() && self.held.is_none() && self.is_polled() {
-            self.held = Some((delivery, Arc::clone(body), cx.now.moment));
-            self.answer_pollers(cx);
-            self.wake(cx);
-            return;
+        if self.readers.is_empty() && self.held.is_none() {
+            let payer = self.polling().map(|open| charge_in_hand(&open.account, Memory::cost(body.len())));
+            if let Some(Ok(charge)) = payer {
+                let body = Arc::clone(body);
+                self.held = Some(Held { delivery, body, since: cx.now.moment, _charge: charge });
+                self.answer_pollers(|_| true, cx);
+                self.wake(cx);
+                return;
+            }
         }
         // The one that it was looked for, or else the one that has waited longest.
         let at = self.readers.iter().position(|(id, ..)| Some(*id) == looker).unwrap_or(0);
@@ -356,6 +370,7 @@ impl Remote {
             }
             None => self.give_back(delivery, cx),
         }
+        self.answer_pollers(|id| Some(id) == looker, cx);
         self.balance(cx);
     }
 
@@ -368,7 +383,7 @@ impl Remote {
             {
                 cx.fx.fail(call.request_id, Error::WouldWait);
             }
-            self.answer_pollers(cx);
+            self.answer_pollers(|poller| poller == id, cx);
         }
         self.balance(cx);
     }
@@ -387,8 +402,9 @@ impl Remote {
                 cx.fx.fail(call.request_id, Error::WouldWait);
             }
         }
-        self.answer_pollers(cx);
+        self.answer_pollers(|_| true, cx);
         self.wake(cx);
+        self.balance(cx);
     }
 
     /// Another host has changed what is known of it.
@@ -433,8 +449,12 @@ impl Remote {
         }
     }
 
-    fn answer_pollers(&mut self, cx: &mut Context<'_>) {
-        for (_, handle, request) in std::mem::take(&mut self.pollers) {
+    fn answer_pollers(&mut self, which: impl Fn(WaitId) -> bool, cx: &mut Context<'_>) {
+        for (id, handle, request) in std::mem::take(&mut self.pollers) {
+            if !which(id) {
+                self.pollers.push_back((id, handle, request));
+                continue;
+            }
             let ready = self.ready(handle, cx);
             cx.fx.reply(request, Reply::Ready(ready));
         }
@@ -448,9 +468,11 @@ impl Remote {
         }
     }
 
-    fn is_polled(&self) -> bool {
+    /// An open file for which somebody polls for messages.
+    fn polling(&self) -> Option<&Open> {
         let polls = |open: &Open| open.mode.reads() && open.poll.is_some_and(|poller| poller.events.input);
-        !self.pollers.is_empty() || self.handles.iter().any(|(_, open)| polls(open))
+        let asks = self.pollers.iter().find_map(|(_, handle, _)| self.handles.get(handle.0));
+        asks.or_else(|| self.handles.iter().map(|(_, open)| open).find(|open| polls(open)))
     }
 
     /// Ends a wait with `error`. Of a write that the engine has, the engine decides.
@@ -477,8 +499,8 @@ impl Remote {
     /// The name was removed: all waits fail, except those that the engine decides.
     pub fn remove(&mut self, cx: &mut Context<'_>) {
         self.removed = true;
-        if let Some((delivery, ..)) = self.held.take() {
-            self.give_back(delivery, cx);
+        if let Some(held) = self.held.take() {
+            self.give_back(held.delivery, cx);
         }
         for (_, call, _) in std::mem::take(&mut self.readers) {
             cx.fx.fail(call.request_id, Error::Removed);
@@ -486,7 +508,7 @@ impl Remote {
         for (_, writer) in std::mem::take(&mut self.writers) {
             cx.fx.fail(writer.request, Error::Removed);
         }
-        self.answer_pollers(cx);
+        self.answer_pollers(|_| true, cx);
         self.wake(cx);
         self.balance(cx);
     }
@@ -535,22 +557,23 @@ impl Remote {
 
     fn take_held(&mut self, cx: &mut Context<'_>) -> Option<(DeliveryId, Arc<[u8]>)> {
         self.drop_stale(cx);
-        self.held.take().map(|(delivery, body, _)| (delivery, body))
+        self.held.take().map(|held| (held.delivery, held.body))
     }
 
     /// A message that nobody has read for long is another reader's.
     fn drop_stale(&mut self, cx: &mut Context<'_>) {
-        let stale = |since: Moment| cx.now.moment.since(since) > HOLD;
-        if let Some((delivery, ..)) = self.held.take_if(|(.., since)| stale(*since)) {
-            self.give_back(delivery, cx);
+        let now = cx.now.moment;
+        if let Some(held) = self.held.take_if(|held| now.since(held.since) > HOLD) {
+            self.give_back(held.delivery, cx);
         }
     }
 
     /// As many pulls as there are readers, and one if somebody polls.
     fn balance(&mut self, cx: &mut Context<'_>) {
-        let looking = self.looks.len();
-        let polled = usize::from(self.held.is_none() && self.is_polled());
-        let wanted = if self.removed { 0 } else { self.readers.len().saturating_sub(looking) + polled };
+        let polled = usize::from(self.held.is_none() && self.polling().is_some());
+        // For the others, it is looked whether there is a message.
+        let waiting = self.readers.iter().filter(|(_, call, _)| !call.nonblock).count();
+        let wanted = if self.removed { 0 } else { waiting + polled };
         while self.pulls.len() < wanted {
             let pull = self.next_wait().0;
             self.pulls.insert(pull);

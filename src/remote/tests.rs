@@ -54,14 +54,14 @@ impl Rig {
 }
 
 fn pull_of(effects: &[Effect]) -> u64 {
-    let pulls = effects.iter().filter_map(|effect| match effect {
+    let mut pulls = effects.iter().filter_map(|effect| match effect {
         Effect::Engine(command) => match **command {
             Command::Pull { pull, .. } => Some(pull),
             _ => None,
         },
         _ => None,
     });
-    pulls.last().unwrap()
+    pulls.next_back().unwrap()
 }
 
 #[test]
@@ -104,7 +104,34 @@ fn a_lease_goes_back_when_its_file_is_closed() {
     let worker = rig.open(Mode::Both, true);
     let (_, effects) = rig.read(worker);
     rig.arrive(pull_of(&effects), 7);
-    let (_, effects) = rig.call(|remote, cx| remote.close(worker, cx));
+    let ((), effects) = rig.call(|remote, cx| remote.close(worker, cx));
     let back = Command::Settle(DeliveryId(7), Settle::Nack, None);
     assert_eq!(effects, [Effect::Engine(Box::new(back))]);
+}
+
+#[test]
+fn one_who_polls_is_answered_whoever_gets_what_was_found_for_it() {
+    let mut rig = Rig::new();
+    let (reader, polls) = (rig.open(Mode::Receive, false), rig.open(Mode::Receive, false));
+    let request = RequestId { unique: 100, reply_path: 0, pid: 0 };
+    let (ready, effects) = rig.call(|remote, cx| remote.poll(polls, request, None, cx));
+    assert!(ready.is_err());
+    // A reader comes while it is looked for a message, and gets it.
+    rig.read(reader);
+    let effects = rig.arrive(pull_of(&effects), 7);
+    assert!(matches!(effects[0], Effect::Deliver(..)));
+    let not_ready = Reply::Ready(Ready { readable: false, writable: false, hangup: false });
+    assert!(effects.contains(&Effect::Reply(request, not_ready)), "{effects:?}");
+}
+
+#[test]
+fn a_look_for_one_call_ends_no_pull_of_another() {
+    let mut rig = Rig::new();
+    let (reader, polls) = (rig.open(Mode::Receive, false), rig.open(Mode::Receive, false));
+    rig.read(reader);
+    let request = RequestId { unique: 100, reply_path: 0, pid: 0 };
+    rig.call(|remote, cx| remote.poll(polls, request, None, cx)).0.unwrap_err();
+    let ((), effects) = rig.call(|remote, cx| remote.connection(false, cx));
+    let ends = |effect: &Effect| matches!(effect, Effect::Engine(command) if matches!(**command, Command::EndPull(..)));
+    assert!(!effects.iter().any(ends), "{effects:?}");
 }

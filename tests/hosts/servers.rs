@@ -17,14 +17,22 @@ pub struct Servers {
     running: Vec<Option<Child>>,
 }
 
-/// `None`, after saying so, where there is no FUSE or no nats-server.
+/// `None`, after saying so, where there is no FUSE or no nats-server. With `REQUIRE_FUSE`, both must be there.
 pub fn servers(count: usize) -> Option<Servers> {
     servers_with(count, "jetstream { store_dir: \"STORE\", sync_interval: always }")
 }
 
 /// As [`servers`], with more of a configuration. `STORE` in it is a folder of each server's own.
 pub fn servers_with(count: usize, config: &str) -> Option<Servers> {
-    (common::fuse_is_here() && common::have("nats-server")).then(|| Servers::start(count, config))
+    if !common::fuse_is_here() {
+        return None;
+    }
+    let here = common::have("nats-server");
+    assert!(
+        here || std::env::var_os("REQUIRE_FUSE").is_none(),
+        "REQUIRE_FUSE is set, but nats-server is missing"
+    );
+    here.then(|| Servers::start(count, config))
 }
 
 impl Servers {

@@ -25,6 +25,9 @@ use crate::op::{Error, Ino};
 /// sent.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// For how long one that has left may still come.
+const EARLY: Duration = Duration::from_secs(5);
+
 /// First and longest time between two attempts to send to a mailbox that is full.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
@@ -60,7 +63,11 @@ impl Hosts {
     /// A call waits, until [`Hosts::leave`]. To be called before the next command, which may be that.
     pub(super) fn wait(&self, mailbox: Ino, wait: u64) -> oneshot::Receiver<()> {
         let (leave, left) = oneshot::channel();
-        self.waits.borrow_mut().insert((mailbox, wait), leave);
+        if self.early.borrow_mut().remove(&(mailbox, wait)).is_some() {
+            let _ = leave.send(());
+        } else {
+            self.waits.borrow_mut().insert((mailbox, wait), leave);
+        }
         left
     }
 
@@ -68,7 +75,15 @@ impl Hosts {
     pub(super) fn leave(&self, mailbox: Ino, wait: u64) {
         if let Some(leave) = self.waits.borrow_mut().remove(&(mailbox, wait)) {
             let _ = leave.send(());
+        } else {
+            // Its wait has ended, or two threads overtook each other on the way here, and it begins in a moment.
+            self.early.borrow_mut().insert((mailbox, wait), Instant::now());
         }
+    }
+
+    /// Forgets calls whose wait had ended before they left.
+    pub(super) fn forget_early(&self) {
+        self.early.borrow_mut().retain(|_, since| since.elapsed() < EARLY);
     }
 
     pub(super) async fn publish(self: Rc<Self>, publish: Publish, mut left: oneshot::Receiver<()>) {

@@ -97,6 +97,8 @@ struct Hosts {
     changed: Notify,
     /// Calls that wait, and what ends their wait.
     waits: RefCell<HashMap<(Ino, u64), oneshot::Sender<()>>>,
+    /// Calls that have left before they came, and since when.
+    early: RefCell<HashMap<(Ino, u64), Instant>>,
     /// Messages in hand, where they are settled, and whether the servers are told again and again that they are in hand.
     deliveries: RefCell<BTreeMap<DeliveryId, (Subject, bool)>>,
     /// How many are being settled.
@@ -176,6 +178,7 @@ async fn run(
         names: RefCell::default(),
         changed: Notify::new(),
         waits: RefCell::default(),
+        early: RefCell::default(),
         deliveries: RefCell::default(),
         settling: Cell::new(0),
         host: random(),
@@ -225,6 +228,7 @@ impl Hosts {
                     self.emit(Event::Connected(up));
                 }
                 _ = keep.tick() => {
+                    self.forget_early();
                     let hosts = Rc::clone(self);
                     tokio::task::spawn_local(async move { hosts.keep_deliveries().await });
                 }
@@ -258,7 +262,9 @@ impl Hosts {
     /// The mount has ended. Messages that were not settled go to other readers at once.
     async fn finish(self: &Rc<Self>) {
         let in_hand: Vec<DeliveryId> = self.deliveries.borrow().keys().copied().collect();
-        in_hand.into_iter().for_each(|delivery| self.settle(delivery, Settle::Nack, None));
+        for delivery in in_hand {
+            self.settle(delivery, Settle::Nack, None);
+        }
         let end = Instant::now() + LAST_WORDS;
         while self.settling.get() > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -302,5 +308,5 @@ fn random() -> String {
     let mut bytes = [0; 16];
     // Never fails for so few bytes.
     let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "-"
+    format!("{:032x}-", u128::from_ne_bytes(bytes))
 }

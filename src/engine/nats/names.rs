@@ -166,6 +166,7 @@ impl Hosts {
                 change
             };
             let Some(change) = change else { break };
+            let (Change::Describe(Described { uid, .. }) | Change::Remove(Described { uid, .. })) = change;
             let result = match change {
                 Change::Describe(told) => self.tell(&path, &told).await,
                 Change::Remove(told) => self.tell_removed(&path, told.folder).await,
@@ -177,7 +178,7 @@ impl Hosts {
                 name.failed = result.err().map(|why| error_of(&why));
             }
             self.changed.notify_waiters();
-            self.emit(Event::Told);
+            self.emit(Event::Told(uid));
         }
         let missed = {
             let mut names = self.names.borrow_mut();
@@ -189,7 +190,7 @@ impl Hosts {
         };
         self.changed.notify_waiters();
         if let Some((revision, record)) = missed {
-            self.heard(path, revision, record);
+            self.heard(&path, revision, record);
         }
     }
 
@@ -375,7 +376,7 @@ impl Hosts {
                     }
                     let (revision, record) = (entry.revision, record_of(&entry));
                     if let Ok(record) = record {
-                        self.heard(path, revision, record);
+                        self.heard(&path, revision, record);
                     } else {
                         warn!("'{}' is of another version of ipcfs", path.escape_ascii());
                     }
@@ -394,10 +395,10 @@ impl Hosts {
     }
 
     /// A host has written this.
-    fn heard(&self, path: Path, revision: u64, record: Option<Record>) {
+    fn heard(&self, path: &Path, revision: u64, record: Option<Record>) {
         let events = {
             let mut names = self.names.borrow_mut();
-            let name = names.entry(Path::clone(&path)).or_default();
+            let name = names.entry(Path::clone(path)).or_default();
             let known = name.known.as_ref().map(|(known, record)| (*known, record.id.clone()));
             if known.as_ref().is_some_and(|(known, _)| *known >= revision) {
                 return;
@@ -408,12 +409,11 @@ impl Hosts {
             }
             let was = known.map(|(_, id)| id);
             let replaced = was.is_some() && record.as_ref().map(|record| &record.id) != was.as_ref();
-            let gone = replaced.then(|| Event::Gone(Path::clone(&path)));
-            let present =
-                record.as_ref().map(|record| Event::Present(Path::clone(&path), record.described()));
+            let gone = replaced.then(|| Event::Gone(Path::clone(path)));
+            let present = record.as_ref().map(|record| Event::Present(Path::clone(path), record.described()));
             match record {
                 Some(record) => (name.known, name.failed) = (Some((revision, record)), None),
-                None => drop(names.remove(&path)),
+                None => drop(names.remove(path)),
             }
             [gone, present]
         };

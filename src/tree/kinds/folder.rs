@@ -14,7 +14,7 @@ use super::segment::SegmentFile;
 use super::segment_names;
 use super::symlink;
 use super::topic::TopicFile;
-use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots};
+use super::{ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry};
 use crate::accounts::Resource;
 use crate::engine::Carrier;
 use crate::op::{
@@ -126,6 +126,12 @@ fn sort_of(inode: &Inode) -> Sort {
     }
 }
 
+/// "." and "..", which a listing from the beginning starts with.
+pub(super) fn dots(own: Ino, parent: Ino, after: u64) -> Vec<Listed> {
+    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, sort: Sort::Folder, name: Arc::from(name) };
+    [dot(own, 1, b"."), dot(parent, 2, b"..")].into_iter().filter(|dot| dot.cookie > after).collect()
+}
+
 impl FolderInode {
     /// A new file, of the kind that the folder has.
     fn new_file(
@@ -202,12 +208,12 @@ impl InodeOps for FolderInode {
         Ok(Entry { node, attr: self.attr_in(names), validity: self.validity(cx) })
     }
 
-    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         if set.size.is_some() {
             return Err(Error::IsFolder);
         }
         let mut names = cx.tree.names.lock();
-        check_reachable(&names, self.ino, None, cx)?;
+        check_reachable(&names, self.ino, None, header.caller, cx)?;
         let folder = names.folder_mut(self.ino).ok_or(Error::Stale)?;
         folder.meta.set(set, true, cx.now.time());
         let attr = folder.attr(self.ino);
@@ -332,7 +338,7 @@ impl InodeOps for FolderInode {
 
     fn make_folder(&self, header: Header, name: &[u8], mode: u32, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let mut names = cx.tree.names.lock();
-        check_reachable(&names, self.ino, None, cx)?;
+        check_reachable(&names, self.ino, None, header.caller, cx)?;
         let parent = names.check_new(self.ino, name)?;
         let charge = cx.tree.accounts.of(header.caller.uid).charge(Resource::Files, 1);
         let charge = charge.map_err(|_| Error::NoSpace)?;
@@ -361,7 +367,7 @@ impl InodeOps for FolderInode {
             check_removable(&names, (self.ino, name), header.caller, cx)?;
             check_removal(&names, (self.ino, name), header.caller, cx)?;
             let found = names.folder(self.ino).and_then(|holder| holder.get(name));
-            check_reachable(&names, self.ino, found, cx)?;
+            check_reachable(&names, self.ino, found, header.caller, cx)?;
             let shared = found.and_then(Named::folder).and_then(|ino| shared_folder(&names, ino));
             (names.unlink(self.ino, name, folder, cx.now.time())?, shared)
         };

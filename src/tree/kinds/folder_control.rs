@@ -76,7 +76,7 @@ impl ControlOps for FolderInode {
         Ok((setting(index)?.show)(&MailboxView { refusal, ..view }).into_bytes())
     }
 
-    fn store(&self, index: usize, text: &[u8], _: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
+    fn store(&self, index: usize, text: &[u8], writer: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
         let store = setting(index)?.store.ok_or(Error::AccessDenied)?;
         let mut names = cx.tree.names.lock();
         let folder = names.folder_mut(self.ino).ok_or(Error::NotFound)?;
@@ -85,7 +85,7 @@ impl ControlOps for FolderInode {
         settings.carrier.may_change = folder.is_empty() && folder.defaults.carrier == Carrier::Local;
         let result = store(&String::from_utf8_lossy(text), &mut settings);
         if settings.carrier.chosen == Carrier::Nats {
-            cx.tree.remotes.check_reachable()?;
+            cx.tree.remotes.check_reachable(writer.uid)?;
         }
         if result.is_ok() {
             folder.defaults = Arc::new(Defaults {

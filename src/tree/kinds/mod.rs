@@ -41,7 +41,7 @@ use crate::accounts::{Account, Charge, Resource};
 use crate::mailbox::{Context, LongText, Mode, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Now, OpenFlags, Opened, Poller, Ready,
-    RenameHow, Reply, RequestId, SetAttr, Slice, Sort, Validity, Whence,
+    RenameHow, Reply, RequestId, SetAttr, Slice, Validity, Whence,
 };
 
 use crate::segment::Memory;
@@ -54,6 +54,7 @@ pub(crate) use control::ControlNode;
 pub(crate) use durable::restore;
 pub(crate) use file_handle::find_again;
 pub(crate) use folder::FolderInode;
+use folder::dots;
 pub(crate) use jobs::{allocate, select, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use remote::{Remotes, engine};
@@ -672,12 +673,6 @@ pub(crate) fn rename(
         }
         _ => Err(Error::NotPermitted),
     }
-}
-
-/// "." and "..", which a listing from the beginning starts with.
-pub(super) fn dots(own: Ino, parent: Ino, after: u64) -> Vec<Listed> {
-    let dot = |ino, cookie, name: &[u8]| Listed { ino, cookie, sort: Sort::Folder, name: Arc::from(name) };
-    [dot(own, 1, b"."), dot(parent, 2, b"..")].into_iter().filter(|dot| dot.cookie > after).collect()
 }
 
 /// Part of a text that is shown as it was when reading began.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::warn;
 use parking_lot::{Mutex, MutexGuard};
@@ -30,16 +30,16 @@ use crate::tree::names::{Defaults, MAILBOXES, Named};
 /// Longest path below `mailboxes/` that the engine takes, in bytes.
 const PATH_MAX: usize = 1000;
 
-/// Most changes of names, owners and modes that the engine has not told to the other hosts yet.
-const MAX_UNTOLD: usize = 10_000;
+/// Most changes of names, owners and modes that the engine has not told to the other hosts yet, of all users and of one.
+const MAX_UNTOLD: (usize, usize) = (10_000, 1_000);
 
 /// The mailboxes that several hosts share, and whether the engine has a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Remotes {
     files: Mutex<BTreeMap<Ino, Arc<RemoteFile>>>,
     connected: AtomicBool,
-    /// Changes of names that the engine has, see [`MAX_UNTOLD`].
-    untold: AtomicUsize,
+    /// Changes of names that the engine has, by owner, see [`MAX_UNTOLD`].
+    untold: Mutex<BTreeMap<u32, usize>>,
 }
 
 impl Remotes {
@@ -49,11 +49,20 @@ impl Remotes {
     }
 
     /// What all hosts know of may change. Without a connection it may not: changes of several hosts could not be brought together.
-    pub(super) fn check_reachable(&self) -> Result<(), Error> {
-        if self.is_connected() && self.untold.load(Ordering::Relaxed) < MAX_UNTOLD {
-            Ok(())
-        } else {
-            Err(Error::Unreachable)
+    pub(super) fn check_reachable(&self, uid: u32) -> Result<(), Error> {
+        let untold = self.untold.lock();
+        let own = untold.get(&uid).copied().unwrap_or_default();
+        let may = own < MAX_UNTOLD.1 && untold.values().sum::<usize>() < MAX_UNTOLD.0;
+        if self.is_connected() && may { Ok(()) } else { Err(Error::Unreachable) }
+    }
+
+    fn note_told(&self, uid: u32) {
+        let mut untold = self.untold.lock();
+        if let Some(count) = untold.get_mut(&uid) {
+            *count -= 1;
+            if *count == 0 {
+                untold.remove(&uid);
+            }
         }
     }
 
@@ -116,22 +125,22 @@ impl RemoteNode {
         let path = path_in(names, folder, name)?;
         let remotes = &cx.tree.remotes;
         if here {
-            remotes.check_reachable()?;
+            remotes.check_reachable(described.uid)?;
         }
         let ino = Ino(names.fresh());
         let queue = Remote::new(ino, Arc::clone(&path), described, remotes.is_connected(), cx.now);
         let file = Arc::new(RemoteFile { ino, state: Mutex::new(RemoteState { meta, queue }) });
         remotes.files.lock().insert(ino, Arc::clone(&file));
         if here {
-            tell(Command::Describe(path, described), cx);
+            tell(Command::Describe(path, described), described, cx);
         }
         Ok(RemoteNode { file, lease: None })
     }
 }
 
-/// Tells the engine of a change that all hosts shall know.
-fn tell(change: Command, cx: &mut Cx<'_>) {
-    cx.tree.remotes.untold.fetch_add(1, Ordering::Relaxed);
+/// Tells the engine of a change that all hosts shall know, of what is `told`.
+fn tell(change: Command, told: Described, cx: &mut Cx<'_>) {
+    *cx.tree.remotes.untold.lock().entry(told.uid).or_default() += 1;
     cx.fx.push(Effect::Engine(Box::new(change)));
 }
 
@@ -159,14 +168,15 @@ pub(super) fn describe_folder(names: &Names, ino: Ino, cx: &mut Cx<'_>) {
     let path = names.path_of(ino);
     // `mailboxes/` itself is each mount's own.
     if !path.is_empty() {
-        tell(Command::Describe(Path::from(path), described(&folder.meta, &folder.defaults, true)), cx);
+        let told = described(&folder.meta, &folder.defaults, true);
+        tell(Command::Describe(Path::from(path), told), told, cx);
     }
 }
 
 /// Such a folder is gone: its path and what it was.
 pub(super) fn forget_folder(gone: Option<(Path, Described)>, cx: &mut Cx<'_>) {
     if let Some((path, described)) = gone {
-        tell(Command::Remove(path, described), cx);
+        tell(Command::Remove(path, described), described, cx);
     }
 }
 
@@ -180,6 +190,7 @@ pub(super) fn check_reachable(
     names: &Names,
     folder: Ino,
     object: Option<&Inode>,
+    caller: Caller,
     cx: &Cx<'_>,
 ) -> Result<(), Error> {
     let told = match object {
@@ -187,7 +198,7 @@ pub(super) fn check_reachable(
         Some(object) => object.folder().is_some_and(|ino| is_shared(names, ino)),
         None => is_shared(names, folder),
     };
-    if told { cx.tree.remotes.check_reachable() } else { Ok(()) }
+    if told { cx.tree.remotes.check_reachable(caller.uid) } else { Ok(()) }
 }
 
 /// The path of a folder that several hosts share, and what they know of it.
@@ -223,7 +234,7 @@ pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
             }
         }
         Event::Gone(path) => gone(&path, cx),
-        Event::Told => drop(remotes.untold.fetch_sub(1, Ordering::Relaxed)),
+        Event::Told(uid) => remotes.note_told(uid),
         Event::Published(ino, wait, result) => {
             if let Some(file) = remotes.get(ino) {
                 file.with(cx, |state, cx| state.queue.published(wait, result, cx));
@@ -385,12 +396,12 @@ impl RemoteState {
     }
 
     /// What all hosts shall know of it, if that has changed.
-    fn change(&mut self) -> Option<Command> {
+    fn change(&mut self) -> Option<(Command, Described)> {
         let Meta { uid, gid, mode, .. } = self.meta;
         let told = Described { uid, gid, mode, ..*self.queue.described() };
         let changed = told != *self.queue.described();
         self.queue.describe(told);
-        changed.then(|| Command::Describe(Arc::clone(self.queue.path()), told))
+        changed.then(|| (Command::Describe(Arc::clone(self.queue.path()), told), told))
     }
 }
 
@@ -421,7 +432,7 @@ impl InodeOps for RemoteNode {
             return self.attr(header.node, cx);
         }
         if set.mode.is_some() || set.is_chown() {
-            cx.tree.remotes.check_reachable()?;
+            cx.tree.remotes.check_reachable(header.caller.uid)?;
         }
         let change = self.file.with(cx, |state, cx| {
             let RemoteState { meta, queue } = state;
@@ -430,8 +441,8 @@ impl InodeOps for RemoteNode {
             (queue.last_received, queue.last_sent) = (meta.atime, meta.mtime);
             state.change()
         });
-        if let Some(change) = change {
-            tell(change, cx);
+        if let Some((change, told)) = change {
+            tell(change, told, cx);
         }
         self.attr(header.node, cx)
     }
@@ -471,7 +482,7 @@ impl InodeOps for RemoteNode {
             (Arc::clone(state.queue.path()), *state.queue.described())
         };
         self.file.end(cx);
-        tell(Command::Remove(path, told), cx);
+        tell(Command::Remove(path, told), told, cx);
     }
 
     fn cancel(&self, wait: WaitId, error: Error, cx: &mut Cx<'_>) {
