@@ -39,8 +39,9 @@ impl Servers {
     fn start(count: usize, config: &str) -> Servers {
         let folder = tempfile::tempdir().unwrap();
         // All at the same time, so that none is given out twice.
-        let free: Vec<_> = (0..3 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let free: Vec<u16> = free.iter().map(|port| port.local_addr().unwrap().port()).collect();
+        let taken: Vec<_> = (0..3 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
+        let free: Vec<u16> = taken.iter().map(|port| port.local_addr().unwrap().port()).collect();
+        drop(taken);
         let (ports, others) = free.split_at(count);
         let (routes, monitors) = others.split_at(count);
         for (index, (port, route)) in ports.iter().zip(routes).enumerate() {
@@ -77,7 +78,12 @@ impl Servers {
         command.arg("-c").arg(config).arg("-l").arg(&log).stdout(Stdio::null()).stderr(Stdio::null());
         self.running[index] = Some(command.spawn().unwrap());
         let port = self.ports[index];
-        wait_for("a server to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        // A connection alone proves nothing: one to a free port may be to itself.
+        wait_for("a server to greet", || {
+            let mut greeting = [0; 4];
+            TcpStream::connect(("127.0.0.1", port))
+                .is_ok_and(|mut server| server.read_exact(&mut greeting).is_ok() && &greeting == b"INFO")
+        });
     }
 
     /// Ends a server as a power cut does.
