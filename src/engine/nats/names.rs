@@ -384,7 +384,7 @@ impl Hosts {
                 if entry.delta == 0
                     && let Some(seen) = seen.take()
                 {
-                    self.forget_all_but(&seen);
+                    self.forget_all_but(&seen).await;
                     if let Some(first) = first.take() {
                         first();
                     }
@@ -421,17 +421,29 @@ impl Hosts {
         events.into_iter().flatten().for_each(|event| self.emit(event));
     }
 
-    /// Names that are not among all that there are are gone.
-    fn forget_all_but(&self, seen: &BTreeSet<Path>) {
-        let gone: Vec<Path> = {
+    /// Names that are not among all that there are may be gone. The server that has told them may not have caught up with the others
+    /// yet, so the one that leads is asked.
+    async fn forget_all_but(&self, seen: &BTreeSet<Path>) {
+        let missing: Vec<Path> = {
             let names = self.names.borrow();
-            let gone = names.iter().filter(|(path, name)| name.is_settled() && !seen.contains(*path));
+            let missing = names.iter().filter(|(path, name)| name.is_settled() && !seen.contains(*path));
             // What is in a folder goes before the folder.
-            gone.map(|(path, _)| Path::clone(path)).rev().collect()
+            missing.map(|(path, _)| Path::clone(path)).rev().collect()
         };
-        for path in gone {
-            self.names.borrow_mut().remove(&path);
-            self.emit(Event::Gone(path));
+        for path in missing {
+            let last = loop {
+                self.connected().await;
+                match self.last(&path).await {
+                    Ok(last) => break last,
+                    Err(_) => tokio::time::sleep(PAUSE).await,
+                }
+            };
+            if let (revision, Some(record)) = last {
+                self.heard(&path, revision, Some(record));
+            } else if self.names.borrow().get(&path).is_some_and(Name::is_settled) {
+                self.names.borrow_mut().remove(&path);
+                self.emit(Event::Gone(path));
+            }
         }
     }
 
