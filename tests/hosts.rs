@@ -5,6 +5,8 @@
 mod common;
 #[path = "hosts/refused.rs"]
 mod refused;
+#[path = "hosts/rules.rs"]
+mod rules;
 #[path = "hosts/servers.rs"]
 mod servers;
 #[path = "hosts/trouble.rs"]

@@ -130,6 +130,15 @@ pub struct CarrierSetting {
     pub may_change: bool,
 }
 
+/// The settings of a mailbox that several hosts share.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct RemoteSettings {
+    pub described: engine::Described,
+    /// The mailbox that a written path names, as the tree resolved it; `None` for an empty path.
+    pub named: Result<Option<engine::DeadLetter>, Refusal>,
+}
+
 /// A snapshot of a mailbox that several hosts share.
 #[derive(Debug)]
 #[allow(missing_docs)]
@@ -140,6 +149,8 @@ pub struct RemoteView {
     pub connected: bool,
     /// When it is shown.
     pub now: Now,
+    /// Why the last value was refused; empty if it was accepted.
+    pub refusal: String,
 }
 
 /// A snapshot of a mailbox.
@@ -290,11 +301,7 @@ pub static MAILBOX: [File<MailboxView, MailboxSettings>; 17] = [
         "max_deliver",
         "how often a message is leased before it becomes a dead letter, or max",
         |view| line(&value::show(view.settings.rules.max_deliver)),
-        |text, settings| {
-            let most = u64::from(u32::MAX);
-            let number = value::number("max_deliver", "deliveries", text, 1, most, true);
-            number.map(|number| settings.rules.max_deliver = number)
-        },
+        |text, settings| max_deliver(text).map(|number| settings.rules.max_deliver = number),
     ),
     setting(
         "durable",
@@ -365,13 +372,38 @@ pub const FOLDER_SETTINGS: [&str; 15] = [
 ];
 
 /// `control/mailboxes/<name>/` of a mailbox that several hosts share.
-pub static REMOTE: [File<RemoteView, ()>; 6] = [
+pub static REMOTE: [File<RemoteView, RemoteSettings>; 11] = [
     read_only("status", "connection, waiting callers, and counters of this mount", status::remote),
+    read_only("error", ERROR_HELP, |view| line(&view.refusal)),
     fixed("engine", |_| line("nats")),
     fixed("msgsize", |view| line(&value::show(u64::from(view.described.limits.msgsize)))),
     fixed("maxmsg", |view| line(&value::show(view.described.limits.maxmsg))),
     fixed("maxbytes", |view| line(&value::show(view.described.limits.maxbytes))),
     fixed("full", |view| line(value::name_of(&WHEN_FULL, view.described.full))),
+    setting(
+        "ttl",
+        "",
+        |view| line(&value::show_time(view.described.ttl)),
+        |text, settings| value::time("ttl", text).map(|nanos| settings.described.ttl = nanos),
+    ),
+    setting(
+        "lease_time",
+        "",
+        |view| line(&value::show_time(view.described.lease_time)),
+        |text, settings| value::time("lease_time", text).map(|nanos| settings.described.lease_time = nanos),
+    ),
+    setting(
+        "max_deliver",
+        "",
+        |view| line(&value::show(view.described.max_deliver)),
+        |text, settings| max_deliver(text).map(|number| settings.described.max_deliver = number),
+    ),
+    setting(
+        "dead_letter",
+        "",
+        |_| String::new(),
+        |_, settings| settings.named.clone().map(|named| settings.described.dead_letter = named),
+    ),
 ];
 
 /// `control/segments/<name>/`
@@ -433,7 +465,7 @@ const fn read_only<V, S>(name: &'static str, help: &'static str, show: fn(&V) ->
 }
 
 /// A file in `config/` that can only be read.
-const fn fixed(name: &'static str, show: fn(&RemoteView) -> String) -> File<RemoteView, ()> {
+const fn fixed(name: &'static str, show: fn(&RemoteView) -> String) -> File<RemoteView, RemoteSettings> {
     File { name, config: true, help: "", show, store: None }
 }
 
@@ -468,6 +500,10 @@ fn seal(text: &str, settings: &mut SegmentSettings) -> Result<(), Refusal> {
     }
     settings.seals = seals;
     Ok(())
+}
+
+fn max_deliver(text: &str) -> Result<u64, Refusal> {
+    value::number("max_deliver", "deliveries", text, 1, u64::from(u32::MAX), true)
 }
 
 fn carrier(text: &str, settings: &mut MailboxSettings) -> Result<(), Refusal> {

@@ -116,6 +116,8 @@ pub(super) fn remote(view: &RemoteView) -> String {
         ("received", &counts.received),
         ("leased", &counts.leased),
         ("returned", &counts.returned),
+        ("dead_lettered", &counts.dead_lettered),
+        ("dropped", &counts.dropped),
     ]);
     add_waiters(&mut text, &view.waiters, view.now);
     text

@@ -13,8 +13,9 @@ pub use none::{Engine, Sink};
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::config::MailboxLimits;
+use crate::config::{MailboxLimits, NO_LIMIT};
 use crate::mailbox::WhenFull;
 use crate::op::{Caller, Error, Ino};
 use crate::state::saved;
@@ -53,8 +54,8 @@ impl std::fmt::Debug for EngineConfig {
 /// Path below `mailboxes/`.
 pub type Path = Arc<[u8]>;
 
-/// What all hosts know of a mailbox or folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What all hosts know of a mailbox or folder. Times are in nanoseconds, or [`NO_LIMIT`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Described {
     pub folder: bool,
@@ -63,7 +64,39 @@ pub struct Described {
     pub mode: u32,
     pub limits: MailboxLimits,
     pub full: WhenFull,
+    pub ttl: u64,
+    pub lease_time: u64,
+    pub max_deliver: u64,
+    pub dead_letter: Option<DeadLetter>,
 }
+
+/// The shared mailbox that gets messages that were rejected or leased too often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it is.
+    pub path: Path,
+    /// Uid and gid of who has set it, with whose rights they are sent there.
+    pub setter: (u32, u32),
+}
+
+impl Described {
+    /// What the servers have to know.
+    pub fn rules(&self) -> (u64, u64) {
+        (self.ttl, self.lease_time)
+    }
+
+    /// For how long a host that has a message in hand may say nothing before another reader gets it.
+    pub fn silence(&self) -> Duration {
+        let time = if self.lease_time == NO_LIMIT { SILENCE } else { Duration::from_nanos(self.lease_time) };
+        time.max(LEAST_SILENCE)
+    }
+}
+
+/// As long as `lease_time` is `max`.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A busy host needs so long to say a word.
+const LEAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// Identifies a message that was handed over and is not settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,8 +107,10 @@ pub struct DeliveryId(pub u64);
 pub enum Settle {
     /// It is done with.
     Ack,
-    /// It goes back.
+    /// It goes back, or is a dead letter if it was leased too often.
     Nack,
+    /// It is a dead letter.
+    Reject,
 }
 
 /// A message to send.
@@ -136,6 +171,8 @@ pub enum Event {
     Message { mailbox: Ino, pull: u64, delivery: DeliveryId, body: Arc<[u8]> },
     /// A pull ended without a message.
     Nothing(Ino, u64),
-    /// What a write of `ack` or `nack` waits for.
+    /// A message is a dead letter: it was sent to the mailbox for these, or else dropped.
+    Died(Ino, bool),
+    /// What a write of `ack`, `nack` or `reject` waits for.
     Settled(Ino, u64, Result<(), Error>),
 }

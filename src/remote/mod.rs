@@ -30,9 +30,8 @@ use crate::mailbox::{
 };
 use crate::op::{Effect, Error, FileTime, Ino, Moment, Now, Poller, Ready, Reply, RequestId, Slice, Taken};
 
-/// How long a message is kept for a reader that was told of it by poll(2), in nanoseconds.
-/// The engine gives it to another reader a little later.
-const HOLD: u64 = 20_000_000_000;
+/// How long a message is kept for a reader that was told of it by poll(2), of the time after which the engine gives it to another.
+const HOLD: (u32, u32) = (2, 3);
 
 /// The mailbox.
 #[derive(Debug)]
@@ -69,6 +68,8 @@ pub struct Counts {
     pub received: u64,
     pub leased: u64,
     pub returned: u64,
+    pub dead_lettered: u64,
+    pub dropped: u64,
 }
 
 #[derive(Debug)]
@@ -142,7 +143,7 @@ impl Remote {
         &self.path
     }
 
-    /// Limits that it was made with.
+    /// What all hosts know of it.
     pub fn described(&self) -> &Described {
         &self.described
     }
@@ -277,12 +278,12 @@ impl Remote {
         Ok(Some(id))
     }
 
-    /// `ack` or `nack` of the message that the open file has leased.
+    /// `ack`, `nack` or `reject` of the message that the open file has leased.
     fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<WaitId, Error> {
         let how = match call.body.trim_ascii() {
             b"ack" => Settle::Ack,
             b"nack" => Settle::Nack,
-            b"reject" => return Err(Error::NotSupported),
+            b"reject" => Settle::Reject,
             _ => return Err(Error::Invalid),
         };
         let open = self.handles.get_mut(call.handle.0).ok_or(Error::BadDescriptor)?;
@@ -407,7 +408,16 @@ impl Remote {
         self.balance(cx);
     }
 
-    /// Another host has changed what is known of it.
+    /// The engine has given up a message.
+    pub fn died(&mut self, is_kept: bool) {
+        if is_kept {
+            self.counts.dead_lettered += 1;
+        } else {
+            self.counts.dropped += 1;
+        }
+    }
+
+    /// Some host has changed what is known of it.
     pub fn describe(&mut self, described: Described) {
         self.described = described;
     }
@@ -562,8 +572,8 @@ impl Remote {
 
     /// A message that nobody has read for long is another reader's.
     fn drop_stale(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now.moment;
-        if let Some(held) = self.held.take_if(|held| now.since(held.since) > HOLD) {
+        let (now, hold) = (cx.now.moment, (self.described.silence() * HOLD.0 / HOLD.1).as_nanos());
+        if let Some(held) = self.held.take_if(|held| u128::from(now.since(held.since)) > hold) {
             self.give_back(held.delivery, cx);
         }
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::accounts::Accounts;
-use crate::config::MailboxLimits;
+use crate::config::{MailboxLimits, NO_LIMIT};
 use crate::op::{Caller, Effects, Now};
 
 struct Rig {
@@ -21,6 +21,10 @@ impl Rig {
             mode: 0o600,
             limits: MailboxLimits::default(),
             full: WhenFull::Wait,
+            ttl: NO_LIMIT,
+            lease_time: NO_LIMIT,
+            max_deliver: NO_LIMIT,
+            dead_letter: None,
         };
         let accounts = Arc::new(Accounts::unshared(1 << 20));
         let memory = Memory::new(Arc::clone(&accounts));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use async_nats::{HeaderMap, Message, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use log::warn;
@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::{self, Refused, code};
-use super::{ACK_WAIT, CONSUMER, Hosts};
+use super::{CONSUMER, Delivery, Hosts, SETTLE};
 use crate::engine::{DeliveryId, Event, Path, Publish, Settle};
 use crate::op::{Error, Ino};
 
@@ -163,7 +163,7 @@ impl Hosts {
         let message = self.receive(mailbox, &path, pull, waits, &mut left).await;
         self.waits.borrow_mut().remove(&(mailbox, pull));
         match message {
-            Some(message) => self.hand_over(mailbox, pull, message),
+            Some(message) => self.hand_over((mailbox, path), pull, message),
             None => self.emit(Event::Nothing(mailbox, pull)),
         }
     }
@@ -172,7 +172,7 @@ impl Hosts {
     async fn receive(
         self: &Rc<Self>,
         mailbox: Ino,
-        path: &[u8],
+        path: &Path,
         pull: u64,
         waits: bool,
         left: &mut oneshot::Receiver<()>,
@@ -222,12 +222,20 @@ impl Hosts {
                 _ => Duration::ZERO,
             };
             match pulled {
-                Pulled::Message(message) => return Some(message),
+                Pulled::Message(message) => match message.reply {
+                    // Its readers died too often, or their hosts.
+                    Some(ack) if self.is_worn_out(path, &ack, 1) => {
+                        // If it fails, the message comes again.
+                        let _ = self.bury((mailbox, path), &ack, "deliveries").await;
+                    }
+                    _ => return Some(message),
+                },
                 Pulled::None => return None,
                 Pulled::Again => {}
                 Pulled::Lost | Pulled::Left => {
                     let has_left = matches!(pulled, Pulled::Left);
-                    tokio::task::spawn_local(Rc::clone(self).take_late(mailbox, pull, messages));
+                    let whose = (mailbox, Path::clone(path));
+                    tokio::task::spawn_local(Rc::clone(self).take_late(whose, pull, messages));
                     if has_left || !waits {
                         return None;
                     }
@@ -237,38 +245,48 @@ impl Hosts {
     }
 
     /// Tells the server that nobody waits, and passes on what is under way.
-    async fn take_late(self: Rc<Self>, mailbox: Ino, pull: u64, mut messages: Subscriber) {
+    async fn take_late(self: Rc<Self>, whose: (Ino, Path), pull: u64, mut messages: Subscriber) {
         let _ = messages.drain().await;
         while let Ok(Some(message)) = timeout(UNDER_WAY, messages.next()).await {
             if message.status.is_none() {
-                self.hand_over(mailbox, pull, message);
+                self.hand_over(whose.clone(), pull, message);
             }
         }
     }
 
-    fn hand_over(&self, mailbox: Ino, pull: u64, message: Message) {
+    fn hand_over(&self, (mailbox, path): (Ino, Path), pull: u64, message: Message) {
         let Some(ack) = message.reply else { return self.emit(Event::Nothing(mailbox, pull)) };
         let delivery = DeliveryId(self.fresh());
-        self.deliveries.borrow_mut().insert(delivery, (ack, false));
+        self.deliveries.borrow_mut().insert(delivery, Delivery { ack, mailbox, path, leased: false });
         let body = Arc::from(&message.payload[..]);
         self.emit(Event::Message { mailbox, pull, delivery, body });
     }
 
-    /// Keeps messages that are leased from other hosts.
-    pub(super) async fn keep_deliveries(&self) {
-        let leased: Vec<Subject> = {
-            let deliveries = self.deliveries.borrow();
-            deliveries.values().filter(|(_, kept)| *kept).map(|(ack, _)| ack.clone()).collect()
+    /// A message is leased: it is kept from other hosts.
+    pub(super) fn keep(self: &Rc<Self>, delivery: DeliveryId) {
+        let kept = {
+            let mut deliveries = self.deliveries.borrow_mut();
+            let Some(kept) = deliveries.get_mut(&delivery) else { return };
+            kept.leased = true;
+            kept.clone()
         };
-        for ack in leased {
-            let _ = self.client.publish(ack, Bytes::from_static(b"+WPI")).await;
-        }
+        let hosts = Rc::clone(self);
+        tokio::task::spawn_local(async move {
+            loop {
+                let Some(told) = hosts.described(&kept.path) else { return };
+                sleep(told.silence() / 3).await;
+                if !hosts.deliveries.borrow().contains_key(&delivery) {
+                    return;
+                }
+                let _ = hosts.client.publish(kept.ack.clone(), Bytes::from_static(b"+WPI")).await;
+            }
+        });
     }
 
     /// Settles a message, and reports it if somebody waits.
     pub(super) fn settle(self: &Rc<Self>, delivery: DeliveryId, how: Settle, waiter: Option<(Ino, u64)>) {
-        let ack = self.deliveries.borrow_mut().remove(&delivery);
-        let Some((ack, _)) = ack else {
+        let settled = self.deliveries.borrow_mut().remove(&delivery);
+        let Some(Delivery { ack, mailbox: of, path, leased }) = settled else {
             if let Some((mailbox, wait)) = waiter {
                 self.emit(Event::Settled(mailbox, wait, Err(Error::NoMessage)));
             }
@@ -278,7 +296,16 @@ impl Hosts {
         let hosts = Rc::clone(self);
         let mut left = waiter.map(|(mailbox, wait)| hosts.wait(mailbox, wait));
         tokio::task::spawn_local(async move {
-            let settled = hosts.tell_settled(ack.to_string(), how);
+            let settled = async {
+                match how {
+                    Settle::Reject => hosts.bury((of, &path), &ack, "rejected").await,
+                    Settle::Nack if leased && hosts.is_worn_out(&path, &ack, 0) => {
+                        hosts.bury((of, &path), &ack, "deliveries").await
+                    }
+                    Settle::Nack => hosts.tell_settled(&ack, "-NAK").await,
+                    Settle::Ack => hosts.tell_settled(&ack, "+ACK").await,
+                }
+            };
             tokio::pin!(settled);
             let result = match &mut left {
                 Some(left) => tokio::select! {
@@ -299,17 +326,13 @@ impl Hosts {
     }
 
     /// Repeats it until the server has confirmed it, or has given the message to another reader by then.
-    async fn tell_settled(&self, ack: String, how: Settle) -> Result<(), Error> {
-        let how = match how {
-            Settle::Ack => "+ACK",
-            Settle::Nack => "-NAK",
-        };
-        let end = Instant::now() + 2 * ACK_WAIT;
+    pub(super) async fn tell_settled(&self, ack: &str, how: &'static str) -> Result<(), Error> {
+        let end = Instant::now() + SETTLE;
         while Instant::now() < end {
-            if timeout(ACK_WAIT, self.connected()).await.is_err() {
+            if timeout(SETTLE / 2, self.connected()).await.is_err() {
                 continue;
             }
-            match api::ask_plainly(&self.client, &ack, how).await {
+            match api::ask_plainly(&self.client, ack, how).await {
                 Err(Refused::Silent) => {}
                 // Its mailbox is gone.
                 Err(Refused::Nobody) => return Err(Error::Removed),

@@ -11,6 +11,7 @@
 
 mod api;
 mod connect;
+mod dead;
 mod messages;
 mod names;
 
@@ -28,7 +29,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, interval, timeout};
 
-use super::{Command, DeliveryId, EngineConfig, Event, Settle, Tell};
+use super::{Command, DeliveryId, EngineConfig, Event, Path, Settle, Tell};
 use crate::op::Ino;
 use connect::Connected;
 use names::Names;
@@ -36,11 +37,11 @@ use names::Names;
 /// The consumer of each stream.
 const CONSUMER: &str = "readers";
 
-/// After how long a message is given to another reader whose host does not say that it is in hand.
-const ACK_WAIT: Duration = Duration::from_secs(30);
+/// For how long settling a message is tried. It is another reader's by then.
+const SETTLE: Duration = Duration::from_secs(60);
 
-/// How often a host says so of a message that is leased.
-const KEEP: Duration = Duration::from_secs(10);
+/// How often it is looked what can be forgotten.
+const TIDY: Duration = Duration::from_secs(10);
 
 /// Bytes of a message's headers at most, and of what the server adds.
 const HEADERS: usize = 4096;
@@ -84,6 +85,17 @@ impl Link {
     }
 }
 
+/// A message in hand.
+#[derive(Debug, Clone)]
+struct Delivery {
+    /// Where it is settled.
+    ack: Subject,
+    mailbox: Ino,
+    path: Path,
+    /// It is leased, and the servers are told again and again that it is in hand.
+    leased: bool,
+}
+
 /// What the tasks of the thread share.
 struct Hosts {
     client: Client,
@@ -99,8 +111,8 @@ struct Hosts {
     waits: RefCell<HashMap<(Ino, u64), oneshot::Sender<()>>>,
     /// Calls that have left before they came, and since when.
     early: RefCell<HashMap<(Ino, u64), Instant>>,
-    /// Messages in hand, where they are settled, and whether the servers are told again and again that they are in hand.
-    deliveries: RefCell<BTreeMap<DeliveryId, (Subject, bool)>>,
+    /// Messages in hand.
+    deliveries: RefCell<BTreeMap<DeliveryId, Delivery>>,
     /// How many are being settled.
     settling: Cell<usize>,
     /// Unique in the world, and in this process.
@@ -200,7 +212,7 @@ async fn run(
 impl Hosts {
     async fn serve(self: &Rc<Self>, inputs: &mut UnboundedReceiver<Input>) {
         let mut link = self.link.clone();
-        let mut keep = interval(KEEP);
+        let mut tidy = interval(TIDY);
         loop {
             tokio::select! {
                 // What the tree wants comes first, in order.
@@ -227,11 +239,7 @@ impl Hosts {
                     }
                     self.emit(Event::Connected(up));
                 }
-                _ = keep.tick() => {
-                    self.forget_early();
-                    let hosts = Rc::clone(self);
-                    tokio::task::spawn_local(async move { hosts.keep_deliveries().await });
-                }
+                _ = tidy.tick() => self.forget_early(),
             }
         }
     }
@@ -250,11 +258,7 @@ impl Hosts {
                 drop(tokio::task::spawn_local(hosts.pull((mailbox, path), pull, wait, left)));
             }
             Command::Withdraw(mailbox, wait) | Command::EndPull(mailbox, wait) => self.leave(mailbox, wait),
-            Command::Keep(delivery) => {
-                if let Some((_, kept)) = self.deliveries.borrow_mut().get_mut(&delivery) {
-                    *kept = true;
-                }
-            }
+            Command::Keep(delivery) => self.keep(delivery),
             Command::Settle(delivery, how, waiter) => self.settle(delivery, how, waiter),
         }
     }

@@ -18,14 +18,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::api::{self, Refused, code};
-use super::{ACK_WAIT, CONSUMER, Hosts, connect};
-use crate::config::MailboxLimits;
-use crate::engine::{Described, Event, Path};
+use super::{CONSUMER, Hosts, connect};
+use crate::config::{MailboxLimits, NO_LIMIT};
+use crate::engine::{DeadLetter, Described, Event, Path};
 use crate::mailbox::WhenFull;
 use crate::op::Error;
 
 /// How long it is known that a name is gone. A host that was away for longer compares all names.
 const GONE_FOR: &str = "1h";
+
+/// How long the servers know of a message that they have, in case it is sent once more.
+const DUPLICATES: Duration = Duration::from_secs(120);
 
 /// Before an attempt that has failed is repeated.
 const PAUSE: Duration = Duration::from_millis(300);
@@ -42,6 +45,11 @@ struct Record {
     maxmsg: u64,
     maxbytes: u64,
     full: u8,
+    ttl: u64,
+    lease_time: u64,
+    max_deliver: u64,
+    /// Path, as a key, and uid and gid of who has set it.
+    dead_letter: Option<(String, u32, u32)>,
 }
 
 impl Record {
@@ -52,19 +60,49 @@ impl Record {
             WhenFull::Fail => 1,
             WhenFull::DropOldest => 2,
         };
-        let Described { folder, uid, gid, mode, .. } = *told;
-        Record { id: id.to_owned(), folder, uid, gid, mode, msgsize, maxmsg, maxbytes, full }
+        let Described { folder, uid, gid, mode, ttl, lease_time, max_deliver, .. } = *told;
+        let dead_letter = told.dead_letter.as_ref();
+        Record {
+            id: id.to_owned(),
+            folder,
+            uid,
+            gid,
+            mode,
+            msgsize,
+            maxmsg,
+            maxbytes,
+            full,
+            ttl,
+            lease_time,
+            max_deliver,
+            dead_letter: dead_letter.map(|to| (key(&to.path), to.setter.0, to.setter.1)),
+        }
     }
 
     fn described(&self) -> Described {
-        let Record { folder, uid, gid, mode, msgsize, maxmsg, maxbytes, full, .. } = *self;
+        let Record { folder, uid, gid, mode, msgsize, maxmsg, maxbytes, full, ttl, .. } = *self;
         let full = match full {
             1 => WhenFull::Fail,
             2 => WhenFull::DropOldest,
             _ => WhenFull::Wait,
         };
         let limits = MailboxLimits { msgsize, maxmsg, maxbytes };
-        Described { folder, uid, gid, mode: mode & 0o7777, limits, full }
+        let dead_letter = self.dead_letter.as_ref();
+        let dead_letter =
+            dead_letter.and_then(|(to, uid, gid)| Some(DeadLetter { path: path(to)?, setter: (*uid, *gid) }));
+        let mode = mode & 0o7777;
+        let Record { lease_time, max_deliver, .. } = *self;
+        Described { folder, uid, gid, mode, limits, full, ttl, lease_time, max_deliver, dead_letter }
+    }
+
+    /// A user may send to it.
+    fn lets_send(&self, (uid, gid): (u32, u32)) -> bool {
+        let shift = match () {
+            () if uid == self.uid => 6,
+            () if gid == self.gid => 3,
+            () => 0,
+        };
+        uid == 0 || (self.mode >> shift) & 2 != 0
     }
 }
 
@@ -111,6 +149,19 @@ fn path(key: &str) -> Option<Path> {
 }
 
 impl Hosts {
+    /// What is known of the mailbox that has this path.
+    pub(super) fn described(&self, path: &[u8]) -> Option<Described> {
+        Some(self.names.borrow().get(path)?.known.as_ref()?.1.described())
+    }
+
+    /// The identity of the mailbox for dead letters of another, if whoever set it may send there now.
+    pub(super) fn dead_letter(&self, path: &[u8]) -> Option<String> {
+        let to = self.described(path)?.dead_letter?;
+        let names = self.names.borrow();
+        let (_, record) = names.get(&to.path)?.known.as_ref()?;
+        (!record.folder && record.lets_send(to.setter)).then(|| record.id.clone())
+    }
+
     /// The identity of the mailbox that has this path. Waits while this host makes or removes it.
     pub(super) async fn id(&self, path: &[u8]) -> Result<String, Error> {
         loop {
@@ -200,8 +251,8 @@ impl Hosts {
         let is_new = id.is_none();
         let id = id.unwrap_or_else(|| self.fresh_id());
         let record = Record::new(&id, told);
-        if is_new && !told.folder {
-            self.make_mailbox(&record).await?;
+        if !told.folder && self.described(path).is_none_or(|was| was.rules() != told.rules()) {
+            self.make_mailbox(&record, told, is_new).await?;
         }
         loop {
             self.connected().await;
@@ -288,23 +339,35 @@ impl Hosts {
         }
     }
 
-    /// The stream of a mailbox and its consumer.
-    async fn make_mailbox(&self, record: &Record) -> Result<(), Refused> {
+    /// The stream of a mailbox and its consumer are made, or changed.
+    async fn make_mailbox(&self, record: &Record, told: &Described, is_new: bool) -> Result<(), Refused> {
         let limit = |limit: u64| i64::try_from(limit).unwrap_or(-1);
         let stream = self.stream(&record.id);
+        // The server takes no shorter time than this, and knows of a message that was sent twice for no longer than it is kept.
+        let ttl = Duration::from_nanos(record.ttl).max(Duration::from_millis(100));
+        let (max_age, known_for) = match record.ttl {
+            NO_LIMIT => (0, DUPLICATES.as_nanos() as u64),
+            _ => (ttl.as_nanos() as u64, ttl.min(DUPLICATES).as_nanos() as u64),
+        };
         let config = json!({
             "name": stream, "subjects": [self.subject(&record.id)], "description": "mailbox of ipcfs",
             "retention": "workqueue", "storage": "file", "num_replicas": self.replicas, "max_consumers": -1,
             "max_msgs": limit(record.maxmsg), "max_bytes": limit(record.maxbytes),
             "discard": if record.full == 2 { "old" } else { "new" }, "allow_direct": true,
+            "max_age": max_age, "duplicate_window": known_for,
         });
         let consumer = json!({
             "durable_name": CONSUMER, "ack_policy": "explicit", "deliver_policy": "all", "replay_policy": "instant",
-            "ack_wait": ACK_WAIT.as_nanos() as u64, "max_deliver": -1, "max_ack_pending": -1, "max_waiting": 65_536,
+            "ack_wait": told.silence().as_nanos() as u64, "max_deliver": -1, "max_ack_pending": -1, "max_waiting": 65_536,
         });
         loop {
             self.connected().await;
-            let made = match api::make_stream(&self.client, &config).await {
+            let made = if is_new {
+                api::make_stream(&self.client, &config).await
+            } else {
+                api::call(&self.client, &format!("STREAM.UPDATE.{stream}"), &config).await.map(drop)
+            };
+            let made = match made {
                 Ok(()) => api::make_consumer(&self.client, &stream, &consumer).await,
                 Err(why) => Err(why),
             };
@@ -494,6 +557,10 @@ mod tests {
             mode: 0o622,
             limits: MailboxLimits { msgsize: 5, maxmsg: u64::MAX, maxbytes: 7 },
             full: WhenFull::DropOldest,
+            ttl: NO_LIMIT,
+            lease_time: 1,
+            max_deliver: 3,
+            dead_letter: Some(DeadLetter { path: Path::from(&b"a b"[..]), setter: (4, 5) }),
         };
         let text = serde_json::to_vec(&Record::new("x", &told)).unwrap();
         let record: Record = serde_json::from_slice(&text).unwrap();

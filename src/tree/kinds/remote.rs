@@ -7,16 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use log::warn;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::control::{ControlNode, Other, Slot, TextFile, table_file};
+use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_file};
 use super::mailbox::{receive, send};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     set_size_only,
 };
 use crate::accounts::Resource;
-use crate::control::{DOORS, DoorKind, REMOTE, RemoteView};
-use crate::engine::{Carrier, Command, Described, Event, Path};
-use crate::mailbox::{Context, Door, HandleId, WaitId};
+use crate::control::{DOORS, DoorKind, REMOTE, Refusal, RemoteSettings, RemoteView};
+use crate::engine::{Carrier, Command, DeadLetter, Described, Event, Path};
+use crate::mailbox::{Context, Door, HandleId, Rules, WaitId};
 use crate::op::{
     Attr, Caller, Effect, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
     SetAttr, Validity,
@@ -83,6 +83,8 @@ pub(crate) struct RemoteFile {
 struct RemoteState {
     meta: Meta,
     queue: Remote,
+    /// Why the last value written to `config/` was refused.
+    refusal: Option<Box<str>>,
 }
 
 /// What a node stands for: the mailbox, or with a number of its own its `lease` door.
@@ -128,26 +130,29 @@ impl RemoteNode {
             remotes.check_reachable(described.uid)?;
         }
         let ino = Ino(names.fresh());
-        let queue = Remote::new(ino, Arc::clone(&path), described, remotes.is_connected(), cx.now);
-        let file = Arc::new(RemoteFile { ino, state: Mutex::new(RemoteState { meta, queue }) });
+        let queue = Remote::new(ino, Arc::clone(&path), described.clone(), remotes.is_connected(), cx.now);
+        let file =
+            Arc::new(RemoteFile { ino, state: Mutex::new(RemoteState { meta, queue, refusal: None }) });
         remotes.files.lock().insert(ino, Arc::clone(&file));
         if here {
-            tell(Command::Describe(path, described), described, cx);
+            tell(described.uid, Command::Describe(path, described), cx);
         }
         Ok(RemoteNode { file, lease: None })
     }
 }
 
-/// Tells the engine of a change that all hosts shall know, of what is `told`.
-fn tell(change: Command, told: Described, cx: &mut Cx<'_>) {
-    *cx.tree.remotes.untold.lock().entry(told.uid).or_default() += 1;
+/// Tells the engine of a change that all hosts shall know, of something that `uid` owns.
+fn tell(uid: u32, change: Command, cx: &mut Cx<'_>) {
+    *cx.tree.remotes.untold.lock().entry(uid).or_default() += 1;
     cx.fx.push(Effect::Engine(Box::new(change)));
 }
 
 /// What the engine is told of a mailbox or folder with `meta`, made with `defaults`.
 pub(super) fn described(meta: &Meta, defaults: &Defaults, folder: bool) -> Described {
     let Meta { uid, gid, mode, .. } = *meta;
-    Described { folder, uid, gid, mode, limits: defaults.limits, full: defaults.rules.full }
+    let Rules { full, ttl, lease_time, max_deliver, .. } = defaults.rules;
+    let limits = defaults.limits;
+    Described { folder, uid, gid, mode, limits, full, ttl, lease_time, max_deliver, dead_letter: None }
 }
 
 /// The path below `mailboxes/` of a name in a folder.
@@ -169,14 +174,14 @@ pub(super) fn describe_folder(names: &Names, ino: Ino, cx: &mut Cx<'_>) {
     // `mailboxes/` itself is each mount's own.
     if !path.is_empty() {
         let told = described(&folder.meta, &folder.defaults, true);
-        tell(Command::Describe(Path::from(path), told), told, cx);
+        tell(told.uid, Command::Describe(Path::from(path), told), cx);
     }
 }
 
 /// Such a folder is gone: its path and what it was.
 pub(super) fn forget_folder(gone: Option<(Path, Described)>, cx: &mut Cx<'_>) {
     if let Some((path, described)) = gone {
-        tell(Command::Remove(path, described), described, cx);
+        tell(described.uid, Command::Remove(path, described), cx);
     }
 }
 
@@ -235,6 +240,11 @@ pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
         }
         Event::Gone(path) => gone(&path, cx),
         Event::Told(uid) => remotes.note_told(uid),
+        Event::Died(ino, is_kept) => {
+            if let Some(file) = remotes.get(ino) {
+                file.with(cx, |state, _| state.queue.died(is_kept));
+            }
+        }
         Event::Published(ino, wait, result) => {
             if let Some(file) = remotes.get(ino) {
                 file.with(cx, |state, cx| state.queue.published(wait, result, cx));
@@ -267,33 +277,34 @@ fn present(path: &[u8], told: Described, cx: &mut Cx<'_>) -> Result<(), Error> {
         None => (&b""[..], path),
     };
     let setup = &cx.tree.setup;
-    let on_the_way = Described { folder: true, uid: setup.uid, gid: setup.gid, mode: 0o755, ..told };
+    let on_the_way = Described { folder: true, uid: setup.uid, gid: setup.gid, mode: 0o755, ..told.clone() };
     for name in above.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        at = folder_at(&mut names, at, name, on_the_way, false, cx)?;
+        at = folder_at(&mut names, at, name, &on_the_way, false, cx)?;
     }
     if told.folder {
-        return folder_at(&mut names, at, last, told, true, cx).map(drop);
+        return folder_at(&mut names, at, last, &told, true, cx).map(drop);
     }
     match names.folder(at).and_then(|folder| folder.get(last)).cloned() {
         Some(Inode::Remote(node)) => {
             drop(names);
             let mut state = node.file.state.lock();
-            apply(&mut state.meta, told);
+            apply(&mut state.meta, &told);
             state.queue.describe(told);
         }
         Some(_) => return Err(Error::Exists),
         None => {
             names.check_new(at, last)?;
             let meta = Meta::new(told.mode, told.uid, told.gid, cx.now.time());
+            let meta_uid = told.uid;
             let node = RemoteNode::make(&mut names, (at, last), (meta, told), false, cx)?;
-            let charge = cx.tree.accounts.of(told.uid).charge_regardless(Resource::Files, 1);
+            let charge = cx.tree.accounts.of(meta_uid).charge_regardless(Resource::Files, 1);
             names.link(at, last, &Inode::Remote(node), charge, cx.now.time());
         }
     }
     Ok(())
 }
 
-fn apply(meta: &mut Meta, told: Described) {
+fn apply(meta: &mut Meta, told: &Described) {
     (meta.uid, meta.gid, meta.mode) = (told.uid, told.gid, told.mode);
 }
 
@@ -302,7 +313,7 @@ fn folder_at(
     names: &mut Names,
     parent: Ino,
     name: &[u8],
-    told: Described,
+    told: &Described,
     apply_it: bool,
     cx: &mut Cx<'_>,
 ) -> Result<Ino, Error> {
@@ -320,7 +331,9 @@ fn folder_at(
     if let Some(folder) = names.folder_mut(ino).filter(|_| apply_it || found.is_none()) {
         apply(&mut folder.meta, told);
         let mut defaults = (*folder.defaults).clone();
-        (defaults.limits, defaults.rules.full, defaults.carrier) = (told.limits, told.full, Carrier::Nats);
+        (defaults.limits, defaults.carrier) = (told.limits, Carrier::Nats);
+        let Described { full, ttl, lease_time, max_deliver, .. } = *told;
+        defaults.rules = Rules { full, ttl, max_deliver, lease_time, ..defaults.rules };
         folder.defaults = Arc::new(defaults);
     }
     Ok(ino)
@@ -395,13 +408,15 @@ impl RemoteState {
         }
     }
 
-    /// What all hosts shall know of it, if that has changed.
-    fn change(&mut self) -> Option<(Command, Described)> {
+    /// It is to be as `told`. Returns what all hosts shall know, if that has changed.
+    fn change(&mut self, told: Described) -> Option<(u32, Command)> {
         let Meta { uid, gid, mode, .. } = self.meta;
-        let told = Described { uid, gid, mode, ..*self.queue.described() };
-        let changed = told != *self.queue.described();
-        self.queue.describe(told);
-        changed.then(|| (Command::Describe(Arc::clone(self.queue.path()), told), told))
+        let told = Described { uid, gid, mode, ..told };
+        if told == *self.queue.described() {
+            return None;
+        }
+        self.queue.describe(told.clone());
+        Some((uid, Command::Describe(Arc::clone(self.queue.path()), told)))
     }
 }
 
@@ -435,14 +450,15 @@ impl InodeOps for RemoteNode {
             cx.tree.remotes.check_reachable(header.caller.uid)?;
         }
         let change = self.file.with(cx, |state, cx| {
-            let RemoteState { meta, queue } = state;
+            let RemoteState { meta, queue, .. } = state;
             (meta.atime, meta.mtime) = (queue.last_received, queue.last_sent);
             meta.set(set, false, cx.now.time());
             (queue.last_received, queue.last_sent) = (meta.atime, meta.mtime);
-            state.change()
+            let told = state.queue.described().clone();
+            state.change(told)
         });
-        if let Some((change, told)) = change {
-            tell(change, told, cx);
+        if let Some((uid, change)) = change {
+            tell(uid, change, cx);
         }
         self.attr(header.node, cx)
     }
@@ -479,10 +495,10 @@ impl InodeOps for RemoteNode {
     fn unlinked(&self, cx: &mut Cx<'_>) {
         let (path, told) = {
             let state = self.file.state.lock();
-            (Arc::clone(state.queue.path()), *state.queue.described())
+            (Arc::clone(state.queue.path()), state.queue.described().clone())
         };
         self.file.end(cx);
-        tell(Command::Remove(path, told), told, cx);
+        tell(told.uid, Command::Remove(path, told), cx);
     }
 
     fn cancel(&self, wait: WaitId, error: Error, cx: &mut Cx<'_>) {
@@ -529,6 +545,39 @@ impl FileOps for OpenRemote {
         self.file.with(cx, |state, cx| state.queue.close(self.id, cx));
         let (node, write) = self.node;
         cx.tree.names.lock().nodes.close(node, write);
+    }
+}
+
+impl RemoteNode {
+    /// The mailbox that a written value names, if `caller` may send to it. Empty: none.
+    fn find_dead_letter(
+        &self,
+        text: &[u8],
+        caller: Caller,
+        cx: &Cx<'_>,
+    ) -> Result<Option<DeadLetter>, Refusal> {
+        let path = text.strip_suffix(b"\n").unwrap_or(text);
+        if path.is_empty() {
+            return Ok(None);
+        }
+        let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
+        let node = match cx.tree.names.lock().find_mailbox(path, caller) {
+            Ok(Inode::Remote(node)) => node,
+            Ok(_) => return Err(refuse(Error::Invalid, "it must be a mailbox that the same hosts share")),
+            Err(Error::AccessDenied) => {
+                return Err(refuse(Error::AccessDenied, "you may not search the way to it"));
+            }
+            Err(_) => return Err(refuse(Error::Invalid, "there is no such mailbox")),
+        };
+        if node.file.ino == self.file.ino {
+            return Err(refuse(Error::Invalid, "a mailbox cannot be its own"));
+        }
+        let state = node.file.state.lock();
+        if !state.meta.permits(caller, 2) {
+            return Err(refuse(Error::AccessDenied, "you may not send to it"));
+        }
+        let path = Arc::clone(state.queue.path());
+        Ok(Some(DeadLetter { path, setter: (caller.uid, caller.gid) }))
     }
 }
 
@@ -585,9 +634,31 @@ impl ControlOps for RemoteNode {
         let connected = cx.tree.remotes.is_connected();
         let state = self.file.state.lock();
         let (queue, waiters) = (&state.queue, state.queue.waiters());
-        let (described, counts) = (*queue.described(), queue.counts());
-        let view = RemoteView { described, counts, waiters, connected, now: cx.now };
+        let (described, counts) = (queue.described().clone(), queue.counts());
+        if file.names_mailbox() {
+            let path = described.dead_letter.map(|dead_letter| dead_letter.path);
+            return Ok(path.map(|path| [&path, &b"\n"[..]].concat()).unwrap_or_default());
+        }
+        let refusal = state.refusal.as_deref().map(String::from).unwrap_or_default();
+        let view = RemoteView { described, counts, waiters, connected, now: cx.now, refusal };
         Ok((file.show)(&view).into_bytes())
+    }
+
+    fn store(&self, index: usize, text: &[u8], writer: Caller, cx: &mut Cx<'_>) -> Result<(), Error> {
+        let file = table_file(&REMOTE, index)?;
+        let store = file.store.ok_or(Error::AccessDenied)?;
+        cx.tree.remotes.check_reachable(writer.uid)?;
+        // Found before the mailbox is locked: names come first.
+        let named = if file.names_mailbox() { self.find_dead_letter(text, writer, cx) } else { Ok(None) };
+        let (result, change) = self.file.with(cx, |state, _| {
+            let mut new = RemoteSettings { described: state.queue.described().clone(), named };
+            let result = store(&String::from_utf8_lossy(text), &mut new);
+            (refusal_noted(result, &mut state.refusal), state.change(new.described))
+        });
+        if let Some((uid, change)) = change {
+            tell(uid, change, cx);
+        }
+        result
     }
 }
 
