@@ -2,11 +2,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use rustix::io::Errno;
 use rustix::process::Signal;
 
 use super::common::{self, Mount, wait_for};
+use super::servers::servers;
 use super::{appears, error_of, make, nonblocking, received, send, share, two_hosts};
 
 fn config(mount: &Mount, mailbox: &str, key: &str) -> std::path::PathBuf {
@@ -117,33 +121,49 @@ fn a_message_that_was_leased_too_often_or_rejected_is_a_dead_letter() {
 
 #[test]
 fn dead_letters_are_sent_with_the_rights_of_whoever_set_the_mailbox() {
-    let Some((_servers, here, there)) = two_hosts() else { return };
+    let Some(servers) = servers(1) else { return };
+    let (here, there) = (servers.mount_with(&["--allow-other"]), servers.mount());
+    fs::set_permissions(here.dir().parent().unwrap(), fs::Permissions::from_mode(0o755)).unwrap();
+    share(&here, "shared");
+    appears(&there.mailbox("shared"));
     let (sends, _) = make(&here, &there, "q");
     let (dead, far) = make(&here, &there, "dead");
-    std::os::unix::fs::chown(&sends, Some(common::USER), None).unwrap();
-    std::os::unix::fs::chown(&dead, Some(common::OTHER), None).unwrap();
-    fs::set_permissions(&dead, std::os::unix::fs::PermissionsExt::from_mode(0o622)).unwrap();
-    wait_for("the mode to be known", || {
-        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&far).unwrap().permissions()) & 0o777 == 0o622
-    });
-    // By root for its owner, who might not have set it: the rights are those of the writer.
-    set(&here, &there, ("q", "dead_letter"), "shared/dead");
-    send(&sends, "x");
+    chown(&sends, Some(common::USER), None).unwrap();
+    let let_others_send = |mode: u32| {
+        fs::set_permissions(&dead, fs::Permissions::from_mode(mode)).unwrap();
+        wait_for("the mode to be known", || fs::metadata(&far).unwrap().mode() & 0o777 == mode);
+    };
+    let set_as_user = |value: &str| {
+        let set = format!("echo {value} > {}", config(&here, "q", "dead_letter").display());
+        let mut user = Command::new("sh");
+        user.args(["-c", &set]).uid(common::USER).gid(common::USER).stderr(std::process::Stdio::null());
+        user.status().unwrap().success()
+    };
     let mut worker = lease(&here, "q");
-    assert_eq!(read(&mut worker), "x");
-    worker.write_all(b"reject").unwrap();
-    assert_eq!(received(&dead), "x");
+    let mut reject = |text: &str| {
+        send(&sends, text);
+        assert_eq!(read(&mut worker), text);
+        worker.write_all(b"reject").unwrap();
+    };
+    let dropped = || here.figure("mailboxes/shared/q/status", "dropped");
+    let_others_send(0o600);
+    assert!(!set_as_user("shared/dead"));
+    let_others_send(0o622);
+    assert!(set_as_user("shared/dead"));
+    reject("x");
+    assert_eq!((received(&dead), dropped()), (String::from("x"), 0));
+    // The right is used each time.
+    let_others_send(0o600);
+    reject("y");
+    assert!(dropped() == 1 && is_empty(&dead));
     // A full one takes nothing, and it is dropped.
     fs::create_dir(here.mailbox("shared/small")).unwrap();
     fs::write(here.path("control/mailboxes/shared/small/config/maxmsg"), "1").unwrap();
     let (small, _) = make(&here, &there, "small/q");
     send(&small, "first");
     set(&here, &there, ("q", "dead_letter"), "shared/small/q");
-    send(&sends, "y");
-    assert_eq!(read(&mut worker), "y");
-    worker.write_all(b"reject").unwrap();
-    assert_eq!(here.figure("mailboxes/shared/q/status", "dropped"), 1);
-    assert_eq!(received(&small), "first");
+    reject("z");
+    assert_eq!((received(&small), dropped()), (String::from("first"), 2));
 }
 
 #[test]

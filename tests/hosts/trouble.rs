@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::process::Signal;
@@ -140,4 +142,40 @@ fn nothing_accepted_is_lost_while_three_servers_die_in_turn() {
         }
         missing.is_empty()
     });
+}
+
+#[test]
+fn workers_that_are_killed_at_any_moment_lose_nothing() {
+    const MESSAGES: u32 = 100;
+    const WORKER: &str = "import os,sys
+out=os.open(sys.argv[2],os.O_WRONLY|os.O_APPEND)
+fd=os.open(sys.argv[1],os.O_RDWR)
+while True:
+    job=os.read(fd,99); os.write(out,job+b' '); os.write(fd,b'ack')";
+    let Some((servers, here, there)) = two_hosts() else { return };
+    let (sends, _) = make(&here, &there, "q");
+    let done = servers.folder().join("done");
+    File::create(&done).unwrap();
+    let sender = thread::spawn(move || {
+        let mut file = OpenOptions::new().write(true).open(sends).unwrap();
+        for number in 0..MESSAGES {
+            file.write_all(number.to_string().as_bytes()).unwrap();
+        }
+    });
+    let mut turn = 0_u64;
+    let all: BTreeSet<u32> = (0..MESSAGES).collect();
+    wait_for("all jobs to be done", || {
+        turn += 1;
+        let mount = if turn.is_multiple_of(2) { &here } else { &there };
+        let door = mount.path("control/mailboxes/shared/q/lease");
+        let mut worker = Command::new("python3").args(["-c", WORKER]).arg(door).arg(&done).spawn().unwrap();
+        // At another moment each time.
+        thread::sleep(Duration::from_millis(100 + turn * 37 % 150));
+        worker.kill().unwrap();
+        reap(&mut worker);
+        let text = fs::read_to_string(&done).unwrap();
+        let got = text.split_whitespace().map(|job| job.parse::<u32>().unwrap()).collect::<BTreeSet<_>>();
+        got == all
+    });
+    sender.join().unwrap();
 }
