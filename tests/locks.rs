@@ -157,6 +157,114 @@ fn close_exit_and_kill_give_up_every_kind_of_lock() {
     }
 }
 
+/// Takes a lock through a descriptor of its own and closes that, as often as it is told; then another process, which has the
+/// file open already, and the next descriptor of the same process must get the lock, and see none.
+const CLOSE_AND_ASK: &str = r"
+import fcntl, os, struct, sys
+path, rounds = sys.argv[1], int(sys.argv[2])
+def ask(kind): return struct.pack('hhqqixxxx', kind, 0, 0, 0, 0)
+def flock(fd): fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def ofd(fd): fcntl.fcntl(fd, 37, ask(fcntl.F_WRLCK))
+def posix(fd): fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def unflock(fd): fcntl.flock(fd, fcntl.LOCK_UN)
+def unlock(fd): fcntl.fcntl(fd, 37, ask(fcntl.F_UNLCK))
+def unposix(fd): fcntl.lockf(fd, fcntl.LOCK_UN)
+def looks(command):
+    def look(fd):
+        if struct.unpack('hhqqixxxx', fcntl.fcntl(fd, command, ask(fcntl.F_WRLCK)))[0] != fcntl.F_UNLCK: raise OSError('locked')
+    return look
+ways = (('flock', flock, flock, unflock), ('OFD', ofd, ofd, unlock), ('POSIX', posix, posix, unposix),
+    ('F_GETLK', posix, looks(5), unposix), ('F_OFD_GETLK', ofd, looks(36), unlock))
+for name, take, probe, untake in ways:
+    asked, said = os.pipe(), os.pipe()
+    if (pid := os.fork()) == 0:
+        os.close(asked[1])
+        fd = os.open(path, os.O_RDWR)
+        while os.read(asked[0], 1):
+            try:
+                probe(fd)
+                untake(fd)
+                answer = b'+'
+            except OSError: answer = b'-'
+            os.write(said[1], answer)
+        os._exit(0)
+    os.close(asked[0])
+    others = own = 0
+    for _ in range(rounds):
+        fd = os.open(path, os.O_RDWR)
+        try: take(fd)
+        except OSError: own += 1
+        os.close(fd)
+        os.write(asked[1], b'?')
+        others += os.read(said[0], 1) == b'-'
+    os.close(asked[1])
+    os.waitpid(pid, 0)
+    if own or others: print(f'{name}: of {rounds} calls after a close, {others} of another process and {own} of the same were refused')
+";
+
+/// Without the wait for earlier requests, some in a thousand fail on a busy machine.
+#[test]
+fn a_lock_is_free_when_close_has_returned() {
+    if !common::have("python3") {
+        return;
+    }
+    for (mount, file) in files_of_all_paths() {
+        let busy = "while :; do :; done";
+        let mut busy: Vec<_> =
+            (0..4).map(|_| std::process::Command::new("sh").args(["-c", busy]).spawn().unwrap()).collect();
+        let said = std::process::Command::new("python3")
+            .args(["-I", "-c", CLOSE_AND_ASK])
+            .arg(&file)
+            .arg("2000")
+            .output()
+            .unwrap();
+        for child in &mut busy {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(said.status.success(), "{said:?}");
+        assert_eq!(String::from_utf8_lossy(&said.stdout), "", "{file:?}");
+        wait_for_held(&mount, 0);
+    }
+}
+
+/// What is refused for certain is refused as long as the lock is held, whatever else is under way.
+#[test]
+fn a_lock_that_is_held_is_refused_beside_others_who_open_and_close() {
+    if !common::have("python3") {
+        return;
+    }
+    for (mount, file) in files() {
+        let Some([mut holder, mut other]) = peers(&file) else { return };
+        let more = std::fs::File::create(file.with_file_name("more")).is_ok();
+        assert!(more);
+        let crowd = "while :; do : < \"$1\"; done";
+        let mut crowd: Vec<_> = (0..4)
+            .map(|_| {
+                std::process::Command::new("sh")
+                    .args(["-c", crowd, "sh"])
+                    .arg(file.with_file_name("more"))
+                    .spawn()
+                    .unwrap()
+            })
+            .collect();
+        for kind in 0..3 {
+            take(&mut holder, EXCLUSIVE_NOW[kind].1);
+            for _ in 0..200 {
+                refused(&mut other, EXCLUSIVE_NOW[kind].1);
+            }
+            take(&mut holder, UNLOCK[kind].1);
+            take(&mut other, EXCLUSIVE_NOW[kind].1);
+            take(&mut other, UNLOCK[kind].1);
+        }
+        for child in &mut crowd {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        wait_for_held(&mount, 0);
+    }
+}
+
 #[test]
 fn a_signal_ends_the_wait_and_leaves_the_lock_to_its_holder() {
     for (mount, file) in files() {

@@ -2,13 +2,15 @@
 //!
 //! `session` mounts and negotiates. `dev` and `uring` receive requests and send answers, over `/dev/fuse` or over
 //! `io_uring`; `rings` sets up the latter, and `run_policy` keeps its callers on their CPU. `request` and `reply` convert
-//! between bytes and the types of [`crate::op`]; `errno` converts errors to numbers. `transport` connects them to the tree. Policy is decided in the tree, not here.
+//! between bytes and the types of [`crate::op`]; `errno` converts errors to numbers.
+//! `order` knows which requests came before others. `transport` connects them to the tree. Policy is decided in the tree, not here.
 
 mod abi;
 mod cpus;
 pub mod dev;
 mod errno;
 pub mod mount_table;
+mod order;
 mod queue;
 mod reply;
 mod reply_path;

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use zerocopy::IntoBytes;
 
+use super::order::{self, Order};
 use super::reply::{self, Encoded};
 use super::reply_path::ReplyPath;
 use super::reply_queue::ReplyQueue;
@@ -56,6 +57,8 @@ pub enum Alarm {
     At(Moment),
     /// To look after this time at a request whose caller got a signal.
     Interrupt(u64, Duration),
+    /// To look at lock calls that wait for earlier requests.
+    Doubt,
     /// To stand still.
     StandStill,
 }
@@ -67,6 +70,7 @@ pub struct Transport {
     /// For each ring, the answers that threads other than its own have given.
     pub(super) reply_queues: Vec<Arc<ReplyQueue>>,
     pub(super) tree: Tree,
+    order: Order,
     journal: Option<Arc<Journal>>,
     /// Takes what the tree wants of the engine.
     engine: Option<Tell>,
@@ -117,22 +121,53 @@ impl Transport {
         engine: Option<Tell>,
         alarms: Sender<Alarm>,
     ) -> Transport {
-        let (worker, standstill) = (OnceLock::new(), Standstill::default());
-        Transport { devices, reply_queues, tree, journal, engine, alarms, worker, standstill }
+        let (order, worker, standstill) = (Order::default(), OnceLock::new(), Standstill::default());
+        Transport { devices, reply_queues, tree, order, journal, engine, alarms, worker, standstill }
     }
 
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
     pub(super) fn handle(&self, request: Result<Request<'_>, DecodeError>, fx: &mut Effects) {
-        match request {
+        let unique = match request {
             Ok(request) => {
                 debug!("{:?}", Summary(&request));
                 if heap::missing() > 0 && heap::fill_reserves() > may_be_missing(&request.op) {
-                    return fx.fail(request.request_id, Error::NoMemory);
+                    fx.fail(request.request_id, Error::NoMemory);
+                } else {
+                    self.tree.handle(&request, now(), fx);
+                    self.doubt_refusal(&request, fx);
                 }
-                self.tree.handle(&request, now(), fx);
+                request.request_id.unique
             }
-            Err(DecodeError::Malformed(request_id)) => fx.fail(request_id, Error::Malformed),
-            Err(error) => warn!("a request cannot be decoded: {error:?}"),
+            Err(DecodeError::Malformed(request_id)) => {
+                fx.fail(request_id, Error::Malformed);
+                request_id.unique
+            }
+            Err(error) => return warn!("a request cannot be decoded: {error:?}"),
+        };
+        self.order.note_handled(unique);
+        self.ask_again(None, fx);
+    }
+
+    /// A lock is not refused while a request may be on its way that frees it. If none is, it is asked again all the same: one may
+    /// have been handled meanwhile.
+    fn doubt_refusal(&self, request: &Request<'_>, fx: &mut Effects) {
+        if !matches!(request.op, Op::Setlk { .. } | Op::Getlk(_)) || !fx.refuses_lock(request.request_id) {
+            return;
+        }
+        fx.take_back(request.request_id);
+        if self.order.is_certain(request) {
+            self.tree.handle(request, now(), fx);
+        } else {
+            // Fails only if the timer has ended with the mount.
+            let _ = self.alarms.send(Alarm::Doubt);
+        }
+    }
+
+    /// Lock calls that have waited for earlier requests are decided: those whose earlier requests are handled by now, and those
+    /// that have waited for as long as `given_up`.
+    fn ask_again(&self, given_up: Option<Duration>, fx: &mut Effects) {
+        while let Some(request) = self.order.next_certain(given_up) {
+            self.tree.handle(&request, now(), fx);
         }
     }
 
@@ -142,10 +177,14 @@ impl Transport {
         // What comes from a store may be due already, and nobody has told of it.
         let mut next = Some(Moment::FIRST);
         let mut interrupts: BinaryHeap<Reverse<(Instant, u64, Duration)>> = BinaryHeap::new();
+        let mut fx = Effects::new();
         loop {
+            self.ask_again(Some(order::PATIENCE), &mut fx);
+            self.perform(&mut fx, &mut NoResponder);
+            let patience = self.order.patience();
             let left = next.map(|next| Duration::from_nanos(next.since(now().moment)).min(MAX_SLEEP));
             let interrupt = interrupts.peek().map(|next| next.0.0.saturating_duration_since(Instant::now()));
-            let alarm = match left.into_iter().chain(interrupt).min() {
+            let alarm = match left.into_iter().chain(interrupt).chain(patience).min() {
                 None => alarms.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(left) => alarms.recv_timeout(left),
             };
@@ -156,6 +195,8 @@ impl Transport {
                 }
                 Ok(Alarm::StandStill) if self.standstill.is_asked() => {
                     self.standstill.wait_for_others();
+                    self.ask_again(Some(Duration::ZERO), &mut fx);
+                    self.perform(&mut fx, &mut NoResponder);
                     // Nobody decides anything more, and the rings take answers yet.
                     let settled = |journal: &Arc<Journal>| journal.settle(MAX_SETTLE);
                     while self.standstill.is_asked() && !self.journal.as_ref().is_none_or(settled) {}
@@ -166,12 +207,12 @@ impl Transport {
                             next = Some(next.map_or(time, |next| next.min(time)));
                             None
                         }
-                        Alarm::StandStill => None,
+                        Alarm::Doubt | Alarm::StandStill => None,
                     });
                     kept.chain(sent).for_each(|unique| self.request_interrupt_again(unique));
                     self.standstill.stand();
                 }
-                Ok(Alarm::StandStill) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Alarm::Doubt | Alarm::StandStill) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             while interrupts.peek().is_some_and(|next| next.0.0 <= Instant::now())
@@ -184,7 +225,6 @@ impl Transport {
             let now = now();
             if next.is_some_and(|next| next <= now.moment) {
                 next = None;
-                let mut fx = Effects::new();
                 self.tree.tick(now, &mut fx);
                 self.perform(&mut fx, &mut NoResponder);
             }
@@ -278,6 +318,7 @@ impl Transport {
     pub fn end(&self) {
         let mut fx = Effects::new();
         self.tree.end(now(), &mut fx);
+        self.ask_again(Some(Duration::ZERO), &mut fx);
         self.perform(&mut fx, &mut NoResponder);
         let limit = Instant::now() + MAX_FLUSH;
         let wait_until = |done: &dyn Fn() -> bool| {

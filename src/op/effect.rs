@@ -130,6 +130,21 @@ impl Effects {
         self.reply(request_id, Reply::Failed(error));
     }
 
+    /// Whether the reply to `request_id` says that another has a lock.
+    pub fn refuses_lock(&self, request_id: RequestId) -> bool {
+        self.list.iter().any(|effect| match effect {
+            Effect::Reply(id, reply) if *id == request_id => {
+                matches!(reply, Reply::Failed(Error::WouldWait | Error::Deadlock) | Reply::Lock(Some(_)))
+            }
+            _ => false,
+        })
+    }
+
+    /// Takes back the reply to `request_id`: it is to be decided again.
+    pub fn take_back(&mut self, request_id: RequestId) {
+        self.list.retain(|effect| !matches!(effect, Effect::Reply(id, _) if *id == request_id));
+    }
+
     /// Adds a wake-up for a polled file.
     pub fn wake(&mut self, handle: PollHandle) {
         self.list.push(Effect::Wake(handle));
