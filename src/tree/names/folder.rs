@@ -40,7 +40,7 @@ pub(crate) struct Defaults {
 /// Names and what they lead to, by cookie.
 type Entries<O> = BTreeMap<u64, (Arc<[u8]>, O)>;
 
-saved!(struct Defaults { limits, rules, carrier since 2 });
+saved!(struct Defaults { limits, rules, carrier since 3 });
 
 /// A folder. Its entries have two orders: by name for look-ups, and by a cookie that only grows for listings. So a
 /// listing shows every entry that was there all along exactly once, whatever comes and goes meanwhile.
