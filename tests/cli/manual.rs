@@ -64,7 +64,7 @@ fn the_pages_have_every_option_and_every_file_of_control() {
         help.split_whitespace().filter(|word| word.starts_with("--") && word.len() > 4).collect();
     assert!(options.len() > 10, "{options:?}");
     for option in options {
-        let option = option.split(['=', ',', '.', '`']).next().unwrap();
+        let option = option.split(['=', ',', '.', ';', '`']).next().unwrap();
         assert!(text("man1/ipcfs-mount.1").contains(option), "ipcfs-mount(1) lacks {option}");
         let listed = option.trim_start_matches('-').replace('-', "_");
         if !["help", "foreground"].contains(&listed.as_str()) {

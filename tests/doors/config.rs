@@ -331,7 +331,7 @@ fn a_folder_refuses_what_its_mailboxes_would_and_says_why() {
     let config = mount.path("control/mailboxes/jobs/config");
     let mut names: Vec<_> = fs::read_dir(&config).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     names.sort();
-    let settings = "durable full lease_time max_deliver max_rounds maxbytes maxmsg msgsize once_window order remove ttl wholesize";
+    let settings = "durable engine full lease_time max_deliver max_rounds maxbytes maxmsg msgsize once_window order remove ttl wholesize";
     let mut expected: Vec<&str> = settings.split(' ').chain(["error"]).collect();
     expected.sort_unstable();
     assert_eq!(names, expected);

@@ -11,6 +11,8 @@ pub fn removal_ends_waits_and_uses(harness: &mut dyn Harness) {
     harness.send(BOX, b"begun");
     harness.send(BOX, b"lost");
     harness.configure(&format!("{BOX}/config/maxmsg"), "1").unwrap();
+    // This thread reads it before it removes it.
+    harness.configure(&format!("{BOX}/config/remove"), "any").unwrap();
     let holder = harness.open(BOX, Mode::Receive).unwrap();
     assert_eq!(harness.read(holder, 2).as_deref(), Ok(&b"be"[..]));
     let sender = harness.open(BOX, Mode::Send).unwrap();

@@ -120,6 +120,7 @@ fn a_setting_is_read_back_as_it_was_written() {
         [
             "dead_letter",
             "durable",
+            "engine",
             "full",
             "lease_time",
             "max_deliver",
