@@ -157,7 +157,7 @@ impl FolderInode {
             Namespace::Segments => Inode::Segment(SegmentFile::new(ino, meta, account, cx.tree)?),
             Namespace::Mailboxes if defaults.carrier == Carrier::Nats => {
                 let told = described(&meta, &defaults, false);
-                Inode::Remote(RemoteNode::make(names, home, (meta, told), true, cx)?)
+                Inode::Remote(Box::new(RemoteNode::make(names, home, (meta, told), true, cx)?))
             }
             Namespace::Mailboxes | Namespace::Root => {
                 let file = MailboxFile::new(ino, meta, &defaults, home, cx);

@@ -70,7 +70,7 @@ pub(crate) type Names = names::Names<Inode>;
 pub(crate) enum Inode {
     Folder(FolderInode),
     Mailbox(Arc<MailboxFile>),
-    Remote(remote::RemoteNode),
+    Remote(Box<remote::RemoteNode>),
     Topic(Arc<topic::TopicFile>),
     Segment(Arc<SegmentFile>),
     Symlink(Arc<symlink::SymlinkFile>),
@@ -502,7 +502,7 @@ impl Inode {
         match self {
             Inode::Folder(folder) => folder,
             Inode::Mailbox(file) => file,
-            Inode::Remote(node) => node,
+            Inode::Remote(node) => &**node,
             Inode::Topic(file) => file,
             Inode::Segment(file) => file,
             Inode::Symlink(file) => file,

@@ -87,7 +87,8 @@ struct RemoteState {
     refusal: Option<Box<str>>,
 }
 
-/// What a node stands for: the mailbox, or with a number of its own its `lease` door.
+/// What a node stands for: the mailbox, or with a number of its own its `lease` door. Each name and node has an `Inode`, so that there
+/// it is in a box.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteNode {
     file: Arc<RemoteFile>,
@@ -298,7 +299,7 @@ fn present(path: &[u8], told: Described, cx: &mut Cx<'_>) -> Result<(), Error> {
             let meta_uid = told.uid;
             let node = RemoteNode::make(&mut names, (at, last), (meta, told), false, cx)?;
             let charge = cx.tree.accounts.of(meta_uid).charge_regardless(Resource::Files, 1);
-            names.link(at, last, &Inode::Remote(node), charge, cx.now.time());
+            names.link(at, last, &Inode::Remote(Box::new(node)), charge, cx.now.time());
         }
     }
     Ok(())
@@ -378,7 +379,7 @@ impl RemoteFile {
             let Some(id) = work(state, cx) else { return };
             cx.fx.note_waiting();
             let node = RemoteNode { file: Arc::clone(self), lease: None };
-            if !waits.insert(header.unique(), Wait::File(Inode::Remote(node), id), cx.now.moment) {
+            if !waits.insert(header.unique(), Wait::File(Inode::Remote(Box::new(node)), id), cx.now.moment) {
                 state.queue.cancel(id, Error::Ending, cx);
             }
         });
@@ -435,7 +436,7 @@ impl InodeOps for RemoteNode {
 
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let fresh = NodeId(names.fresh());
-        let inode = Inode::Remote(self.clone());
+        let inode = Inode::Remote(Box::new(self.clone()));
         let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now.moment, || fresh);
         let (attr, validity) = self.attr(node, cx)?;
         Ok(Entry { node, attr, validity })
@@ -620,7 +621,7 @@ impl ControlOps for RemoteNode {
         let node = NodeId(names.fresh());
         let door = RemoteNode { lease: Some(place.with(Slot::Door(index)).ino()), ..self.clone() };
         names.nodes.note_look_up(header.caller.pid);
-        cx.look_up_once(&mut names, node, Inode::Remote(door.clone()), charge);
+        cx.look_up_once(&mut names, node, Inode::Remote(Box::new(door.clone())), charge);
         let (attr, validity) = door.attr(node, cx)?;
         Ok(Some(Entry { node, attr, validity }))
     }
