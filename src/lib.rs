@@ -30,6 +30,7 @@ mod notify;
 pub mod op;
 pub mod segment;
 pub mod state;
+pub mod supervisor;
 pub mod sys;
 pub mod topic;
 pub mod tree;
