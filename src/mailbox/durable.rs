@@ -201,7 +201,8 @@ fn restored(message: record::Message, now: Now) -> Message {
         body.bytes
     };
     let (since, moment) = (now.moment_of(sent), |time| now.moment_of(time));
-    let mut message = Message { id, sent, since, sender, priority, body: bytes, extra: None, charge: None };
+    let (body, extra, charge, record) = (bytes, None, None, None);
+    let mut message = Message { id, sent, since, sender, priority, body, extra, charge, record };
     message.edit_extra(|extra| {
         (extra.tag, extra.expires, extra.due) = (tag, expires.map(moment), due.map(moment));
         (extra.reason, extra.deliveries, extra.run) = (reason, deliveries, run);

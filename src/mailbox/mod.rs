@@ -17,7 +17,7 @@
 //!
 //! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
 //! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
-//! `readers` (reading, waiting readers), `durable` (the journal), `delayed`, `lease` (leases, time limits, dead letters), `due`, `rpc`, `messages` (single messages), `purge`.
+//! `readers` (reading, waiting readers), `durable` (the journal), `recorded` and `recovered` (what outlives the daemon), `delayed`, `lease` (leases, time limits, dead letters), `due`, `rpc`, `messages` (single messages), `purge`.
 
 mod call;
 mod delayed;
@@ -29,11 +29,15 @@ mod lines;
 mod memory;
 mod message;
 mod messages;
+mod noted;
+mod opens;
 mod ordered_queue;
 mod purge;
 mod queue;
 mod readers;
 mod receive;
+mod recorded;
+mod recovered;
 mod rpc;
 mod send;
 #[cfg(test)]
@@ -45,8 +49,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
-use slab::Slab;
-
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
 use crate::framing::{Framing, Single};
@@ -56,9 +58,11 @@ use call::Selector;
 use delayed::Delayed;
 use durable::Store;
 use lease::Lease;
+use opens::Opens;
 use ordered_queue::OrderedQueue;
 use queue::Queue;
 use readers::{Readers, WaitingReader};
+use recorded::Records;
 use rpc::{Outstanding, Request};
 use writers::{PartialMessage, WaitingWriter};
 
@@ -102,7 +106,7 @@ pub struct Mailbox {
     delayed: Delayed,
     readers: Readers,
     writers: OrderedQueue<WaitId, WaitingWriter>,
-    handles: Slab<Open>,
+    handles: Opens,
     /// Requests that no server has taken yet, by id.
     requests: BTreeMap<u64, Request>,
     request_bytes: u64,
@@ -112,6 +116,8 @@ pub struct Mailbox {
     lease_ends: BTreeSet<(Moment, HandleId)>,
     /// Where it can be kept, in a mount with a store.
     store: Option<Store>,
+    /// Where it is recorded, if it outlives the daemon.
+    records: Records,
     /// Dead letters, until the tree moves them to the dead-letter mailbox.
     outbox: Vec<Message>,
     /// Open files whose pollers wait for something to read, and for room to write.
@@ -138,7 +144,7 @@ pub struct Mailbox {
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, waited, removed,
-    last_sent, last_received, hurried since 2, dropping since 2,
+    last_sent, last_received, hurried since 2, dropping since 2, records,
 });
 
 #[derive(Debug)]
@@ -185,12 +191,13 @@ impl Mailbox {
             delayed: Delayed::default(),
             readers: Readers::default(),
             writers: OrderedQueue::default(),
-            handles: Slab::new(),
+            handles: Opens::default(),
             requests: BTreeMap::new(),
             request_bytes: 0,
             discarded: None,
             lease_ends: BTreeSet::new(),
             store: None,
+            records: Records::default(),
             outbox: Vec::new(),
             polls_in: BTreeMap::new(),
             polls_out: BTreeMap::new(),
@@ -224,7 +231,7 @@ impl Mailbox {
         let seekable = matches!(framing, Framing::File(_));
         let state = State::Idle;
         let open = Open { door, mode, account, framing, waiting: 0, split_refused: false, state };
-        (HandleId(self.handles.insert(open)), seekable)
+        (self.handles.insert(open), seekable)
     }
 
     /// Closes an open file. The rest of a partly read message is lost; a leased message returns to the queue; what was
@@ -241,7 +248,7 @@ impl Mailbox {
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
         let mut long = None;
-        if let Some(Open { state, framing, account, .. }) = self.handles.try_remove(handle.0) {
+        if let Some(Open { state, framing, account, .. }) = self.handles.remove(handle.0) {
             let idle = matches!(state, State::Idle) && framing.charged() == 0;
             drop(framing);
             match state {
@@ -259,9 +266,6 @@ impl Mailbox {
             if !idle {
                 self.admit_writers(cx);
             }
-        }
-        if self.handles.is_empty() {
-            self.handles = Slab::new();
         }
         long
     }
@@ -358,6 +362,7 @@ impl Mailbox {
         let writable = writes && room && !self.removed && !(requesting && matches!(open.door, Door::Rpc));
         let ready = Ready { readable, writable, hangup: self.removed };
         if let Some(Poller { handle: poll, events }) = arm {
+            self.handles.touch(handle);
             let output = writes && events.output;
             if !output || reads && events.input {
                 self.polls_in.insert(handle, poll);
