@@ -8,6 +8,7 @@ mod abi;
 mod cpus;
 pub mod dev;
 mod errno;
+pub mod left;
 pub mod mount_table;
 mod queue;
 mod reply;
