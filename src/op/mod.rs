@@ -241,9 +241,11 @@ pub enum Op<'a> {
         lock: LockCall,
         wait: bool,
     },
+    /// `reads`: `io_uring` asks, and reads at once if there is something to read.
     Poll {
         fh: Fh,
         arm: Option<Poller>,
+        reads: bool,
     },
     Fallocate {
         fh: Fh,
@@ -297,6 +299,8 @@ pub struct OpenFlags {
     pub read: bool,
     /// `O_WRONLY` or `O_RDWR`.
     pub write: bool,
+    /// `O_APPEND`.
+    pub append: bool,
     /// `O_TRUNC`, if the kernel leaves it to the daemon.
     pub truncate: bool,
     /// `O_EXCL`.
@@ -305,6 +309,13 @@ pub struct OpenFlags {
     pub no_follow: bool,
     /// Clear set-user-id and set-group-id; the kernel sets this when it truncates.
     pub kill_suid: bool,
+}
+
+impl OpenFlags {
+    /// Writes begin at the end, wherever the kernel takes that to be.
+    pub fn appends(self) -> bool {
+        self.write && self.append
+    }
 }
 
 /// The kinds of lseek(2) that the kernel sends to the daemon.

@@ -98,6 +98,8 @@ pub(crate) struct OpenMailbox {
     node: NodeId,
     id: HandleId,
     write: bool,
+    /// It has a position, within the message that it reads.
+    pub(super) seekable: bool,
     /// Who opened it: the sender of what is written through it, whoever writes.
     opener: Caller,
     /// It reads messages by tag or sender.
@@ -106,7 +108,7 @@ pub(crate) struct OpenMailbox {
     never_waits: bool,
 }
 
-saved!(struct OpenMailbox { file, node, id, write, opener, selective, never_waits });
+saved!(struct OpenMailbox { file, node, id, write, seekable since 3, opener, selective, never_waits });
 
 impl MailboxFile {
     pub(super) fn new(
@@ -245,6 +247,7 @@ impl MailboxFile {
             node: header.node,
             id,
             write: flags.write,
+            seekable,
             opener: header.caller,
             selective,
             never_waits: opening == Opening::Nameless,
@@ -353,8 +356,9 @@ impl InodeOps for Arc<MailboxFile> {
     fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let mut names = cx.tree.names.lock();
         let mut state = self.state.lock();
-        let attr = state.attr(self.ino);
-        let may_cache = names.nodes.asked_for_attr(node, (&attr).into());
+        let told_empty = names.nodes.is_told_empty(node);
+        let attr = sized(state.attr(self.ino), told_empty);
+        let may_cache = names.nodes.asked_for_attr(node, (&attr).into()) && !told_empty;
         Ok((attr, if may_cache { state.cache_attr(node, cx.fx) } else { Validity::None }))
     }
 
@@ -363,16 +367,19 @@ impl InodeOps for Arc<MailboxFile> {
         let inode = Inode::Mailbox(Arc::clone(self));
         let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now.moment, || fresh);
         let mut state = self.state.lock();
-        let attr = state.attr(self.ino);
+        let told_empty = names.nodes.is_told_empty(node);
+        let attr = sized(state.attr(self.ino), told_empty);
         // No invalidation may overtake this answer, if the kernel knows no permissions but those in it: it would check the
         // caller's rights by none, or by old ones.
-        let kernel_has = names.nodes.kernel_has(node, (&attr).into());
+        // And nobody else may come to open a file that is told to be empty for this one.
+        let kernel_has = names.nodes.kernel_has(node, (&attr).into()) && !told_empty;
         let validity = if kernel_has { state.cache_attr(node, cx.fx) } else { Validity::None };
         Ok(Entry { node, attr, validity })
     }
 
-    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let now = cx.now.time();
+        let told_empty = cx.tree.names.lock().nodes.is_told_empty(header.node);
         // A size is accepted and means nothing: `echo >` must never lose what waits.
         let ceiling = cx.tree.setup.ceiling;
         let attr = self.with(cx, |state, cx| {
@@ -385,7 +392,7 @@ impl InodeOps for Arc<MailboxFile> {
             }
             state.attr(self.ino)
         });
-        Ok((attr, Validity::None))
+        Ok((sized(attr, told_empty), Validity::None))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -407,8 +414,18 @@ impl InodeOps for Arc<MailboxFile> {
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
         check_receives(flags)?;
-        let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now.moment);
+        let (node, pid, now) = (header.node, header.caller.pid, cx.now.moment);
+        let told = flags.appends() == names.nodes.is_told_empty(node);
+        let refused = names.nodes.refuse_to_append(told, pid, now);
+        let opening = if refused { None } else { names.nodes.open(node, flags.write, pid, now) };
+        if opening.is_none() && flags.appends() {
+            names.nodes.note_append(pid);
+        }
         let opening = opening.ok_or(Error::Stale)?;
+        // Who comes by no name shares the node with readers, to whom it is not empty.
+        if flags.appends() && opening == Opening::ByName {
+            names.nodes.tell_empty(node);
+        }
         drop(names);
         if !flags.write {
             self.state.lock().receivers.get_or_insert_default().note(header.caller.pid, cx.now.moment);
@@ -479,6 +496,11 @@ impl FileOps for OpenMailbox {
 /// that is there (mv, cp -r, tar, grep -r), and not what those pass that mean to receive.
 pub(super) fn check_receives(flags: OpenFlags) -> Result<(), Error> {
     if flags.no_follow && flags.read && !flags.write { Err(Error::NotPermitted) } else { Ok(()) }
+}
+
+/// Attributes with the size that a node is told: 0 for a writer that appends, see [`crate::tree::names::nodes`].
+pub(super) fn sized(attr: Attr, told_empty: bool) -> Attr {
+    if told_empty { Attr { size: 0, ..attr } } else { attr }
 }
 
 /// READ, as a mailbox and a topic take it.

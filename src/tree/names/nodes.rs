@@ -14,6 +14,9 @@
 //!   back without a LOOKUP, it is let in and may not wait, and the node is nobody else's from then on;
 //! - a node that another thread has looked up recently counts as taken: that thread may be about to remove or change the
 //!   file, with the node locked;
+//! - to a writer that appends, the kernel must have been told that the file is empty: it takes the size for the position at
+//!   which it writes, and ends a program for which that is beyond its limit for files (`ulimit -f`). So it is refused once, and
+//!   the LOOKUP that follows tells the size 0, as do all that ask for attributes while the node is open;
 //! - under [contention](Contenders) all are answered with one node, which readers can share. Whenever the node at a name
 //!   changes, the kernel has everybody who is about to open it ask again: with a node for each, every one who opens would
 //!   cost a LOOKUP by all the others.
@@ -89,6 +92,8 @@ struct Node<O> {
     permissions: Option<Permissions>,
     /// A writer came by no name, and others may.
     pinned: bool,
+    /// Its size is told as 0, for a writer that appends.
+    told_empty: bool,
     /// The kernel gave up some of its references and not all. It may have evicted its inode and made another by a look-up
     /// whose answer is on its way, so nobody knows what it has. Attributes are not cached on this node any more, and once
     /// it is quiet another takes its place.
@@ -121,7 +126,7 @@ impl Default for Passing {
 
 saved!(struct Node<O> {
     object, pooled, lookups, readers, writers, recent_lookups, reserved_for, permissions, pinned,
-    uncertain, charge since 2,
+    uncertain, charge since 2, told_empty since 3,
 });
 
 /// The nodes of one mailbox, all of which the kernel knows.
@@ -251,6 +256,7 @@ impl<O: Named> Nodes<O> {
             Node { pooled: true, ..Node::new(mailbox.clone()) }
         });
         pool.last = Some(id);
+        node.told_empty = refused && self.refusals.appends(pid);
         node.lookups += 1;
         node.recent_lookups.note(pid, now);
         if refused && reserved.is_none() {
@@ -326,6 +332,8 @@ impl<O: Named> Nodes<O> {
         let Some(node) = self.by_id.get_mut(&id) else { return };
         let count = node.opened(write);
         *count = count.saturating_sub(1);
+        // Who it is reserved for has been told, and is about to open it.
+        node.told_empty &= node.writers > 0 || node.reserved_for.is_some();
         if node.is_idle()
             && node.pooled
             && let Some(pool) = self.pools.get_mut(&node.object.ino())
@@ -402,6 +410,34 @@ impl<O: Named> Nodes<O> {
         self.refusals.insert(pid, now);
         self.drop_overdue_refusals(now);
         true
+    }
+
+    /// Whether an OPEN by thread `pid` is refused first, so that the kernel is told another size: 0 if it appends. `told`: it
+    /// was told this size.
+    pub(crate) fn refuse_to_append(&mut self, told: bool, pid: u32, now: Moment) -> bool {
+        !told && !self.was_refused(pid) && self.refuse(pid, now)
+    }
+
+    /// Thread `pid`, which was refused, opens to append.
+    pub(crate) fn note_append(&mut self, pid: u32) {
+        self.refusals.note_append(pid);
+    }
+
+    /// Thread `pid` was refused and opens to append: what it looks up is told to be empty.
+    pub(crate) fn will_append(&self, pid: u32) -> bool {
+        self.refusals.appends(pid)
+    }
+
+    /// The size of a node is told as 0, until it is looked up for somebody else or its writers have closed it.
+    pub(crate) fn tell_empty(&mut self, id: NodeId) {
+        if let Some(node) = self.by_id.get_mut(&id) {
+            node.told_empty = true;
+        }
+    }
+
+    /// Whether the size of a node is told as 0.
+    pub(crate) fn is_told_empty(&self, id: NodeId) -> bool {
+        self.by_id.get(&id).is_some_and(|node| node.told_empty)
     }
 
     /// Thread `pid` was refused in the open(2) that it is in.
@@ -484,6 +520,7 @@ impl<O> Node<O> {
             reserved_for: None,
             permissions: None,
             pinned: false,
+            told_empty: false,
             uncertain: false,
             charge: None,
         }

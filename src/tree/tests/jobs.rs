@@ -258,7 +258,7 @@ fn an_index_is_made_in_steps_and_others_send_and_receive_meanwhile() {
 #[test]
 fn a_poller_waits_for_the_index_and_so_does_a_reader_that_finds_nothing() {
     let (mut harness, door, from, _) = crowded(7);
-    let poll = harness.wait(door, Op::Poll { fh: from, arm: None });
+    let poll = harness.wait(door, Op::Poll { fh: from, arm: None, reads: false });
     harness.finish();
     let late = harness.late();
     assert!(

@@ -136,7 +136,7 @@ fn busy() -> (Harness, Files) {
     let second = h.door("mailboxes/team/q", READ);
     h.wait(second.0, read(second.1));
     h.get(reader.0, attribute(b"user.colour", b"red"));
-    h.get(reader.0, Op::Poll { fh: reader.1, arm: Some(Poller::new(PollHandle(70))) });
+    h.get(reader.0, Op::Poll { fh: reader.1, arm: Some(Poller::new(PollHandle(70))), reads: false });
 
     let full = h.create("mailboxes/full", WRITE);
     assert_eq!(h.store("control/mailboxes/full/config/maxmsg", "2"), Reply::Written(1));
@@ -192,6 +192,7 @@ fn busy() -> (Harness, Files) {
     h.send(talk, b"heard by both");
     assert!(is_message(&h.get(waiting.0, part(waiting.1, 0, 4096)), b"heard by both"));
     h.get(waiting.0, part(waiting.1, 13, 4096));
+    h.get(waiting.0, Op::Getattr);
     h.wait(waiting.0, part(waiting.1, 13, 4096));
 
     let shared = h.create("segments/shared", BOTH);
