@@ -88,7 +88,7 @@ impl OpenFile {
             OpenFile::Topic(open) => open.seekable,
             OpenFile::Doorbell(open) => open.seekable,
             OpenFile::Message(_) | OpenFile::Control(_) => true,
-            OpenFile::Segment(_) | OpenFile::Purge(_) | OpenFile::Listing(_) => false,
+            OpenFile::Segment(_) | OpenFile::Purge(_) | OpenFile::Listing(_) | OpenFile::Remote(_) => false,
         }
     }
 }
@@ -130,6 +130,8 @@ pub(crate) fn poll(
     cx: &mut Cx<'_>,
 ) -> Result<Option<Reply>, Error> {
     let (ring_reads, who) = (&cx.tree.ring_reads, (fh, header.caller.pid));
+    // A mailbox that several hosts share is asked for a message by the poll itself.
+    let reads = reads && !matches!(*cx.tree.handles.get(fh)?, OpenFile::Remote(_));
     if if reads { ring_reads.asked(who) } else { ring_reads.polls(who) } {
         return Ok(Some(Reply::Ready(Ready { readable: true, ..Ready::default() })));
     }

@@ -77,6 +77,7 @@ impl From<&Attr> for Permissions {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)]
 struct Node<O> {
     object: O,
     /// It is one of a mailbox's pool.
@@ -241,14 +242,19 @@ impl<O: Named> Nodes<O> {
         let reserved = reserved.filter(mine);
         let pool = self.pools.entry(mailbox.ino()).or_default();
         let quiet = |id: &NodeId| self.by_id.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
-        let found = reserved.or_else(|| pool.last.filter(quiet)).or_else(|| {
-            // Not if it is the first to come at all.
-            let last = pool.last?;
-            let contention = !refused && pool.contention.get_or_insert_default().joined_by(pid, now);
-            let shared =
-                Some(last).filter(|id| contention && self.by_id.get(id).is_some_and(Node::can_be_shared));
-            shared.or_else(|| pool.idle.iter().rev().take(TRIED).copied().find(quiet))
-        });
+        // One who appends has a fresh one: of another, some thread may yet take in an older answer, with the usual size.
+        let appends = refused && self.refusals.appends(pid);
+        let mut known = || {
+            pool.last.filter(quiet).or_else(|| {
+                // Not if it is the first to come at all.
+                let last = pool.last?;
+                let contention = !refused && pool.contention.get_or_insert_default().joined_by(pid, now);
+                let shared =
+                    Some(last).filter(|id| contention && self.by_id.get(id).is_some_and(Node::can_be_shared));
+                shared.or_else(|| pool.idle.iter().rev().take(TRIED).copied().find(quiet))
+            })
+        };
+        let found = reserved.or_else(|| if appends { None } else { known() });
         let id = found.unwrap_or_else(fresh);
         let node = self.by_id.entry(id).or_insert_with(|| {
             pool.idle.push(id);
@@ -256,7 +262,7 @@ impl<O: Named> Nodes<O> {
             Node { pooled: true, ..Node::new(mailbox.clone()) }
         });
         pool.last = Some(id);
-        node.told_empty = refused && self.refusals.appends(pid);
+        node.told_empty = appends;
         node.lookups += 1;
         node.recent_lookups.note(pid, now);
         if refused && reserved.is_none() {

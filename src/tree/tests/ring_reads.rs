@@ -49,6 +49,7 @@ impl Ring {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // Compared with what a read may get.
 fn text(bytes: &str) -> Option<Vec<u8>> {
     Some(bytes.as_bytes().to_vec())
 }

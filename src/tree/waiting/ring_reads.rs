@@ -129,11 +129,10 @@ impl RingReads {
         let mut by_reader = self.by_reader.lock();
         let Some(read) = by_reader.get_mut(&who) else { return RingCall::Plain };
         match std::mem::replace(&mut read.stage, Stage::Idle) {
-            Stage::Idle | Stage::Short { .. } => RingCall::Plain,
             Stage::Piece { got } if offset == read.start.saturating_add(u64::from(got)) => {
                 RingCall::Reads { at: read.next, before: got }
             }
-            Stage::Piece { .. } => RingCall::Plain,
+            Stage::Idle | Stage::Short { .. } | Stage::Piece { .. } => RingCall::Plain,
             Stage::AskedOn { size: whole, got }
                 if offset == read.start
                     && (size == whole.saturating_sub(got) || (whole >= MAX_READ && size <= whole)) =>
