@@ -12,6 +12,7 @@ use crate::tree::Backing;
 /// What [`busy`] was in each version.
 const FIRST: &[u8] = include_bytes!("../../../tests/state/version-1");
 const SECOND: &[u8] = include_bytes!("../../../tests/state/version-2");
+const THIRD: &[u8] = include_bytes!("../../../tests/state/version-3");
 
 /// The requests in it that wait, but for the writer that waits for room.
 const WAITED: [u64; 8] = [32, 42, 252, 278, 334, 368, 380, 396];
@@ -228,6 +229,12 @@ fn busy() -> (Harness, Files) {
     let lease = h.door("control/mailboxes/bad/lease", BOTH);
     assert!(is_message(&h.get(lease.0, read(lease.1)), b"rejected"));
     assert_eq!(h.get(lease.0, write(lease.1, b"reject")), Reply::Written(6));
+
+    h.create("mailboxes/many", READ);
+    let once = h.door("control/mailboxes/many/once/key", WRITE);
+    h.send(once, b"once");
+    let many = h.door("control/mailboxes/many/lease.json", BOTH);
+    assert!(matches!(h.get(many.0, read(many.1)), Reply::Message(_)));
     assert!(h.late().is_empty());
     let files = Files {
         readers: [reader, second],
@@ -457,8 +464,8 @@ fn the_format_of_this_version_is_as_it_was() {
     if std::env::var_os("IPCFS_FREEZE").is_some() {
         std::fs::write(format!("tests/state/version-{VERSION}"), &state).unwrap();
     }
-    let tree = take_over_at(at(0), SECOND, new_memories()).unwrap();
-    assert!(VERSION > 2 || saved(&tree).0 == SECOND, "the format has changed without another version");
+    let tree = take_over_at(at(0), THIRD, new_memories()).unwrap();
+    assert!(VERSION > 3 || saved(&tree).0 == THIRD, "the format has changed without another version");
 }
 
 #[test]
@@ -469,7 +476,21 @@ fn a_state_of_version_1_can_always_be_taken_over() {
 
 #[test]
 fn a_state_of_version_2_can_always_be_taken_over() {
-    let mut h = check_frozen(SECOND, 1000);
+    check_who_waited(&mut check_dead_letter(SECOND));
+}
+
+#[test]
+fn a_state_of_version_3_can_always_be_taken_over() {
+    let mut h = check_dead_letter(THIRD);
+    assert!(h.show("control/mailboxes/many/status").contains("\nleased 1\n"));
+    let once = h.door("control/mailboxes/many/once/key", WRITE);
+    assert_eq!(h.get(once.0, write(once.1, b"again")), Reply::Written(5));
+    assert!(h.show("control/mailboxes/many/status").contains("\nduplicates 1\n"));
+    check_who_waited(&mut h);
+}
+
+fn check_dead_letter(state: &[u8]) -> Harness {
+    let mut h = check_frozen(state, 1000);
     let alias = h.node("mailboxes/alias");
     assert!(is_message(&h.get(alias, Op::Readlink), b"full"));
     assert!(h.show("control/mailboxes/doors/status").contains("\ndelayed 1\n"));
@@ -477,7 +498,7 @@ fn a_state_of_version_2_can_always_be_taken_over() {
     let Reply::Data(line) = h.get(dead.0, read(dead.1)) else { panic!() };
     let line = String::from_utf8(line).unwrap();
     assert!(line.contains("\"reason\":\"rejected\"") && line.contains("\"body\":\"rejected\""), "{line}");
-    check_who_waited(&mut h);
+    h
 }
 
 #[test]
@@ -535,7 +556,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut state = SECOND[..SECOND.len() - 4].to_vec();
+        let mut state = THIRD[..THIRD.len() - 4].to_vec();
         for (at, byte) in damage {
             let rest = &mut state[4..];
             rest[at.index(rest.len())] = byte;
