@@ -1,5 +1,6 @@
 //! `ipcfs doctor`: checks this machine, and shows the commands that add what is missing.
 
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use super::explain;
 use super::machine;
 use super::memory::Memory;
 use super::mount::default_threads;
+use super::mounts::{self, Mount};
 use super::size;
 use super::text::{self, quoted, reason};
 use crate::journal;
@@ -39,6 +41,8 @@ enum Verdict {
     Missing,
     /// Present, but disabled.
     Off,
+    /// Works, but something there may lose messages.
+    Warning,
     /// What was kept there cannot be read.
     Damaged,
 }
@@ -78,6 +82,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         open_files(),
         memory(),
         threads(),
+        places(),
     ];
     findings.extend(args.store.as_deref().map(store));
     let works = findings.iter().all(|finding| !finding.needed || finding.verdict == Verdict::Ok);
@@ -137,6 +142,7 @@ impl Finding {
             Verdict::Ok => "ok",
             Verdict::Missing => "missing",
             Verdict::Off => "off",
+            Verdict::Warning => "warning",
             Verdict::Damaged => "damaged",
         };
         let needed = if self.needed && self.verdict != Verdict::Ok { " (needed)" } else { "" };
@@ -327,6 +333,52 @@ fn threads() -> Finding {
     Finding::ok("threads", format!("{} by default", default_threads()))
 }
 
+/// Indexers (Tracker, Baloo), file managers and backups read what is below a home folder, and reading a mailbox takes a message.
+/// updatedb(8) is no danger: it reads names only.
+fn places() -> Finding {
+    let what = "mounts";
+    let homes = homes(&fs::read_to_string("/etc/passwd").unwrap_or_default(), std::env::var_os("HOME"));
+    let mut mounts = mounts::all().unwrap_or_default();
+    mounts.retain(Mount::is_ipcfs);
+    match mounts.iter().find(|mount| homes.iter().any(|home| mount.point.starts_with(home))) {
+        Some(mount) => {
+            let point = quoted(&mount.point);
+            let detail =
+                format!("{point} is below a home folder: indexers and file managers may take messages there");
+            Finding::new(what, Verdict::Warning, detail).fix("mount in $XDG_RUNTIME_DIR, or in /run")
+        }
+        None => Finding::ok(what, format!("{} of ipcfs, none below a home folder", mounts.len())),
+    }
+}
+
+/// The home folders of people: of the users in passwd(5) that are no services, and this user's.
+fn homes(passwd: &str, own: Option<OsString>) -> Vec<PathBuf> {
+    let people = passwd.lines().filter_map(|line| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let &[_, _, uid, _, _, home, _] = fields.as_slice() else { return None };
+        matches!(uid.parse(), Ok(0_u32 | 1000..=59_999)).then(|| PathBuf::from(home))
+    });
+    let own = own.map(PathBuf::from);
+    people.chain(own).filter(|home| home.is_absolute() && home.parent().is_some()).collect()
+}
+
 fn read_number(path: &str) -> Option<u64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn home_folders_are_those_of_people() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\ndaemon:x:1:1::/usr/sbin:/usr/sbin/nologin\n\
+                      ann:x:1000:1000:Ann,,,:/home/ann:/bin/bash\nnobody:x:65534:65534::/nonexistent:/bin/false\n\
+                      odd:x:1001:1001::/:/bin/sh\nnot a line\n";
+        let paths =
+            |homes: Vec<PathBuf>| homes.iter().map(|home| home.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(paths(homes(passwd, None)), ["/root", "/home/ann"]);
+        assert_eq!(paths(homes(passwd, Some("/srv/me".into()))), ["/root", "/home/ann", "/srv/me"]);
+        assert!(homes("", Some("relative".into())).is_empty());
+    }
 }

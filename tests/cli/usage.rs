@@ -1,5 +1,6 @@
 //! Help, wrong usage, and what `doctor` says.
 
+use std::path::Path;
 use std::process::Stdio;
 
 use crate::common;
@@ -202,11 +203,12 @@ fn doctor_names_every_check_and_finds_this_machine_fit() {
         "open files",
         "memory",
         "threads",
+        "mounts",
     ] {
         let line = report.lines().find(|line| line.get(9..).is_some_and(|rest| rest.starts_with(check)));
         let line = line.unwrap_or_else(|| panic!("no {check} in {report}"));
         let verdict = line.split(' ').next().unwrap();
-        assert!(["ok", "off", "missing"].contains(&verdict), "{line}");
+        assert!(["ok", "off", "missing", "warning"].contains(&verdict), "{line}");
     }
     let allow_other = report.lines().find(|line| line.contains(" allow_other ")).unwrap();
     assert!(allow_other.starts_with("ok "), "root needs no leave: {allow_other}");
@@ -216,6 +218,20 @@ fn doctor_names_every_check_and_finds_this_machine_fit() {
         assert!(next.trim_start().starts_with("fix: "), "{line}\n{next}");
     }
     assert!(report.ends_with("This user can mount ipcfs here.\n"), "{report}");
+}
+
+#[test]
+fn doctor_warns_of_a_mount_where_indexers_look() {
+    let Some(mount) = common::mount() else { return };
+    let report = |home: &Path| {
+        let out = common::ipcfs().arg("doctor").env("HOME", home).output().unwrap();
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let warning = format!("warning  mounts            {} is below a home folder", mount.dir().display());
+    let told = report(mount.dir().parent().unwrap());
+    assert!(told.contains(&warning), "{told}");
+    let told = report(Path::new("/var/empty"));
+    assert!(!told.contains(&warning), "{told}");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! What a user writes in a shell, and a server in Python.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::{self, Mount, have, output, reap, wait_for};
@@ -92,21 +95,43 @@ cat orders/tag/kitchen
     assert_eq!(mount.figure("status", "messages"), 0);
 }
 
-/// Five lines that serve.
-const SHELL_SERVER: &str = r#"
-exec 3<> upper/serve
-while request=$(cat <&3); do
-    printf '%s' "${request^^}" >&3
-done
-"#;
+/// What a server does with a request: waits while the file `hold` is there, and says by a file `held` that it does.
+const HOLD: &str = r#": > "$HOLD/held"; while [ -e "$HOLD/hold" ]; do sleep 0.01; done"#;
 
-const PYTHON_SERVER: &str = r"
-import os
-serve = os.open('upper/serve', os.O_RDWR)
-while True:
-    request = os.read(serve, 1 << 20)
-    os.write(serve, request.upper())
-";
+fn of_the_project(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(file)
+}
+
+/// The servers that the documents show, as programs that run in `control/mailboxes/`: README.md's function in each shell, and
+/// the one in Python. `hold` is the directory in which they look for what holds them.
+fn servers(hold: &Path) -> Vec<Command> {
+    let readme = std::fs::read_to_string(of_the_project("README.md")).unwrap();
+    let function =
+        readme.lines().find_map(|line| line.strip_prefix("$ server()")).expect("README.md has a server");
+    // README's shell stands in the mount.
+    let script = format!("cd ../..; server(){function}\nserver 2>> \"$HOLD/errors\"");
+    let tr = hold.join("tr");
+    std::fs::write(&tr, format!("#!/bin/sh\n{HOLD}\nexec /usr/bin/tr \"$@\"\n")).unwrap();
+    std::fs::set_permissions(&tr, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", hold.display(), std::env::var("PATH").unwrap());
+    let shells = [&["bash"][..], &["dash"], &["zsh"], &["busybox", "sh"]];
+    let mut servers: Vec<Command> = Vec::new();
+    for shell in shells.into_iter().filter(|shell| have(shell[0])) {
+        let mut command = Command::new(shell[0]);
+        command.args(&shell[1..]).args(["-c", &script]).env("PATH", &path);
+        servers.push(command);
+    }
+    if have("python3") {
+        let held = format!(
+            "import subprocess, upper\nanswer = upper.answer\ndef hold(request):\n    subprocess.check_call({HOLD:?}, shell=True)\n    \
+             return answer(request)\nupper.answer = hold\nupper.main('../..', 'upper')"
+        );
+        let mut command = Command::new("python3");
+        command.args(["-Bc", &held]).env("PYTHONPATH", of_the_project("examples"));
+        servers.push(command);
+    }
+    servers
+}
 
 /// Asks once; the answer.
 const CLIENT: &str = r#"exec 3<> upper/rpc; printf '%s' "$QUESTION" >&3; cat <&3"#;
@@ -118,20 +143,29 @@ fn ask(mount: &Mount, question: &str) -> Child {
 }
 
 #[test]
-fn a_server_of_five_lines_in_shell_and_one_in_python() {
+fn the_servers_of_the_documents_survive_a_client_who_leaves() {
     let Some(mount) = common::mount() else { return };
-    if !have("bash") || !have("python3") {
-        return;
-    }
-    for server in [&["bash", "-c", SHELL_SERVER], &["python3", "-c", PYTHON_SERVER]] {
+    let temp = tempfile::tempdir().unwrap();
+    let (hold, held) = (temp.path().join("hold"), temp.path().join("held"));
+    for mut server in servers(temp.path()) {
         let path = mount.make_mailbox("upper", &[]);
-        let server = start(&mount, &server[..2], server[2]);
+        let shown = format!("{server:?}");
+        server.env("HOLD", temp.path()).current_dir(mount.path("control/mailboxes"));
+        let server =
+            server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        std::fs::write(&hold, "").unwrap();
+        let mut client = File::options().read(true).write(true).open(side(&mount, "upper", "rpc")).unwrap();
+        client.write_all(b"I shall not wait").unwrap();
+        wait_for(&format!("a request to be in hand of {shown}"), || held.exists());
+        drop(client);
+        std::fs::remove_file(&hold).unwrap();
         let clients: Vec<Child> = (0..10).map(|n| ask(&mount, &format!("question {n}"))).collect();
         for (n, client) in clients.into_iter().enumerate() {
             let out = output(client);
-            assert_eq!(String::from_utf8_lossy(&out.stdout), format!("QUESTION {n}"));
+            assert_eq!(String::from_utf8_lossy(&out.stdout).trim_end(), format!("QUESTION {n}"), "{shown}");
         }
         std::fs::remove_file(path).unwrap();
+        std::fs::remove_file(&held).unwrap();
         stop(server);
     }
     wait_for("all to have left", || mount.figure("status", "waiting_readers") == 0);
