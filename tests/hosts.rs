@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
 
 mod common;
+#[path = "hosts/doors.rs"]
+mod doors;
 #[path = "hosts/refused.rs"]
 mod refused;
 #[path = "hosts/rules.rs"]

@@ -5,8 +5,11 @@ mod common;
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// A command of the transcript and what it prints.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,6 +35,15 @@ fn steps(readme: &str) -> Vec<Step> {
     steps
 }
 
+/// The processes of the transcript, none of which outlives it.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = kill_process_group(self.0, Signal::KILL);
+    }
+}
+
 /// Runs the commands in one shell, and returns what each of them printed.
 fn run(steps: &[Step], home: &Path) -> Vec<Step> {
     let mut script = String::from("exec 2>&1\n");
@@ -49,9 +61,13 @@ fn run(steps: &[Step], home: &Path) -> Vec<Step> {
         .current_dir(home)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .process_group(0)
         .spawn()
         .unwrap();
+    let _group = Group(Pid::from_child(&bash));
     bash.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    // Each section is a test's work.
+    common::wait_long_for("the transcript to end", 5, || bash.try_wait().unwrap().is_some());
     let printed = String::from_utf8(common::output(bash).stdout).unwrap();
     let mut results = Vec::new();
     for line in printed.lines() {

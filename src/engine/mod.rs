@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::config::{MailboxLimits, NO_LIMIT};
 use crate::mailbox::WhenFull;
-use crate::op::{Caller, Error, Ino};
+use crate::op::{Caller, Error, Ino, Slice};
 use crate::state::saved;
 
 /// Where the messages of a mailbox are. Chosen when it is made, by the folder that it is made in.
@@ -102,6 +102,17 @@ const LEAST_SILENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId(pub u64);
 
+/// A message that was handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Identifies it until it is settled.
+    pub delivery: DeliveryId,
+    /// The message.
+    pub body: Arc<[u8]>,
+    /// How many others waited for a reader by then.
+    pub waiting: u64,
+}
+
 /// What becomes of a delivered message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settle {
@@ -113,7 +124,7 @@ pub enum Settle {
     Reject,
 }
 
-/// A message to send.
+/// Messages to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct Publish {
@@ -121,10 +132,13 @@ pub struct Publish {
     pub path: Path,
     /// Identifies the write.
     pub wait: u64,
-    pub body: Arc<[u8]>,
+    /// One after the other. The first that cannot be sent ends it.
+    pub bodies: Vec<Slice>,
     pub sender: Caller,
     /// Try once only.
     pub once: bool,
+    /// Its file is closed, so that nobody waits.
+    pub closed: bool,
 }
 
 /// What the tree wants of the engine.
@@ -134,7 +148,7 @@ pub enum Command {
     Describe(Path, Described),
     /// Its name is gone, and what waits in it.
     Remove(Path, Described),
-    /// Send a message.
+    /// Send messages.
     Publish(Publish),
     /// A writer does not want to wait any more.
     Withdraw(Ino, u64),
@@ -164,11 +178,10 @@ pub enum Event {
     /// All hosts can know of one [`Command::Describe`] or [`Command::Remove`] of something with that owner, or it has failed for
     /// good.
     Told(u32),
-    /// What a write waits for.
-    Published(Ino, u64, Result<(), Error>),
+    /// What a write waits for: how many of its messages were accepted, and why not all.
+    Published(Ino, u64, usize, Result<(), Error>),
     /// A pull has got a message.
-    #[allow(missing_docs)]
-    Message { mailbox: Ino, pull: u64, delivery: DeliveryId, body: Arc<[u8]> },
+    Message(Ino, u64, Message),
     /// A pull ended without a message.
     Nothing(Ino, u64),
     /// A message is a dead letter: it was sent to the mailbox for these, or else dropped.

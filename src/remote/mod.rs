@@ -14,8 +14,11 @@
 //!
 //! Invariant: *while a reader waits, no message is held.*
 
+mod lines;
+mod send;
 #[cfg(test)]
 mod tests;
+mod writers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -23,12 +26,11 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::accounts::{Account, Charge};
-use crate::engine::{Command, DeliveryId, Described, Path, Publish, Settle};
+use crate::engine::{Command, DeliveryId, Described, Message, Path, Settle};
 use crate::framing::{Framing, Single};
-use crate::mailbox::{
-    Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, WhenFull, charge_in_hand,
-};
+use crate::mailbox::{Context, Door, HandleId, Memory, Mode, Receive, WaitId, Waiter, charge_in_hand};
 use crate::op::{Effect, Error, FileTime, Ino, Moment, Now, Poller, Ready, Reply, RequestId, Slice, Taken};
+use writers::{Line, Writer};
 
 /// How long a message is kept for a reader that was told of it by poll(2), of the time after which the engine gives it to another.
 const HOLD: (u32, u32) = (2, 3);
@@ -52,6 +54,8 @@ pub struct Remote {
     next: u64,
     connected: bool,
     removed: bool,
+    /// Messages that waited as the last one was received here.
+    waiting: u64,
     /// Messages that were sent and received here.
     counts: Counts,
     /// Time of the last send here, or set by utimes(2).
@@ -77,6 +81,8 @@ struct Open {
     mode: Mode,
     framing: Framing,
     lease: Lease,
+    /// Opened through `stream`: the beginning of a line.
+    line: Option<Line>,
     account: Arc<Account>,
     poll: Option<Poller>,
     /// A part of a split write was refused, so the next write is refused too.
@@ -86,8 +92,7 @@ struct Open {
 /// A message that no reader has yet.
 #[derive(Debug)]
 struct Held {
-    delivery: DeliveryId,
-    body: Arc<[u8]>,
+    message: Message,
     since: Moment,
     /// Its bytes are charged to one who polls.
     _charge: Charge,
@@ -101,18 +106,6 @@ enum Lease {
     Of(DeliveryId),
     /// `ack` or `nack` is under way.
     Settling,
-}
-
-#[derive(Debug)]
-struct Writer {
-    request: RequestId,
-    caller: crate::op::Caller,
-    length: u32,
-    nonblock: bool,
-    since: Moment,
-    /// It settles the lease of this open file.
-    settles: Option<HandleId>,
-    _charge: Option<Charge>,
 }
 
 impl Remote {
@@ -132,6 +125,7 @@ impl Remote {
             next: 0,
             connected,
             removed: false,
+            waiting: 0,
             counts: Counts::default(),
             last_sent: now.time(),
             last_received: now.time(),
@@ -158,22 +152,32 @@ impl Remote {
         self.removed
     }
 
-    /// Opens it, as a lease or plainly. Returns true if the reader may seek within a message.
-    pub fn open(&mut self, mode: Mode, lease: bool, account: Arc<Account>) -> (HandleId, bool) {
-        let seekable = mode == Mode::Receive && !lease;
-        let framing = match (lease, seekable) {
-            (true, _) => Framing::Single(Single::Idle),
-            (false, true) => Framing::File(None),
-            (false, false) => Framing::Stream(Vec::new()),
+    /// Messages that waited as the last one was received here.
+    pub fn waiting(&self) -> u64 {
+        self.waiting
+    }
+
+    /// Opens it through a door: `lease`, `stream`, or plainly. Returns true if the reader may seek within a message.
+    pub fn open(&mut self, mode: Mode, door: &Door, account: Arc<Account>) -> (HandleId, bool) {
+        let seekable = mode == Mode::Receive && *door == Door::Plain;
+        let (lease, line) = match door {
+            Door::Lease => (Lease::None, None),
+            Door::Stream => (Lease::No, Some(Line::default())),
+            _ => (Lease::No, None),
         };
-        let lease = if lease { Lease::None } else { Lease::No };
-        let open = Open { mode, framing, lease, account, poll: None, split_refused: false };
+        let framing = match (lease, seekable) {
+            (Lease::None, _) => Framing::Single(Single::Idle),
+            (_, true) => Framing::File(None),
+            (_, false) => Framing::Stream(Vec::new()),
+        };
+        let open = Open { mode, framing, lease, line, account, poll: None, split_refused: false };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
-    /// Closes an open file. A message that it has leased goes back at once.
+    /// Closes an open file. A message that it has leased goes back at once, and a line that was begun is sent.
     pub fn close(&mut self, handle: HandleId, cx: &mut Context<'_>) {
-        let Some(open) = self.handles.try_remove(handle.0) else { return };
+        let Some(mut open) = self.handles.try_remove(handle.0) else { return };
+        self.send_last_line(&mut open, cx);
         if let Lease::Of(delivery) = open.lease {
             self.give_back(delivery, cx);
         }
@@ -187,7 +191,7 @@ impl Remote {
         }
         let others = self.handles.iter().any(|(_, open)| open.mode.reads());
         if let Some(held) = self.held.take_if(|_| !others) {
-            self.give_back(held.delivery, cx);
+            self.give_back(held.message.delivery, cx);
         }
         self.balance(cx);
     }
@@ -205,8 +209,8 @@ impl Remote {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
         }
-        if let Some((delivery, body)) = self.take_held(cx) {
-            self.deliver(&call, delivery, body, cx);
+        if let Some(message) = self.take_held(cx) {
+            self.deliver(&call, message, cx);
             return None;
         }
         if call.nonblock && !self.connected {
@@ -226,137 +230,18 @@ impl Remote {
         Some(id)
     }
 
-    /// A write. Its wait is returned if the engine has to answer first.
-    pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
-        match self.try_send(call, cx) {
-            Ok(wait) => wait,
-            Err(error) => {
-                cx.fx.fail(call.request_id, error);
-                None
-            }
-        }
-    }
-
-    fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<Option<WaitId>, Error> {
-        let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
-        let open = open.ok_or(Error::BadDescriptor)?;
-        if open.lease != Lease::No {
-            return self.settle(call, cx).map(Some);
-        }
-        if call.continues || std::mem::take(&mut open.split_refused) {
-            open.split_refused = call.continues;
-            return Err(Error::TooLong);
-        }
-        if self.removed {
-            return Err(Error::Removed);
-        }
-        if call.body.len() as u64 > u64::from(self.described.limits.msgsize) {
-            return Err(Error::TooLong);
-        }
-        if call.body.is_empty() {
-            cx.fx.reply(call.request_id, Reply::Written(0));
-            return Ok(None);
-        }
-        if call.nonblock && !self.connected {
-            return Err(Error::WouldWait);
-        }
-        let charge = charge_in_hand(&open.account, Memory::cost(call.body.len()));
-        let charge = charge.map_err(|_| Error::NoMemory)?;
-        let id = self.wait_as_writer(call, None, Some(charge), cx);
-        let once = call.nonblock || self.described.full == WhenFull::Fail;
-        command(
-            Command::Publish(Publish {
-                mailbox: self.ino,
-                path: Arc::clone(&self.path),
-                wait: id.0,
-                body: Arc::from(call.body),
-                sender: call.caller,
-                once,
-            }),
-            cx,
-        );
-        Ok(Some(id))
-    }
-
-    /// `ack`, `nack` or `reject` of the message that the open file has leased.
-    fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<WaitId, Error> {
-        let how = match call.body.trim_ascii() {
-            b"ack" => Settle::Ack,
-            b"nack" => Settle::Nack,
-            b"reject" => Settle::Reject,
-            _ => return Err(Error::Invalid),
-        };
-        let open = self.handles.get_mut(call.handle.0).ok_or(Error::BadDescriptor)?;
-        let Lease::Of(delivery) = open.lease else { return Err(Error::NoMessage) };
-        open.lease = Lease::Settling;
-        let id = self.wait_as_writer(call, Some(call.handle), None, cx);
-        command(Command::Settle(delivery, how, Some((self.ino, id.0))), cx);
-        Ok(id)
-    }
-
-    fn wait_as_writer(
-        &mut self,
-        call: Send<'_>,
-        settles: Option<HandleId>,
-        charge: Option<Charge>,
-        cx: &mut Context<'_>,
-    ) -> WaitId {
-        let id = self.next_wait();
-        let writer = Writer {
-            request: call.request_id,
-            caller: call.caller,
-            length: call.body.len() as u32,
-            nonblock: call.nonblock,
-            since: cx.now.moment,
-            settles,
-            _charge: charge,
-        };
-        self.writers.insert(id, writer);
-        id
-    }
-
-    /// The engine has, or has not, accepted a message.
-    pub fn published(&mut self, wait: u64, result: Result<(), Error>, cx: &mut Context<'_>) {
-        let Some(writer) = self.writers.remove(&WaitId(wait)) else { return };
-        match result {
-            Ok(()) => {
-                self.counts.sent += 1;
-                self.last_sent = cx.now.time();
-                cx.fx.reply(writer.request, Reply::Written(writer.length));
-            }
-            // It is full, and what must not wait learns that it would.
-            Err(Error::NoSpace) if writer.nonblock && self.described.full == WhenFull::Wait => {
-                cx.fx.fail(writer.request, Error::WouldWait);
-            }
-            Err(error) => cx.fx.fail(writer.request, error),
-        }
-    }
-
-    /// The engine has, or has not, settled a lease.
-    pub fn settled(&mut self, wait: u64, result: Result<(), Error>, cx: &mut Context<'_>) {
-        let Some(writer) = self.writers.remove(&WaitId(wait)) else { return };
-        if let Some(open) = writer.settles.and_then(|handle| self.handles.get_mut(handle.0)) {
-            open.lease = Lease::None;
-            open.framing.clear();
-        }
-        match result {
-            Ok(()) => cx.fx.reply(writer.request, Reply::Written(writer.length)),
-            Err(error) => cx.fx.fail(writer.request, error),
-        }
-    }
-
     /// A pull has got a message.
-    pub fn arrived(&mut self, pull: u64, delivery: DeliveryId, body: &Arc<[u8]>, cx: &mut Context<'_>) {
+    pub fn arrived(&mut self, pull: u64, message: Message, cx: &mut Context<'_>) {
         self.pulls.remove(&pull);
         let looker = self.looks.remove(&pull);
         if self.removed {
-            return self.give_back(delivery, cx);
+            return self.give_back(message.delivery, cx);
         }
         if self.readers.is_empty() && self.held.is_none() {
-            let payer = self.polling().map(|open| charge_in_hand(&open.account, Memory::cost(body.len())));
+            let cost = Memory::cost(message.body.len());
+            let payer = self.polling().map(|open| charge_in_hand(&open.account, cost));
             if let Some(Ok(charge)) = payer {
-                let body = Arc::clone(body);
-                self.held = Some(Held { delivery, body, since: cx.now.moment, _charge: charge });
+                self.held = Some(Held { message, since: cx.now.moment, _charge: charge });
                 self.answer_pollers(|_| true, cx);
                 self.wake(cx);
                 return;
@@ -367,9 +252,9 @@ impl Remote {
         match self.readers.remove(at) {
             Some((id, call, _)) => {
                 self.looks.retain(|_, look| *look != id);
-                self.deliver(&call, delivery, Arc::clone(body), cx);
+                self.deliver(&call, message, cx);
             }
-            None => self.give_back(delivery, cx),
+            None => self.give_back(message.delivery, cx),
         }
         self.answer_pollers(|id| Some(id) == looker, cx);
         self.balance(cx);
@@ -489,7 +374,7 @@ impl Remote {
     pub fn cancel(&mut self, id: WaitId, error: Error, cx: &mut Context<'_>) {
         if let Some(writer) = self.writers.get(&id) {
             if error == Error::Ending {
-                cx.fx.fail(writer.request, error);
+                writer.request.into_iter().for_each(|request| cx.fx.fail(request, error));
                 self.writers.remove(&id);
             } else {
                 command(Command::Withdraw(self.ino, id.0), cx);
@@ -510,13 +395,13 @@ impl Remote {
     pub fn remove(&mut self, cx: &mut Context<'_>) {
         self.removed = true;
         if let Some(held) = self.held.take() {
-            self.give_back(held.delivery, cx);
+            self.give_back(held.message.delivery, cx);
         }
         for (_, call, _) in std::mem::take(&mut self.readers) {
             cx.fx.fail(call.request_id, Error::Removed);
         }
         for (_, writer) in std::mem::take(&mut self.writers) {
-            cx.fx.fail(writer.request, Error::Removed);
+            writer.request.into_iter().for_each(|request| cx.fx.fail(request, Error::Removed));
         }
         self.answer_pollers(|_| true, cx);
         self.wake(cx);
@@ -538,7 +423,8 @@ impl Remote {
         readers.chain(writers).collect()
     }
 
-    fn deliver(&mut self, call: &Receive, delivery: DeliveryId, body: Arc<[u8]>, cx: &mut Context<'_>) {
+    fn deliver(&mut self, call: &Receive, message: Message, cx: &mut Context<'_>) {
+        let Message { delivery, body, waiting } = message;
         let Some(open) = self.handles.get_mut(call.handle.0) else {
             return self.give_back(delivery, cx);
         };
@@ -548,6 +434,7 @@ impl Remote {
         };
         let part = open.framing.begin(Slice::whole(body), Some(charge), true, call.piece());
         self.last_received = cx.now.time();
+        self.waiting = waiting;
         if open.lease == Lease::No {
             self.counts.received += 1;
             let taken = Taken::Delivery(delivery);
@@ -565,16 +452,16 @@ impl Remote {
         command(Command::Settle(delivery, Settle::Nack, None), cx);
     }
 
-    fn take_held(&mut self, cx: &mut Context<'_>) -> Option<(DeliveryId, Arc<[u8]>)> {
+    fn take_held(&mut self, cx: &mut Context<'_>) -> Option<Message> {
         self.drop_stale(cx);
-        self.held.take().map(|held| (held.delivery, held.body))
+        self.held.take().map(|held| held.message)
     }
 
     /// A message that nobody has read for long is another reader's.
     fn drop_stale(&mut self, cx: &mut Context<'_>) {
         let (now, hold) = (cx.now.moment, (self.described.silence() * HOLD.0 / HOLD.1).as_nanos());
         if let Some(held) = self.held.take_if(|held| u128::from(now.since(held.since)) > hold) {
-            self.give_back(held.delivery, cx);
+            self.give_back(held.message.delivery, cx);
         }
     }
 

@@ -1,8 +1,9 @@
 //! A shared mailbox's rules, by plain calls.
 
 use super::*;
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Resource};
 use crate::config::{MailboxLimits, NO_LIMIT};
+use crate::mailbox::{Send, WhenFull};
 use crate::op::{Caller, Effects, Now};
 
 struct Rig {
@@ -40,7 +41,8 @@ impl Rig {
     }
 
     fn open(&mut self, mode: Mode, lease: bool) -> HandleId {
-        self.remote.open(mode, lease, self.accounts.of(1000)).0
+        let door = if lease { Door::Lease } else { Door::Plain };
+        self.remote.open(mode, &door, self.accounts.of(1000)).0
     }
 
     fn read(&mut self, handle: HandleId) -> (Option<WaitId>, Vec<Effect>) {
@@ -52,8 +54,8 @@ impl Rig {
     }
 
     fn arrive(&mut self, pull: u64, delivery: u64) -> Vec<Effect> {
-        let body = Arc::from(&b"job"[..]);
-        self.call(|remote, cx| remote.arrived(pull, DeliveryId(delivery), &body, cx)).1
+        let message = Message { delivery: DeliveryId(delivery), body: Arc::from(&b"job"[..]), waiting: 0 };
+        self.call(|remote, cx| remote.arrived(pull, message, cx)).1
     }
 }
 
@@ -138,4 +140,102 @@ fn a_look_for_one_call_ends_no_pull_of_another() {
     let ((), effects) = rig.call(|remote, cx| remote.connection(false, cx));
     let ends = |effect: &Effect| matches!(effect, Effect::Engine(command) if matches!(**command, Command::EndPull(..)));
     assert!(!effects.iter().any(ends), "{effects:?}");
+}
+
+impl Rig {
+    fn write(&mut self, handle: HandleId, body: &[u8]) -> (Option<WaitId>, Vec<Effect>) {
+        self.next += 1;
+        let request_id = RequestId { unique: self.next, reply_path: 0, pid: 0 };
+        let call = Send {
+            request_id,
+            handle,
+            body,
+            continues: false,
+            nonblock: false,
+            caller: Caller { pid: 7, ..Caller::default() },
+        };
+        self.call(|remote, cx| remote.send(call, cx))
+    }
+
+    fn lines(&mut self) -> HandleId {
+        self.remote.open(Mode::Both, &Door::Stream, self.accounts.of(1000)).0
+    }
+
+    fn publish(&mut self, wait: Option<WaitId>, sent: usize, result: Result<(), Error>) -> Vec<Effect> {
+        self.call(|remote, cx| remote.published(wait.unwrap().0, sent, result, cx)).1
+    }
+}
+
+/// What the engine is to send.
+fn sent(effects: &[Effect]) -> Vec<String> {
+    let texts = effects.iter().filter_map(|effect| match effect {
+        Effect::Engine(command) => match &**command {
+            Command::Publish(publish) => Some(&publish.bodies),
+            _ => None,
+        },
+        _ => None,
+    });
+    texts.flatten().map(|body| String::from_utf8(body.as_bytes().to_vec()).unwrap()).collect()
+}
+
+fn answer(effects: &[Effect]) -> Reply {
+    let mut replies = effects.iter().filter_map(|effect| match effect {
+        Effect::Reply(_, reply) => Some(reply.clone()),
+        _ => None,
+    });
+    replies.next_back().unwrap()
+}
+
+#[test]
+fn each_line_of_a_write_is_a_message_and_what_follows_is_the_next_line() {
+    let mut rig = Rig::new();
+    let lines = rig.lines();
+    let (wait, effects) = rig.write(lines, b"one");
+    assert!(wait.is_none() && sent(&effects).is_empty());
+    assert_eq!(answer(&effects), Reply::Written(3));
+    let (wait, effects) = rig.write(lines, b" line\ntwo\nthr");
+    assert_eq!(sent(&effects), ["one line\n", "two\n"]);
+    assert_eq!(answer(&rig.publish(wait, 2, Ok(()))), Reply::Written(13));
+    let ((), effects) = rig.call(|remote, cx| remote.close(lines, cx));
+    assert_eq!(sent(&effects), ["thr"]);
+    rig.publish(Some(WaitId(rig.remote.next)), 1, Ok(()));
+    assert_eq!(rig.remote.counts().sent, 3);
+    assert_eq!(rig.accounts.used(Resource::Waiting), 0);
+}
+
+#[test]
+fn a_write_of_lines_says_how_many_bytes_of_it_were_sent() {
+    let mut rig = Rig::new();
+    let lines = rig.lines();
+    rig.write(lines, b"begin");
+    let (wait, _) = rig.write(lines, b"ning\nsecond\nthird\nrest");
+    assert_eq!(answer(&rig.publish(wait, 2, Err(Error::Interrupted))), Reply::Written(12));
+    // Whoever writes the rest again sends each line once.
+    let (wait, effects) = rig.write(lines, b"third\nrest");
+    assert_eq!(sent(&effects), ["third\n"]);
+    // None was sent: what was written before is still the beginning of the line.
+    assert_eq!(answer(&rig.publish(wait, 0, Err(Error::NoSpace))), Reply::Failed(Error::NoSpace));
+    rig.write(lines, b"fif");
+    let (wait, _) = rig.write(lines, b"th\n");
+    assert_eq!(answer(&rig.publish(wait, 0, Err(Error::Interrupted))), Reply::Failed(Error::Interrupted));
+    let (_, effects) = rig.write(lines, b"teen\n");
+    assert_eq!(sent(&effects), ["fifteen\n"]);
+}
+
+#[test]
+fn a_line_that_is_too_long_ends_what_is_taken() {
+    let mut rig = Rig::new();
+    let described = rig.remote.described().clone();
+    let limits = MailboxLimits { msgsize: 8, ..described.limits };
+    rig.remote.describe(Described { limits, ..described });
+    let lines = rig.lines();
+    let (wait, effects) = rig.write(lines, b"short\nfar too long\nshort\n");
+    assert_eq!(sent(&effects), ["short\n"]);
+    assert_eq!(answer(&rig.publish(wait, 1, Ok(()))), Reply::Written(6));
+    for text in [&b"far too long\nshort\n"[..], b"short\n"] {
+        assert_eq!(answer(&rig.write(lines, text).1), Reply::Failed(Error::TooLong));
+    }
+    let ((), effects) = rig.call(|remote, cx| remote.close(lines, cx));
+    assert!(sent(&effects).is_empty());
+    assert_eq!(rig.accounts.used(Resource::Waiting), 0);
 }

@@ -249,10 +249,15 @@ impl Drop for Mount {
 }
 
 /// Waits for a condition; a watchdog fails the test, with the state of all its processes, if it never holds.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    wait_long_for(what, 1, condition);
+}
+
+/// As [`wait_for`], for what consists of so many things of which each may take a while.
+pub fn wait_long_for(what: &str, things: u32, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() <= PATIENCE, "waited in vain for {what}\n{}", process_table());
+        assert!(start.elapsed() <= things * PATIENCE, "waited in vain for {what}\n{}", process_table());
         std::thread::sleep(Duration::from_millis(2));
     }
 }

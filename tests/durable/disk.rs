@@ -287,9 +287,6 @@ impl Disk {
 
     fn attach(&mut self) {
         let file = self.served.join("disk");
-        // Somebody may still have a file of the one before open.
-        let used = || tool("losetup", &["-j", file.to_str().unwrap()]).unwrap();
-        common::wait_for("the disk to be free", || used().is_empty());
         let device = tool("losetup", &["-f", "--show", file.to_str().unwrap()]).unwrap();
         self.device = Some(PathBuf::from(device.trim()));
     }
@@ -307,6 +304,7 @@ impl Disk {
     /// Unmounts the file system, and puts another image in place of its own.
     pub(crate) fn replace(&mut self, image: Image, kind: &str) -> Result<(), String> {
         self.detach();
+        self.wait_until_free();
         self.state.lock().image = image;
         self.attach();
         self.mount(kind).map(drop)
@@ -315,8 +313,17 @@ impl Disk {
     /// Unmounts the file system and mounts it again, as after a restart of the machine.
     pub(crate) fn remount(&mut self, kind: &str) -> Result<(), String> {
         self.detach();
+        self.wait_until_free();
         self.attach();
         self.mount(kind).map(drop)
+    }
+
+    /// Somebody may still have a file of it open, or another mount namespace may have a copy of its mount. The file system writes
+    /// until the last of them has gone.
+    fn wait_until_free(&self) {
+        let file = self.served.join("disk");
+        let used = || tool("losetup", &["-j", file.to_str().unwrap()]).unwrap();
+        common::wait_for("the disk to be free", || used().is_empty());
     }
 
     fn detach(&mut self) {

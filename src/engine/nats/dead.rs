@@ -28,7 +28,7 @@ impl Hosts {
     /// The message was delivered as often as it may be, or if `more` is 1 more often.
     pub(super) fn is_worn_out(&self, path: &[u8], ack: &str, more: u64) -> bool {
         let most = self.described(path).map_or(NO_LIMIT, |told| told.max_deliver);
-        most != NO_LIMIT && place(ack).is_some_and(|(delivered, _)| delivered >= most.saturating_add(more))
+        most != NO_LIMIT && place(ack).is_some_and(|place| place.delivered >= most.saturating_add(more))
     }
 
     /// Sends a message to the mailbox for dead letters, if there is one that takes it, and removes it.
@@ -38,7 +38,7 @@ impl Hosts {
         ack: &str,
         reason: &'static str,
     ) -> Result<(), Error> {
-        let Some((_, sequence)) = place(ack) else { return self.tell_settled(ack, "+ACK").await };
+        let Some(Place { sequence, .. }) = place(ack) else { return self.tell_settled(ack, "+ACK").await };
         let id = self.id(path).await?;
         let is_kept = loop {
             self.connected().await;
@@ -93,12 +93,24 @@ impl Hosts {
     }
 }
 
-/// How often a message was delivered, and its number in its stream. A server's answers name both in the subject where it is settled:
-/// `$JS.ACK.[DOMAIN.ACCOUNT.]STREAM.CONSUMER.DELIVERED.SEQUENCE.…`
-fn place(ack: &str) -> Option<(u64, u64)> {
+/// What a server says of a message that it hands over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// How often it was delivered.
+    delivered: u64,
+    /// Its number in its stream.
+    sequence: u64,
+    /// How many others wait to be delivered.
+    pub(super) behind: u64,
+}
+
+/// It stands in the subject where the message is settled:
+/// `$JS.ACK.[DOMAIN.ACCOUNT.]STREAM.CONSUMER.DELIVERED.SEQUENCE.CONSUMER_SEQUENCE.TIME.PENDING[.…]`
+pub(super) fn place(ack: &str) -> Option<Place> {
     let words: Vec<&str> = ack.split('.').collect();
-    let at = if words.len() == 9 { 4 } else { 6 };
-    Some((words.get(at)?.parse().ok()?, words.get(at + 1)?.parse().ok()?))
+    let first = if words.len() == 9 { 4 } else { 6 };
+    let number = |at: usize| words.get(first + at)?.parse().ok();
+    Some(Place { delivered: number(0)?, sequence: number(1)?, behind: number(4)? })
 }
 
 #[cfg(test)]
@@ -107,8 +119,9 @@ mod tests {
 
     #[test]
     fn a_place_is_found_in_both_forms() {
-        assert_eq!(place("$JS.ACK.s.readers.3.17.20.1700000000.0"), Some((3, 17)));
-        assert_eq!(place("$JS.ACK._.hash.s.readers.3.17.20.1700000000.0.x"), Some((3, 17)));
+        let there = Some(Place { delivered: 3, sequence: 17, behind: 5 });
+        assert_eq!(place("$JS.ACK.s.readers.3.17.20.1700000000.5"), there);
+        assert_eq!(place("$JS.ACK._.hash.s.readers.3.17.20.1700000000.5.x"), there);
         assert_eq!(place("$JS.ACK"), None);
     }
 }

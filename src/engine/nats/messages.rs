@@ -17,9 +17,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::{self, Refused, code};
+use super::dead::place;
 use super::{CONSUMER, Delivery, Hosts, SETTLE};
-use crate::engine::{DeliveryId, Event, Path, Publish, Settle};
-use crate::op::{Error, Ino};
+use crate::engine::{self, DeliveryId, Event, Path, Publish, Settle};
+use crate::op::{Error, Ino, Slice};
 
 /// A writer that gets a signal while its message is under way waits for the answer so long: the answer tells whether the message was
 /// sent.
@@ -87,17 +88,32 @@ impl Hosts {
     }
 
     pub(super) async fn publish(self: Rc<Self>, publish: Publish, mut left: oneshot::Receiver<()>) {
-        let result = self.send(&publish, &mut left).await;
+        let closing = usize::from(publish.closed);
+        self.under_way.set(self.under_way.get() + closing);
+        let (mut sent, mut result) = (0, Ok(()));
+        for body in &publish.bodies {
+            result = self.send(&publish, body, &mut left).await;
+            if result.is_err() {
+                break;
+            }
+            sent += 1;
+        }
         self.waits.borrow_mut().remove(&(publish.mailbox, publish.wait));
-        self.emit(Event::Published(publish.mailbox, publish.wait, result));
+        self.emit(Event::Published(publish.mailbox, publish.wait, sent, result));
+        self.under_way.set(self.under_way.get() - closing);
     }
 
-    async fn send(&self, publish: &Publish, left: &mut oneshot::Receiver<()>) -> Result<(), Error> {
-        let Publish { path, body, sender, once, .. } = publish;
+    async fn send(
+        &self,
+        publish: &Publish,
+        body: &Slice,
+        left: &mut oneshot::Receiver<()>,
+    ) -> Result<(), Error> {
+        let Publish { path, sender, once, .. } = publish;
         let mut headers = HeaderMap::new();
         headers.insert("Nats-Msg-Id", self.fresh_id());
         headers.insert("Ipcfs-Sender", format!("{} {} {}", sender.uid, sender.gid, sender.pid));
-        let body = Bytes::from_owner(Arc::clone(body));
+        let body = Bytes::from_owner(body.clone());
         let (mut pause, mut attempts) = (PAUSES.0, 0);
         loop {
             let ready = async {
@@ -257,9 +273,10 @@ impl Hosts {
     fn hand_over(&self, (mailbox, path): (Ino, Path), pull: u64, message: Message) {
         let Some(ack) = message.reply else { return self.emit(Event::Nothing(mailbox, pull)) };
         let delivery = DeliveryId(self.fresh());
+        let waiting = place(&ack).map_or(0, |place| place.behind);
         self.deliveries.borrow_mut().insert(delivery, Delivery { ack, mailbox, path, leased: false });
         let body = Arc::from(&message.payload[..]);
-        self.emit(Event::Message { mailbox, pull, delivery, body });
+        self.emit(Event::Message(mailbox, pull, engine::Message { delivery, body, waiting }));
     }
 
     /// A message is leased: it is kept from other hosts.
@@ -292,7 +309,7 @@ impl Hosts {
             }
             return;
         };
-        self.settling.set(self.settling.get() + 1);
+        self.under_way.set(self.under_way.get() + 1);
         let hosts = Rc::clone(self);
         let mut left = waiter.map(|(mailbox, wait)| hosts.wait(mailbox, wait));
         tokio::task::spawn_local(async move {
@@ -321,7 +338,7 @@ impl Hosts {
             if result.is_none() {
                 let _ = settled.await;
             }
-            hosts.settling.set(hosts.settling.get() - 1);
+            hosts.under_way.set(hosts.under_way.get() - 1);
         });
     }
 

@@ -113,8 +113,8 @@ struct Hosts {
     early: RefCell<HashMap<(Ino, u64), Instant>>,
     /// Messages in hand.
     deliveries: RefCell<BTreeMap<DeliveryId, Delivery>>,
-    /// How many are being settled.
-    settling: Cell<usize>,
+    /// How much goes on for whose end the end of the mount waits: messages that are settled, and sent through files that are closed.
+    under_way: Cell<usize>,
     /// Unique in the world, and in this process.
     host: String,
     next: Cell<u64>,
@@ -192,7 +192,7 @@ async fn run(
         waits: RefCell::default(),
         early: RefCell::default(),
         deliveries: RefCell::default(),
-        settling: Cell::new(0),
+        under_way: Cell::new(0),
         host: random(),
         next: Cell::new(0),
         sink: OnceCell::new(),
@@ -270,7 +270,7 @@ impl Hosts {
             self.settle(delivery, Settle::Nack, None);
         }
         let end = Instant::now() + LAST_WORDS;
-        while self.settling.get() > 0 && Instant::now() < end {
+        while self.under_way.get() > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let _ = timeout(LAST_WORDS, self.client.flush()).await;

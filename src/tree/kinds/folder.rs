@@ -114,6 +114,7 @@ fn check_removal(
 ) -> Result<(), Error> {
     match names.folder(folder).and_then(|folder| folder.get(name)) {
         Some(Inode::Mailbox(file)) => file.state.lock().check_removal(caller.pid, cx.now.moment),
+        Some(Inode::Remote(node)) => node.check_removal(caller.pid, cx.now.moment),
         _ => Ok(()),
     }
 }

@@ -69,13 +69,13 @@ saved!(struct MailboxState {
 
 /// Threads that have opened a mailbox for reading only, and when, the last one last.
 #[derive(Debug, Default)]
-struct Receivers(VecDeque<(u32, Moment)>);
+pub(super) struct Receivers(VecDeque<(u32, Moment)>);
 
 saved!(struct Receivers(threads));
 
 impl Receivers {
     /// Of other pid namespaces, no thread is known.
-    fn note(&mut self, pid: u32, now: Moment) {
+    pub(super) fn note(&mut self, pid: u32, now: Moment) {
         if pid == 0 {
             return;
         }
@@ -86,7 +86,7 @@ impl Receivers {
         self.0.push_back((pid, now));
     }
 
-    fn have(&self, pid: u32, now: Moment) -> bool {
+    pub(super) fn have(&self, pid: u32, now: Moment) -> bool {
         self.0.iter().any(|(other, at)| *other == pid && now < at.after(RECENTLY))
     }
 }

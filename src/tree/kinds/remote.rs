@@ -1,4 +1,4 @@
-//! A mailbox that several hosts share: the file, and its `lease` door. What the engine reports comes in here.
+//! A mailbox that several hosts share: the file, and its doors `lease` and `stream`. What the engine reports comes in here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use log::warn;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_file};
-use super::mailbox::{receive, send};
+use super::mailbox::{Receivers, check_receives, receive, send};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     set_size_only,
@@ -18,7 +18,7 @@ use crate::control::{DOORS, DoorKind, REMOTE, Refusal, RemoteSettings, RemoteVie
 use crate::engine::{Carrier, Command, DeadLetter, Described, Event, Path};
 use crate::mailbox::{Context, Door, HandleId, Rules, WaitId};
 use crate::op::{
-    Attr, Caller, Effect, Entry, Error, Ino, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
+    Attr, Caller, Effect, Entry, Error, Ino, Moment, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
     SetAttr, Validity,
 };
 use crate::remote::Remote;
@@ -85,14 +85,15 @@ struct RemoteState {
     queue: Remote,
     /// Why the last value written to `config/` was refused.
     refusal: Option<Box<str>>,
+    receivers: Receivers,
 }
 
-/// What a node stands for: the mailbox, or with a number of its own its `lease` door. Each name and node has an `Inode`, so that there
+/// What a node stands for: the mailbox, or with a number of its own one of its doors. Each name and node has an `Inode`, so that there
 /// it is in a box.
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteNode {
     file: Arc<RemoteFile>,
-    lease: Option<Ino>,
+    door: Option<(Door, Ino)>,
 }
 
 /// An open file.
@@ -132,13 +133,15 @@ impl RemoteNode {
         }
         let ino = Ino(names.fresh());
         let queue = Remote::new(ino, Arc::clone(&path), described.clone(), remotes.is_connected(), cx.now);
-        let file =
-            Arc::new(RemoteFile { ino, state: Mutex::new(RemoteState { meta, queue, refusal: None }) });
+        let file = Arc::new(RemoteFile {
+            ino,
+            state: Mutex::new(RemoteState { meta, queue, refusal: None, receivers: Receivers::default() }),
+        });
         remotes.files.lock().insert(ino, Arc::clone(&file));
         if here {
             tell(described.uid, Command::Describe(path, described), cx);
         }
-        Ok(RemoteNode { file, lease: None })
+        Ok(RemoteNode { file, door: None })
     }
 }
 
@@ -246,9 +249,9 @@ pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
                 file.with(cx, |state, _| state.queue.died(is_kept));
             }
         }
-        Event::Published(ino, wait, result) => {
+        Event::Published(ino, wait, sent, result) => {
             if let Some(file) = remotes.get(ino) {
-                file.with(cx, |state, cx| state.queue.published(wait, result, cx));
+                file.with(cx, |state, cx| state.queue.published(wait, sent, result, cx));
             }
         }
         Event::Settled(ino, wait, result) => {
@@ -256,9 +259,9 @@ pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
                 file.with(cx, |state, cx| state.queue.settled(wait, result, cx));
             }
         }
-        Event::Message { mailbox, pull, delivery, body } => {
-            if let Some(file) = remotes.get(mailbox) {
-                file.with(cx, |state, cx| state.queue.arrived(pull, delivery, &body, cx));
+        Event::Message(ino, pull, message) => {
+            if let Some(file) = remotes.get(ino) {
+                file.with(cx, |state, cx| state.queue.arrived(pull, message, cx));
             }
         }
         Event::Nothing(ino, pull) => {
@@ -378,7 +381,7 @@ impl RemoteFile {
         self.with(cx, |state, cx| {
             let Some(id) = work(state, cx) else { return };
             cx.fx.note_waiting();
-            let node = RemoteNode { file: Arc::clone(self), lease: None };
+            let node = RemoteNode { file: Arc::clone(self), door: None };
             if !waits.insert(header.unique(), Wait::File(Inode::Remote(Box::new(node)), id), cx.now.moment) {
                 state.queue.cancel(id, Error::Ending, cx);
             }
@@ -421,16 +424,29 @@ impl RemoteState {
     }
 }
 
+impl RemoteNode {
+    /// Whether this thread may remove it, or would lose messages by accident.
+    ///
+    /// # Errors
+    /// `Busy`.
+    pub(super) fn check_removal(&self, pid: u32, now: Moment) -> Result<(), Error> {
+        let state = self.file.state.lock();
+        let would_lose = state.queue.waiting() > 0 && state.receivers.have(pid, now);
+        if would_lose { Err(Error::Busy) } else { Ok(()) }
+    }
+}
+
 impl InodeOps for RemoteNode {
     fn ino(&self) -> Ino {
-        self.lease.unwrap_or(self.file.ino)
+        self.door.as_ref().map_or(self.file.ino, |(_, ino)| *ino)
     }
 
     fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let attr = self.file.state.lock().attr(self.ino());
         let receive = attr.mode & 0o444;
         // Whoever may receive settles what it received.
-        let mode = if self.lease.is_some() { REGULAR | receive | receive >> 1 } else { attr.mode };
+        let leases = matches!(self.door, Some((Door::Lease, _)));
+        let mode = if leases { REGULAR | receive | receive >> 1 } else { attr.mode };
         Ok((Attr { mode, ..attr }, Validity::None))
     }
 
@@ -443,7 +459,7 @@ impl InodeOps for RemoteNode {
     }
 
     fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        if self.lease.is_some() {
+        if self.door.is_some() {
             set_size_only(set)?;
             return self.attr(header.node, cx);
         }
@@ -476,9 +492,10 @@ impl InodeOps for RemoteNode {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
+        check_receives(flags)?;
         let pid = header.caller.pid;
         let (node, moment) = ((header.node, flags.write), cx.now.moment);
-        let opening = if self.lease.is_some() {
+        let opening = if self.door.is_some() {
             names.nodes.open_once(node, true, pid, moment)
         } else {
             names.nodes.open(header.node, flags.write, pid, moment)
@@ -486,8 +503,13 @@ impl InodeOps for RemoteNode {
         let never_waits = opening.ok_or(Error::Stale)? == Opening::Nameless;
         drop(names);
         let account = cx.opener(header.caller);
-        let lease = self.lease.is_some();
-        let (id, seekable) = self.file.with(cx, |state, _| state.queue.open(mode_of(flags), lease, account));
+        let door = self.door.as_ref().map_or(&Door::Plain, |(door, _)| door);
+        let (id, seekable) = self.file.with(cx, |state, cx| {
+            if self.door.is_none() && !flags.write {
+                state.receivers.note(pid, cx.now.moment);
+            }
+            state.queue.open(mode_of(flags), door, account)
+        });
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let open = OpenRemote { file: Arc::clone(&self.file), id, opener: header.caller, node, never_waits };
         Ok(Opened { fh: cx.opened(OpenFile::Remote(open)), how })
@@ -596,10 +618,8 @@ impl ControlOps for RemoteNode {
     }
 
     fn others(&self) -> Vec<Other> {
-        let leases = DOORS.iter().enumerate().filter(|(_, door)| is_lease(&door.kind));
-        leases
-            .map(|(index, door)| Other { name: door.name, slot: Slot::Door(index), folder: false })
-            .collect()
+        let doors = DOORS.iter().enumerate().filter(|(_, door)| shared_door(&door.kind).is_some());
+        doors.map(|(index, door)| Other { name: door.name, slot: Slot::Door(index), folder: false }).collect()
     }
 
     fn look_up(
@@ -613,13 +633,15 @@ impl ControlOps for RemoteNode {
             return Ok(None);
         }
         let found = DOORS.iter().enumerate().find(|(_, door)| door.name.as_bytes() == name);
-        let Some((index, _)) = found.filter(|(_, door)| is_lease(&door.kind)) else {
+        let Some((index, leads)) = found.and_then(|(index, door)| Some((index, shared_door(&door.kind)?)))
+        else {
             return if found.is_some() || name == b"messages" { Err(Error::NotSupported) } else { Ok(None) };
         };
         let charge = cx.charge_node(header.caller, name)?;
         let mut names = cx.tree.names.lock();
         let node = NodeId(names.fresh());
-        let door = RemoteNode { lease: Some(place.with(Slot::Door(index)).ino()), ..self.clone() };
+        let ino = place.with(Slot::Door(index)).ino();
+        let door = RemoteNode { door: Some((leads.clone(), ino)), ..self.clone() };
         names.nodes.note_look_up(header.caller.pid);
         cx.look_up_once(&mut names, node, Inode::Remote(Box::new(door.clone())), charge);
         let (attr, validity) = door.attr(node, cx)?;
@@ -663,6 +685,10 @@ impl ControlOps for RemoteNode {
     }
 }
 
-fn is_lease(kind: &DoorKind) -> bool {
-    *kind == DoorKind::One(Door::Lease)
+/// The door, if shared mailboxes have it.
+fn shared_door(kind: &DoorKind) -> Option<&Door> {
+    match kind {
+        DoorKind::One(door @ (Door::Lease | Door::Stream)) => Some(door),
+        _ => None,
+    }
 }

@@ -1,0 +1,155 @@
+//! Writing: messages that the engine sends, and what settles a lease. Each write waits for the engine's answer.
+
+use std::sync::Arc;
+
+use super::writers::{Doing, Writer};
+use super::{Lease, Remote, command};
+use crate::accounts::Charge;
+use crate::engine::{Command, Publish, Settle};
+use crate::mailbox::{Context, Memory, Send, WaitId, WhenFull, charge_in_hand};
+use crate::op::{Error, Reply, Slice};
+
+impl Remote {
+    /// A write. Its wait is returned if the engine has to answer first.
+    pub fn send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Option<WaitId> {
+        match self.try_send(call, cx) {
+            Ok(wait) => wait,
+            Err(error) => {
+                cx.fx.fail(call.request_id, error);
+                None
+            }
+        }
+    }
+
+    fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<Option<WaitId>, Error> {
+        let longest = self.longest();
+        let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
+        let open = open.ok_or(Error::BadDescriptor)?;
+        if open.lease != Lease::No {
+            return self.settle(call, cx).map(Some);
+        }
+        if open.line.is_some() {
+            return self.send_lines(call, cx);
+        }
+        if call.continues || std::mem::take(&mut open.split_refused) {
+            open.split_refused = call.continues;
+            return Err(Error::TooLong);
+        }
+        if self.removed {
+            return Err(Error::Removed);
+        }
+        if call.body.len() > longest {
+            return Err(Error::TooLong);
+        }
+        if call.body.is_empty() {
+            cx.fx.reply(call.request_id, Reply::Written(0));
+            return Ok(None);
+        }
+        if call.nonblock && !self.connected {
+            return Err(Error::WouldWait);
+        }
+        let charge = charge_in_hand(&open.account, Memory::cost(call.body.len()));
+        let charge = charge.map_err(|_| Error::NoMemory)?;
+        let does = Doing::Sends(call.body.len() as u32);
+        Ok(Some(self.publish(call, vec![Slice::whole(call.body)], does, charge, cx)))
+    }
+
+    /// Longest message, in bytes.
+    pub(super) fn longest(&self) -> usize {
+        self.described.limits.msgsize as usize
+    }
+
+    /// Has the engine send messages for a call.
+    pub(super) fn publish(
+        &mut self,
+        call: Send<'_>,
+        bodies: Vec<Slice>,
+        does: Doing,
+        charge: Charge,
+        cx: &mut Context<'_>,
+    ) -> WaitId {
+        let writer = Writer { _charge: Some(charge), ..Writer::of(call, does, cx) };
+        self.publish_for(writer, bodies, cx)
+    }
+
+    pub(super) fn publish_for(&mut self, writer: Writer, bodies: Vec<Slice>, cx: &mut Context<'_>) -> WaitId {
+        let id = self.next_wait();
+        let publish = Publish {
+            mailbox: self.ino,
+            path: Arc::clone(&self.path),
+            wait: id.0,
+            bodies,
+            sender: writer.caller,
+            once: writer.nonblock || self.described.full == WhenFull::Fail,
+            closed: writer.request.is_none(),
+        };
+        self.writers.insert(id, writer);
+        command(Command::Publish(publish), cx);
+        id
+    }
+
+    /// `ack`, `nack` or `reject` of the message that the open file has leased.
+    fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<WaitId, Error> {
+        let how = match call.body.trim_ascii() {
+            b"ack" => Settle::Ack,
+            b"nack" => Settle::Nack,
+            b"reject" => Settle::Reject,
+            _ => return Err(Error::Invalid),
+        };
+        let open = self.handles.get_mut(call.handle.0).ok_or(Error::BadDescriptor)?;
+        let Lease::Of(delivery) = open.lease else { return Err(Error::NoMessage) };
+        open.lease = Lease::Settling;
+        let id = self.next_wait();
+        let does = Doing::Settles(call.handle, call.body.len() as u32);
+        self.writers.insert(id, Writer::of(call, does, cx));
+        command(Command::Settle(delivery, how, Some((self.ino, id.0))), cx);
+        Ok(id)
+    }
+
+    /// The engine has accepted so many messages of a write, and this is why not all.
+    pub fn published(&mut self, wait: u64, sent: usize, result: Result<(), Error>, cx: &mut Context<'_>) {
+        let Some(Writer { request, nonblock, does, .. }) = self.writers.remove(&WaitId(wait)) else { return };
+        if sent > 0 {
+            self.counts.sent += sent as u64;
+            self.last_sent = cx.now.time();
+        }
+        let written = match does {
+            Doing::Sends(length) => (sent > 0).then_some(length),
+            Doing::SendsLines { handle, begun, ends, rest } => {
+                // Where none was sent, what was written before is still a beginning.
+                let kept = match sent {
+                    0 => Some(begun),
+                    _ => result.is_ok().then_some(rest),
+                };
+                if let (Some(open), Some(kept)) = (self.handles.get_mut(handle.0), kept) {
+                    open.line = Some(kept);
+                }
+                sent.checked_sub(1).and_then(|last| ends.get(last).copied())
+            }
+            Doing::Settles(..) => None,
+        };
+        let Some(request) = request else { return };
+        match (written, result) {
+            (Some(length), _) => cx.fx.reply(request, Reply::Written(length)),
+            // It is full, and what must not wait learns that it would.
+            (None, Err(Error::NoSpace)) if nonblock && self.described.full == WhenFull::Wait => {
+                cx.fx.fail(request, Error::WouldWait);
+            }
+            (None, result) => cx.fx.fail(request, result.err().unwrap_or(Error::Io)),
+        }
+    }
+
+    /// The engine has, or has not, settled a lease.
+    pub fn settled(&mut self, wait: u64, result: Result<(), Error>, cx: &mut Context<'_>) {
+        let Some(Writer { request, does, .. }) = self.writers.remove(&WaitId(wait)) else { return };
+        let (Some(request), Doing::Settles(handle, length)) = (request, does) else { return };
+        if let Some(open) = self.handles.get_mut(handle.0) {
+            open.lease = Lease::None;
+            open.framing.clear();
+        }
+        match result {
+            Ok(()) => cx.fx.reply(request, Reply::Written(length)),
+            Err(error) => cx.fx.fail(request, error),
+        }
+    }
+}
