@@ -73,7 +73,7 @@ impl Address {
             Address::Socket => Box::new(socket::End::inherited()?),
             Address::RedisList(port, key) => Box::new(redis_list::List::open(*port, key)?),
             Address::RedisStream(port, key) => Box::new(redis_stream::Stream::open(*port, key)?),
-            Address::Nats(port, name) => Box::new(nats::Subscriber::open(*port, name)?),
+            Address::Nats(port, name) => nats::receiver(*port, name)?,
             Address::Folder(path) => Box::new(folder::Reader::open(path)?),
             Address::Mailbox(path) => Box::new(mailbox::Reader::open(path, size)?),
         })
@@ -181,6 +181,8 @@ pub enum Kind {
     RedisList(u16),
     RedisStream(u16),
     Nats(u16),
+    /// By its port: used as ipcfs uses it.
+    NatsOneByOne(u16),
     /// The folder in which the queues are.
     Folder(PathBuf),
     /// The folder `mailboxes/` of a mount.
@@ -213,6 +215,7 @@ impl Peer {
             Kind::RedisList(port) => Channel::at(Address::RedisList(*port, name)),
             Kind::RedisStream(port) => Channel::at(redis_stream::make(*port, name)?),
             Kind::Nats(port) => Channel::at(nats::make(*port, &name, shape.shared)?),
+            Kind::NatsOneByOne(port) => Channel::at(nats::make_one_by_one(*port, &name)?),
             Kind::Folder(dir) => Channel::at(folder::make(dir.join(name))?),
             Kind::Mailbox(dir) => Channel::at(mailbox::make(dir.join(name))?),
             Kind::Null(file) => Channel { address: Address::Mailbox(file.clone()), ends: None, kept: true },
@@ -247,6 +250,7 @@ pub fn yardstick(case: &str) -> &'static str {
         "segments" => "shm",
         "durable-stores" => "journal",
         "durable" => "ipcfs-uring-fsync",
+        "hosts" => "async-nats",
         _ => "fifo",
     }
 }
@@ -275,6 +279,7 @@ pub fn name(id: &str) -> &str {
         "ipcfs-dev-fsync" => "ipcfs fsync, /dev/fuse",
         "ipcfs-uring-daemon" => "ipcfs daemon, io_uring",
         "ipcfs-uring-off" => "ipcfs off, io_uring",
+        "async-nats" => "async-nats alone",
         "redis-always" => "Redis, always",
         "nats-always" => "JetStream, always",
         "beanstalkd-always" => "beanstalkd -f 0",

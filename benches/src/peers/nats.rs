@@ -1,5 +1,8 @@
 //! NATS `JetStream`: a work queue in memory. A send waits until the server has the message; a receive acknowledges it
-//! without waiting for that to arrive. The client is async-nats on a runtime of one thread.
+//! without waiting for that to arrive. Or one in files, as ipcfs uses it for mailboxes of several hosts: a receive asks for one
+//! message, and waits until the server has the acknowledgement. The client is async-nats on a runtime of one thread.
+
+use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use async_nats::jetstream::consumer::{PullConsumer, pull};
@@ -16,6 +19,9 @@ const AHEAD: usize = 200;
 
 const READERS: &str = "readers";
 
+/// How long a request for one message holds.
+const EXPIRES: Duration = Duration::from_secs(60);
+
 fn runtime() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
@@ -26,14 +32,18 @@ async fn connect(port: u16) -> Result<Context> {
 }
 
 pub(super) fn make(port: u16, name: &str, shared: bool) -> Result<Address> {
-    make_stream(port, name, shared, StorageType::Memory)
+    make_stream(port, name, if shared { "shared" } else { "alone" }, StorageType::Memory)
 }
 
 pub(super) fn make_in_files(port: u16, name: &str) -> Result<Address> {
-    make_stream(port, name, true, StorageType::File)
+    make_stream(port, name, "shared", StorageType::File)
 }
 
-fn make_stream(port: u16, name: &str, shared: bool, storage: StorageType) -> Result<Address> {
+pub(super) fn make_one_by_one(port: u16, name: &str) -> Result<Address> {
+    make_stream(port, name, ONE_BY_ONE, StorageType::File)
+}
+
+fn make_stream(port: u16, name: &str, kind: &str, storage: StorageType) -> Result<Address> {
     runtime()?.block_on(async {
         let context = connect(port).await?;
         let config = Config {
@@ -47,14 +57,16 @@ fn make_stream(port: u16, name: &str, shared: bool, storage: StorageType) -> Res
             context.create_stream(config).await.map_err(|error| anyhow!("making a stream: {error}"))?;
         let config = pull::Config {
             durable_name: Some(READERS.to_owned()),
-            max_ack_pending: if shared { 1_000 } else { -1 },
+            max_ack_pending: if kind == "alone" { -1 } else { 1_000 },
             ..pull::Config::default()
         };
         stream.create_consumer(config).await.map_err(|error| anyhow!("making a consumer: {error}"))?;
-        let kind = if shared { "shared" } else { "alone" };
         Ok(Address::Nats(port, format!("{name} {kind}")))
     })
 }
+
+/// The kind of a stream whose receivers ask for each message.
+const ONE_BY_ONE: &str = "one-by-one";
 
 /// A stream's name, and how many messages a receiver of it has sent ahead.
 fn parse(name: &str) -> (&str, usize) {
@@ -101,6 +113,49 @@ impl Sender for Publisher {
     }
 }
 
+/// A receiver that asks for each message, with the one that it received last.
+pub(super) struct Asker {
+    runtime: Runtime,
+    consumer: PullConsumer,
+    received: Option<Message>,
+}
+
+impl Asker {
+    fn open(port: u16, name: &str) -> Result<Asker> {
+        let runtime = runtime()?;
+        let consumer = runtime.block_on(consumer(port, name))?;
+        Ok(Asker { runtime, consumer, received: None })
+    }
+}
+
+impl Receiver for Asker {
+    fn receive(&mut self) -> Result<&[u8]> {
+        let Asker { runtime, consumer, received } = self;
+        let message = runtime.block_on(async {
+            let mut messages = consumer.fetch().max_messages(1).expires(EXPIRES).messages().await;
+            let messages = messages.as_mut().map_err(|error| anyhow!("asking for a message: {error}"))?;
+            let message = messages.next().await.ok_or_else(|| anyhow!("no message came"))?;
+            let message = message.map_err(|error| anyhow!("receiving: {error}"))?;
+            message.double_ack().await.map_err(|error| anyhow!("acknowledging: {error}"))?;
+            anyhow::Ok(message)
+        })?;
+        Ok(&received.insert(message).payload)
+    }
+}
+
+/// A receiver of a stream.
+pub(super) fn receiver(port: u16, name: &str) -> Result<Box<dyn Receiver>> {
+    Ok(match name.split_once(' ') {
+        Some((name, ONE_BY_ONE)) => Box::new(Asker::open(port, name)?),
+        _ => Box::new(Subscriber::open(port, name)?),
+    })
+}
+
+async fn consumer(port: u16, name: &str) -> Result<PullConsumer> {
+    let consumer = connect(port).await?.get_consumer_from_stream(READERS, name).await;
+    consumer.map_err(|error| anyhow!("finding a consumer: {error}"))
+}
+
 /// With the message that it received last.
 pub(super) struct Subscriber {
     runtime: Runtime,
@@ -110,16 +165,12 @@ pub(super) struct Subscriber {
 }
 
 impl Subscriber {
-    pub(super) fn open(port: u16, name: &str) -> Result<Subscriber> {
+    fn open(port: u16, name: &str) -> Result<Subscriber> {
         let runtime = runtime()?;
         let (name, ahead) = parse(name);
         let messages = runtime.block_on(async {
-            let context = connect(port).await?;
-            let consumer: PullConsumer = context
-                .get_consumer_from_stream(READERS, name)
-                .await
-                .map_err(|error| anyhow!("finding a consumer: {error}"))?;
-            consumer
+            consumer(port, name)
+                .await?
                 .stream()
                 .max_messages_per_batch(ahead)
                 .messages()

@@ -4,6 +4,7 @@ mod blocked;
 mod daemon;
 mod depth;
 mod durable;
+mod hosts;
 mod languages;
 mod lines;
 mod mailboxes;
@@ -149,6 +150,15 @@ pub const CASES: &[Case] = &[
                 (`off`). `syncs`: calls of fdatasync(2) for each message. litequeue runs in one Python process.",
         growth: false,
         run: durable::services,
+    },
+    Case {
+        id: "hosts",
+        title: "Mailboxes that several hosts share",
+        about: "A mailbox that NATS JetStream carries, beside a program that does the same with async-nats alone: each send \
+                waits for the server's answer; each receive asks for one message, and waits until the server has the \
+                acknowledgement. One server, which keeps messages in files. `way`: as one way; `trip`: as round trip.",
+        growth: false,
+        run: hosts::run,
     },
     Case {
         id: "daemon",
