@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subscriber};
+use async_nats::{HeaderMap, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use log::warn;
@@ -46,6 +46,15 @@ const LOOK: Duration = Duration::from_secs(3);
 
 /// How long a message may be under way to a reader that has left.
 const UNDER_WAY: Duration = Duration::from_secs(10);
+
+/// Inboxes that are kept for the next request.
+const IDLE_INBOXES: usize = 64;
+
+/// A subject at which requests are answered, one after the other.
+pub(super) struct Inbox {
+    subject: Subject,
+    messages: Subscriber,
+}
 
 /// What came of one request for a message.
 enum Pulled {
@@ -196,7 +205,10 @@ impl Hosts {
         let mut pause = Duration::ZERO;
         loop {
             let ready = async {
-                sleep(pause).await;
+                // To sleep for no time takes up to a millisecond.
+                if !pause.is_zero() {
+                    sleep(pause).await;
+                }
                 self.connected().await;
                 self.id(path).await
             };
@@ -211,8 +223,7 @@ impl Hosts {
                 }
                 return None;
             };
-            let inbox = self.client.new_inbox();
-            let Ok(mut messages) = self.client.subscribe(inbox.clone()).await else { return None };
+            let mut inbox = self.inbox().await?;
             let request = if waits {
                 json!({ "batch": 1, "expires": EXPIRES.as_nanos() as u64, "idle_heartbeat": HEARTBEAT.as_nanos() as u64 })
             } else {
@@ -222,10 +233,10 @@ impl Hosts {
             let request = Bytes::from(request.to_string());
             let mut link = self.link.clone();
             link.mark_unchanged();
-            let pulled = match self.client.publish_with_reply(subject, inbox, request).await {
+            let pulled = match self.client.publish_with_reply(subject, inbox.subject.clone(), request).await {
                 Ok(()) => {
                     tokio::select! {
-                        pulled = next(&mut messages, waits) => pulled,
+                        pulled = next(&mut inbox.messages, waits) => pulled,
                         // A new connection may be to a server that knows nothing of the request.
                         _ = link.changed() => Pulled::Lost,
                         _ = &mut *left => Pulled::Left,
@@ -238,25 +249,49 @@ impl Hosts {
                 _ => Duration::ZERO,
             };
             match pulled {
-                Pulled::Message(message) => match message.reply {
-                    // Its readers died too often, or their hosts.
-                    Some(ack) if self.is_worn_out(path, &ack, 1) => {
-                        // If it fails, the message comes again.
-                        let _ = self.bury((mailbox, path), &ack, "deliveries").await;
+                Pulled::Message(message) => {
+                    self.put_back(inbox);
+                    match message.reply {
+                        // Its readers died too often, or their hosts.
+                        Some(ack) if self.is_worn_out(path, &ack, 1) => {
+                            // If it fails, the message comes again.
+                            let _ = self.bury((mailbox, path), &ack, "deliveries").await;
+                        }
+                        _ => return Some(message),
                     }
-                    _ => return Some(message),
-                },
-                Pulled::None => return None,
+                }
+                Pulled::None => {
+                    self.put_back(inbox);
+                    return None;
+                }
                 Pulled::Again => {}
                 Pulled::Lost | Pulled::Left => {
                     let has_left = matches!(pulled, Pulled::Left);
                     let whose = (mailbox, Path::clone(path));
-                    tokio::task::spawn_local(Rc::clone(self).take_late(whose, pull, messages));
+                    tokio::task::spawn_local(Rc::clone(self).take_late(whose, pull, inbox.messages));
                     if has_left || !waits {
                         return None;
                     }
                 }
             }
+        }
+    }
+
+    /// Where a request is answered. `None`: at the end.
+    async fn inbox(&self) -> Option<Inbox> {
+        if let Some(idle) = self.inboxes.borrow_mut().pop() {
+            return Some(idle);
+        }
+        let subject = Subject::from(self.client.new_inbox());
+        let messages = self.client.subscribe(subject.clone()).await.ok()?;
+        Some(Inbox { subject, messages })
+    }
+
+    /// Nothing more comes there: the request was answered. The next one spares the server the news of another inbox.
+    fn put_back(&self, inbox: Inbox) {
+        let mut idle = self.inboxes.borrow_mut();
+        if idle.len() < IDLE_INBOXES {
+            idle.push(inbox);
         }
     }
 

@@ -32,6 +32,7 @@ use tokio::time::{Instant, interval, timeout};
 use super::{Command, DeliveryId, EngineConfig, Event, Path, Settle, Tell};
 use crate::op::Ino;
 use connect::Connected;
+use messages::Inbox;
 use names::Names;
 
 /// The consumer of each stream.
@@ -111,6 +112,8 @@ struct Hosts {
     waits: RefCell<HashMap<(Ino, u64), oneshot::Sender<()>>>,
     /// Calls that have left before they came, and since when.
     early: RefCell<HashMap<(Ino, u64), Instant>>,
+    /// Inboxes in which nothing is awaited.
+    inboxes: RefCell<Vec<Inbox>>,
     /// Messages in hand.
     deliveries: RefCell<BTreeMap<DeliveryId, Delivery>>,
     /// How much goes on for whose end the end of the mount waits: messages that are settled, and sent through files that are closed.
@@ -191,6 +194,7 @@ async fn run(
         changed: Notify::new(),
         waits: RefCell::default(),
         early: RefCell::default(),
+        inboxes: RefCell::default(),
         deliveries: RefCell::default(),
         under_way: Cell::new(0),
         host: random(),
