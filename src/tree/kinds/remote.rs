@@ -8,7 +8,8 @@ use log::warn;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_file};
-use super::mailbox::{Receivers, check_receives, receive, send};
+use super::door::open_once_sized;
+use super::mailbox::{Receivers, check_receives, open_sized, receive, send, sized};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     set_size_only,
@@ -93,7 +94,16 @@ struct RemoteState {
 #[derive(Debug, Clone)]
 pub(crate) struct RemoteNode {
     file: Arc<RemoteFile>,
-    door: Option<(Door, Ino)>,
+    door: Option<DoorAt>,
+}
+
+/// A door, and its node.
+#[derive(Debug, Clone)]
+struct DoorAt {
+    door: Door,
+    ino: Ino,
+    /// Its size is told as 0, for a writer that appends.
+    told_empty: bool,
 }
 
 /// An open file.
@@ -440,24 +450,23 @@ impl RemoteNode {
 
 impl InodeOps for RemoteNode {
     fn ino(&self) -> Ino {
-        self.door.as_ref().map_or(self.file.ino, |(_, ino)| *ino)
+        self.door.as_ref().map_or(self.file.ino, |at| at.ino)
     }
 
-    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        let attr = self.file.state.lock().attr(self.ino());
-        let receive = attr.mode & 0o444;
-        // Whoever may receive settles what it received.
-        let leases = matches!(self.door, Some((Door::Lease, _)));
-        let mode = if leases { REGULAR | receive | receive >> 1 } else { attr.mode };
-        Ok((Attr { mode, ..attr }, Validity::None))
+    fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        let told_empty = match &self.door {
+            Some(at) => at.told_empty,
+            None => cx.tree.names.lock().nodes.is_told_empty(node),
+        };
+        Ok((self.attr_now(told_empty), Validity::None))
     }
 
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let fresh = NodeId(names.fresh());
         let inode = Inode::Remote(Box::new(self.clone()));
         let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now.moment, || fresh);
-        let (attr, validity) = self.attr(node, cx)?;
-        Ok(Entry { node, attr, validity })
+        let attr = self.attr_now(names.nodes.is_told_empty(node));
+        Ok(Entry { node, attr, validity: Validity::None })
     }
 
     fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
@@ -496,16 +505,15 @@ impl InodeOps for RemoteNode {
     ) -> Result<Opened, Error> {
         check_receives(flags)?;
         let pid = header.caller.pid;
-        let (node, moment) = ((header.node, flags.write), cx.now.moment);
-        let opening = if self.door.is_some() {
-            names.nodes.open_once(node, true, pid, moment)
-        } else {
-            names.nodes.open(header.node, flags.write, pid, moment)
+        let node = (header.node, flags.write);
+        let opening = match &self.door {
+            Some(at) => open_once_sized(&mut names, (header, flags), true, at.told_empty, cx),
+            None => open_sized(&mut names, header, flags, cx),
         };
-        let never_waits = opening.ok_or(Error::Stale)? == Opening::Nameless;
+        let never_waits = opening? == Opening::Nameless;
         drop(names);
         let account = cx.opener(header.caller);
-        let door = self.door.as_ref().map_or(&Door::Plain, |(door, _)| door);
+        let door = self.door.as_ref().map_or(&Door::Plain, |at| &at.door);
         let (id, seekable) = self.file.with(cx, |state, cx| {
             if self.door.is_none() && !flags.write {
                 state.receivers.note(pid, cx.now.moment);
@@ -533,6 +541,17 @@ impl InodeOps for RemoteNode {
 
     fn control(&self) -> Option<&dyn ControlOps> {
         Some(self)
+    }
+}
+
+impl RemoteNode {
+    fn attr_now(&self, told_empty: bool) -> Attr {
+        let attr = self.file.state.lock().attr(self.ino());
+        let receive = attr.mode & 0o444;
+        // Whoever may receive settles what it received.
+        let leases = self.door.as_ref().is_some_and(|at| at.door == Door::Lease);
+        let mode = if leases { REGULAR | receive | receive >> 1 } else { attr.mode };
+        sized(Attr { mode, ..attr }, told_empty)
     }
 }
 
@@ -644,11 +663,13 @@ impl ControlOps for RemoteNode {
         let mut names = cx.tree.names.lock();
         let node = NodeId(names.fresh());
         let ino = place.with(Slot::Door(index)).ino();
-        let door = RemoteNode { door: Some((leads.clone(), ino)), ..self.clone() };
+        let told_empty = names.nodes.will_append(header.caller.pid);
+        let at = DoorAt { door: leads.clone(), ino, told_empty };
+        let door = RemoteNode { door: Some(at), ..self.clone() };
         names.nodes.note_look_up(header.caller.pid);
         cx.look_up_once(&mut names, node, Inode::Remote(Box::new(door.clone())), charge);
-        let (attr, validity) = door.attr(node, cx)?;
-        Ok(Some(Entry { node, attr, validity }))
+        let attr = door.attr_now(told_empty);
+        Ok(Some(Entry { node, attr, validity: Validity::None }))
     }
 
     fn status_lines(&self) -> u64 {
