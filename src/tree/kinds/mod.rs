@@ -19,6 +19,7 @@ mod mailbox_control;
 mod message;
 mod purge;
 mod remote;
+mod remote_control;
 mod segment;
 mod segment_control;
 mod segment_names;
@@ -43,7 +44,6 @@ use crate::op::{
     Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Now, OpenFlags, Opened, Poller, Ready,
     RenameHow, Reply, RequestId, SetAttr, Slice, Validity, Whence,
 };
-
 use crate::segment::Memory;
 use crate::state::{Restorer, Saved, Saver, saved};
 use control_file::ControlFile;
