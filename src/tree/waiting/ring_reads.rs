@@ -16,6 +16,7 @@
 //! A read with a long buffer comes in pieces, each at the offset where the one before ended.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
@@ -34,10 +35,17 @@ pub(crate) type Who = (Fh, u32);
 #[derive(Debug, Default)]
 pub(crate) struct RingReads {
     // Innermost.
-    by_reader: Mutex<BTreeMap<Who, RingRead>>,
+    table: Mutex<Table>,
     /// How many there are, and how many of their requests are not answered yet.
     count: AtomicUsize,
     unanswered: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_reader: BTreeMap<Who, RingRead>,
+    /// Whose requests are not answered yet, by their numbers.
+    unanswered: BTreeMap<u64, Who>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -110,12 +118,11 @@ impl RingReads {
         self.count.load(Ordering::Relaxed) == 0
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut BTreeMap<Who, RingRead>) -> T) -> T {
-        let mut by_reader = self.by_reader.lock();
-        let result = work(&mut by_reader);
-        self.count.store(by_reader.len(), Ordering::Relaxed);
-        let unanswered = by_reader.values().filter(|read| read.unanswered.is_some()).count();
-        self.unanswered.store(unanswered, Ordering::Relaxed);
+    fn with<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
+        let mut table = self.table.lock();
+        let result = work(&mut table);
+        self.count.store(table.by_reader.len(), Ordering::Relaxed);
+        self.unanswered.store(table.unanswered.len(), Ordering::Relaxed);
         result
     }
 
@@ -125,21 +132,14 @@ impl RingReads {
         if who.1 == 0 {
             return false;
         }
-        self.with(|by_reader| {
-            if !by_reader.contains_key(&who) {
-                let others = || by_reader.range((who.0, 0)..=(who.0, u32::MAX)).map(|(other, _)| *other);
-                if others().count() >= MAX_THREADS
-                    && let Some(other) = others().next()
-                {
-                    by_reader.remove(&other);
-                }
-            }
+        self.with(|table| {
+            table.make_room_for(who);
             let unused = RingRead { stage: Stage::Idle, start: u64::MAX, next: 0, unanswered: None };
-            let read = by_reader.entry(who).or_insert(unused);
+            let read = table.by_reader.entry(who).or_insert(unused);
             let goes_on = read.goes_on();
             if !goes_on {
                 read.stage = Stage::Asked;
-                read.unanswered = Some((unique, Request::Poll));
+                table.await_answer(who, unique, Request::Poll);
             }
             goes_on
         })
@@ -147,7 +147,7 @@ impl RingReads {
 
     /// The kernel begins to poll. True if it is to read on after a short read.
     pub(crate) fn polls(&self, who: Who) -> bool {
-        !self.is_empty() && self.by_reader.lock().get_mut(&who).is_some_and(RingRead::goes_on)
+        !self.is_empty() && self.table.lock().by_reader.get_mut(&who).is_some_and(RingRead::goes_on)
     }
 
     /// A READ.
@@ -155,8 +155,8 @@ impl RingReads {
         if self.is_empty() {
             return RingCall::Plain;
         }
-        let mut by_reader = self.by_reader.lock();
-        let Some(read) = by_reader.get_mut(&who) else { return RingCall::Plain };
+        let mut table = self.table.lock();
+        let Some(read) = table.by_reader.get_mut(&who) else { return RingCall::Plain };
         match std::mem::replace(&mut read.stage, Stage::Idle) {
             Stage::Piece { got } if offset == read.start.saturating_add(u64::from(got)) => {
                 RingCall::Reads { at: read.next, before: got }
@@ -176,11 +176,7 @@ impl RingReads {
 
     /// A READ by request `unique` is about to be carried out.
     pub(crate) fn carried(&self, who: Who, unique: u64, carried: Carried) {
-        self.with(|by_reader| {
-            if let Some(read) = by_reader.get_mut(&who) {
-                read.unanswered = Some((unique, Request::Read(carried)));
-            }
-        });
+        self.with(|table| table.await_answer(who, unique, Request::Read(carried)));
     }
 
     /// Requests were answered: those that are reads' go on from there.
@@ -188,10 +184,10 @@ impl RingReads {
         if self.unanswered.load(Ordering::Relaxed) == 0 {
             return;
         }
-        self.with(|by_reader| {
+        self.with(|table| {
             for (unique, reply) in answers {
-                let asked = |read: &&mut RingRead| read.unanswered.is_some_and(|(asked, _)| asked == unique);
-                if let Some(read) = by_reader.values_mut().find(asked) {
+                let who = table.unanswered.remove(&unique);
+                if let Some(read) = who.and_then(|who| table.by_reader.get_mut(&who)) {
                     read.answered(reply);
                 }
             }
@@ -201,9 +197,48 @@ impl RingReads {
     /// An open file was closed.
     pub(crate) fn closed(&self, fh: Fh) {
         if !self.is_empty() {
-            self.with(|by_reader| by_reader.retain(|who, _| who.0 != fh));
+            self.with(|table| {
+                while let Some(who) = table.first_of(fh) {
+                    table.forget(who);
+                }
+            });
         }
     }
+}
+
+impl Table {
+    /// Of the threads of one open file, only so many are remembered.
+    fn make_room_for(&mut self, who: Who) {
+        let threads = || self.by_reader.range(threads_of(who.0));
+        if !self.by_reader.contains_key(&who)
+            && threads().count() >= MAX_THREADS
+            && let Some(other) = self.first_of(who.0)
+        {
+            self.forget(other);
+        }
+    }
+
+    fn first_of(&self, fh: Fh) -> Option<Who> {
+        self.by_reader.range(threads_of(fh)).next().map(|(who, _)| *who)
+    }
+
+    fn forget(&mut self, who: Who) {
+        if let Some((unique, _)) = self.by_reader.remove(&who).and_then(|read| read.unanswered) {
+            self.unanswered.remove(&unique);
+        }
+    }
+
+    fn await_answer(&mut self, who: Who, unique: u64, request: Request) {
+        let Some(read) = self.by_reader.get_mut(&who) else { return };
+        if let Some((before, _)) = read.unanswered.replace((unique, request)) {
+            self.unanswered.remove(&before);
+        }
+        self.unanswered.insert(unique, who);
+    }
+}
+
+fn threads_of(fh: Fh) -> RangeInclusive<Who> {
+    (fh, 0)..=(fh, u32::MAX)
 }
 
 impl RingRead {
@@ -247,12 +282,14 @@ impl RingRead {
 
 impl Saved for RingReads {
     fn save(&self, to: &mut Saver<'_>) {
-        self.by_reader.save(to);
+        self.table.lock().by_reader.save(to);
     }
 
     fn restore(from: &mut Restorer<'_>) -> Option<RingReads> {
-        let by_reader: Mutex<BTreeMap<Who, RingRead>> = Saved::restore(from)?;
-        let reads = RingReads { by_reader, ..RingReads::default() };
+        let by_reader: BTreeMap<Who, RingRead> = Saved::restore(from)?;
+        let numbered = |(who, read): (&Who, &RingRead)| Some((read.unanswered?.0, *who));
+        let unanswered = by_reader.iter().filter_map(numbered).collect();
+        let reads = RingReads { table: Mutex::new(Table { by_reader, unanswered }), ..RingReads::default() };
         reads.with(|_| ());
         Some(reads)
     }
@@ -310,6 +347,22 @@ mod tests {
         got(&reads, (0, 0, 100, 0), 3);
         assert!(reads.polls(WHO));
         assert_eq!(reads.reads(WHO, 0, 97), RingCall::GoesOn);
+    }
+
+    #[test]
+    fn of_an_open_file_so_many_threads_are_remembered_until_it_is_closed() {
+        let reads = RingReads::default();
+        for thread in 1..=100 {
+            reads.asked((Fh(1), thread), u64::from(thread));
+            reads.asked((Fh(2), thread), 100 + u64::from(thread));
+        }
+        let numbers = || (reads.count.load(Ordering::Relaxed), reads.unanswered.load(Ordering::Relaxed));
+        assert_eq!(numbers(), (2 * MAX_THREADS, 2 * MAX_THREADS));
+        reads.closed(Fh(1));
+        assert_eq!(numbers(), (MAX_THREADS, MAX_THREADS));
+        assert_eq!(reads.reads((Fh(2), 100), 0, 10), RingCall::Reads { at: 0, before: 0 });
+        reads.closed(Fh(2));
+        assert!(reads.is_empty() && numbers() == (0, 0));
     }
 
     fn is_ready(reads: &RingReads, readable: bool) {
