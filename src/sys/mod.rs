@@ -10,4 +10,5 @@ pub mod process;
 mod ring_memory;
 pub mod scheduler;
 pub mod signals;
+pub mod state_memory;
 pub mod write_back;
