@@ -32,6 +32,7 @@ pub mod op;
 pub mod remote;
 pub mod segment;
 pub mod state;
+pub mod supervisor;
 pub mod sys;
 pub mod topic;
 pub mod tree;
