@@ -257,6 +257,20 @@ macro_rules! counts {
         saved!(struct Counts { $($name $(since $version)?),* });
 
         impl Counts {
+            /// How many there are.
+            pub(super) const COUNT: usize = [$(stringify!($name)),*].len();
+
+            /// All of them, in order.
+            pub(super) fn numbers(&self) -> [u64; Counts::COUNT] {
+                [$(self.$name),*]
+            }
+
+            /// The same from their numbers.
+            pub(super) fn of_numbers(numbers: [u64; Counts::COUNT]) -> Counts {
+                let [$($name),*] = numbers;
+                Counts { $($name),* }
+            }
+
             /// Adds those of another mailbox.
             pub fn add(&mut self, other: &Counts) {
                 $(self.$name = self.$name.wrapping_add(other.$name);)*

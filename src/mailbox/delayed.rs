@@ -9,6 +9,7 @@ use super::Mailbox;
 use super::call::Context;
 use super::due::Budget;
 use super::message::Message;
+use super::noted::Noted;
 use super::queue::{BYTES_REMOVED_AT_ONCE, FIRST_POSITION, REMOVED_AT_ONCE};
 use crate::journal::record::Record;
 use crate::op::Moment;
@@ -23,9 +24,11 @@ pub(super) struct Delayed {
     /// When they expire, of those that do.
     deadlines: BTreeSet<(Moment, Place)>,
     bytes: u64,
+    /// Where messages came.
+    noted: Noted<Place>,
 }
 
-saved!(struct Delayed { messages, deadlines, bytes });
+saved!(struct Delayed { messages, deadlines, bytes, noted });
 
 impl Delayed {
     /// Number of messages.
@@ -49,6 +52,21 @@ impl Delayed {
         self.bytes += message.len();
         self.deadlines.extend(message.expires().map(|end| (end, place)));
         self.messages.insert(place, message);
+        self.noted.note(place);
+    }
+
+    /// From now on somebody asks what is new.
+    pub(super) fn watch(&mut self) {
+        self.noted.watch();
+    }
+
+    /// Calls `record` with each message that has come.
+    pub(super) fn record(&mut self, mut record: impl FnMut(&mut Message)) {
+        for place in self.noted.take() {
+            if let Some(message) = self.messages.get_mut(&place) {
+                record(message);
+            }
+        }
     }
 
     /// When the first of those expires that do.

@@ -7,6 +7,7 @@ use crate::accounts::Charge;
 use crate::journal::record::{Reason, Rounds};
 use crate::op::{Caller, Ino, Moment, Now, Slice, Timestamp};
 use crate::state::{Restorer, Saved, Saver, saved};
+use crate::sys::state_memory::Slot;
 
 /// A label that a receiver can select messages by. Never empty, at most [`crate::config::NAME_MAX`] bytes.
 pub type Tag = Arc<[u8]>;
@@ -58,11 +59,13 @@ pub struct Message {
     pub(super) extra: Option<Box<Extra>>,
     /// Its memory, charged to the sender, from the time when it is accepted.
     pub(super) charge: Option<Charge>,
+    /// Where it is recorded, while it is queued or to be moved, and as long as its attributes are what they were then.
+    pub(super) record: Option<Slot>,
 }
 
 impl Saved for Message {
     fn save(&self, to: &mut Saver<'_>) {
-        let Message { id, sent, since, sender, priority, body, extra, charge } = self;
+        let Message { id, sent, since, sender, priority, body, extra, charge, record: _ } = self;
         id.save(to);
         sent.save(to);
         sender.save(to);
@@ -80,7 +83,8 @@ impl Saved for Message {
         // In the first version there was one clock.
         let since =
             if from.version() < 2 { from.given()?.now.moment_of(sent) } else { Saved::restore(from)? };
-        Some(Message { id, sent, since, sender, priority, body, extra, charge }).filter(Message::is_sound)
+        let message = Message { id, sent, since, sender, priority, body, extra, charge, record: None };
+        Some(message).filter(Message::is_sound)
     }
 }
 
@@ -125,7 +129,7 @@ saved!(struct Run { lines, from, to });
 
 impl Message {
     /// Its ids are numbers, and its lines are there.
-    fn is_sound(&self) -> bool {
+    pub(super) fn is_sound(&self) -> bool {
         let has_lines = |run: Run| {
             let bytes = self.body.get(run.from..run.to).unwrap_or_default();
             run.lines > 0 && run.lines <= memchr::memchr_iter(b'\n', bytes).count() as u64
@@ -224,6 +228,7 @@ impl Message {
 
     /// Changes the attributes that few messages have.
     pub(super) fn edit_extra(&mut self, edit: impl FnOnce(&mut Extra)) {
+        self.record = None;
         let mut extra = self.extra.take().unwrap_or_default();
         edit(&mut extra);
         self.extra = (*extra != Extra::default()).then_some(extra);
@@ -302,7 +307,8 @@ impl Message {
     fn split_off(&mut self, body: Arc<[u8]>, run: Option<Run>) -> Message {
         let Message { id, sent, since, sender, priority, .. } = *self;
         let extra = self.extra.clone();
-        let mut first = Message { id, sent, since, sender, priority, body, extra, charge: None };
+        let mut first =
+            Message { id, sent, since, sender, priority, body, extra, charge: None, record: None };
         first.edit_extra(|extra| extra.run = run);
         let cost = first.cost();
         first.charge = self.charge.as_mut().map(|charge| charge.split(cost));

@@ -17,8 +17,8 @@
 //!
 //! A mailbox has several doors ([`Door`]); each open file came through one. Each file here has one subject: `send` and
 //! `writers` (writing, capacity, waiting writers), `lines` (writing through `stream` and `whole`), `receive` and
-//! `readers` (reading, waiting readers), `durable` (the journal), `delayed`, `lease` and `lease_many` (leases, time limits, dead
-//! letters), `due`, `rpc`, `messages` (single messages), `once`, `purge`.
+//! `readers` (reading, waiting readers), `durable` (the journal), `recorded` and `recovered`
+//! (what outlives the daemon), `delayed`, `lease` and `lease_many` (leases, time limits, dead letters), `due`, `rpc`, `messages` (single messages), `once`, `purge`.
 
 mod call;
 mod delayed;
@@ -31,12 +31,16 @@ mod lines;
 mod memory;
 mod message;
 mod messages;
+mod noted;
 mod once;
+mod opens;
 mod ordered_queue;
 mod purge;
 mod queue;
 mod readers;
 mod receive;
+mod recorded;
+mod recovered;
 mod rpc;
 mod send;
 #[cfg(test)]
@@ -47,8 +51,6 @@ mod writers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
-
-use slab::Slab;
 
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
@@ -61,9 +63,11 @@ use durable::Store;
 use lease::Lease;
 use lease_many::Leases;
 use once::Keys;
+use opens::Opens;
 use ordered_queue::OrderedQueue;
 use queue::Queue;
 use readers::{Readers, WaitingReader};
+use recorded::Records;
 use rpc::{Outstanding, Request};
 use writers::{PartialMessage, WaitingWriter};
 
@@ -109,7 +113,7 @@ pub struct Mailbox {
     delayed: Delayed,
     readers: Readers,
     writers: OrderedQueue<WaitId, WaitingWriter>,
-    handles: Slab<Open>,
+    handles: Opens,
     /// Requests that no server has taken yet, by id.
     requests: BTreeMap<u64, Request>,
     request_bytes: u64,
@@ -119,6 +123,8 @@ pub struct Mailbox {
     lease_ends: BTreeSet<(Moment, HandleId)>,
     /// Where it can be kept, in a mount with a store.
     store: Option<Store>,
+    /// Where it is recorded, if it outlives the daemon.
+    records: Records,
     /// Dead letters, until the tree moves them to the dead-letter mailbox.
     outbox: Vec<Message>,
     /// Open files whose pollers wait for something to read, and for room to write.
@@ -147,7 +153,7 @@ pub struct Mailbox {
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, keys since 3, waited,
-    removed, last_sent, last_received, deferred since 2, dropping since 2,
+    removed, last_sent, last_received, deferred since 2, dropping since 2, records,
 });
 
 #[derive(Debug)]
@@ -201,12 +207,13 @@ impl Mailbox {
             delayed: Delayed::default(),
             readers: Readers::default(),
             writers: OrderedQueue::default(),
-            handles: Slab::new(),
+            handles: Opens::default(),
             requests: BTreeMap::new(),
             request_bytes: 0,
             discarded: None,
             lease_ends: BTreeSet::new(),
             store: None,
+            records: Records::default(),
             outbox: Vec::new(),
             polls_in: BTreeMap::new(),
             polls_out: BTreeMap::new(),
@@ -244,7 +251,7 @@ impl Mailbox {
         let state = State::Idle;
         let open =
             Open { door, mode, account, framing, waiting: 0, split_refused: false, copies: None, state };
-        (HandleId(self.handles.insert(open)), seekable)
+        (self.handles.insert(open), seekable)
     }
 
     /// Closes an open file. The rest of a partly read message is lost; a leased message returns to the queue; what was
@@ -261,7 +268,7 @@ impl Mailbox {
         self.polls_in.remove(&handle);
         self.polls_out.remove(&handle);
         let mut long = None;
-        if let Some(Open { state, framing, account, .. }) = self.handles.try_remove(handle.0) {
+        if let Some(Open { state, framing, account, .. }) = self.handles.remove(handle.0) {
             let idle = matches!(state, State::Idle) && framing.charged() == 0;
             drop(framing);
             match state {
@@ -280,9 +287,6 @@ impl Mailbox {
             if !idle {
                 self.admit_writers(cx);
             }
-        }
-        if self.handles.is_empty() {
-            self.handles = Slab::new();
         }
         long
     }
@@ -393,6 +397,7 @@ impl Mailbox {
         let writable = writes && room && !self.removed && !(requesting && matches!(open.door, Door::Rpc));
         let ready = Ready { readable, writable, hangup: self.removed };
         if let Some(Poller { handle: poll, events }) = arm {
+            self.handles.touch(handle);
             let output = writes && events.output;
             if !output || reads && events.input {
                 self.polls_in.insert(handle, poll);

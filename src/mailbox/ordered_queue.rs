@@ -84,7 +84,7 @@ impl<K: Ord + Copy, V> OrderedQueue<K, V> {
         self.slots.front().map(|slot| slot.0)
     }
 
-    fn last_key(&self) -> Option<K> {
+    pub(super) fn last_key(&self) -> Option<K> {
         self.slots.back().map(|slot| slot.0)
     }
 
@@ -104,6 +104,11 @@ impl<K: Ord + Copy, V> OrderedQueue<K, V> {
 
     pub(super) fn get(&self, key: K) -> Option<&V> {
         self.slots.get(self.position(key)?)?.1.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, key: K) -> Option<&mut V> {
+        let at = self.position(key)?;
+        self.slots.get_mut(at)?.1.as_mut()
     }
 
     /// `None` if there is no entry with this key.

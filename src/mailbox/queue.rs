@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::{iter, mem};
 
 use super::message::{Message, Rank, Tag};
+use super::noted::Noted;
 use super::ordered_queue::OrderedQueue;
 use crate::accounts::Account;
 use crate::op::Moment;
@@ -79,6 +80,8 @@ pub(super) struct Queue {
     depth: u64,
     bytes: u64,
     cost: u64,
+    /// Where entries came, or have changed.
+    noted: Noted<Rank>,
 }
 
 impl Filter {
@@ -107,6 +110,7 @@ impl Saved for Queue {
             depth: _,
             bytes: _,
             cost: _,
+            noted: _,
         } = self;
         order.save(to);
         plain.save(to);
@@ -120,11 +124,10 @@ impl Saved for Queue {
         let prioritized: BTreeMap<u16, Level> = Saved::restore(from)?;
         for (level, mut line) in prioritized.into_iter().chain([plain]) {
             for (position, message) in line.drain() {
-                let is_here = Rank::level(message.priority) == level && position <= u64::MAX / 2;
-                if !is_here || (level != Rank::PLAIN && message.run().is_some()) {
+                if Rank::level(message.priority) != level {
                     return None;
                 }
-                queue.put(Rank { level, position }, message);
+                queue.put_again(position, message)?;
             }
         }
         Some(queue)
@@ -203,6 +206,7 @@ impl Queue {
         let position = first.map_or(own, |first| own.min(first.saturating_sub(1)));
         let rank = Rank { level: Rank::level(message.priority), position };
         self.note_added(rank, &message);
+        self.noted.note(rank);
         self.change_level(rank.level, |line| line.push_front(position, message));
         position
     }
@@ -354,7 +358,48 @@ impl Queue {
 
     /// Removes all messages.
     pub(super) fn clear(&mut self) -> Queue {
-        mem::replace(self, Queue { order: self.order, ..Queue::default() })
+        let noted = mem::take(&mut self.noted);
+        mem::replace(self, Queue { order: self.order, noted, ..Queue::default() })
+    }
+
+    /// The queue that has these messages, and runs, with their positions. `None` if it cannot have them.
+    pub(super) fn of_messages(order: Order, mut messages: Vec<(u64, Message)>) -> Option<Queue> {
+        let mut queue = Queue::default();
+        queue.set_order(order);
+        messages.sort_unstable_by_key(|(position, _)| *position);
+        for (position, message) in messages {
+            queue.put_again(position, message)?;
+        }
+        Some(queue)
+    }
+
+    /// From now on somebody asks what is new.
+    pub(super) fn watch(&mut self) {
+        self.noted.watch();
+    }
+
+    /// Calls `record` with each message, or run, that has come or has changed, and its position.
+    pub(super) fn record(&mut self, mut record: impl FnMut(u64, &mut Message)) {
+        for Rank { level, position } in self.noted.take() {
+            let line =
+                if level == Rank::PLAIN { Some(&mut self.plain) } else { self.prioritized.get_mut(&level) };
+            if let Some(message) = line.and_then(|line| line.get_mut(position)) {
+                record(position, message);
+            }
+        }
+    }
+
+    fn put_again(&mut self, position: u64, message: Message) -> Option<()> {
+        let level = Rank::level(message.priority);
+        let last = self.level(level).and_then(Level::last_key);
+        if position > u64::MAX / 2 || last.is_some_and(|last| last >= position) {
+            return None;
+        }
+        if level != Rank::PLAIN && message.run().is_some() {
+            return None;
+        }
+        self.put(Rank { level, position }, message);
+        Some(())
     }
 
     fn level(&self, level: u16) -> Option<&Level> {
@@ -418,6 +463,7 @@ impl Queue {
 
     fn put(&mut self, rank: Rank, message: Message) {
         self.note_added(rank, &message);
+        self.noted.note(rank);
         self.change_level(rank.level, |line| line.push_back(rank.position, message));
     }
 
@@ -463,7 +509,8 @@ impl Queue {
 
     /// Removes the entry at `rank`, a message or a run.
     fn take(&mut self, rank: Rank) -> Option<Message> {
-        let message = self.change_level(rank.level, |line| line.remove(rank.position))?;
+        let mut message = self.change_level(rank.level, |line| line.remove(rank.position))?;
+        message.record = None;
         if let Some(deadline) = message.expires() {
             self.deadlines.remove(&(deadline, rank));
         }
@@ -488,7 +535,8 @@ impl Queue {
             }
         }
         if self.is_empty() {
-            *self = Queue { order: self.order, plain: mem::take(&mut self.plain), ..Queue::default() };
+            let (plain, noted) = (mem::take(&mut self.plain), mem::take(&mut self.noted));
+            *self = Queue { order: self.order, plain, noted, ..Queue::default() };
         }
     }
 
@@ -510,6 +558,9 @@ impl Queue {
         if run.run().is_none() || first + run.count() <= position {
             return;
         }
+        for n in 0..run.count() {
+            self.noted.note(Rank { level, position: first + n });
+        }
         self.change_level(level, |line| line.replace(first, |run| split_run(first, run)));
     }
 
@@ -517,6 +568,7 @@ impl Queue {
     fn advance_first(&mut self, lines: u64) {
         if let Some(position) = self.plain.front_key() {
             self.plain.set_front_key(position + lines);
+            self.noted.note(Rank { level: Rank::PLAIN, position: position + lines });
         }
         if let Some(run) = self.plain.front_mut() {
             run.compact();

@@ -122,7 +122,8 @@ impl Mailbox {
     ) -> Message {
         let Properties { priority, tag, ttl, delay, key } = properties;
         let Now { wall: sent, moment: since } = now;
-        let mut message = Message { id: 0, sent, since, sender, priority, body, extra: None, charge: None };
+        let mut message =
+            Message { id: 0, sent, since, sender, priority, body, extra: None, charge: None, record: None };
         let expires = deadline(ttl.min(self.rules.ttl), since);
         let due = (delay > 0).then(|| since.after(delay));
         if tag.is_some() || expires.is_some() || due.is_some() || key.is_some() {

@@ -363,7 +363,7 @@ impl Clone for Message {
     fn clone(&self) -> Message {
         let Message { id, sent, since, sender, priority, .. } = *self;
         let (body, extra) = (Arc::clone(&self.body), self.extra.clone());
-        Message { id, sent, since, sender, priority, body, extra, charge: None }
+        Message { id, sent, since, sender, priority, body, extra, charge: None, record: None }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct LockHeld {
     pub pid: u32,
 }
 
+saved!(struct LockHeld { kind, start, end, pid });
+
 /// Attributes, for stat(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -35,6 +37,8 @@ pub struct Attr {
     pub blksize: u32,
 }
 
+saved!(struct Attr { ino, size, blocks, atime, mtime, ctime, mode, nlink, uid, gid, blksize });
+
 /// How long the kernel may cache a name or its attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
@@ -47,6 +51,8 @@ pub enum Validity {
     Long,
 }
 
+saved!(enum Validity { 0 = None, 1 = Moment, 2 = Long });
+
 /// A name that was looked up or created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -55,6 +61,8 @@ pub struct Entry {
     pub attr: Attr,
     pub validity: Validity,
 }
+
+saved!(struct Entry { node, attr, validity });
 
 /// How the kernel treats an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +82,8 @@ pub enum OpenAs {
     Passthrough { id: u32, grows: bool },
 }
 
+saved!(enum OpenAs { 0 = Message, 1 = Stream, 2 = Text, 3 = Cached, 4 = Passthrough { id, grows } });
+
 /// An opened file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -81,6 +91,8 @@ pub struct Opened {
     pub fh: Fh,
     pub how: OpenAs,
 }
+
+saved!(struct Opened { fh, how });
 
 /// Readiness, for poll(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -91,6 +103,8 @@ pub struct Ready {
     /// The object was removed.
     pub hangup: bool,
 }
+
+saved!(struct Ready { readable, writable, hangup });
 
 /// A range of shared bytes. Neither queue nor reply copies them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,6 +159,8 @@ pub enum Sort {
     Symlink,
 }
 
+saved!(enum Sort { 0 = Folder, 1 = Regular, 2 = Symlink });
+
 /// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
@@ -158,6 +174,8 @@ pub struct Listed {
     pub name: Arc<[u8]>,
 }
 
+saved!(struct Listed { ino, cookie, sort, name });
+
 /// Free space, for statfs(2), in blocks of 4096 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -167,6 +185,8 @@ pub struct Space {
     pub files: u64,
     pub files_free: u64,
 }
+
+saved!(struct Space { blocks, free, files, files_free });
 
 impl Reply {
     /// How many bytes a READ gets; `None` of an error.
@@ -207,3 +227,9 @@ pub enum Reply {
     Offset(u64),
     Space(Space),
 }
+
+saved!(enum Reply {
+    0 = Done, 1 = Failed(it), 2 = Entry(it), 3 = Created(entry, opened), 4 = Attr(attr, validity), 5 = Opened(it), 6 =
+    Directory(it), 7 = Message(it), 8 = Data(it), 9 = Listing(list, size), 10 = Written(it), 11 = Copied(it), 12 =
+    XattrSize(it), 13 = Lock(it), 14 = Ready(it), 15 = Offset(it), 16 = Space(it),
+});

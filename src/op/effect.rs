@@ -5,7 +5,8 @@ use super::error::Error;
 use super::{Ino, Moment, NodeId, PollHandle, RequestId};
 use crate::accounts::Resource;
 use crate::engine::{Command, DeliveryId};
-use crate::state::{Restorer, Saved, Saver};
+use crate::state::{Restorer, Saved, Saver, saved_alone};
+use crate::sys::state_memory::{Slot, StateMemory};
 
 /// Messages that a reply hands over. They are gone once the kernel has the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,16 @@ pub struct Effects {
     postponed: bool,
     /// What was decided is in the journal up to here.
     barrier: Option<Barrier>,
+    /// So many of them, the first ones, need no record, or have one.
+    recorded: usize,
+    /// Records of what somebody waits for.
+    records: Vec<Slot>,
 }
+
+/// The kinds of those records. The first word of each is the number of a request, or what the kernel knows a poller by.
+pub const ANSWER: u8 = 8;
+/// Somebody polls.
+pub const WAKE: u8 = 9;
 
 impl Effects {
     /// An empty list.
@@ -153,6 +163,8 @@ impl Effects {
     /// Adds the invalidation of a node's cached attributes. It is carried out before everything else.
     pub fn invalidate_attr(&mut self, node: NodeId) {
         self.list.insert(0, Effect::InvalidateAttr(node));
+        // If the daemon dies first, the kernel has forgotten the attributes before the next one is there.
+        self.recorded += 1;
     }
 
     /// Adds any other effect.
@@ -180,8 +192,40 @@ impl Effects {
         std::mem::take(&mut self.postponed)
     }
 
+    /// Records the answers and wake-ups since the last call, so that they are given even if the daemon dies: by the next one, if
+    /// the kernel then presents their requests again. To be called in the section in which they were decided, unless
+    /// that has decided nothing else: then they are decided again.
+    pub fn record(&mut self, memory: &'static StateMemory) {
+        for effect in self.list.iter().skip(self.recorded) {
+            let record = match effect {
+                Effect::Reply(request_id, reply)
+                | Effect::Deliver(request_id, reply, _)
+                | Effect::Promise(_, request_id, reply) => {
+                    let bytes = saved_alone(|to| reply.save(to));
+                    memory.record_or_give_up(ANSWER, &[request_id.unique], &[&bytes])
+                }
+                Effect::Wake(poll) => memory.record_or_give_up(WAKE, &[poll.0], &[]),
+                _ => None,
+            };
+            self.records.extend(record);
+        }
+        self.recorded = self.list.len();
+    }
+
+    /// No record is needed of the effects so far.
+    pub fn skip_records(&mut self) {
+        self.recorded = self.list.len();
+    }
+
+    /// The records of effects. To be dropped when all are performed.
+    #[must_use]
+    pub fn take_records(&mut self) -> Vec<Slot> {
+        std::mem::take(&mut self.records)
+    }
+
     /// Removes all effects, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = Effect> + '_ {
+        self.recorded = 0;
         self.list.drain(..)
     }
 

@@ -12,7 +12,7 @@ mod error;
 mod time;
 
 pub use answer::{Attr, Entry, Listed, LockHeld, OpenAs, Opened, Ready, Reply, Slice, Sort, Space, Validity};
-pub use effect::{Barrier, Effect, Effects, Taken};
+pub use effect::{ANSWER, Barrier, Effect, Effects, Taken, WAKE};
 pub use error::Error;
 pub use time::{FileTime, Moment, Now, Timestamp};
 

@@ -22,7 +22,7 @@ mod values;
 mod write;
 
 pub(crate) use read::{Given, Restorer};
-pub(crate) use write::Saver;
+pub(crate) use write::{Saver, saved_alone};
 
 /// Version of the format.
 pub const VERSION: u32 = 4;

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::{Unfit, VERSION};
+use super::{Saved, Unfit, VERSION};
 use crate::accounts::{Account, Accounts};
 use crate::codec::Reader;
 use crate::journal::Journal;
@@ -57,6 +57,21 @@ impl<'a> Restorer<'a> {
     pub(super) fn of(values: &'a [u8], version: u32) -> Restorer<'a> {
         let bytes = Reader(values);
         Restorer { bytes, version, given: None, shared: Vec::new(), last_account: None }
+    }
+
+    /// For values that were saved alone, in this version.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no mount has state memory yet"))]
+    pub(crate) fn of_values(given: Given) -> Restorer<'static> {
+        Restorer { given: Some(given), ..Restorer::of(&[], VERSION) }
+    }
+
+    /// The value that [`saved_alone`](super::saved_alone) has saved.
+    pub(crate) fn alone<T: Saved>(&mut self, bytes: &[u8]) -> Option<T> {
+        let mut from = Restorer::of(bytes, self.version);
+        (from.given, from.last_account) = (self.given.take(), self.last_account.take());
+        let value = T::restore(&mut from).filter(|_| from.is_at_end());
+        (self.given, self.last_account) = (from.given, from.last_account);
+        value
     }
 
     /// For fields that are there `since` a version.

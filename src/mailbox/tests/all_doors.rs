@@ -1,6 +1,7 @@
 //! Random operations through all doors at once. Invariants: each call is answered once, no message is lost,
 //! duplicated, truncated or interleaved, no caller waits without reason, and no memory stays charged.
 
+mod killed;
 mod steps;
 mod taken_over;
 
@@ -42,6 +43,7 @@ struct World {
     answered: BTreeMap<u64, Got>,
     /// By call: its wait, its handle, and whether it reads.
     waits: BTreeMap<u64, (WaitId, usize, bool)>,
+    calls_made: BTreeMap<u64, killed::Call>,
     handles: Vec<Option<Opened>>,
     /// Numbers of the pieces sent, and of those that were received for good.
     pieces: u64,
@@ -51,6 +53,8 @@ struct World {
     elsewhere: Option<Charge>,
     moving: Vec<Message>,
     blocked_by_memory: bool,
+    /// The daemon dies when it has decided something, before anybody gets to know.
+    dies: bool,
     /// Where it is kept, if it is.
     store: Option<(Arc<Journal>, FakeDisk)>,
 }
@@ -67,6 +71,7 @@ impl World {
             calls: 0,
             answered: BTreeMap::new(),
             waits: BTreeMap::new(),
+            calls_made: BTreeMap::new(),
             handles: Vec::new(),
             pieces: 0,
             received: BTreeSet::new(),
@@ -75,6 +80,7 @@ impl World {
             elsewhere: None,
             moving: Vec::new(),
             blocked_by_memory: false,
+            dies: false,
             store: None,
         }
     }
@@ -106,8 +112,11 @@ impl World {
 
     fn call<T>(&mut self, work: impl FnOnce(&mut Mailbox, &mut Context<'_>) -> T) -> T {
         let mut cx = Context { now: at(self.now), memory: &self.memory, fx: &mut self.fx };
+        let section = self.mailbox.section();
         let result = work(&mut self.mailbox, &mut cx);
+        self.mailbox.record_changes(section, &mut self.fx);
         let effects: Vec<Effect> = self.fx.drain().collect();
+        let effects = self.killed_before(effects);
         for effect in effects {
             match effect {
                 Effect::Reply(request_id, reply) => self.note(request_id.unique, reply),
@@ -242,6 +251,8 @@ impl World {
                 let Some(handle) = self.pick(*choice) else { return };
                 let id = self.handles[handle].as_ref().unwrap().id;
                 let told = self.mailbox.poll(id, Some(Poller::new(PollHandle(handle as u64))));
+                let section = self.mailbox.section();
+                self.mailbox.record_changes(section, &mut self.fx);
                 self.armed.insert(handle, told);
                 self.blocked_by_memory |= self.mailbox.blocked_by_memory();
             }
@@ -314,6 +325,7 @@ impl World {
             nonblock,
             caller: caller(call),
         };
+        self.calls_made.insert(self.calls, killed::Call::Receive(call));
         let wait = self.call(|mailbox, cx| mailbox.receive(call, cx));
         // Dropping dead letters may have ended the wait.
         match (self.answered.get(&self.calls).cloned(), wait) {
@@ -330,6 +342,8 @@ impl World {
         let (handle_id, uid) = (self.handles[handle].as_ref().unwrap().id, (unique % 2) as u32);
         let caller = Caller { uid, ..caller(unique) };
         let (request_id, body) = (request_id(unique), body.as_bytes());
+        let made = killed::Call::Send { handle: handle_id, body: body.to_vec(), caller };
+        self.calls_made.insert(unique, made);
         let call = Send { request_id, handle: handle_id, body, continues: false, nonblock, caller };
         let wait = self.call(|mailbox, cx| mailbox.send(call, cx));
         if !self.answered.contains_key(&unique) {
@@ -472,7 +486,7 @@ impl World {
         let mut cx = Context { now: at(self.now), memory: &memory, fx: &mut fx };
         again.restore(one.counters, one.messages, one.keys, &accounts, &mut cx);
         let mut leased = BTreeMap::new();
-        for (_, open) in &self.mailbox.handles {
+        for (_, open) in self.mailbox.handles.iter() {
             let messages: Vec<&Message> = match &open.state {
                 State::Leasing(lease) => vec![&lease.message],
                 State::LeasingMany(leases) => leases.messages().collect(),

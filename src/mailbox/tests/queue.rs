@@ -98,6 +98,7 @@ impl Pair {
             body: Arc::from(bytes.as_bytes()),
             extra: None,
             charge: None,
+            record: None,
         };
         if let Some(tag) = kind.tag {
             message.edit_extra(|extra| extra.tag = Some(Arc::from([tag])));

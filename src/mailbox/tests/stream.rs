@@ -275,6 +275,7 @@ fn json_shows_a_body_that_is_not_utf_8_in_base64() {
         body: b"\xff\x00".as_slice().into(),
         extra: None,
         charge: None,
+        record: None,
     };
     message.edit_extra(|extra| extra.deliveries = 2);
     let line = crate::mailbox::json::line(&message);

@@ -105,7 +105,25 @@ impl Map {
     /// As if this process was gone.
     #[cfg(test)]
     pub(super) fn unlock(&self) {
-        flock(&self.own, FlockOperation::Unlock).unwrap();
+        let _ = flock(&self.own, FlockOperation::Unlock);
+    }
+
+    /// As if this process was gone for good.
+    ///
+    /// # Safety
+    /// Nothing uses this any more.
+    #[cfg(test)]
+    pub(super) unsafe fn end(&self) {
+        use std::os::fd::AsRawFd as _;
+        // A process that another thread starts has the descriptor, too, until it executes its program.
+        self.unlock();
+        let base = ptr::with_exposed_provenance_mut(self.base);
+        // SAFETY: the caller sees to it that nobody uses the mapping or the descriptors; this value is never dropped.
+        unsafe {
+            let _ = rustix::mm::munmap(base, self.length as usize);
+            libc::close(self.own.as_raw_fd());
+            libc::close(self.file.as_raw_fd());
+        }
     }
 
     /// Takes the memory for a range, so that a store to it cannot fail.

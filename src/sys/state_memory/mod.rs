@@ -52,6 +52,8 @@ const LAYOUT: u64 = 1;
 const MAGIC_AT: u64 = 0;
 const LAYOUT_AT: u64 = 8;
 const LENGTH_AT: u64 = 16;
+/// Not 0: something is missing.
+const GIVEN_UP_AT: u64 = 32;
 
 /// The kind of a list of stores.
 const LIST: u8 = u8::MAX;
@@ -132,7 +134,8 @@ impl StateMemory {
     /// The memory of a process that is gone, and its records, in no order.
     ///
     /// # Errors
-    /// `WouldBlock` if the process still has it; `InvalidData` if the file is none of this program's, or of another version.
+    /// `WouldBlock` if the process still has it; `InvalidData` if the file is none of this program's, or of another version; `Other`
+    /// if something [is missing](StateMemory::give_up).
     pub fn take_over(file: OwnedFd) -> io::Result<(&'static StateMemory, Vec<Slot>)> {
         let map = Map::of_file(file)?;
         let other = || io::Error::new(io::ErrorKind::InvalidData, "the state memory is of another version");
@@ -141,6 +144,9 @@ impl StateMemory {
         }
         if [LAYOUT_AT, LENGTH_AT].map(|at| map.word(at).load(Ordering::Relaxed)) != [LAYOUT, map.length()] {
             return Err(other());
+        }
+        if map.word(GIVEN_UP_AT).load(Ordering::Acquire) != 0 {
+            return Err(io::Error::other("there was no memory for all that had to be kept"));
         }
         let slabs = Slabs::new(&map);
         // Before anything is made of the file: a list may tell of records that are not valid yet.
@@ -164,6 +170,15 @@ impl StateMemory {
     /// The file, for whoever keeps it.
     pub fn file(&self) -> BorrowedFd<'_> {
         self.map.file()
+    }
+
+    /// As if this process was gone, so that it can be taken over in the same one. All records that were not dropped must be
+    /// forgotten.
+    #[cfg(test)]
+    pub(crate) fn let_go(&self) {
+        section::forget();
+        // SAFETY: whoever tests sees to it.
+        unsafe { self.map.end() };
     }
 
     /// Bytes that records take, with what is free between them.
@@ -192,6 +207,22 @@ impl StateMemory {
         }
         self.store(at, first.encode());
         Ok(Slot { memory: self, at })
+    }
+
+    /// The same where a record cannot be done without. If there is no memory for it, what this memory has is good for nothing any
+    /// more, and whoever would take it over is told so.
+    pub fn record_or_give_up(&'static self, kind: u8, words: &[u64], parts: &[&[u8]]) -> Option<Slot> {
+        self.record(kind, words, parts).inspect_err(|Full| self.give_up()).ok()
+    }
+
+    /// Something could not be recorded.
+    pub fn give_up(&self) {
+        self.map.word(GIVEN_UP_AT).store(1, Ordering::Release);
+    }
+
+    /// Nothing is missing.
+    pub fn is_complete(&self) -> bool {
+        self.map.word(GIVEN_UP_AT).load(Ordering::Acquire) == 0
     }
 
     /// Stores a word now or, in a section, when that is decided.

@@ -51,6 +51,11 @@ impl StateMemory {
 }
 
 impl Section {
+    /// Nothing was recorded since it began, or since something was last decided.
+    pub fn is_empty(&self) -> bool {
+        CURRENT.with_borrow(|current| current.stores.is_empty())
+    }
+
     /// Decides what was recorded so far.
     pub fn decide(&self) {
         CURRENT.with_borrow_mut(|current| current.decide(self.memory));

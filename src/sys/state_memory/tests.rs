@@ -123,6 +123,18 @@ fn full_memory_refuses_and_has_room_again_when_records_end() {
 }
 
 #[test]
+fn memory_in_which_something_is_missing_is_not_taken_over() {
+    let memory = StateMemory::new(2 * MIB).unwrap();
+    let kept: Vec<Option<Slot>> =
+        (0..3).map(|_| memory.record_or_give_up(1, &[], &[&vec![1; 1_000_000]])).collect();
+    assert_eq!(kept.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false]);
+    assert!(!memory.is_complete());
+    memory.map.unlock();
+    let refused = StateMemory::take_over(dup(memory.file()).unwrap()).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::Other);
+}
+
+#[test]
 fn two_processes_cannot_have_it_at_once() {
     let memory = StateMemory::new(MIB).unwrap();
     let file = || dup(memory.file()).unwrap();
