@@ -166,7 +166,12 @@ pub fn inherited_socket() -> Option<OwnedFd> {
 pub(crate) fn start_with_blocked(command: &mut std::process::Command, numbers: &'static [i32]) {
     use std::os::unix::process::CommandExt as _;
     // SAFETY: what is called in the child is safe after fork(2) and takes no memory.
-    unsafe { command.pre_exec(|| Ok(block(numbers)).map(drop)) };
+    unsafe {
+        command.pre_exec(|| {
+            block(numbers);
+            Ok(())
+        })
+    };
 }
 
 /// The program that `command` starts has `socket` as descriptor [`SOCKET`].

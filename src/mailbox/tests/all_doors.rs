@@ -55,6 +55,8 @@ struct World {
     blocked_by_memory: bool,
     /// The daemon dies when it has decided something, before anybody gets to know.
     dies: bool,
+    /// The clock calls before each step.
+    on_time: bool,
     /// Where it is kept, if it is.
     store: Option<(Arc<Journal>, FakeDisk)>,
 }
@@ -81,6 +83,7 @@ impl World {
             moving: Vec::new(),
             blocked_by_memory: false,
             dies: false,
+            on_time: false,
             store: None,
         }
     }
@@ -212,6 +215,9 @@ impl World {
 
     fn perform(&mut self, step: &Step) {
         self.now += 1;
+        if self.on_time {
+            self.call(Mailbox::tick);
+        }
         match step {
             Step::Open(door, mode) => {
                 let account = self.accounts.of(1000);

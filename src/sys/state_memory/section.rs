@@ -170,7 +170,7 @@ fn decide(map: &Map, list: u64, stores: &[(u64, u64)]) {
 }
 
 /// Where a process is killed most often, in the test that kills it.
-#[inline(always)]
+#[inline]
 fn pause() {
     #[cfg(test)]
     if PAUSES.load(Ordering::Relaxed) {

@@ -287,7 +287,7 @@ fn move_coins(
     let (from, to) = if one < two { (&mut low, &mut high) } else { (&mut high, &mut low) };
     // Until the locks are released.
     let section = memory.section();
-    for _ in 0..1 + (random >> 50) % 4 {
+    for _ in 0..=(random >> 50) % 4 {
         let Some(coin) = from.1.pop() else { break };
         if random >> 55 & 1 == 0 {
             coin.set_word(0, two as u64);
@@ -408,7 +408,7 @@ fn cost_of_a_record() {
     });
     let mut many = Vec::new();
     time("one of a million records made", 1 << 20, &mut || {
-        many.push(memory.record(1, &words, &[&body]).unwrap())
+        many.push(memory.record(1, &words, &[&body]).unwrap());
     });
     let file = dup(memory.file()).unwrap();
     memory.map.unlock();
