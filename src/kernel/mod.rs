@@ -9,6 +9,7 @@ mod abi;
 mod cpus;
 pub mod dev;
 mod errno;
+pub mod left;
 pub mod mount_table;
 mod order;
 mod queue;

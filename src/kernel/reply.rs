@@ -151,6 +151,12 @@ pub(super) fn encode_prune(nodes: &[NodeId]) -> Encoded<'static> {
     out.finish()
 }
 
+/// Encodes the notification that makes the kernel send again what was read and not answered.
+pub(super) fn encode_resend() -> Encoded<'static> {
+    let header = abi::OutHeader { len: 0, error: abi::NOTIFY_RESEND, unique: 0 };
+    Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) }.finish()
+}
+
 /// How long attributes may be cached, in seconds and nanoseconds.
 fn attr_timeout(validity: Validity) -> (u64, u32) {
     match validity {

@@ -10,6 +10,7 @@ use std::thread;
 use log::debug;
 
 use super::cpus;
+use super::left::LeftRequest;
 use super::reply_path::MAX_RINGS;
 use super::reply_queue::ReplyQueue;
 use super::run_policy::{RingPolicy, RunPolicy};
@@ -107,8 +108,10 @@ struct NewRing {
 enum Entries {
     /// The queues that it serves, with their initial entries.
     New(Vec<(u16, Range<Slot>)>),
-    /// What another process had.
+    /// What another process had at a standstill.
     TakenOver(SavedRing),
+    /// What another process had when it was killed.
+    Left(SavedRing),
 }
 
 /// Rings that are registered with a mount, and the threads that will serve them.
@@ -117,6 +120,7 @@ pub struct Started {
     reply_queues: Vec<Arc<ReplyQueue>>,
     policy: Arc<RunPolicy>,
     threads: Vec<Sender<Start>>,
+    left: Vec<LeftRequest>,
 }
 
 /// What a thread waits for before it serves: the transport, and what to call when it ends.
@@ -173,12 +177,24 @@ impl Rings {
     /// # Errors
     /// Why they cannot be served. Nothing has changed for the other process.
     pub fn take_over(saved: Vec<SavedRing>, device: &Arc<OwnedFd>) -> io::Result<Started> {
+        Rings::of_others(saved, Entries::TakenOver)?.start_threads(device)
+    }
+
+    /// Starts the threads for rings of a process that was killed: no entry of `lost` waits or has arrived, because nobody knows.
+    ///
+    /// # Errors
+    /// Why they cannot be served.
+    pub fn adopt(lost: Vec<SavedRing>, device: &Arc<OwnedFd>) -> io::Result<Started> {
+        Rings::of_others(lost, Entries::Left)?.start_threads(device)
+    }
+
+    fn of_others(saved: Vec<SavedRing>, entries: impl Fn(SavedRing) -> Entries) -> io::Result<Rings> {
         let make = |saved: SavedRing| {
             let memory = saved.memory.try_clone()?;
             let ring = FuseRing::take_over(memory, saved.payload, &saved.extents)?;
-            io::Result::Ok(NewRing { cpu: saved.cpu, ring, entries: Entries::TakenOver(saved) })
+            io::Result::Ok(NewRing { cpu: saved.cpu, ring, entries: entries(saved) })
         };
-        Rings(saved.into_iter().map(make).collect::<io::Result<_>>()?).start_threads(device)
+        Ok(Rings(saved.into_iter().map(make).collect::<io::Result<_>>()?))
     }
 
     fn start_threads(self, device: &Arc<OwnedFd>) -> io::Result<Started> {
@@ -186,7 +202,7 @@ impl Rings {
         let (mut reply_queues, mut threads) = (Vec::new(), Vec::new());
         let policy = Arc::new(RunPolicy::default());
         let count = self.0.len();
-        let mut failed = None;
+        let (mut left, mut failed) = (Vec::new(), None);
         for (index, new) in self.0.into_iter().enumerate() {
             let reply_queue = Arc::new(ReplyQueue::new(new.ring.waker()));
             let (start_sender, start) = mpsc::channel();
@@ -201,11 +217,14 @@ impl Rings {
         }
         for _ in 0..count {
             if failed.is_none() {
-                failed = results.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))).err();
+                match results.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))) {
+                    Ok(requests) => left.extend(requests),
+                    Err(error) => failed = Some(error),
+                }
             }
         }
         match failed {
-            None => Ok(Started { reply_queues, policy, threads }),
+            None => Ok(Started { reply_queues, policy, threads, left }),
             Some(error) => Err(error),
         }
     }
@@ -220,6 +239,11 @@ impl Started {
     /// The scheduling policy of the threads that serve.
     pub fn policy(&self) -> &Arc<RunPolicy> {
         &self.policy
+    }
+
+    /// Takes what a process that was killed has left unanswered, for [`Transport::handle_left`].
+    pub fn take_left(&mut self) -> Vec<LeftRequest> {
+        std::mem::take(&mut self.left)
     }
 
     /// Number of threads that serve.
@@ -242,20 +266,24 @@ fn run(
     new: NewRing,
     device: &Arc<OwnedFd>,
     (reply_queue, policy): (Arc<ReplyQueue>, RingPolicy),
-    result: &Sender<io::Result<()>>,
+    result: &Sender<io::Result<Vec<LeftRequest>>>,
     start: &Receiver<Start>,
 ) {
     cpus::pin_to(new.cpu);
+    let alone = |server| (server, Vec::new());
     let server = match new.entries {
         Entries::New(entries) => {
-            RingServer::start(index, new.cpu, new.ring, entries, device, reply_queue, policy)
+            RingServer::start(index, new.cpu, new.ring, entries, device, reply_queue, policy).map(alone)
         }
-        Entries::TakenOver(saved) => RingServer::take_over(new.ring, &saved, device, reply_queue, policy),
+        Entries::TakenOver(saved) => {
+            RingServer::take_over(new.ring, &saved, device, reply_queue, policy).map(alone)
+        }
+        Entries::Left(lost) => RingServer::adopt(new.ring, lost, device, reply_queue, policy),
     };
     match server {
         Err(error) => drop(result.send(Err(error))),
-        Ok(server) => {
-            let _ = result.send(Ok(()));
+        Ok((server, left)) => {
+            let _ = result.send(Ok(left));
             if let Ok((transport, ended)) = start.recv() {
                 ended(server.serve(&transport));
             }
