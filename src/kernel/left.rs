@@ -38,7 +38,10 @@ impl LeftRequest {
     /// The one in an entry of a ring.
     pub(super) fn in_entry(ring: u32, slot: Slot, headers: &[u8], payload: &[u8]) -> LeftRequest {
         let (headers, payload) = (headers.to_vec(), payload.to_vec());
-        LeftRequest { unique: request::unique(&headers), bytes: Bytes::Entry { ring, slot, headers, payload } }
+        LeftRequest {
+            unique: request::unique(&headers),
+            bytes: Bytes::Entry { ring, slot, headers, payload },
+        }
     }
 
     /// Its number when it came first.
@@ -52,7 +55,10 @@ impl LeftRequest {
 ///
 /// # Errors
 /// EINVAL on kernels before Linux 6.9; those of reading the device.
-pub fn read_again(device: &Arc<OwnedFd>, resend: impl FnOnce() -> Result<(), Errno>) -> io::Result<Vec<LeftRequest>> {
+pub fn read_again(
+    device: &Arc<OwnedFd>,
+    resend: impl FnOnce() -> Result<(), Errno>,
+) -> io::Result<Vec<LeftRequest>> {
     resend()?;
     let mut left = Vec::new();
     let mut buffer = vec![0; BUFFER];

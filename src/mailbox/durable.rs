@@ -219,7 +219,8 @@ fn restored(message: record::Message, now: Now) -> Message {
     };
     let moment = |time| now.moment_of(time);
     let (waits_since, since) = (since.map(moment), moment(sent));
-    let mut message = Message { id, sent, since, sender, priority, body: bytes, extra: None, charge: None, record: None };
+    let mut message =
+        Message { id, sent, since, sender, priority, body: bytes, extra: None, charge: None, record: None };
     message.edit_extra(|extra| {
         (extra.tag, extra.expires) = (tag, expires.map(moment));
         (extra.due, extra.since) = (due.map(moment), waits_since);

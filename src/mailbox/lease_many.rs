@@ -34,7 +34,7 @@ impl Leases {
     }
 
     /// When the first of them ends by itself.
-    fn next_end(&self) -> Option<Moment> {
+    pub(super) fn next_end(&self) -> Option<Moment> {
         self.ends.first().map(|(end, _)| *end)
     }
 

@@ -7,6 +7,7 @@ use super::memory::{Memory, charge_in_hand};
 use super::message::{Message, Run};
 use super::queue::LONGEST_RUN;
 use super::readers::WaitingReader;
+use super::recorded::OwnRecord;
 use super::writers::{LineBatch, PartialMessage, Payload, Tail, WaitingWriter};
 use super::{Mailbox, State};
 use crate::accounts::{Account, Charge, Resource};
@@ -373,8 +374,10 @@ impl Mailbox {
             return;
         };
         let (id, since) = (self.next_wait(), cx.now.moment);
-        self.writers
-            .push_back(id, WaitingWriter { id, request_id: None, handle, caller, since, account, payload });
+        let record = OwnRecord::default();
+        let writer = WaitingWriter { id, request_id: None, handle, caller, since, account, payload, record };
+        self.writers.push_back(id, writer);
+        self.writers_noted.note(id);
         self.admit_writers(cx);
         if !self.writers.is_empty() {
             self.wake_readers(cx);

@@ -62,6 +62,7 @@ use delayed::Delayed;
 use durable::Store;
 use lease::Lease;
 use lease_many::Leases;
+use noted::Noted;
 use once::Keys;
 use opens::Opens;
 use ordered_queue::OrderedQueue;
@@ -113,9 +114,13 @@ pub struct Mailbox {
     delayed: Delayed,
     readers: Readers,
     writers: OrderedQueue<WaitId, WaitingWriter>,
+    /// Those that have come, or have sent a part.
+    writers_noted: Noted<WaitId>,
     handles: Opens,
     /// Requests that no server has taken yet, by id.
     requests: BTreeMap<u64, Request>,
+    /// Those that have come.
+    requests_noted: Noted<u64>,
     request_bytes: u64,
     /// Who waited and what was queued when the name was removed, until [`Mailbox::discard`] is done with it.
     discarded: Option<Box<Discarded>>,
@@ -141,6 +146,8 @@ pub struct Mailbox {
     counters: Counts,
     /// Of messages that are sent once. `None` if there are none.
     keys: Option<Box<Keys>>,
+    /// The ids of those that have come or are gone.
+    keys_noted: Noted<u64>,
     /// How long messages waited. `None` until one was received.
     waited: Option<Box<Waited>>,
     removed: bool,
@@ -153,7 +160,8 @@ pub struct Mailbox {
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, keys since 3, waited,
-    removed, last_sent, last_received, deferred since 2, dropping since 2, records,
+    removed, last_sent, last_received, deferred since 2, dropping since 2, records, requests_noted,
+    keys_noted, writers_noted,
 });
 
 #[derive(Debug)]
@@ -207,8 +215,10 @@ impl Mailbox {
             delayed: Delayed::default(),
             readers: Readers::default(),
             writers: OrderedQueue::default(),
+            writers_noted: Noted::default(),
             handles: Opens::default(),
             requests: BTreeMap::new(),
+            requests_noted: Noted::default(),
             request_bytes: 0,
             discarded: None,
             lease_ends: BTreeSet::new(),
@@ -223,6 +233,7 @@ impl Mailbox {
             next_wait: 0,
             counters: Counts::default(),
             keys: None,
+            keys_noted: Noted::default(),
             waited: None,
             removed: false,
             last_sent: now,

@@ -31,7 +31,7 @@ pub(super) struct Keys {
 saved!(struct Keys { accepted, in_order });
 
 #[derive(Debug)]
-struct Accepted {
+pub(super) struct Accepted {
     key: Tag,
     at: Moment,
     /// Of who sent the message.
@@ -41,11 +41,17 @@ struct Accepted {
 saved!(struct Accepted { key, at, charge });
 
 impl Keys {
-    fn insert(&mut self, id: u64, accepted: Accepted) {
-        if let Some(before) = self.accepted.insert(Tag::clone(&accepted.key), id) {
-            self.in_order.remove(&before);
-        }
+    /// Returns the id of the message that was accepted with the same key before.
+    pub(super) fn insert(&mut self, id: u64, accepted: Accepted) -> Option<u64> {
+        let before = self.accepted.insert(Tag::clone(&accepted.key), id);
+        before.map(|before| self.in_order.remove(&before));
         self.in_order.insert(id, accepted);
+        before
+    }
+
+    /// The key of the message with this id.
+    pub(super) fn get(&self, id: u64) -> Option<&Accepted> {
+        self.in_order.get(&id)
     }
 
     /// Removes the one that was accepted first. Returns the id of its message.
@@ -111,7 +117,7 @@ impl Mailbox {
         let Some(key) = message.key().cloned() else { return };
         message.edit_extra(|extra| extra.key = None);
         if let Some(charge) = message.charge.as_mut().map(|charge| charge.split(cost_of_key(&key))) {
-            self.keys.get_or_insert_default().insert(message.id, Accepted { key, at: message.since, charge });
+            self.insert_key(message.id, Accepted { key, at: message.since, charge });
         }
     }
 
@@ -121,7 +127,14 @@ impl Mailbox {
         let charge = account.charge_regardless(Resource::Memory, cost_of_key(&key));
         // If the clock was set back since, nobody knows how long ago it was.
         let at = now.moment_of(at).min(now.moment);
-        self.keys.get_or_insert_default().insert(id, Accepted { key, at, charge });
+        self.insert_key(id, Accepted { key, at, charge });
+    }
+
+    fn insert_key(&mut self, id: u64, accepted: Accepted) {
+        if let Some(before) = self.keys.get_or_insert_default().insert(id, accepted) {
+            self.keys_noted.note(before);
+        }
+        self.keys_noted.note(id);
     }
 
     /// What is to be done next with keys: when some are to be forgotten.
@@ -142,6 +155,7 @@ impl Mailbox {
         {
             budget.spend(0);
             until = self.keys.as_mut().and_then(|keys| keys.pop_first());
+            until.iter().for_each(|id| self.keys_noted.note(*id));
         }
         self.keys.take_if(|keys| keys.is_empty());
         if let Some(until) = until {

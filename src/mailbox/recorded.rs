@@ -6,12 +6,15 @@
 //! is decided at once. A record that belongs to something that is dropped ends with it.
 //!
 //! Who waits is not recorded: after the death of a daemon the kernel presents its request again. So an open file is recorded as if
-//! nobody waited, and a waiting writer has no record.
+//! nobody waited, and most waiting writers have no record. Those have one whose request is not all: a text whose file is closed, and
+//! lines, of which some may have been sent. Lines wait again when their request comes ([`Mailbox::resume_write`]).
 
 use std::collections::BTreeMap;
 
 use super::call::{Counts, HandleId};
 use super::message::Message;
+use super::once::Accepted;
+use super::writers::{Payload, WaitingWriter};
 use super::{Mailbox, Open, Rules};
 use crate::config::MailboxLimits;
 use crate::op::{Effects, Ino, PollHandle};
@@ -25,11 +28,17 @@ pub(super) const OPEN: u8 = 18;
 pub(super) const QUEUED: u8 = 19;
 pub(super) const DELAYED: u8 = 20;
 pub(super) const GIVEN_UP: u8 = 21;
+pub(super) const REQUEST: u8 = 22;
+pub(super) const KEY: u8 = 23;
+pub(super) const WRITER: u8 = 24;
 
 /// Word of all of them: the mailbox.
 pub(super) const MAILBOX: usize = 0;
-/// Of an open file: its number.
+/// Of an open file: its number. Of a key: the id of the message. Of a
+/// writer: its place.
 pub(super) const NUMBER: usize = 1;
+/// Of a writer: where the lines end that it has sent.
+pub(super) const SENT: usize = 2;
 
 /// The records of a mailbox, but for those that belong to a message.
 #[derive(Debug)]
@@ -40,6 +49,16 @@ pub(super) struct Recorded {
     pub(super) head: Option<(Head, Slot)>,
     pub(super) figures: Option<([u64; FIGURE_WORDS], Slot)>,
     pub(super) opens: BTreeMap<HandleId, Slot>,
+    /// By the id of the message.
+    pub(super) keys: BTreeMap<u64, Slot>,
+}
+
+impl Recorded {
+    /// Nothing is recorded yet.
+    pub(super) fn new(ino: Ino, memory: &'static StateMemory) -> Recorded {
+        let (opens, keys) = (BTreeMap::new(), BTreeMap::new());
+        Recorded { memory, ino, head: None, figures: None, opens, keys }
+    }
 }
 
 /// The records of a mailbox that is recorded.
@@ -55,21 +74,33 @@ impl Saved for Records {
     }
 }
 
+/// The record of something, which ends with it.
+#[derive(Debug, Default)]
+pub(super) struct OwnRecord(pub(super) Option<Slot>);
+
+/// Not saved, as [`Records`].
+impl Saved for OwnRecord {
+    fn save(&self, _: &mut Saver<'_>) {}
+
+    fn restore(_: &mut Restorer<'_>) -> Option<Self> {
+        Some(OwnRecord(None))
+    }
+}
+
 /// Pollers of an open file that wait for something to read, and for room to write.
 pub(super) type Polls = (Option<PollHandle>, Option<PollHandle>);
 
 pub(super) type Head = (MailboxLimits, Rules, bool);
 
-/// Words of the figures: the mailbox, two times, and the counters.
-pub(super) const FIGURE_WORDS: usize = 1 + 4 + Counts::COUNT;
+/// Words of the figures: the mailbox, two times, whether it drops messages, and the counters.
+pub(super) const FIGURE_WORDS: usize = 1 + 5 + Counts::COUNT;
 
 impl Mailbox {
     /// It is recorded from now on, as the mailbox `ino`.
     #[must_use]
     pub fn with_records(mut self, ino: Ino, memory: &'static StateMemory) -> Mailbox {
         self.watch();
-        let recorded = Recorded { memory, ino, head: None, figures: None, opens: BTreeMap::new() };
-        self.records = Records(Some(Box::new(recorded)));
+        self.records = Records(Some(Box::new(Recorded::new(ino, memory))));
         self
     }
 
@@ -77,6 +108,9 @@ impl Mailbox {
         self.handles.watch();
         self.queue.watch();
         self.delayed.watch();
+        self.requests_noted.watch();
+        self.keys_noted.watch();
+        self.writers_noted.watch();
     }
 
     /// Where it is recorded.
@@ -107,6 +141,25 @@ impl Mailbox {
         }
         self.queue.record(|position, message| recorded.record_message(QUEUED, position, message));
         self.delayed.record(|message| recorded.record_message(DELAYED, 0, message));
+        for id in self.requests_noted.take() {
+            if let Some(request) = self.requests.get_mut(&id) {
+                recorded.record_message(REQUEST, request.client.0 as u64, &mut request.message);
+            }
+        }
+        for id in self.writers_noted.take() {
+            if let Some(writer) = self.writers.get_mut(id) {
+                recorded.record_writer(writer);
+            }
+        }
+        for id in self.keys_noted.take() {
+            match self.keys.as_ref().and_then(|keys| keys.get(id)) {
+                None => drop(recorded.keys.remove(&id)),
+                Some(key) => recorded.record_key(id, key),
+            }
+        }
+        if self.removed {
+            recorded.keys.clear();
+        }
         for letter in &mut self.outbox {
             recorded.record_message(GIVEN_UP, 0, letter);
         }
@@ -124,13 +177,14 @@ impl Mailbox {
         let mut words = [0; FIGURE_WORDS];
         let times = [self.last_sent, self.last_received];
         let times = times.map(|time| [time.seconds as u64, u64::from(time.nanos)]);
-        let all = [ino.0].into_iter().chain(times.into_iter().flatten()).chain(self.counters.numbers());
+        let times = times.into_iter().flatten().chain([u64::from(self.dropping)]);
+        let all = [ino.0].into_iter().chain(times).chain(self.counters.numbers());
         words.iter_mut().zip(all).for_each(|(word, value)| *word = value);
         words
     }
 }
 
-/// Words of a message beside the mailbox. A run shrinks from its beginning without being recorded again.
+/// Words of a message beside the mailbox. The position of a request is the open file of its client. A run shrinks from its beginning without being recorded again.
 pub(super) const POSITION: usize = 1;
 pub(super) const ID: usize = 2;
 pub(super) const LINES: usize = 3;
@@ -168,6 +222,29 @@ impl Recorded {
         match self.memory.record_or_give_up(OPEN, &words, &[&bytes]) {
             Some(slot) => drop(self.opens.insert(handle, slot)),
             None => drop(self.opens.remove(&handle)),
+        }
+    }
+
+    fn record_writer(&self, writer: &mut WaitingWriter) {
+        let sent = match &writer.payload {
+            Payload::Lines(lines) => lines.sent as u64,
+            _ if writer.request_id.is_none() => 0,
+            // It is made anew.
+            _ => return,
+        };
+        if let Some(slot) = &writer.record.0 {
+            slot.set_word(SENT, sent);
+            return;
+        }
+        let bytes = saved_alone(|to| writer.save(to));
+        writer.record.0 = self.memory.record_or_give_up(WRITER, &[self.ino.0, writer.id.0, sent], &[&bytes]);
+    }
+
+    fn record_key(&mut self, id: u64, key: &Accepted) {
+        let bytes = saved_alone(|to| key.save(to));
+        match self.memory.record_or_give_up(KEY, &[self.ino.0, id], &[&bytes]) {
+            Some(slot) => drop(self.keys.insert(id, slot)),
+            None => drop(self.keys.remove(&id)),
         }
     }
 

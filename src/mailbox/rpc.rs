@@ -15,7 +15,7 @@ use crate::state::saved;
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) message: Message,
-    client: HandleId,
+    pub(super) client: HandleId,
 }
 
 saved!(struct Request { message, client });
@@ -51,6 +51,7 @@ impl Mailbox {
             return;
         }
         self.request_bytes += request.message.len();
+        self.requests_noted.note(request.message.id);
         self.requests.insert(request.message.id, request);
         self.wake_readers(cx);
     }
@@ -63,8 +64,10 @@ impl Mailbox {
         true
     }
 
-    fn serve(&mut self, call: &Receive, request: Request, cx: &mut Context<'_>) {
+    fn serve(&mut self, call: &Receive, mut request: Request, cx: &mut Context<'_>) {
         let slice = request.message.slice();
+        // From now on it is recorded with the open file.
+        request.message.record = None;
         self.counters.serving += 1;
         self.last_received = cx.now.time();
         if let Some(open) = self.handles.get_mut(call.handle.0) {

@@ -8,6 +8,7 @@ use super::lease::deadline;
 use super::memory::{EXTRA_COST, Memory, charge_in_hand, cost_of_key};
 use super::message::{Message, Tag};
 use super::queue::Filter;
+use super::recorded::OwnRecord;
 use super::rpc::Outstanding;
 use super::writers::{Payload, WaitingWriter};
 use super::{Mailbox, Open, State};
@@ -176,6 +177,7 @@ impl Mailbox {
                     }
                     let over_share = self.over_share(&writer);
                     self.writers.insert(id, writer);
+                    self.writers_noted.note(id);
                     if !over_share {
                         break;
                     }
@@ -310,6 +312,7 @@ impl Mailbox {
                     if self.overlong(&writer.payload) {
                         self.fail_writer(writer, Error::TooLong, cx);
                     } else {
+                        self.writers_noted.note(writer.id);
                         self.writers.insert(writer.id, writer);
                     }
                 }
@@ -432,6 +435,22 @@ impl Mailbox {
         }
     }
 
+    /// A write that waited is presented again by the kernel. `None` if nothing of it is recorded, so that it is to be made anew. It
+    /// waits behind those that were presented before.
+    pub fn resume_write(&mut self, request_id: RequestId, nonblock: bool) -> Option<WaitId> {
+        let is_it =
+            |writer: &WaitingWriter| writer.request_id.is_some_and(|id| id.unique == request_id.unique);
+        let mut writer = self.writers.remove_first(is_it)?;
+        let id = self.next_wait();
+        (writer.id, writer.request_id, writer.record) = (id, Some(request_id), OwnRecord::default());
+        self.writers.push_back(id, writer);
+        self.writers_noted.note(id);
+        if nonblock || self.rules.full != WhenFull::Wait {
+            self.deferred.insert(id);
+        }
+        Some(id)
+    }
+
     fn wait_or_fail(
         &mut self,
         call: Send<'_>,
@@ -460,9 +479,11 @@ impl Mailbox {
                 }
                 let id = self.next_wait();
                 let (request_id, handle, caller) = (Some(call.request_id), call.handle, call.caller);
+                let (since, record) = (cx.now.moment, OwnRecord::default());
                 let writer =
-                    WaitingWriter { id, request_id, handle, caller, since: cx.now.moment, account, payload };
+                    WaitingWriter { id, request_id, handle, caller, since, account, payload, record };
                 self.writers.push_back(id, writer);
+                self.writers_noted.note(id);
                 if deferred {
                     self.deferred.insert(id);
                 }

@@ -6,6 +6,7 @@ use super::call::{HandleId, Selector, WaitId};
 use super::memory::Memory;
 use super::message::Message;
 use super::queue::Filter;
+use super::recorded::OwnRecord;
 use crate::accounts::{Account, Charge};
 use crate::op::{Caller, Moment, RequestId};
 use crate::state::saved;
@@ -21,9 +22,11 @@ pub(super) struct WaitingWriter {
     /// Of the user who sends.
     pub(super) account: Arc<Account>,
     pub(super) payload: Payload,
+    /// Where it is recorded, if its caller does not have all that it wants to send.
+    pub(super) record: OwnRecord,
 }
 
-saved!(struct WaitingWriter { id, request_id, handle, caller, since, account, payload });
+saved!(struct WaitingWriter { id, request_id, handle, caller, since, account, payload, record });
 
 /// What a write wants to put into the mailbox.
 #[derive(Debug)]

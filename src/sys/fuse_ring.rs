@@ -412,7 +412,8 @@ impl FuseRing {
     pub fn left(&self, slot: Slot) -> Left {
         let headers = self.ranges(slot).zip(self.batch(slot));
         let headers = headers.and_then(|((headers, _), batch)| batch.area.bytes().get(headers));
-        let number = |at: usize| headers?.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes));
+        let number =
+            |at: usize| headers?.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes));
         let kind = headers.and_then(|headers| headers.get(KIND..)?.first_chunk::<4>());
         match (number(COMMIT_ID), kind) {
             (Some(0) | None, _) | (_, None) => Left::Nothing,
@@ -437,7 +438,8 @@ impl FuseRing {
     /// is needed if this process is killed.
     pub fn shrink(&mut self, slot: Slot) {
         let carried = self.payload_length(slot);
-        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > carried) {
+        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > carried)
+        {
             self.discard(slot, carried);
         }
     }

@@ -21,12 +21,6 @@ fn memory() -> &'static StateMemory {
 
 fn can_be_recorded(step: &Step) -> bool {
     match step {
-        Step::Open(door, mode) => match door {
-            Door::Rpc | Door::Serve | Door::Whole => false,
-            // What is left of a line is sent at close, and may have to wait.
-            Door::Stream => *mode == Mode::Receive,
-            _ => true,
-        },
         // Between two calls a message on its way is nowhere.
         Step::MoveOut(_) | Step::MoveIn { .. } => false,
         _ => true,
@@ -130,7 +124,8 @@ impl World {
             Call::Send { handle, body, caller } => {
                 let (handle, caller) = (*handle, *caller);
                 let call = Send { request_id, handle, body, continues: false, nonblock: false, caller };
-                self.call(|mailbox, cx| mailbox.send(call, cx))
+                let resumed = self.call(|mailbox, _| mailbox.resume_write(request_id, false));
+                resumed.or_else(|| self.call(|mailbox, cx| mailbox.send(call, cx)))
             }
         };
         match id {
