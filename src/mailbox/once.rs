@@ -155,7 +155,9 @@ impl Mailbox {
         {
             budget.spend(0);
             until = self.keys.as_mut().and_then(|keys| keys.pop_first());
-            until.iter().for_each(|id| self.keys_noted.note(*id));
+            if let Some(id) = until {
+                self.keys_noted.note(id);
+            }
         }
         self.keys.take_if(|keys| keys.is_empty());
         if let Some(until) = until {
