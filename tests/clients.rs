@@ -202,7 +202,9 @@ fn await_wait(mount: &Mount, child: &Child, name: &str, waits: Waits) {
 /// All threads of a process sleep while it has a file open: if not in a read, then in a poll.
 fn sleeps_on(pid: u32, file: &Path) -> bool {
     let entries = |dir: &str| fs::read_dir(format!("/proc/{pid}/{dir}")).into_iter().flatten().flatten();
-    let open = entries("fd").any(|fd| fs::read_link(fd.path()).is_ok_and(|path| path == file));
+    // The kernel calls a name deleted, too, at which it has another node by now.
+    let names = [file.to_owned(), format!("{} (deleted)", file.display()).into()];
+    let open = entries("fd").any(|fd| fs::read_link(fd.path()).is_ok_and(|path| names.contains(&path)));
     let asleep = |task: fs::DirEntry| {
         let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
         stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
@@ -465,4 +467,135 @@ fn rust_receives_one_message_a_call() {
 fn rust_sends_one_message_a_call() {
     let Some(client) = rust() else { return };
     each_sends_one(&client, LONGEST, &["fs_write", "write_all", "append", "stream", "buf_writer"]);
+}
+
+/// A mailbox in which messages wait.
+fn filled(mount: &Mount, name: &str, messages: &[&str]) -> PathBuf {
+    let mailbox = mount.make_mailbox(name, &[]);
+    for message in messages {
+        fs::write(&mailbox, message).unwrap();
+    }
+    mailbox
+}
+
+/// What reads through `io_uring` get, one after the other: the length, and the bytes if they are few.
+fn ring_reads(client: &Client, file: &Path, arguments: &[&str], wanted: &[&str]) {
+    let count = wanted.len().to_string();
+    let mut arguments: Vec<&str> = arguments.to_vec();
+    arguments.insert(3, &count);
+    let mut command = Command::new(&client.command[0]);
+    command.arg(file).args(&arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let out = common::output(command.spawn().unwrap());
+    assert!(out.status.success(), "{arguments:?}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr));
+    let got = String::from_utf8_lossy(&out.stdout).replace('\n', "|");
+    assert_eq!(got, wanted.join("|") + "|", "{} {arguments:?}", file.display());
+}
+
+fn ring() -> Option<Client> {
+    common::have("cc").then(|| Client::compiled(&["cc", "-Wall", "-Werror", "-O1"], "ring.c"))
+}
+
+/// `io_uring` reads on after a short read, at the same offset.
+#[test]
+fn a_read_through_io_uring_gets_one_message() {
+    let (Some(client), Some(mount)) = (ring(), common::mount()) else { return };
+    for how in ["", "sqpoll"] {
+        let with = |arguments: [&'static str; 3]| {
+            let mut arguments = arguments.to_vec();
+            arguments.extend(Some(how).filter(|how| !how.is_empty()));
+            arguments
+        };
+        let file = filled(&mount, &format!("box{how}"), &["hello", "second", "third", "fourth"]);
+        // At the position, where readers do not say an offset; and at the offset where the read before ended.
+        ring_reads(&client, &file, &with(["r", "position", "100"]), &["5 hello", "0 ", "6 second", "0 "]);
+        ring_reads(&client, &file, &with(["r", "on", "100"]), &["5 third", "0 "]);
+        fs::write(&file, "fifth").unwrap();
+        ring_reads(&client, &file, &with(["rw", "position", "100"]), &["6 fourth", "5 fifth"]);
+        assert_eq!(mount.figure(&format!("mailboxes/box{how}/status"), "depth"), 0);
+        // A buffer shorter than the message, and as long.
+        fs::write(&file, "abcde").unwrap();
+        fs::write(&file, "abcde").unwrap();
+        ring_reads(&client, &file, &with(["r", "position", "2"]), &["2 ab", "2 cd", "1 e", "0 "]);
+        ring_reads(&client, &file, &with(["r", "position", "5"]), &["5 abcde", "0 "]);
+        fs::write(&file, "abcde").unwrap();
+        ring_reads(&client, &file, &with(["rw", "position", "2"]), &["2 ab", "2 cd", "1 e"]);
+        // Longer than a request of the kernel's carries.
+        for length in [131_072, 131_101, 300_000, LONGEST] {
+            fs::write(&file, vec![b'x'; length]).unwrap();
+            fs::write(&file, "next").unwrap();
+            let (size, got) = ((length + 1).to_string(), format!("{length} "));
+            let mut arguments = vec!["r", "position", size.as_str()];
+            arguments.extend(Some(how).filter(|how| !how.is_empty()));
+            ring_reads(&client, &file, &arguments, &[&got, "0 ", "4 next", "0 "]);
+        }
+        let segment = mount.path(&format!("segments/segment{how}"));
+        fs::write(&segment, "hello").unwrap();
+        for mode in ["r", "rw"] {
+            ring_reads(&client, &segment, &with([mode, "0", "100"]), &["5 hello", "5 hello"]);
+            ring_reads(&client, &segment, &with([mode, "2", "2"]), &["2 ll", "2 ll"]);
+        }
+        // Texts that are read to their end, and the message of a file.
+        fs::write(&file, "waits").unwrap();
+        let messages = fs::read_dir(mount.path(&format!("control/mailboxes/box{how}/messages"))).unwrap();
+        let message = messages.last().unwrap().unwrap().path();
+        ring_reads(&client, &message, &with(["r", "position", "100"]), &["5 waits", "0 "]);
+        ring_reads(&client, &message, &with(["r", "on", "100"]), &["5 waits", "0 "]);
+        let text = mount.path(&format!("control/mailboxes/box{how}/config/order"));
+        ring_reads(&client, &text, &with(["r", "position", "100"]), &["9 priority|", "0 "]);
+    }
+    // In a thread that may wait, each read is as read(2): the position stays, so a program must say offsets.
+    let file = filled(&mount, "async", &["hello", "second"]);
+    ring_reads(&client, &file, &["r", "on", "100", "async"], &["5 hello", "0 ", "6 second", "0 "]);
+}
+
+#[test]
+fn readers_through_io_uring_wait_compete_and_are_killed() {
+    let (Some(client), Some(mount)) = (ring(), common::mount()) else { return };
+    for mode in ["r", "rw"] {
+        let file = mount.make_mailbox(mode, &[]);
+        let name = format!("mailboxes/{mode}/status");
+        let start = |how: &str| {
+            let mut command = Command::new(&client.command[0]);
+            command
+                .arg(&file)
+                .args([mode, "position", "100", "1"])
+                .args(Some(how).filter(|how| !how.is_empty()));
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let mut readers: Vec<Child> = ["", "", "", "sqpoll", "sqpoll", "async", "async"].map(start).into();
+        for reader in &readers {
+            common::wait_for("a reader to sleep", || sleeps_on(reader.id(), &file));
+        }
+        let mut killed = [start(""), start("async"), start("sqpoll")];
+        for reader in &mut killed {
+            common::wait_for("a reader to sleep", || sleeps_on(reader.id(), &file));
+            reader.kill().unwrap();
+            common::reap(reader);
+        }
+        let wanted: Vec<String> = (0..readers.len()).map(|number| format!("message{number}")).collect();
+        for message in &wanted {
+            fs::write(&file, message).unwrap();
+        }
+        let got = readers.drain(..).map(|reader| String::from_utf8(common::output(reader).stdout).unwrap());
+        let mut got: Vec<String> = got.collect();
+        got.sort();
+        assert_eq!(got, wanted.iter().map(|message| format!("8 {message}\n")).collect::<Vec<_>>());
+        assert_eq!((mount.figure(&name, "received"), mount.figure(&name, "depth")), (7, 0));
+    }
+}
+
+/// Node reads files through `io_uring` if it is told to.
+#[test]
+fn node_receives_one_message_through_io_uring() {
+    let (Some(mut client), Some(mount)) = (node(), common::mount()) else { return };
+    client.command.insert(0, "env".into());
+    client.command.insert(1, "UV_USE_IO_URING=1".into());
+    for api in
+        ["readFile", "readFileText", "promisesReadFile", "fileHandle", "stream", "createReadStream", "lines"]
+    {
+        let file = filled(&mount, api, &["first\n", "second\n"]);
+        assert_eq!(client.receive(api, &file).finish(api), b"first\n", "{api}");
+        assert_eq!(client.receive(api, &file).finish(api), b"second\n", "{api}");
+        assert_eq!(mount.figure(&format!("mailboxes/{api}/status"), "depth"), 0, "{api}");
+    }
 }

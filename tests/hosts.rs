@@ -268,6 +268,32 @@ assert p.poll()[0][1]&select.POLLIN\nprint(os.read(fd,9).decode())"])
     assert_eq!(String::from_utf8(out.stdout).unwrap().lines().last(), Some("polled"));
 }
 
+/// `io_uring` reads on after a short read, at the same offset.
+#[test]
+fn a_read_through_io_uring_gets_one_message() {
+    if !common::have("cc") {
+        return;
+    }
+    let Some((_servers, here, there)) = two_hosts() else { return };
+    let (sends, receives) = make(&here, &there, "q");
+    let program = here.path("segments/ring");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/ring.c");
+    assert!(Command::new("cc").arg("-o").arg(&program).arg(source).status().unwrap().success());
+    for (mode, wanted) in [("r", "5 first\n0 \n6 second\n0 \n"), ("rw", "5 first\n6 second\n")] {
+        let count = wanted.lines().count().to_string();
+        let reader = Command::new(&program)
+            .arg(&receives)
+            .args([mode, "position", "100", &count])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // They may come before or after it asks.
+        send(&sends, "first");
+        send(&sends, "second");
+        assert_eq!(String::from_utf8(output(reader).stdout).unwrap(), wanted);
+    }
+}
+
 #[test]
 fn local_mailboxes_stand_beside_shared_ones() {
     let Some((_servers, here, there)) = two_hosts() else { return };

@@ -180,7 +180,9 @@ fn decode_op(code: u32, node: NodeId, mut body: Body<'_>) -> Option<Op<'_>> {
                 PollEvents { input: waits_for(abi::POLL_INPUT), output: waits_for(abi::POLL_OUTPUT) };
             let poller = Poller { handle: PollHandle(arg.kh), events };
             let arm = (arg.flags & abi::POLL_SCHEDULE_NOTIFY != 0).then_some(poller);
-            Op::Poll { fh: Fh(arg.fh), arm }
+            // poll(2), select(2) and epoll(7) ask for errors as well, always.
+            let reads = arm.is_none() && arg.events == libc::POLLIN as u32;
+            Op::Poll { fh: Fh(arg.fh), arm, reads }
         }
         opcode::FALLOCATE => {
             let arg: abi::FallocateIn = body.take()?;

@@ -162,6 +162,17 @@ pub struct Space {
     pub files_free: u64,
 }
 
+impl Reply {
+    /// How many bytes a READ gets; `None` of an error.
+    pub fn bytes_read(&self) -> Option<u32> {
+        match self {
+            Reply::Message(slice) => Some(slice.len() as u32),
+            Reply::Data(bytes) => Some(bytes.len() as u32),
+            _ => None,
+        }
+    }
+}
+
 /// The reply to a request.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs)]

@@ -241,9 +241,11 @@ pub enum Op<'a> {
         lock: LockCall,
         wait: bool,
     },
+    /// `reads`: `io_uring` asks, and reads at once if there is something to read.
     Poll {
         fh: Fh,
         arm: Option<Poller>,
+        reads: bool,
     },
     Fallocate {
         fh: Fh,

@@ -25,7 +25,7 @@ pub(crate) use read::{Given, Restorer};
 pub(crate) use write::Saver;
 
 /// Version of the format.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Why no tree can be made from a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

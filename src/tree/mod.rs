@@ -12,7 +12,7 @@
 //! ```text
 //! names | reading of totals   folders, names, nodes
 //! a mailbox | a topic | a segment | locks | handles
-//! starved | totals | alarms | orphans | work
+//! starved | totals | alarms | orphans | work | ring reads
 //! waits
 //! ```
 
@@ -47,13 +47,14 @@ use kinds::{
     ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Read, Remotes, SegmentFile,
     TopicTotals,
 };
-use kinds::{Selecting, Wait, Write};
+use kinds::{Wait, Write};
 use names::handles::Handles;
 use names::meta::Meta;
 use names::{Defaults, Named as _};
 use waiting::alarms::Alarms;
 use waiting::index::WaitIndex;
 use waiting::orphans::Orphans;
+use waiting::ring_reads::RingReads;
 use waiting::starved::Starved;
 use waiting::totals::Totals;
 use waiting::work::Work;
@@ -124,6 +125,7 @@ pub struct Tree {
     alarms: Alarms<MailboxFile>,
     orphans: Orphans<SegmentFile>,
     work: Work<Job>,
+    ring_reads: RingReads,
     /// Messages that went with their mailbox.
     discarded: AtomicU64,
 }
@@ -161,6 +163,7 @@ impl Tree {
             alarms: Alarms::default(),
             orphans: Orphans::default(),
             work: Work::default(),
+            ring_reads: RingReads::default(),
             discarded: AtomicU64::new(0),
             setup,
         }
@@ -306,7 +309,7 @@ impl Tree {
             }
             Op::Read { fh, offset, size, nonblock, direct } => {
                 let call = Read { offset: *offset, size: *size, nonblock: *nonblock, direct: *direct };
-                return kinds::select(header, *fh, Selecting::Read(call), cx);
+                return kinds::read(header, *fh, call, cx);
             }
             Op::Write { fh, offset, data, nonblock, append, page_cache, kill_suid } => {
                 let call = Write {
@@ -359,9 +362,7 @@ impl Tree {
                 self.set_lock(header, lock, *wait, cx)?;
                 return Ok(None);
             }
-            Op::Poll { fh, arm } => {
-                return kinds::select(header, *fh, Selecting::Poll(*arm), cx);
-            }
+            Op::Poll { fh, arm, reads } => return kinds::poll(header, *fh, *arm, *reads, cx),
             Op::Fallocate { fh, offset, length, mode } => {
                 return kinds::allocate(header, *fh, (*offset, *length, *mode), cx);
             }
@@ -397,6 +398,7 @@ impl Tree {
     fn release(&self, fh: Fh, cx: &mut Cx<'_>) -> Result<Reply, Error> {
         // While the number is taken: once it is free it may be another open file's, with locks of its own.
         self.locks.lock().close_handle(fh, cx.fx);
+        self.ring_reads.closed(fh);
         self.handles.remove(fh).ok_or(Error::BadDescriptor)?.ops().close(cx);
         Ok(Reply::Done)
     }
@@ -469,6 +471,12 @@ impl Tree {
         }
         let never_waited = if fx.take_waiting() { None } else { own };
         fx.defer_promises();
+        self.ring_reads.answered(fx.iter().filter_map(|effect| match effect {
+            Effect::Reply(request_id, reply)
+            | Effect::Deliver(request_id, reply, _)
+            | Effect::Promise(_, request_id, reply) => Some((request_id.unique, reply)),
+            _ => None,
+        }));
         for effect in fx.iter() {
             if let Effect::Reply(request_id, _)
             | Effect::Deliver(request_id, ..)

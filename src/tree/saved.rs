@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::kinds::Remotes;
+use super::waiting::ring_reads::RingReads;
 use super::{MakeMemory, Setup, Tree, accounts};
 use crate::accounts::{Account, COUNT};
 use crate::config::{Limits, MAX_OPEN};
@@ -47,6 +48,7 @@ impl Tree {
             alarms,
             orphans,
             work,
+            ring_reads,
             discarded,
         } = self;
         Mount::of(setup).save(&mut to);
@@ -65,6 +67,7 @@ impl Tree {
         orphans.save(&mut to);
         work.save(&mut to);
         discarded.save(&mut to);
+        ring_reads.save(&mut to);
         to.finish()
     }
 
@@ -126,6 +129,7 @@ impl Tree {
             orphans: Saved::restore(from)?,
             work: Saved::restore(from)?,
             discarded: Saved::restore(from)?,
+            ring_reads: if from.version() < 4 { RingReads::default() } else { Saved::restore(from)? },
             setup,
         };
         // Each charge has been entered again.

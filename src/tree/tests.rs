@@ -9,6 +9,7 @@ mod opening;
 mod passing;
 mod pools;
 mod purge;
+mod ring_reads;
 mod starving;
 mod taking_over;
 mod threads;

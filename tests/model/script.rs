@@ -466,7 +466,11 @@ fn poll(world: &mut World, who: u8, Step { a, b, .. }: Step) {
     let Some(file) = pick(&world.files, a) else { return };
     let events = PollEvents { input: b % 3 != 0, output: b % 5 != 0 };
     let poller = Poller { handle: PollHandle(file.fh.0), events };
-    let reply = world.get(who, file.node, Op::Poll { fh: file.fh, arm: (b % 2 == 0).then_some(poller) });
+    let reply = world.get(
+        who,
+        file.node,
+        Op::Poll { fh: file.fh, arm: (b % 2 == 0).then_some(poller), reads: false },
+    );
     let Reply::Ready(ready) = reply else { panic!("{reply:?}") };
     let gone = file.kind == Kind::Mailbox && world.find(file.ino).is_none();
     assert_eq!(ready.hangup, gone);
@@ -579,7 +583,7 @@ pub fn perform_garbage(world: &mut World, step: Step) {
         27 => Op::Removexattr { name: b"user.y" },
         28 => Op::Getlk(lock),
         29 => Op::Setlk { lock, wait: b & 2 != 0 },
-        30 => Op::Poll { fh, arm: Some(Poller::new(PollHandle(far))) },
+        30 => Op::Poll { fh, arm: Some(Poller::new(PollHandle(far))), reads: a & 1 == 0 },
         31 => {
             Op::Fallocate { fh, offset: far, length: u64::from(b).wrapping_mul(far), mode: u32::from(b) % 20 }
         }

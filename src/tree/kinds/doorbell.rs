@@ -41,9 +41,11 @@ pub(crate) struct Doorbell {
 pub(crate) struct OpenDoorbell {
     segment: Arc<SegmentFile>,
     id: Option<HandleId>,
+    /// It has a position, within the count that it reads.
+    pub(super) seekable: bool,
 }
 
-saved!(struct OpenDoorbell { segment, id });
+saved!(struct OpenDoorbell { segment, id, seekable since 4 });
 
 impl DoorbellFile {
     /// The one at a slot of a segment's folder.
@@ -109,7 +111,8 @@ impl InodeOps for Doorbell {
                 (Some(id), if seekable { OpenAs::Message } else { OpenAs::Stream })
             }
         };
-        let open = OpenDoorbell { segment: Arc::clone(&self.segment), id };
+        let seekable = how == OpenAs::Message;
+        let open = OpenDoorbell { segment: Arc::clone(&self.segment), id, seekable };
         Ok(Opened { fh: cx.opened(OpenFile::Doorbell(open)), how })
     }
 }

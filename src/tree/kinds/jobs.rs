@@ -6,7 +6,8 @@ use super::{
     Broadcaster, Cx, FREE_STEP, Header, Inode, Job, OpenFile, Read, Selecting, Step, Wait, doorbell, mailbox,
     segment_work,
 };
-use crate::op::{Effect, Error, Fh, Reply, SetAttr};
+use crate::op::{Effect, Error, Fh, Poller, Ready, Reply, SetAttr};
+use crate::tree::waiting::ring_reads::{Carried, RingCall};
 
 /// Number of reads by the page cache, without one by read(2) between them, that are refused before they get the end of the
 /// file. No program calls splice(2) as often without falling back to read(2).
@@ -78,13 +79,58 @@ pub(crate) fn work(cx: &mut Cx<'_>) -> bool {
     true
 }
 
-/// READ or POLL of an open file. `None`: answered among the effects, or waiting.
-pub(crate) fn select(
+impl OpenFile {
+    /// Whether a read through `io_uring` that begins where the one before began is for what comes next. Any part of a segment
+    /// may be read again, and a stream has no position.
+    fn is_read_on(&self) -> bool {
+        match self {
+            OpenFile::Mailbox(open) => open.seekable,
+            OpenFile::Topic(open) => open.seekable,
+            OpenFile::Doorbell(open) => open.seekable,
+            OpenFile::Remote(open) => open.seekable,
+            OpenFile::Message(_) | OpenFile::Control(_) => true,
+            OpenFile::Segment(_) | OpenFile::Purge(_) | OpenFile::Listing(_) => false,
+        }
+    }
+}
+
+/// READ of an open file. `None`: answered among the effects, or waiting.
+pub(crate) fn read(header: Header, fh: Fh, call: Read, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
+    let who = (fh, header.caller.pid);
+    let ring_call =
+        if call.direct { cx.tree.ring_reads.reads(who, call.offset, call.size) } else { RingCall::Plain };
+    let (at, before) = match ring_call {
+        RingCall::Plain => return select(header, fh, Selecting::Read(call), cx),
+        RingCall::GoesOn => return Ok(Some(Reply::Data(Vec::new()))),
+        RingCall::Reads { at, before } => (at, before),
+    };
+    let file = cx.tree.handles.get(fh)?;
+    let at = if file.is_read_on() { at } else { call.offset };
+    let text = matches!(*file, OpenFile::Message(_) | OpenFile::Control(_));
+    let carried = Carried { offset: call.offset, at, size: call.size, before, text };
+    cx.tree.ring_reads.carried(who, header.unique(), carried);
+    // Somebody else may have been faster. Then it polls.
+    select(header, fh, Selecting::Read(Read { offset: at, nonblock: true, ..call }), cx)
+}
+
+/// POLL of an open file. `reads`: `io_uring` asks, see [`crate::tree::waiting::ring_reads`].
+pub(crate) fn poll(
     header: Header,
     fh: Fh,
-    what: Selecting,
+    arm: Option<Poller>,
+    reads: bool,
     cx: &mut Cx<'_>,
 ) -> Result<Option<Reply>, Error> {
+    let (ring_reads, who) = (&cx.tree.ring_reads, (fh, header.caller.pid));
+    let goes_on = if reads { ring_reads.asked(who, header.unique()) } else { ring_reads.polls(who) };
+    if goes_on {
+        return Ok(Some(Reply::Ready(Ready { readable: true, ..Ready::default() })));
+    }
+    select(header, fh, Selecting::Poll(arm), cx)
+}
+
+/// READ or POLL of an open file. `None`: answered among the effects, or waiting.
+fn select(header: Header, fh: Fh, what: Selecting, cx: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
     let direct = !matches!(what, Selecting::Read(Read { direct: false, .. }));
     let (file, page_cache_reads) = cx.tree.handles.get_to_read(fh, direct)?;
     if !direct && !matches!(*file, OpenFile::Segment(_)) {

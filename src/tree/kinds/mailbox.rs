@@ -93,11 +93,14 @@ impl Receivers {
 
 /// An open mailbox, through whichever door.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)]
 pub(crate) struct OpenMailbox {
     file: Arc<MailboxFile>,
     node: NodeId,
     id: HandleId,
     write: bool,
+    /// It has a position, within the message that it reads.
+    pub(super) seekable: bool,
     /// Who opened it: the sender of what is written through it, whoever writes.
     opener: Caller,
     /// It reads messages by tag or sender.
@@ -106,7 +109,7 @@ pub(crate) struct OpenMailbox {
     never_waits: bool,
 }
 
-saved!(struct OpenMailbox { file, node, id, write, opener, selective, never_waits });
+saved!(struct OpenMailbox { file, node, id, write, seekable since 4, opener, selective, never_waits });
 
 impl MailboxFile {
     pub(super) fn new(
@@ -245,6 +248,7 @@ impl MailboxFile {
             node: header.node,
             id,
             write: flags.write,
+            seekable,
             opener: header.caller,
             selective,
             never_waits: opening == Opening::Nameless,

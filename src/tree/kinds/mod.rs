@@ -55,7 +55,7 @@ pub(crate) use durable::restore;
 pub(crate) use file_handle::find_again;
 pub(crate) use folder::FolderInode;
 use folder::dots;
-pub(crate) use jobs::{allocate, select, shrink, work};
+pub(crate) use jobs::{allocate, poll, read, shrink, work};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use remote::{Remotes, engine};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};

@@ -100,6 +100,8 @@ pub(crate) struct RemoteNode {
 pub(crate) struct OpenRemote {
     file: Arc<RemoteFile>,
     id: HandleId,
+    /// It has a position, within the message that it reads.
+    pub(super) seekable: bool,
     opener: Caller,
     /// The node that is given back, and whether it was opened for writing.
     node: (NodeId, bool),
@@ -489,7 +491,8 @@ impl InodeOps for RemoteNode {
         let lease = self.lease.is_some();
         let (id, seekable) = self.file.with(cx, |state, _| state.queue.open(mode_of(flags), lease, account));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
-        let open = OpenRemote { file: Arc::clone(&self.file), id, opener: header.caller, node, never_waits };
+        let (file, opener) = (Arc::clone(&self.file), header.caller);
+        let open = OpenRemote { file, id, seekable, opener, node, never_waits };
         Ok(Opened { fh: cx.opened(OpenFile::Remote(open)), how })
     }
 

@@ -48,10 +48,12 @@ saved!(struct TopicState { meta, topic, refusal });
 pub(crate) struct OpenTopic {
     file: Arc<TopicFile>,
     id: HandleId,
+    /// It has a position, within the message that it reads.
+    pub(super) seekable: bool,
     opener: Caller,
 }
 
-saved!(struct OpenTopic { file, id, opener });
+saved!(struct OpenTopic { file, id, seekable since 4, opener });
 
 /// The figures of all topics together.
 #[derive(Debug, Default)]
@@ -182,7 +184,7 @@ impl InodeOps for Arc<TopicFile> {
         let (id, seekable) =
             self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller, account));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
-        let open = OpenTopic { file: Arc::clone(self), id, opener: header.caller };
+        let open = OpenTopic { file: Arc::clone(self), id, seekable, opener: header.caller };
         Ok(Opened { fh: cx.opened(OpenFile::Topic(open)), how })
     }
 

@@ -258,7 +258,7 @@ fn an_index_is_made_in_steps_and_others_send_and_receive_meanwhile() {
 #[test]
 fn a_poller_waits_for_the_index_and_so_does_a_reader_that_finds_nothing() {
     let (mut harness, door, from, _) = crowded(7);
-    let poll = harness.wait(door, Op::Poll { fh: from, arm: None });
+    let poll = harness.wait(door, Op::Poll { fh: from, arm: None, reads: false });
     harness.finish();
     let late = harness.late();
     assert!(
@@ -269,6 +269,20 @@ fn a_poller_waits_for_the_index_and_so_does_a_reader_that_finds_nothing() {
     assert_eq!(harness.parked(), 1);
     harness.interrupt(unique);
     assert_eq!(harness.late(), [(unique, Reply::Failed(Error::Interrupted))]);
+}
+
+#[test]
+fn a_read_through_io_uring_waits_for_the_index_and_gets_one_message() {
+    let (mut harness, door, from, _) = crowded(0);
+    let asks = || Op::Poll { fh: from, arm: None, reads: true };
+    let part = |size| Op::Read { fh: from, offset: 0, size, nonblock: false, direct: true };
+    let asked = harness.wait(door, asks());
+    harness.finish();
+    let late = harness.late();
+    assert!(matches!(late[..], [(number, Reply::Ready(ready))] if number == asked && ready.readable));
+    assert!(is_message(&harness.get(door, part(100)), b"0"));
+    assert!(matches!(harness.get(door, asks()), Reply::Ready(ready) if ready.readable));
+    assert_eq!(harness.get(door, part(99)), Reply::Data(Vec::new()), "it goes on after a short one");
 }
 
 #[test]

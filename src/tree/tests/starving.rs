@@ -85,7 +85,7 @@ fn memory_freed_in_any_way_is_given_on() {
 #[test]
 fn those_who_poll_for_room_are_woken_when_memory_is_free() {
     let mut world = Poverty::new();
-    let poll = Op::Poll { fh: world.poor.1, arm: Some(Poller::new(PollHandle(77))) };
+    let poll = Op::Poll { fh: world.poor.1, arm: Some(Poller::new(PollHandle(77))), reads: false };
     let Reply::Ready(ready) = world.harness.get(world.poor.0, poll) else { panic!() };
     assert!(!ready.writable);
     world.take_one();
@@ -95,7 +95,7 @@ fn those_who_poll_for_room_are_woken_when_memory_is_free() {
 #[test]
 fn those_who_poll_for_messages_are_woken_by_a_starving_writer() {
     let mut world = Poverty::new();
-    let poll = Op::Poll { fh: world.poor.1, arm: Some(Poller::new(PollHandle(77))) };
+    let poll = Op::Poll { fh: world.poor.1, arm: Some(Poller::new(PollHandle(77))), reads: false };
     let Reply::Ready(ready) = world.harness.get(world.poor.0, poll) else { panic!() };
     assert!(!ready.readable);
     let unique = world.starve(b"short");

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use proptest::prelude::*;
 
 use super::*;
+use crate::op::Ready;
 use crate::segment;
 use crate::state::{Unfit, VERSION};
 use crate::tree::Backing;
@@ -13,6 +14,7 @@ use crate::tree::Backing;
 const FIRST: &[u8] = include_bytes!("../../../tests/state/version-1");
 const SECOND: &[u8] = include_bytes!("../../../tests/state/version-2");
 const THIRD: &[u8] = include_bytes!("../../../tests/state/version-3");
+const FOURTH: &[u8] = include_bytes!("../../../tests/state/version-4");
 
 /// The requests in it that wait, but for the writer that waits for room.
 const WAITED: [u64; 8] = [32, 42, 252, 278, 334, 368, 380, 396];
@@ -87,6 +89,7 @@ struct Files {
     text: Fh,
     message: Fh,
     listing: (NodeId, Fh),
+    through_ring: (NodeId, Fh),
 }
 
 impl Harness {
@@ -114,6 +117,11 @@ impl Harness {
     }
 }
 
+/// What `io_uring` asks before it reads.
+fn asks(fh: Fh) -> Op<'static> {
+    Op::Poll { fh, arm: None, reads: true }
+}
+
 fn part(fh: Fh, offset: u64, size: u32) -> Op<'static> {
     Op::Read { fh, offset, size, nonblock: false, direct: true }
 }
@@ -138,7 +146,7 @@ fn busy() -> (Harness, Files) {
     let second = h.door("mailboxes/team/q", READ);
     h.wait(second.0, read(second.1));
     h.get(reader.0, attribute(b"user.colour", b"red"));
-    h.get(reader.0, Op::Poll { fh: reader.1, arm: Some(Poller::new(PollHandle(70))) });
+    h.get(reader.0, Op::Poll { fh: reader.1, arm: Some(Poller::new(PollHandle(70))), reads: false });
 
     let full = h.create("mailboxes/full", WRITE);
     assert_eq!(h.store("control/mailboxes/full/config/maxmsg", "2"), Reply::Written(1));
@@ -236,6 +244,16 @@ fn busy() -> (Harness, Files) {
     h.send(once, b"once");
     let many = h.door("control/mailboxes/many/lease.json", BOTH);
     assert!(matches!(h.get(many.0, read(many.1)), Reply::Message(_)));
+
+    // A read through io_uring has got a part, and goes on.
+    let through_ring = h.create("mailboxes/ring", BOTH);
+    h.send(through_ring, b"a part");
+    h.send(through_ring, b"the next");
+    assert!(matches!(
+        h.get(through_ring.0, asks(through_ring.1)),
+        Reply::Ready(Ready { readable: true, .. })
+    ));
+    assert!(is_message(&h.get(through_ring.0, part(through_ring.1, 0, 100)), b"a part"));
     assert!(h.late().is_empty());
     let files = Files {
         readers: [reader, second],
@@ -255,6 +273,7 @@ fn busy() -> (Harness, Files) {
         text: text.1,
         message: message.1,
         listing: (messages, listing),
+        through_ring,
     };
     (harness, files)
 }
@@ -285,6 +304,8 @@ fn continued(h: &mut Harness, files: &Files) -> Vec<String> {
         (any, part(files.text, 10, 500)),
         (any, read(files.message)),
         (files.listing.0, Op::Readdir { fh: files.listing.1, offset: 0, size: 4096 }),
+        (any, asks(files.through_ring.1)),
+        (any, part(files.through_ring.1, 0, 94)),
         (files.full.0, Op::Getattr),
         (files.readers[0].0, Op::Getxattr { name: b"user.colour", size: 100 }),
         (any, Op::Release { fh: files.whole }),
@@ -465,8 +486,8 @@ fn the_format_of_this_version_is_as_it_was() {
     if std::env::var_os("IPCFS_FREEZE").is_some() {
         std::fs::write(format!("tests/state/version-{VERSION}"), &state).unwrap();
     }
-    let tree = take_over_at(at(0), THIRD, new_memories()).unwrap();
-    assert!(VERSION > 3 || saved(&tree).0 == THIRD, "the format has changed without another version");
+    let tree = take_over_at(at(0), FOURTH, new_memories()).unwrap();
+    assert!(VERSION > 4 || saved(&tree).0 == FOURTH, "the format has changed without another version");
 }
 
 #[test]
@@ -482,12 +503,21 @@ fn a_state_of_version_2_can_always_be_taken_over() {
 
 #[test]
 fn a_state_of_version_3_can_always_be_taken_over() {
-    let mut h = check_dead_letter(THIRD);
+    check_who_waited(&mut check_many(THIRD), WAITED_IN_THIRD);
+}
+
+#[test]
+fn a_state_of_version_4_can_always_be_taken_over() {
+    check_who_waited(&mut check_many(FOURTH), WAITED_IN_THIRD);
+}
+
+fn check_many(state: &[u8]) -> Harness {
+    let mut h = check_dead_letter(state);
     assert!(h.show("control/mailboxes/many/status").contains("\nleased 1\n"));
     let once = h.door("control/mailboxes/many/once/key", WRITE);
     assert_eq!(h.get(once.0, write(once.1, b"again")), Reply::Written(5));
     assert!(h.show("control/mailboxes/many/status").contains("\nduplicates 1\n"));
-    check_who_waited(&mut h, WAITED_IN_THIRD);
+    h
 }
 
 fn check_dead_letter(state: &[u8]) -> Harness {
@@ -557,7 +587,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut state = THIRD[..THIRD.len() - 4].to_vec();
+        let mut state = FOURTH[..FOURTH.len() - 4].to_vec();
         for (at, byte) in damage {
             let rest = &mut state[4..];
             rest[at.index(rest.len())] = byte;

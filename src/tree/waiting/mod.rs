@@ -4,6 +4,7 @@
 pub(crate) mod alarms;
 pub(crate) mod index;
 pub(crate) mod orphans;
+pub(crate) mod ring_reads;
 pub(crate) mod starved;
 pub(crate) mod totals;
 pub(crate) mod work;
