@@ -250,6 +250,7 @@ fn open_flags(flags: u32, open_flags: u32) -> OpenFlags {
     OpenFlags {
         read: access == O_RDONLY || access == O_RDWR,
         write: access == O_WRONLY || access == O_RDWR,
+        append: has(flags, O_APPEND),
         truncate: has(flags, O_TRUNC),
         exclusive: has(flags, O_EXCL),
         no_follow: has(flags, O_NOFOLLOW),

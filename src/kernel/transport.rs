@@ -30,7 +30,7 @@ use crate::journal::Journal;
 use crate::op::{
     Effect, Effects, Error, Moment, NodeId, Now, Op, Reply, Request, RequestId, Taken, Timestamp,
 };
-use crate::sys::heap;
+use crate::sys::{heap, process};
 use crate::tree::Tree;
 
 /// Longest time that the timer sleeps before it reads the clock again: it does not sleep by that clock, but by one that stands
@@ -128,7 +128,10 @@ impl Transport {
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
     pub(super) fn handle(&self, request: Result<Request<'_>, DecodeError>, fx: &mut Effects) {
         let unique = match request {
-            Ok(request) => {
+            Ok(mut request) => {
+                if let Op::Open(flags) | Op::Create { flags, .. } = &mut request.op {
+                    flags.append = flags.appends() && process::may_limit_files(request.caller.pid);
+                }
                 debug!("{:?}", Summary(&request));
                 if heap::missing() > 0 && heap::fill_reserves() > may_be_missing(&request.op) {
                     fx.fail(request.request_id, Error::NoMemory);

@@ -299,6 +299,8 @@ pub struct OpenFlags {
     pub read: bool,
     /// `O_WRONLY` or `O_RDWR`.
     pub write: bool,
+    /// `O_APPEND`, of a caller who may have a limit of file sizes. To others, the position at which they append means nothing.
+    pub append: bool,
     /// `O_TRUNC`, if the kernel leaves it to the daemon.
     pub truncate: bool,
     /// `O_EXCL`.
@@ -307,6 +309,13 @@ pub struct OpenFlags {
     pub no_follow: bool,
     /// Clear set-user-id and set-group-id; the kernel sets this when it truncates.
     pub kill_suid: bool,
+}
+
+impl OpenFlags {
+    /// Writes begin at the end, wherever the kernel takes that to be.
+    pub fn appends(self) -> bool {
+        self.write && self.append
+    }
 }
 
 /// The kinds of lseek(2) that the kernel sends to the daemon.

@@ -1,4 +1,4 @@
-//! Process ids that may be 0, which the types of safe crates exclude: the kernel gives 0 for a process outside the caller's PID
+//! Of other processes, and process ids that may be 0, which the types of safe crates exclude: the kernel gives 0 for a process outside the caller's PID
 //! namespace (`pid_namespaces(7)`).
 
 #![allow(unsafe_code)]
@@ -30,10 +30,39 @@ pub fn peer_uid(socket: impl AsFd) -> Option<u32> {
     (result == 0 && length == size).then_some(credentials.uid)
 }
 
+/// Whether the process of a thread may have a limit of file sizes (`ulimit -f`). True if that cannot be known.
+pub fn may_limit_files(thread: u32) -> bool {
+    let Some(thread) = libc::pid_t::try_from(thread).ok().filter(|thread| *thread > 0) else { return true };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: prlimit(2) sets nothing where the new limit is null, and writes the old one into `limit`.
+    let result = unsafe {
+        libc::prlimit(thread, libc::RLIMIT_FSIZE, std::ptr::null(), std::ptr::from_mut(&mut limit))
+    };
+    result != 0 || limit.rlim_cur != libc::RLIM_INFINITY
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
     use std::os::unix::net::UnixStream;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn a_limit_of_file_sizes_is_seen_in_another_process() {
+        for (script, limited) in
+            [("ulimit -f 8; echo; read x", true), ("echo; read x", may_limit_files(std::process::id()))]
+        {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut shell = shell.spawn().unwrap();
+            shell.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+            assert_eq!(may_limit_files(shell.id()), limited, "{script}");
+            drop(shell.stdin.take());
+            shell.wait().unwrap();
+        }
+        assert!(may_limit_files(0) && may_limit_files(u32::MAX), "nobody's");
+    }
 
     #[test]
     fn the_other_end_of_a_pair_is_this_process() {

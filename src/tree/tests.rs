@@ -31,12 +31,14 @@ use crate::sys::memfd::Memfd;
 const READ: OpenFlags = OpenFlags {
     read: true,
     write: false,
+    append: false,
     truncate: false,
     exclusive: false,
     no_follow: false,
     kill_suid: false,
 };
 const WRITE: OpenFlags = OpenFlags { read: false, write: true, ..READ };
+const APPEND: OpenFlags = OpenFlags { append: true, ..WRITE };
 const BOTH: OpenFlags = OpenFlags { write: true, ..READ };
 
 /// `mailboxes/`, once it was looked up.

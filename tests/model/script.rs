@@ -96,6 +96,7 @@ fn flags(number: u8) -> OpenFlags {
     OpenFlags {
         read: access != 1,
         write: access != 0,
+        append: number & 128 != 0,
         truncate: number & 16 != 0,
         exclusive: number & 32 != 0,
         no_follow: false,

@@ -182,6 +182,7 @@ impl World {
         let flags = OpenFlags {
             read: false,
             write: true,
+            append: false,
             truncate: false,
             exclusive: false,
             no_follow: false,

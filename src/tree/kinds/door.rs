@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Slot};
-use super::mailbox::{MailboxFile, check_receives};
+use super::mailbox::{MailboxFile, check_receives, sized};
 use super::message::meta_of;
 use super::purge::OpenPurge;
 use super::{Cx, Header, Inode, InodeOps, Job, Names, OpenFile, set_size_only};
@@ -30,6 +30,8 @@ pub(crate) struct DoorNode {
     lookup: Mutex<RecentLookups>,
     /// Who opened it last. The number may be another file's since.
     opened: Mutex<Option<Fh>>,
+    /// Its size is told as 0, for a writer that appends.
+    told_empty: bool,
 }
 
 /// Where a door leads.
@@ -39,7 +41,7 @@ enum Way {
     Purge,
 }
 
-saved!(struct DoorNode { file, way, node, ino, lookup, opened });
+saved!(struct DoorNode { file, way, node, ino, lookup, opened, told_empty since 4 });
 saved!(enum Way { 0 = Queue(door), 1 = Purge });
 
 /// Bytes that a node is charged which a look-up makes, beside its name: an estimate of it, its entries in tables, and what allocating adds.
@@ -78,8 +80,9 @@ pub(super) fn look_up(
     let mut lookup = RecentLookups::default();
     lookup.note(caller.pid, cx.now.moment);
     let (ino, lookup) = (ino.unwrap_or(Ino(node.0)), Mutex::new(lookup));
-    let found =
-        Arc::new(DoorNode { file: Arc::clone(file), way, node, ino, lookup, opened: Mutex::default() });
+    let told_empty = names.nodes.will_append(caller.pid);
+    let (file, opened) = (Arc::clone(file), Mutex::default());
+    let found = Arc::new(DoorNode { file, way, node, ino, lookup, opened, told_empty });
     let attr = found.attr_now();
     names.nodes.note_look_up(caller.pid);
     cx.look_up_once(&mut names, node, Inode::Door(found), charge);
@@ -89,12 +92,29 @@ pub(super) fn look_up(
 impl Cx<'_> {
     /// Charges for the node of a name in `control/` that `caller` looks up.
     pub(super) fn charge_node(&self, caller: Caller, name: &[u8]) -> Result<Charge, Error> {
+        self.charge_node_or(caller, name, || self.tree.names.lock().nodes.drop_oldest(caller.uid))
+    }
+
+    /// The same for one who has the names locked.
+    pub(super) fn charge_node_of(
+        &self,
+        names: &mut Names,
+        caller: Caller,
+        name: &[u8],
+    ) -> Result<Charge, Error> {
+        self.charge_node_or(caller, name, || names.nodes.drop_oldest(caller.uid))
+    }
+
+    fn charge_node_or(
+        &self,
+        caller: Caller,
+        name: &[u8],
+        make_room: impl FnOnce() -> bool,
+    ) -> Result<Charge, Error> {
         let account = self.tree.accounts.of(caller.uid);
         let charge =
             || account.charge(Resource::Texts, NODE_COST + name.len() as u64).map_err(|_| Error::NoMemory);
-        charge().or_else(|error| {
-            if self.tree.names.lock().nodes.drop_oldest(caller.uid) { charge() } else { Err(error) }
-        })
+        charge().or_else(|error| if make_room() { charge() } else { Err(error) })
     }
 
     /// A LOOKUP has made a node of its own.
@@ -125,7 +145,7 @@ impl DoorNode {
                 (false, _) => send,
             },
         };
-        Attr { ino: self.ino, mode: REGULAR | mode, ..attr }
+        sized(Attr { ino: self.ino, mode: REGULAR | mode, ..attr }, self.told_empty)
     }
 }
 
@@ -173,8 +193,18 @@ impl InodeOps for Arc<DoorNode> {
         }
         check_receives(flags)?;
         let pid = header.caller.pid;
-        let is_its_own = !flags.write || self.lookup.lock().end(pid, cx.now.moment);
-        let opening = names.nodes.open_once((self.node, flags.write), is_its_own, pid, cx.now.moment);
+        let now = cx.now.moment;
+        let is_its_own = !flags.write || self.lookup.lock().end(pid, now);
+        let told = !flags.appends() || self.told_empty;
+        let refused = names.nodes.refuse_size(told, flags.appends(), pid, now);
+        let opening = if refused {
+            None
+        } else {
+            names.nodes.open_once((self.node, flags.write), is_its_own, pid, now)
+        };
+        if flags.appends() && opening.is_none() {
+            names.nodes.note_append(pid);
+        }
         let opening = opening.ok_or(Error::Stale)?;
         drop(names);
         let opened = match &self.way {

@@ -306,10 +306,18 @@ impl InodeOps for FolderInode {
             // twice: it holds the folder locked from that look-up to the next CREATE.
             Err(Error::Exists) if open.is_some_and(|flags| !flags.exclusive) => {
                 names.nodes.refuse(header.caller.pid, cx.now.moment);
+                if open.is_some_and(OpenFlags::appends) {
+                    names.nodes.note_append(header.caller.pid);
+                }
                 return Err(Error::Stale);
             }
             other => other?,
         };
+        if let Some(flags) = open
+            && self.namespace != Namespace::Segments
+        {
+            names.nodes.note_create(flags.appends(), header.caller.pid, cx.now.moment);
+        }
         let entry = inode.ops().entry(&mut names, header.caller, cx)?;
         // The kernel takes this answer in, whatever has overtaken it.
         names.nodes.asked_for_attr(entry.node, (&entry.attr).into());

@@ -357,8 +357,9 @@ impl InodeOps for Arc<MailboxFile> {
     fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let mut names = cx.tree.names.lock();
         let mut state = self.state.lock();
-        let attr = state.attr(self.ino);
-        let may_cache = names.nodes.asked_for_attr(node, (&attr).into());
+        let told_empty = names.nodes.is_told_empty(node);
+        let attr = sized(state.attr(self.ino), told_empty);
+        let may_cache = names.nodes.asked_for_attr(node, (&attr).into()) && !told_empty;
         Ok((attr, if may_cache { state.cache_attr(node, cx.fx) } else { Validity::None }))
     }
 
@@ -367,16 +368,19 @@ impl InodeOps for Arc<MailboxFile> {
         let inode = Inode::Mailbox(Arc::clone(self));
         let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now.moment, || fresh);
         let mut state = self.state.lock();
-        let attr = state.attr(self.ino);
+        let told_empty = names.nodes.is_told_empty(node);
+        let attr = sized(state.attr(self.ino), told_empty);
         // No invalidation may overtake this answer, if the kernel knows no permissions but those in it: it would check the
         // caller's rights by none, or by old ones.
-        let kernel_has = names.nodes.kernel_has(node, (&attr).into());
+        // And what appends asks for its size again each time.
+        let kernel_has = names.nodes.kernel_has(node, (&attr).into()) && !told_empty;
         let validity = if kernel_has { state.cache_attr(node, cx.fx) } else { Validity::None };
         Ok(Entry { node, attr, validity })
     }
 
-    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let now = cx.now.time();
+        let told_empty = cx.tree.names.lock().nodes.is_told_empty(header.node);
         // A size is accepted and means nothing: `echo >` must never lose what waits.
         let ceiling = cx.tree.setup.ceiling;
         let attr = self.with(cx, |state, cx| {
@@ -389,7 +393,7 @@ impl InodeOps for Arc<MailboxFile> {
             }
             state.attr(self.ino)
         });
-        Ok((attr, Validity::None))
+        Ok((sized(attr, told_empty), Validity::None))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
@@ -411,8 +415,7 @@ impl InodeOps for Arc<MailboxFile> {
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
         check_receives(flags)?;
-        let opening = names.nodes.open(header.node, flags.write, header.caller.pid, cx.now.moment);
-        let opening = opening.ok_or(Error::Stale)?;
+        let opening = open_sized(&mut names, header, flags, cx)?;
         drop(names);
         if !flags.write {
             self.state.lock().receivers.get_or_insert_default().note(header.caller.pid, cx.now.moment);
@@ -483,6 +486,28 @@ impl FileOps for OpenMailbox {
 /// that is there (mv, cp -r, tar, grep -r), and not what those pass that mean to receive.
 pub(super) fn check_receives(flags: OpenFlags) -> Result<(), Error> {
     if flags.no_follow && flags.read && !flags.write { Err(Error::NotPermitted) } else { Ok(()) }
+}
+
+/// Attributes with the size that a node is told: 0 for a writer that appends, see [`crate::tree::names::nodes`].
+pub(super) fn sized(attr: Attr, told_empty: bool) -> Attr {
+    if told_empty { Attr { size: 0, ..attr } } else { attr }
+}
+
+/// An OPEN of a mailbox's node, which must be of the kind that is told the right size.
+pub(super) fn open_sized(
+    names: &mut Names,
+    header: Header,
+    flags: OpenFlags,
+    cx: &Cx<'_>,
+) -> Result<Opening, Error> {
+    let (node, pid, now) = (header.node, header.caller.pid, cx.now.moment);
+    let told = flags.appends() == names.nodes.is_told_empty(node);
+    let refused = names.nodes.refuse_size(told, flags.appends(), pid, now);
+    let opening = if refused { None } else { names.nodes.open(node, flags.write, pid, now) };
+    if opening.is_none() && flags.appends() {
+        names.nodes.note_append(pid);
+    }
+    opening.ok_or(Error::Stale)
 }
 
 /// READ, as a mailbox and a topic take it.

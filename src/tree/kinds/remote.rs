@@ -8,7 +8,7 @@ use log::warn;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_file};
-use super::mailbox::{receive, send};
+use super::mailbox::{open_sized, receive, send, sized};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     set_size_only,
@@ -428,20 +428,17 @@ impl InodeOps for RemoteNode {
         self.lease.unwrap_or(self.file.ino)
     }
 
-    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        let attr = self.file.state.lock().attr(self.ino());
-        let receive = attr.mode & 0o444;
-        // Whoever may receive settles what it received.
-        let mode = if self.lease.is_some() { REGULAR | receive | receive >> 1 } else { attr.mode };
-        Ok((Attr { mode, ..attr }, Validity::None))
+    fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        let told_empty = cx.tree.names.lock().nodes.is_told_empty(node);
+        Ok((self.attr_now(told_empty), Validity::None))
     }
 
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         let fresh = NodeId(names.fresh());
         let inode = Inode::Remote(Box::new(self.clone()));
         let node = names.nodes.look_up_mailbox(&inode, caller.pid, cx.now.moment, || fresh);
-        let (attr, validity) = self.attr(node, cx)?;
-        Ok(Entry { node, attr, validity })
+        let attr = self.attr_now(names.nodes.is_told_empty(node));
+        Ok(Entry { node, attr, validity: Validity::None })
     }
 
     fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
@@ -483,7 +480,7 @@ impl InodeOps for RemoteNode {
         let opening = if self.lease.is_some() {
             names.nodes.open_once(node, true, pid, moment)
         } else {
-            names.nodes.open(header.node, flags.write, pid, moment)
+            Some(open_sized(&mut names, header, flags, cx)?)
         };
         let never_waits = opening.ok_or(Error::Stale)? == Opening::Nameless;
         drop(names);
@@ -511,6 +508,16 @@ impl InodeOps for RemoteNode {
 
     fn control(&self) -> Option<&dyn ControlOps> {
         Some(self)
+    }
+}
+
+impl RemoteNode {
+    fn attr_now(&self, told_empty: bool) -> Attr {
+        let attr = self.file.state.lock().attr(self.ino());
+        let receive = attr.mode & 0o444;
+        // Whoever may receive settles what it received.
+        let mode = if self.lease.is_some() { REGULAR | receive | receive >> 1 } else { attr.mode };
+        sized(Attr { mode, ..attr }, told_empty)
     }
 }
 
@@ -625,8 +632,8 @@ impl ControlOps for RemoteNode {
         let door = RemoteNode { lease: Some(place.with(Slot::Door(index)).ino()), ..self.clone() };
         names.nodes.note_look_up(header.caller.pid);
         cx.look_up_once(&mut names, node, Inode::Remote(Box::new(door.clone())), charge);
-        let (attr, validity) = door.attr(node, cx)?;
-        Ok(Some(Entry { node, attr, validity }))
+        let attr = door.attr_now(false);
+        Ok(Some(Entry { node, attr, validity: Validity::None }))
     }
 
     fn status_lines(&self) -> u64 {

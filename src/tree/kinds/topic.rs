@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::control::{Slot, TextFile, refusal_noted, table_file};
-use super::mailbox::{check_receives, receive, send};
+use super::mailbox::{check_receives, receive, send, sized};
 use super::{
     Broadcaster, ControlOps, Cx, FileOps, Header, Inode, InodeOps, Job, Names, OpenFile, Read, Wait, Write,
     mode_of,
@@ -51,9 +51,11 @@ pub(crate) struct OpenTopic {
     /// It has a position, within the message that it reads.
     pub(super) seekable: bool,
     opener: Caller,
+    /// A node that was made for one who appends, and stays as long as this is open; and whether this writes.
+    own_node: Option<(NodeId, bool)>,
 }
 
-saved!(struct OpenTopic { file, id, seekable since 4, opener });
+saved!(struct OpenTopic { file, id, seekable since 4, opener, own_node since 4 });
 
 /// The figures of all topics together.
 #[derive(Debug, Default)]
@@ -76,6 +78,15 @@ impl TopicFile {
         let msgsize = tree.setup.limits.mailbox.msgsize.min(tree.setup.ceiling);
         let topic = Topic::new(Limits { msgsize, backlog: BACKLOG }, now);
         Arc::new(TopicFile { ino, state: Mutex::new(TopicState { meta, topic, refusal: None }) })
+    }
+
+    /// A node of its own, for one who appends, is told to be empty, see [`crate::tree::names::nodes`].
+    fn is_told_empty(&self, node: NodeId) -> bool {
+        node.0 != self.ino.0
+    }
+
+    fn attr_by(&self, node: NodeId) -> Attr {
+        sized(self.state.lock().attr(self.ino), self.is_told_empty(node))
     }
 
     /// Works on the topic under its lock, and keeps the totals. What is left for a job is given to one.
@@ -146,23 +157,33 @@ impl InodeOps for Arc<TopicFile> {
         self.ino
     }
 
-    fn attr(&self, _: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
-        Ok((self.state.lock().attr(self.ino), Validity::None))
+    fn attr(&self, node: NodeId, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+        Ok((self.attr_by(node), Validity::None))
     }
 
-    fn entry(&self, names: &mut Names, _: Caller, _: &mut Cx<'_>) -> Result<Entry, Error> {
-        // Nobody who uses a topic holds its node locked while waiting, so one serves all.
-        let node = names.nodes.look_up(&Inode::Topic(Arc::clone(self)));
-        Ok(Entry { node, attr: self.state.lock().attr(self.ino), validity: Validity::None })
+    fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
+        // Nobody who uses a topic holds its node locked while waiting, so one serves all but those who append. They do with it
+        // if they have no share left.
+        let inode = Inode::Topic(Arc::clone(self));
+        let charge = names.nodes.will_append(caller.pid).then(|| cx.charge_node_of(names, caller, b""));
+        let node = if let Some(Ok(charge)) = charge {
+            let node = NodeId(names.fresh());
+            cx.look_up_once(names, node, inode, charge);
+            node
+        } else {
+            names.nodes.look_up(&inode)
+        };
+        Ok(Entry { node, attr: self.attr_by(node), validity: Validity::None })
     }
 
-    fn set_attr(&self, _: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
+    fn set_attr(&self, header: Header, set: &SetAttr, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         let mut state = self.state.lock();
         let TopicState { meta, topic, .. } = &mut *state;
         (meta.atime, meta.mtime) = (topic.last_received, topic.last_sent);
         meta.set(set, false, cx.now.time());
         (topic.last_received, topic.last_sent) = (meta.atime, meta.mtime);
-        Ok((state.attr(self.ino), Validity::None))
+        drop(state);
+        Ok((self.attr_by(header.node), Validity::None))
     }
 
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), _: &mut Cx<'_>) -> Result<(), Error> {
@@ -178,13 +199,23 @@ impl InodeOps for Arc<TopicFile> {
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
         check_receives(flags)?;
-        names.nodes.came_back(header.caller.pid);
+        let (node, pid) = (header.node, header.caller.pid);
+        let told = !flags.appends() || self.is_told_empty(node);
+        if names.nodes.refuse_size(told, flags.appends(), pid, cx.now.moment) {
+            names.nodes.note_append(pid);
+            return Err(Error::Stale);
+        }
+        names.nodes.came_back(pid);
+        let own_node = self.is_told_empty(node).then_some((node, flags.write));
+        if let Some((node, write)) = own_node {
+            names.nodes.open_other(node, write);
+        }
         drop(names);
         let account = cx.opener(header.caller);
         let (id, seekable) =
             self.with(cx, |state, _| state.topic.open(mode_of(flags), header.caller, account));
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
-        let open = OpenTopic { file: Arc::clone(self), id, seekable, opener: header.caller };
+        let open = OpenTopic { file: Arc::clone(self), id, seekable, opener: header.caller, own_node };
         Ok(Opened { fh: cx.opened(OpenFile::Topic(open)), how })
     }
 
@@ -227,6 +258,9 @@ impl FileOps for OpenTopic {
 
     fn close(&self, cx: &mut Cx<'_>) {
         self.file.with(cx, |state, cx| state.topic.close(self.id, cx));
+        if let Some((node, write)) = self.own_node {
+            cx.tree.names.lock().nodes.close(node, write);
+        }
     }
 }
 

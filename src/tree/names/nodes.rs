@@ -14,6 +14,9 @@
 //!   back without a LOOKUP, it is let in and may not wait, and the node is nobody else's from then on;
 //! - a node that another thread has looked up recently counts as taken: that thread may be about to remove or change the
 //!   file, with the node locked;
+//! - a writer that appends gets a node of another kind, whose size is told as 0 to all who ask: the kernel takes the size for the
+//!   position at which it writes, and ends a program for which that is beyond its limit for files (`ulimit -f`). What opens a node
+//!   of the wrong kind is refused. A node stays what it is, so that no answer is on its way that says otherwise;
 //! - under [contention](Contenders) all are answered with one node, which readers can share. Whenever the node at a name
 //!   changes, the kernel has everybody who is about to open it ask again: with a node for each, every one who opens would
 //!   cost a LOOKUP by all the others.
@@ -74,6 +77,7 @@ impl From<&Attr> for Permissions {
 }
 
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)]
 struct Node<O> {
     object: O,
     /// It is one of a mailbox's pool.
@@ -89,6 +93,8 @@ struct Node<O> {
     permissions: Option<Permissions>,
     /// A writer came by no name, and others may.
     pinned: bool,
+    /// It is for those who append: its size is told as 0.
+    for_append: bool,
     /// The kernel gave up some of its references and not all. It may have evicted its inode and made another by a look-up
     /// whose answer is on its way, so nobody knows what it has. Attributes are not cached on this node any more, and once
     /// it is quiet another takes its place.
@@ -121,23 +127,24 @@ impl Default for Passing {
 
 saved!(struct Node<O> {
     object, pooled, lookups, readers, writers, recent_lookups, reserved_for, permissions, pinned,
-    uncertain, charge since 2,
+    uncertain, charge since 2, for_append since 4,
 });
 
 /// The nodes of one mailbox, all of which the kernel knows.
 #[derive(Debug, Default)]
 struct Pool {
-    /// The one last answered, which the kernel has by the mailbox's name.
+    /// The one last answered to others than those who append, which the kernel has by the mailbox's name if none of these came since.
     last: Option<NodeId>,
-    /// Those that nobody has open and that are not reserved, the most recently used at the end.
+    /// Those that nobody has open and that are not reserved, the most recently used at the end; and those for who appends.
     idle: Vec<NodeId>,
+    idle_for_append: Vec<NodeId>,
     /// How many there are.
     known: usize,
     /// Made when two threads first meet here, as in most pools they never do.
     contention: Option<Box<Contenders>>,
 }
 
-saved!(struct Pool { last, idle, known, contention });
+saved!(struct Pool { last, idle, known, contention, idle_for_append since 4 });
 
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
 #[derive(Debug)]
@@ -150,6 +157,20 @@ pub(crate) struct Nodes<O> {
 }
 
 saved!(struct Nodes<O> { by_id, pools, refusals, passing since 2 });
+
+impl Pool {
+    /// The idle ones: those for who appends, or the others.
+    fn idle(&mut self, for_append: bool) -> &mut Vec<NodeId> {
+        if for_append { &mut self.idle_for_append } else { &mut self.idle }
+    }
+
+    fn remove_idle(&mut self, id: NodeId, for_append: bool) {
+        let idle = self.idle(for_append);
+        if let Some(at) = idle.iter().rposition(|idle| *idle == id) {
+            idle.remove(at);
+        }
+    }
+}
 
 impl<O> Default for Nodes<O> {
     fn default() -> Nodes<O> {
@@ -226,31 +247,39 @@ impl<O: Named> Nodes<O> {
         self.drop_overdue_refusals(now);
         self.refusals.note_look_up(pid);
         let refused = self.refusals.contains(pid);
+        let appends = refused && self.refusals.appends(pid);
         let reserved = if refused { self.refusals.reserved(pid) } else { None };
         // The name may stand for another mailbox than it did when the node was reserved.
         let mine = |id: &NodeId| {
-            self.by_id
-                .get(id)
-                .is_some_and(|node| node.pooled && node.object.ino() == mailbox.ino() && !node.is_open())
+            self.by_id.get(id).is_some_and(|node| {
+                node.is_of(mailbox.ino()) && !node.is_open() && node.for_append == appends
+            })
         };
         let reserved = reserved.filter(mine);
         let pool = self.pools.entry(mailbox.ino()).or_default();
         let quiet = |id: &NodeId| self.by_id.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
-        let found = reserved.or_else(|| pool.last.filter(quiet)).or_else(|| {
-            // Not if it is the first to come at all.
-            let last = pool.last?;
-            let contention = !refused && pool.contention.get_or_insert_default().joined_by(pid, now);
-            let shared =
-                Some(last).filter(|id| contention && self.by_id.get(id).is_some_and(Node::can_be_shared));
-            shared.or_else(|| pool.idle.iter().rev().take(TRIED).copied().find(quiet))
-        });
-        let id = found.unwrap_or_else(fresh);
+        let known = |pool: &mut Pool| {
+            if appends {
+                return pool.idle_for_append.iter().rev().take(TRIED).copied().find(quiet);
+            }
+            pool.last.filter(quiet).or_else(|| {
+                // Not if it is the first to come at all.
+                let last = pool.last?;
+                let contention = !refused && pool.contention.get_or_insert_default().joined_by(pid, now);
+                let shared =
+                    Some(last).filter(|id| contention && self.by_id.get(id).is_some_and(Node::can_be_shared));
+                shared.or_else(|| pool.idle.iter().rev().take(TRIED).copied().find(quiet))
+            })
+        };
+        let id = reserved.or_else(|| known(pool)).unwrap_or_else(fresh);
         let node = self.by_id.entry(id).or_insert_with(|| {
-            pool.idle.push(id);
+            pool.idle(appends).push(id);
             pool.known += 1;
-            Node { pooled: true, ..Node::new(mailbox.clone()) }
+            Node { pooled: true, for_append: appends, ..Node::new(mailbox.clone()) }
         });
-        pool.last = Some(id);
+        if !appends {
+            pool.last = Some(id);
+        }
         node.lookups += 1;
         node.recent_lookups.note(pid, now);
         if refused && reserved.is_none() {
@@ -282,9 +311,8 @@ impl<O: Named> Nodes<O> {
         if !node.is_open()
             && node.pooled
             && let Some(pool) = self.pools.get_mut(&node.object.ino())
-            && let Some(at) = pool.idle.iter().rposition(|idle| *idle == id)
         {
-            pool.idle.remove(at);
+            pool.remove_idle(id, node.for_append);
         }
         *node.opened(write) += 1;
         node.pinned |= nameless;
@@ -330,7 +358,7 @@ impl<O: Named> Nodes<O> {
             && node.pooled
             && let Some(pool) = self.pools.get_mut(&node.object.ino())
         {
-            pool.idle.push(id);
+            pool.idle(node.for_append).push(id);
         }
     }
 
@@ -365,7 +393,7 @@ impl<O: Named> Nodes<O> {
         if node.lookups > 0 {
             (node.permissions, node.uncertain) = (None, true);
             if let Some(pool) = self.pools.get_mut(&node.object.ino()) {
-                pool.idle.retain(|idle| *idle != id);
+                pool.idle(node.for_append).retain(|idle| *idle != id);
             }
             return None;
         }
@@ -386,7 +414,7 @@ impl<O: Named> Nodes<O> {
             && let Some(pool) = self.pools.get_mut(&node.object.ino())
         {
             pool.known = pool.known.saturating_sub(1);
-            pool.idle.retain(|idle| *idle != id);
+            pool.idle(node.for_append).retain(|idle| *idle != id);
             if pool.known == 0 {
                 self.pools.remove(&node.object.ino());
             }
@@ -394,14 +422,50 @@ impl<O: Named> Nodes<O> {
         Some(node.object)
     }
 
-    /// Refuses an open(2) by thread `pid`, of which there is no record. False if it must not be refused.
+    /// Refuses an open(2) by thread `pid`, for the first time. False if it must not be refused.
     pub(crate) fn refuse(&mut self, pid: u32, now: Moment) -> bool {
         if pid == UNKNOWN_THREAD {
             return false;
         }
+        // If there is one, it is of an earlier open(2).
+        self.drop_refusal(pid);
         self.refusals.insert(pid, now);
         self.drop_overdue_refusals(now);
         true
+    }
+
+    /// Whether an OPEN by thread `pid`, which `appends` or not, is refused first, because it was not `told` the size that is right
+    /// for it.
+    pub(crate) fn refuse_size(&mut self, told: bool, appends: bool, pid: u32, now: Moment) -> bool {
+        // A record of the other kind is of an earlier open(2), which has ended without an OPEN.
+        let is_second = self.was_refused(pid) && self.will_append(pid) == appends;
+        !told && !is_second && self.refuse(pid, now)
+    }
+
+    /// Thread `pid`, which was refused, opens to append.
+    pub(crate) fn note_append(&mut self, pid: u32) {
+        self.refusals.note_append(pid);
+    }
+
+    /// Thread `pid` makes a file and opens it, to append or not. If so, it is as if it had been refused: the answer is a node that is
+    /// told to be empty.
+    pub(crate) fn note_create(&mut self, appends: bool, pid: u32, now: Moment) {
+        if appends {
+            self.refuse(pid, now);
+            self.note_append(pid);
+        } else if self.will_append(pid) {
+            self.drop_refusal(pid);
+        }
+    }
+
+    /// Thread `pid` was refused and opens to append: what it looks up is told to be empty.
+    pub(crate) fn will_append(&self, pid: u32) -> bool {
+        self.refusals.appends(pid)
+    }
+
+    /// The size of a node is told as 0.
+    pub(crate) fn is_told_empty(&self, id: NodeId) -> bool {
+        self.by_id.get(&id).is_some_and(|node| node.for_append)
     }
 
     /// Thread `pid` was refused in the open(2) that it is in.
@@ -439,9 +503,8 @@ impl<O: Named> Nodes<O> {
             node.reserved_for = Some(pid);
             if node.pooled
                 && let Some(pool) = self.pools.get_mut(&node.object.ino())
-                && let Some(at) = pool.idle.iter().rposition(|idle| *idle == id)
             {
-                pool.idle.remove(at);
+                pool.remove_idle(id, node.for_append);
             }
         }
     }
@@ -454,7 +517,7 @@ impl<O: Named> Nodes<O> {
                 && node.pooled
                 && let Some(pool) = self.pools.get_mut(&node.object.ino())
             {
-                pool.idle.push(id);
+                pool.idle(node.for_append).push(id);
             }
         }
     }
@@ -484,9 +547,18 @@ impl<O> Node<O> {
             reserved_for: None,
             permissions: None,
             pinned: false,
+            for_append: false,
             uncertain: false,
             charge: None,
         }
+    }
+
+    /// It is one of a mailbox's pool.
+    fn is_of(&self, mailbox: Ino) -> bool
+    where
+        O: Named,
+    {
+        self.pooled && self.object.ino() == mailbox
     }
 
     fn is_open(&self) -> bool {

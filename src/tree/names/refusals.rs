@@ -28,9 +28,11 @@ struct Refusal {
     looked_up: bool,
     /// The node that LOOKUP reserved for the second attempt.
     reserved: Option<NodeId>,
+    /// It opens to append.
+    appends: bool,
 }
 
-saved!(struct Refusal { serial, at, looked_up, reserved });
+saved!(struct Refusal { serial, at, looked_up, reserved, appends since 4 });
 
 /// The refusals of a mount, by thread.
 #[derive(Debug, Default)]
@@ -68,11 +70,24 @@ impl Refusals {
     /// Thread `pid`, of which there is no record, is refused.
     pub(crate) fn insert(&mut self, pid: u32, now: Moment) {
         self.last_serial += 1;
-        let refusal = Refusal { serial: self.last_serial, at: now, looked_up: false, reserved: None };
+        let serial = self.last_serial;
+        let refusal = Refusal { serial, at: now, looked_up: false, reserved: None, appends: false };
         self.by_age.insert(refusal.serial, pid);
         if let Some(before) = self.by_thread.insert(pid, refusal) {
             self.by_age.remove(&before.serial);
         }
+    }
+
+    /// Thread `pid`, if it was refused, opens to append.
+    pub(crate) fn note_append(&mut self, pid: u32) {
+        if let Some(refusal) = self.by_thread.get_mut(&pid) {
+            refusal.appends = true;
+        }
+    }
+
+    /// Thread `pid` was refused and opens to append.
+    pub(crate) fn appends(&self, pid: u32) -> bool {
+        !self.by_thread.is_empty() && self.by_thread.get(&pid).is_some_and(|refusal| refusal.appends)
     }
 
     /// Sets the node reserved for thread `pid`, if that was refused.

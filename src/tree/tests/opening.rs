@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::op::{RenameHow, Validity};
+use crate::op::{Attr, RenameHow, Validity};
 use crate::tree::names::refusals::REFUSAL_LIFETIME;
 
 const THREADS: usize = 24;
@@ -34,6 +34,7 @@ struct Inode {
     users: u32,
     /// None until the first attributes have been taken in.
     mode: Option<u32>,
+    size: u64,
     version: u64,
     cached: bool,
 }
@@ -47,7 +48,7 @@ enum Step {
     HasInode(Entry, u64),
     CheckRights(NodeId),
     /// Has the answer to a GETATTR.
-    HasAttributes(NodeId, u32, Validity, u64),
+    HasAttributes(NodeId, Attr, Validity, u64),
     Open(NodeId),
     Holds(NodeId, Fh),
 }
@@ -75,6 +76,8 @@ struct Kernel {
     threads: Vec<Thread>,
     last_pid: u32,
     opened: usize,
+    /// Of those, whose file was told to be empty without need: readers fall back from splice(2) then, and find nothing.
+    told_empty: usize,
     refused: usize,
     /// Threads that were refused and ended without another OPEN.
     lost: usize,
@@ -98,6 +101,7 @@ impl Kernel {
             threads: Vec::new(),
             last_pid: 1_000,
             opened: 0,
+            told_empty: 0,
             refused: 0,
             lost: 0,
             peaceful,
@@ -108,7 +112,7 @@ impl Kernel {
 
     fn thread(&mut self) -> Thread {
         self.last_pid += 1;
-        let flags = [READ, WRITE, BOTH][self.random.below(3)];
+        let flags = [READ, WRITE, BOTH, APPEND][self.random.below(4)];
         let (creates, stats) = (self.random.once_in(3), self.random.once_in(6));
         Thread { pid: self.last_pid, step: Step::LookUp, flags, creates, stats, magic: None, refused: false }
     }
@@ -125,13 +129,20 @@ impl Kernel {
     }
 
     /// Attributes from an answer to a request that was sent at `version`.
-    fn take_in(&mut self, node: NodeId, mode: u32, validity: Validity, version: Option<u64>) {
+    fn take_in(&mut self, node: NodeId, attr: &Attr, validity: Validity, version: Option<u64>) {
         let inode = self.inodes.get_mut(&node).unwrap();
         if version.is_none_or(|version| inode.version <= version) {
             self.version += 1;
-            (inode.version, inode.mode) = (self.version, Some(mode));
+            (inode.version, inode.mode, inode.size) = (self.version, Some(attr.mode), attr.size);
             inode.cached = validity == Validity::Moment;
         }
+    }
+
+    /// Writes that append begin where the kernel takes the end to be.
+    fn check_size(&mut self, node: NodeId, flags: OpenFlags) {
+        let size = self.inodes[&node].size;
+        assert!(size == 0 || !flags.append, "{node:?} has size {size} for {flags:?}");
+        self.told_empty += usize::from(size == 0 && !flags.append);
     }
 
     /// A thread goes on to the next thing that it or the tree can see.
@@ -155,7 +166,7 @@ impl Kernel {
                 Step::HasInode(entry, version)
             }
             Step::HasInode(entry, version) => {
-                self.take_in(entry.node, entry.attr.mode, entry.validity, Some(version));
+                self.take_in(entry.node, &entry.attr, entry.validity, Some(version));
                 Step::CheckRights(entry.node)
             }
             Step::CheckRights(_) if stats => return self.end(index),
@@ -167,14 +178,14 @@ impl Kernel {
                     let version = self.version;
                     match self.ask(pid, node, Op::Getattr) {
                         Some(Reply::Attr(attr, validity)) => {
-                            Step::HasAttributes(node, attr.mode, validity, version)
+                            Step::HasAttributes(node, attr, validity, version)
                         }
                         other => panic!("{other:?}"),
                     }
                 }
             }
-            Step::HasAttributes(node, mode, validity, version) => {
-                self.take_in(node, mode, validity, Some(version));
+            Step::HasAttributes(node, attr, validity, version) => {
+                self.take_in(node, &attr, validity, Some(version));
                 assert!(
                     self.inodes[&node].mode.is_some(),
                     "EACCES: the kernel has no permissions of {node:?}"
@@ -185,6 +196,9 @@ impl Kernel {
                 Some(Reply::Opened(opened)) => {
                     self.opened += 1;
                     self.threads[index].refused = false;
+                    if magic.is_none() {
+                        self.check_size(node, flags);
+                    }
                     Step::Holds(node, opened.fh)
                 }
                 Some(Reply::Failed(Error::Stale)) => return self.refuse(index),
@@ -213,7 +227,8 @@ impl Kernel {
                     Some(Reply::Created(entry, opened)) => {
                         let inode = self.inodes.entry(entry.node).or_default();
                         (inode.references, inode.users) = (inode.references + 1, inode.users + 1);
-                        self.take_in(entry.node, entry.attr.mode, entry.validity, None);
+                        self.take_in(entry.node, &entry.attr, entry.validity, None);
+                        self.check_size(entry.node, flags);
                         self.cached_name = Some(entry.node);
                         self.opened += 1;
                         if let Some(thread) = self.threads.iter_mut().find(|thread| thread.pid == pid) {
@@ -391,6 +406,7 @@ fn no_open_fails_and_no_record_is_left_of_threads_that_come_back() {
         let mut kernel = Kernel::new(seed * 0x9e37_79b9, true);
         kernel.run();
         assert!(kernel.opened > 1_000 && kernel.refused > 100, "{} of {}", kernel.refused, kernel.opened);
+        assert!(kernel.told_empty <= kernel.opened / 100, "{} of {}", kernel.told_empty, kernel.opened);
         assert_eq!((kernel.lost, kernel.refusals()), (0, 0));
         kernel.forget_all();
         assert_eq!(kernel.nodes(), 0);
@@ -403,6 +419,7 @@ fn no_open_fails_though_threads_die_and_the_name_comes_and_goes() {
         let mut kernel = Kernel::new(seed * 0x9e37_79b9, false);
         kernel.run();
         assert!(kernel.opened > 1_000 && kernel.refused > 100, "{} of {}", kernel.refused, kernel.opened);
+        assert!(kernel.told_empty <= kernel.opened / 100, "{} of {}", kernel.told_empty, kernel.opened);
         assert!(kernel.refusals() <= kernel.lost, "{} of {}", kernel.refusals(), kernel.lost);
         kernel.forget_all();
         assert_eq!(kernel.nodes(), 0);

@@ -240,3 +240,41 @@ fn nothing_is_made_changed_or_removed_in_control() {
     assert_eq!(harness.open(1, status, WRITE), Err(Error::AccessDenied));
     assert_eq!(harness.get(status, Op::Opendir), Reply::Failed(Error::NotFolder));
 }
+
+#[test]
+fn who_appends_is_sent_to_look_again_and_told_that_the_file_is_empty() {
+    let mut harness = Harness::new();
+    let (first, fh) = harness.create("mailboxes/box", WRITE);
+    harness.release(first, fh);
+    let size = |harness: &mut Harness, node| match harness.get(node, Op::Getattr) {
+        Reply::Attr(attr, _) => attr.size,
+        other => panic!("{other:?}"),
+    };
+    let usual = size(&mut harness, first);
+    assert!(usual > 0);
+    assert_eq!(harness.open(5, first, APPEND), Err(Error::Stale));
+    let Some(Reply::Entry(entry)) = harness.ask(5, MAILBOXES, Op::Lookup { name: b"box" }).1 else {
+        panic!()
+    };
+    assert_eq!((entry.attr.size, size(&mut harness, entry.node)), (0, 0));
+    let fh = harness.open(5, entry.node, APPEND).unwrap();
+    // Others are told what it is, all the time.
+    assert_eq!((size(&mut harness, entry.node), size(&mut harness, first)), (0, usual));
+    let other = harness.node("mailboxes/box");
+    assert_eq!(size(&mut harness, other), usual);
+    harness.release(entry.node, fh);
+    // One that is made and opened in one is told so at once.
+    let (made, _) = harness.create("mailboxes/made", APPEND);
+    assert_eq!(size(&mut harness, made), 0);
+}
+
+#[test]
+fn a_file_is_made_at_once_by_a_thread_whose_open_to_append_came_to_nothing() {
+    let mut harness = Harness::new();
+    let (node, _) = harness.create("mailboxes/box", WRITE);
+    assert_eq!(harness.open(5, node, APPEND), Err(Error::Stale));
+    harness.unlink("mailboxes/box");
+    let flags = OpenFlags { exclusive: true, ..WRITE };
+    let made = harness.ask(5, MAILBOXES, Op::Create { name: b"box", mode: 0o600, flags }).1;
+    assert!(matches!(made, Some(Reply::Created(entry, _)) if entry.attr.size > 0), "{made:?}");
+}
