@@ -1,8 +1,8 @@
 //! What is due because of the time: messages expire, leases end, delayed messages are queued. It is done in short steps, by the
 //! timer and by whoever sends or receives; so a late timer changes nothing, and nobody holds the mailbox for long.
 //!
-//! While more is due than one step does, a read is *postponed*: it is to be called again. A write that has no room waits until
-//! all is done, even if it may not wait for room, because what has expired takes none. Such a writer is *hurried*.
+//! While more is due than one step does, a read or poll is *postponed*: it is to be called again. A write that has no room waits until
+//! all is done, even if it may not wait for room, because what has expired takes none. Such a writer is *deferred*.
 
 use super::Mailbox;
 use super::call::{Context, WhenFull};
@@ -35,7 +35,7 @@ impl Budget {
 impl Mailbox {
     /// When [`Mailbox::tick`] must be called next: the earliest end of a message's, a lease's, a delay's or a key's time.
     pub fn next_deadline(&self) -> Option<Moment> {
-        if self.dropping || !self.hurried.is_empty() {
+        if self.dropping || !self.deferred.is_empty() {
             return Some(Moment::FIRST);
         }
         let lease = self.lease_ends.first().map(|(deadline, _)| *deadline);
@@ -53,12 +53,12 @@ impl Mailbox {
         self.forget_keys(&mut budget, cx);
         self.admit_writers(cx);
         if done && !self.dropping {
-            self.end_hurried(cx);
+            self.end_deferred(cx);
         }
     }
 
     /// Does a step of what is due. False if there is more.
-    pub(super) fn catch_up(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn catch_up(&mut self, cx: &mut Context<'_>) -> bool {
         self.catch_up_within(&mut Budget::new(), cx)
     }
 
@@ -72,18 +72,18 @@ impl Mailbox {
     }
 
     /// A writer that may not wait for room waits until all that is due is done, and no longer drops messages.
-    pub(super) fn hurries(&self, cx: &Context<'_>) -> bool {
+    pub(super) fn defers(&self, cx: &Context<'_>) -> bool {
         self.dropping || self.has_expired(cx.now.moment)
     }
 
     /// Nothing is left that would make room for writers that may not wait for it.
-    fn end_hurried(&mut self, cx: &mut Context<'_>) {
-        let hurried = std::mem::take(&mut self.hurried);
-        if hurried.is_empty() {
+    fn end_deferred(&mut self, cx: &mut Context<'_>) {
+        let deferred = std::mem::take(&mut self.deferred);
+        if deferred.is_empty() {
             return;
         }
         let error = if self.rules.full == WhenFull::Wait { Error::WouldWait } else { Error::NoSpace };
-        for id in hurried {
+        for id in deferred {
             let Some(writer) = self.writers.remove(id) else { continue };
             // An edge-triggered poller that was told "writable" must learn of room again after this failure.
             self.polls_blocked_by_memory |= self.has_capacity(&writer.account);

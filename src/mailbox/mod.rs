@@ -127,7 +127,7 @@ pub struct Mailbox {
     /// A poller in `polls_out` was told "not writable" when only the mount's memory limit was in the way.
     polls_blocked_by_memory: bool,
     /// Writers that may not wait for room, and wait until what is due is done.
-    hurried: BTreeSet<WaitId>,
+    deferred: BTreeSet<WaitId>,
     /// A writer needs more room than one step makes by dropping messages.
     dropping: bool,
     next_wait: u64,
@@ -147,7 +147,7 @@ pub struct Mailbox {
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, keys since 3, waited,
-    removed, last_sent, last_received, hurried since 2, dropping since 2,
+    removed, last_sent, last_received, deferred since 2, dropping since 2,
 });
 
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl Mailbox {
             polls_in: BTreeMap::new(),
             polls_out: BTreeMap::new(),
             polls_blocked_by_memory: false,
-            hurried: BTreeSet::new(),
+            deferred: BTreeSet::new(),
             dropping: false,
             next_wait: 0,
             counters: Counts::default(),

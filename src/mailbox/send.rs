@@ -438,15 +438,15 @@ impl Mailbox {
         account: Arc<Account>,
         cx: &mut Context<'_>,
     ) -> Option<WaitId> {
-        let hurries = (call.nonblock || self.rules.full != WhenFull::Wait) && self.hurries(cx);
+        let deferred = (call.nonblock || self.rules.full != WhenFull::Wait) && self.defers(cx);
         let error = match self.rules.full {
             _ if self.overlong(&payload) => Error::TooLong,
-            WhenFull::Wait if call.nonblock && !hurries => {
+            WhenFull::Wait if call.nonblock && !deferred => {
                 // An edge-triggered poller that was told "writable" must learn of room again after this failure.
                 self.polls_blocked_by_memory |= self.has_capacity(&account);
                 Error::WouldWait
             }
-            WhenFull::Fail | WhenFull::DropOldest if !hurries => Error::NoSpace,
+            WhenFull::Fail | WhenFull::DropOldest if !deferred => Error::NoSpace,
             _ if !charge_waiting(&mut payload, &account) => Error::NoMemory,
             _ => {
                 let mut freed = false;
@@ -462,8 +462,8 @@ impl Mailbox {
                 let writer =
                     WaitingWriter { id, request_id, handle, caller, since: cx.now.moment, account, payload };
                 self.writers.push_back(id, writer);
-                if hurries {
-                    self.hurried.insert(id);
+                if deferred {
+                    self.deferred.insert(id);
                 }
                 // A read may not have to wait now: it can receive from the waiting writer.
                 self.wake_readers(cx);

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -65,6 +66,19 @@ fn readable_is_when_a_read_would_not_wait() {
     assert_eq!(both(), (PollFlags::empty(), IN | OUT));
     assert_eq!(read(&stream, 9), Ok(b"3456789".to_vec()));
     assert_eq!(both(), (PollFlags::empty(), OUT), "a stream has no end of file");
+}
+
+#[test]
+fn a_message_whose_time_is_over_is_nothing_to_read() {
+    let Some(mount) = common::mount() else { return };
+    let path = mount.make_mailbox("box", &[("ttl", "2ms")]);
+    let file = open(&path, READ | NOWAIT);
+    for _ in 0..200 {
+        send(&path, b"soon gone");
+        let sent = Instant::now();
+        while sent.elapsed() < Duration::from_millis(2) {}
+        assert_eq!(ready(&file), PollFlags::empty(), "though the daemon may not have dropped it yet");
+    }
 }
 
 #[test]

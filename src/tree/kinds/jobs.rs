@@ -151,6 +151,7 @@ fn select(header: Header, fh: Fh, what: Selecting, cx: &mut Cx<'_>) -> Result<Op
     let answer = selected(&file, header, what, cx)?;
     if cx.fx.take_postponed() {
         cx.wait_for(header, Job::Select(file, header, what));
+        return Ok(None);
     }
     Ok(answer)
 }
@@ -186,8 +187,8 @@ fn select_step(file: Arc<OpenFile>, header: Header, what: Selecting, cx: &mut Cx
         return Step::More(Job::Select(file, header, what));
     }
     match selected(&file, header, what, cx) {
+        Ok(_) if cx.fx.take_postponed() => return Step::More(Job::Select(file, header, what)),
         Ok(Some(reply)) => cx.fx.reply(header.request_id, reply),
-        Ok(None) if cx.fx.take_postponed() => return Step::More(Job::Select(file, header, what)),
         Ok(None) => {}
         Err(error) => cx.fx.fail(header.request_id, error),
     }

@@ -468,6 +468,11 @@ impl FileOps for OpenMailbox {
     }
 
     fn poll(&self, arm: Option<Poller>, cx: &mut Cx<'_>) -> Ready {
+        // What has expired is nothing to read, however late the timer is.
+        if !self.file.with(cx, |state, cx| state.queue.catch_up(cx)) {
+            cx.fx.postpone();
+            return Ready::default();
+        }
         let mut state = self.file.state.lock();
         let ready = state.queue.poll(self.id, arm);
         state.note_starved(&self.file, cx.tree);

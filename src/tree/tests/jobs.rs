@@ -417,3 +417,37 @@ fn a_read_waits_for_a_job_while_many_messages_expire_and_can_be_ended() {
         assert_eq!(harness.parked(), 0);
     }
 }
+
+#[test]
+fn what_has_expired_is_nothing_to_poll_for_however_late_the_timer_is() {
+    let mut setup = setup(1 << 24);
+    setup.limits.mailbox = MailboxLimits { maxmsg: 5000, maxbytes: 1 << 20, ..setup.limits.mailbox };
+    let mut harness = Harness::with(setup);
+    let (node, fh) = harness.create("mailboxes/box", BOTH);
+    harness.store("control/mailboxes/box/config/ttl", "1s");
+    let poll = || Op::Poll { fh, arm: None, reads: false };
+    assert_eq!(harness.get(node, write(fh, b"one")), Reply::Written(3));
+    assert!(matches!(harness.get(node, poll()), Reply::Ready(ready) if ready.readable));
+    harness.now += 2_000_000_000;
+    assert!(matches!(harness.get(node, poll()), Reply::Ready(ready) if !ready.readable));
+    // Many are dropped by a job, for which the poll waits.
+    for live in [false, true] {
+        harness.store("control/mailboxes/box/config/ttl", "1s");
+        for _ in 0..4000 {
+            assert_eq!(harness.get(node, write(fh, b"old")), Reply::Written(3));
+        }
+        if live {
+            harness.store("control/mailboxes/box/config/ttl", "max");
+            assert_eq!(harness.get(node, write(fh, b"live")), Reply::Written(4));
+        }
+        harness.now += 2_000_000_000;
+        let unique = harness.wait(node, poll());
+        assert!(harness.finish() >= 2, "in steps");
+        let late = harness.late();
+        assert!(
+            matches!(late[..], [(number, Reply::Ready(ready))] if number == unique && ready.readable == live),
+            "{late:?}"
+        );
+        assert_eq!(harness.parked(), 0);
+    }
+}
