@@ -1,9 +1,15 @@
 //! How one open file reads messages: whole, in parts, with an end of file between them, or as a stream.
 
+use std::collections::VecDeque;
+
 use crate::accounts::Charge;
 use crate::config::MAX_READ;
 use crate::op::{Effects, Error, Reply, RequestId, Slice};
 use crate::state::saved;
+
+/// How often a function that reads on gets the end of file of a descriptor's first message again. PHP and Python ask for it twice in
+/// all, Java's `BufferedReader` three times if the last line has no end.
+const MORE_ENDS: u32 = 2;
 
 /// A READ request: one read(2), or a piece of one. The kernel splits a read(2) whose buffer is longer than [`MAX_READ`],
 /// and asks for each piece when the one before it was answered in full.
@@ -98,13 +104,15 @@ pub(crate) struct Held {
     base: u64,
     /// A read has returned the end of file after the message.
     eof_sent: bool,
+    /// The thread that may get it again, and how often.
+    ended_for: Option<(u32, u32)>,
     /// The last piece was answered in full up to here, and its read(2) goes on. If the message ends here, the next piece
     /// ends that read(2), and the end of file is for the next one.
     continues: Option<u64>,
     kept: Kept,
 }
 
-saved!(struct Held { message, charge, base, eof_sent, continues, kept since 3 });
+saved!(struct Held { message, charge, base, eof_sent, ended_for since 4, continues, kept since 3 });
 
 /// Whether a message is there for who seeks back in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -118,6 +126,38 @@ enum Kept {
 }
 
 saved!(enum Kept { 0 = Yes, 1 = UntilRead, 2 = No });
+
+/// How many threads are remembered.
+const MAX_LOOKERS: usize = 16;
+
+/// The threads that have asked for a file's attributes since they opened it and last got its end: the last few.
+#[derive(Debug, Default)]
+pub(crate) struct Lookers(VecDeque<u32>);
+
+saved!(struct Lookers(threads));
+
+impl Lookers {
+    pub(crate) fn note(&mut self, pid: u32) {
+        // Threads that the kernel can tell no number of are many.
+        if pid == 0 || self.has(pid) {
+            return;
+        }
+        if self.0.len() >= MAX_LOOKERS {
+            self.0.pop_front();
+        }
+        self.0.push_back(pid);
+    }
+
+    pub(crate) fn has(&self, pid: u32) -> bool {
+        self.0.contains(&pid)
+    }
+
+    /// True if it was there.
+    pub(crate) fn remove(&mut self, pid: u32) -> bool {
+        let at = self.0.iter().position(|looker| *looker == pid);
+        at.and_then(|at| self.0.remove(at)).is_some()
+    }
+}
 
 /// What a read gets without taking another message.
 #[derive(Debug, PartialEq, Eq)]
@@ -148,6 +188,32 @@ impl Framing {
             Framing::File(held) => held.as_ref().is_none_or(|held| held.eof_sent),
             Framing::Stream(rests) => rests.iter().all(|rest| rest.reserved),
             Framing::Single(single) => matches!(single, Single::Idle),
+        }
+    }
+
+    /// A read was answered. If it got the end of file, of the first message, and its thread had looked at the size since it opened
+    /// the file, that is a function that reads a whole file, and it may get the end of file again.
+    pub(crate) fn note_end(&mut self, piece: Piece, lookers: &mut Lookers) {
+        if let Framing::File(Some(held)) = self
+            && held.eof_sent
+            && lookers.remove(piece.pid)
+            && held.base == 0
+        {
+            held.ended_for = Some((piece.pid, MORE_ENDS));
+        }
+    }
+
+    /// True, as often as [`MORE_ENDS`], if a read that would have to wait is of a function that has just got the end of file: a
+    /// library may have kept that for itself, as many do.
+    pub(crate) fn ends_again(&mut self, piece: Piece) -> bool {
+        match self {
+            Framing::File(Some(Held { eof_sent: true, ended_for: Some((pid, left)), .. }))
+                if *pid == piece.pid && *left > 0 =>
+            {
+                *left -= 1;
+                true
+            }
+            _ => false,
         }
     }
 
@@ -249,7 +315,15 @@ impl Framing {
                 let continues = piece.goes_on_after(&part);
                 let kept = if has_room { Kept::Yes } else { Kept::UntilRead };
                 let base = piece.offset;
-                let held = held.insert(Held { message, charge, base, eof_sent: false, continues, kept });
+                let held = held.insert(Held {
+                    message,
+                    charge,
+                    base,
+                    eof_sent: false,
+                    ended_for: None,
+                    continues,
+                    kept,
+                });
                 held.note_read(&part);
                 part
             }

@@ -52,7 +52,7 @@ use slab::Slab;
 
 use crate::accounts::Account;
 use crate::config::MailboxLimits;
-use crate::framing::{Framing, Single};
+use crate::framing::{Framing, Lookers, Single};
 use crate::op::{Error, FileTime, Moment, PollHandle, Poller, Ready, Reply, Slice};
 use crate::state::saved;
 use call::Selector;
@@ -142,12 +142,13 @@ pub struct Mailbox {
     pub last_sent: FileTime,
     /// Time of the last receive, or set by utimes(2).
     pub last_received: FileTime,
+    lookers: Lookers,
 }
 
 saved!(struct Mailbox {
     limits, rules, queue, delayed, readers, writers, handles, requests, request_bytes, discarded, lease_ends,
     store, outbox, polls_in, polls_out, polls_blocked_by_memory, next_wait, counters, keys since 3, waited,
-    removed, last_sent, last_received, deferred since 2, dropping since 2,
+    removed, last_sent, last_received, deferred since 2, dropping since 2, lookers since 4,
 });
 
 #[derive(Debug)]
@@ -220,6 +221,7 @@ impl Mailbox {
             removed: false,
             last_sent: now,
             last_received: now,
+            lookers: Lookers::default(),
         }
     }
 
@@ -296,6 +298,9 @@ impl Mailbox {
             return None;
         };
         let (charged, answered) = (open.framing.charged(), open.answer(&call, cx));
+        if answered {
+            open.framing.note_end(call.piece(), &mut self.lookers);
+        }
         if open.framing.charged() < charged {
             self.admit_writers(cx);
         }
@@ -332,7 +337,13 @@ impl Mailbox {
             cx.fx.fail(call.request_id, Error::WouldWait);
             return None;
         }
+        let looked_at = self.lookers.has(call.caller.pid);
         let open = self.handles.get_mut(call.handle.0)?;
+        let ends_again = !call.nonblock && open.framing.ends_again(call.piece()) && !looked_at;
+        if ends_again && self.writers.is_empty() {
+            cx.fx.reply(call.request_id, Reply::Data(Vec::new()));
+            return None;
+        }
         open.waiting += 1;
         open.framing.release();
         let selector = open.door.selector(call.handle);
@@ -350,12 +361,30 @@ impl Mailbox {
             self.cancel(id, Error::WouldWait, cx);
             return None;
         }
+        if ends_again {
+            if let Some(reader) = self.readers.remove(id) {
+                self.wait_ended(reader.call.handle);
+            }
+            cx.fx.reply(call.request_id, Reply::Data(Vec::new()));
+            return None;
+        }
         Some(id)
     }
 
     /// The program that reads `handle` has asked for a copy by the kernel.
     pub fn note_copying(&mut self, handle: HandleId) {
         self.handles.get_mut(handle.0).into_iter().for_each(|open| open.copies = Some(true));
+    }
+
+    /// A thread has asked for the attributes, as a function that reads a whole file does first. If it goes on with a descriptor so,
+    /// what it reads next is a file of its own.
+    pub fn note_looked_at(&mut self, pid: u32) {
+        self.lookers.note(pid);
+    }
+
+    /// A thread has opened it. What it has asked for before was for something else.
+    pub fn note_opened(&mut self, pid: u32) {
+        self.lookers.remove(pid);
     }
 
     /// Takes a short step towards the index that reading or polling `handle` needs. True if it is complete: then neither takes

@@ -225,6 +225,18 @@ impl Rig {
         self.got(unique)
     }
 
+    /// A read of thread `pid` that may wait.
+    fn wait_by(&mut self, pid: u32, handle: HandleId, offset: u64) -> u64 {
+        let unique = self.now + 1;
+        let caller = Caller { pid, ..caller(unique) };
+        let request_id = request_id(unique);
+        let call = Receive { request_id, handle, offset, size: 64, nonblock: false, caller };
+        if let Some(id) = self.call(|mailbox, cx| mailbox.receive(call, cx)) {
+            self.waits.insert(unique, id);
+        }
+        unique
+    }
+
     /// A read that has to wait; its number.
     fn await_message(&mut self, handle: HandleId) -> u64 {
         let call = self.read_at(handle, 0, 64, false);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::accounts::{Account, Charge, Resource};
-use crate::framing::Framing;
+use crate::framing::{Framing, Lookers};
 use crate::mailbox::{Context, HandleId, Memory, Mode, Receive, Send, WaitId, Waiter, charge_in_hand};
 use crate::op::{Caller, Error, FileTime, Moment, Poller, Ready, Reply, RequestId, Slice};
 use crate::state::saved;
@@ -59,11 +59,12 @@ pub struct Topic {
     pub last_sent: FileTime,
     /// Time of the last receive, or set by utimes(2).
     pub last_received: FileTime,
+    lookers: Lookers,
 }
 
 saved!(struct Topic {
     limits, handles, waits, next_wait, broadcasts, ending, has_job, counts, removed, last_sent,
-    last_received,
+    last_received, lookers since 4,
 });
 
 /// A message that a job gives to the readers.
@@ -142,11 +143,13 @@ impl Topic {
             removed: false,
             last_sent: now,
             last_received: now,
+            lookers: Lookers::default(),
         }
     }
 
     /// Opens it. A reader gets the messages sent from now on. Returns true if the reader may seek within a message.
     pub fn open(&mut self, mode: Mode, caller: Caller, account: Arc<Account>) -> (HandleId, bool) {
+        self.lookers.remove(caller.pid);
         let seekable = mode == Mode::Receive;
         let framing = if seekable { Framing::File(None) } else { Framing::Stream(Vec::new()) };
         self.counts.readers += u64::from(mode.reads());
@@ -187,8 +190,10 @@ impl Topic {
             return None;
         };
         if open.answer(&call, cx) {
+            open.framing.note_end(call.piece(), &mut self.lookers);
             return None;
         }
+        let looked_at = self.lookers.has(call.caller.pid);
         if let Some((body, charge)) = open.backlog.pop_front() {
             if open.backlog.is_empty() && open.backlog.capacity() > 64 {
                 open.backlog = VecDeque::new();
@@ -202,6 +207,10 @@ impl Topic {
         let error = match (self.removed, call.nonblock) {
             (true, _) => Error::Removed,
             (false, true) => Error::WouldWait,
+            (false, false) if open.framing.ends_again(call.piece()) && !looked_at => {
+                cx.fx.reply(call.request_id, Reply::Data(Vec::new()));
+                return None;
+            }
             (false, false) => {
                 let id = next_wait(&mut self.next_wait);
                 open.framing.release();
@@ -212,6 +221,11 @@ impl Topic {
         };
         cx.fx.fail(call.request_id, error);
         None
+    }
+
+    /// As [`crate::mailbox::Mailbox::note_looked_at`].
+    pub fn note_looked_at(&mut self, pid: u32) {
+        self.lookers.note(pid);
     }
 
     /// A write: the message goes to all open readers. Answered now, unless there are many: then its wait is returned, and the

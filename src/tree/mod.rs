@@ -258,7 +258,9 @@ impl Tree {
                 return Ok(None);
             }
             Op::Getattr => {
-                let (attr, validity) = self.inode(node)?.ops().attr(node, cx)?;
+                let inode = self.inode(node)?;
+                let (attr, validity) = inode.ops().attr(node, cx)?;
+                inode.ops().looked_at(caller.pid);
                 Reply::Attr(attr, validity)
             }
             Op::Setattr(set) => {

@@ -279,3 +279,84 @@ fn times_and_counts_follow_sends_and_receives() {
     assert_eq!(rig.mailbox.last_received, received, "the rest of a message is no receive");
     assert_eq!(rig.mailbox.last_sent, sent);
 }
+
+/// Thread 1 opens a descriptor of its own, and reads a message to its end of file. `looks`: it asks for the attributes first.
+fn ended(rig: &mut Rig, writer: HandleId, looks: bool) -> HandleId {
+    let reader = rig.open(Mode::Receive);
+    rig.call(|mailbox, _| mailbox.note_opened(1));
+    if looks {
+        rig.call(|mailbox, _| mailbox.note_looked_at(1));
+    }
+    rig.fill(writer, &["one"]);
+    for (offset, expected) in [(0, "one"), (3, "")] {
+        assert_eq!(waited(rig, 1, reader, offset), bytes(expected));
+    }
+    reader
+}
+
+fn waited(rig: &mut Rig, pid: u32, reader: HandleId, offset: u64) -> Got {
+    let call = rig.wait_by(pid, reader, offset);
+    rig.got(call)
+}
+
+#[test]
+fn a_function_that_reads_on_after_the_end_of_file_is_told_it_again_where_it_would_wait() {
+    let mut rig = Rig::new();
+    let writer = rig.open(Mode::Send);
+    let reader = ended(&mut rig, writer, true);
+    for _ in 0..2 {
+        assert_eq!(waited(&mut rig, 1, reader, 3), bytes(""));
+    }
+    let call = rig.wait_by(1, reader, 3);
+    assert_eq!(rig.got(call), Got::Waits, "not for ever");
+    rig.fill(writer, &["two", "three"]);
+    assert_eq!(rig.got(call), bytes("two"));
+    for (offset, expected) in [(6, ""), (6, "three"), (11, "")] {
+        assert_eq!(waited(&mut rig, 1, reader, offset), bytes(expected));
+    }
+    assert_eq!(waited(&mut rig, 1, reader, 11), Got::Waits, "it goes on from message to message");
+}
+
+#[test]
+fn a_message_that_waits_is_read_at_once_after_the_end_of_file() {
+    let mut rig = Rig::new();
+    let writer = rig.open(Mode::Send);
+    let reader = ended(&mut rig, writer, true);
+    rig.fill(writer, &["two"]);
+    for (offset, expected) in [(3, "two"), (6, "")] {
+        assert_eq!(waited(&mut rig, 1, reader, offset), bytes(expected));
+    }
+    assert_eq!(waited(&mut rig, 1, reader, 6), Got::Waits);
+}
+
+#[test]
+fn who_only_reads_has_one_end_of_file_a_message() {
+    let mut rig = Rig::new();
+    let writer = rig.open(Mode::Send);
+    // It has looked before it opened: at something else.
+    rig.call(|mailbox, _| mailbox.note_looked_at(1));
+    let reader = ended(&mut rig, writer, false);
+    assert_eq!(waited(&mut rig, 1, reader, 3), Got::Waits);
+}
+
+#[test]
+fn nobody_else_is_told_the_end_of_file_again() {
+    let mut rig = Rig::new();
+    let writer = rig.open(Mode::Send);
+    // Another program through the same descriptor.
+    let reader = ended(&mut rig, writer, true);
+    assert_eq!(waited(&mut rig, 2, reader, 3), Got::Waits);
+    rig.fill(writer, &["for who waits"]);
+    // A function that reads a whole file, called once more: it asks for the attributes first.
+    let reader = ended(&mut rig, writer, true);
+    rig.call(|mailbox, _| mailbox.note_looked_at(1));
+    assert_eq!(waited(&mut rig, 1, reader, 3), Got::Waits);
+    rig.fill(writer, &["for who waits"]);
+    // Nobody waits who must not, and a stream has no end.
+    let reader = ended(&mut rig, writer, true);
+    assert_eq!(rig.read_by(1, reader, 3, 64), Got::Failed(Error::WouldWait));
+    let both = rig.open(Mode::Both);
+    rig.call(|mailbox, _| mailbox.note_looked_at(1));
+    rig.fill(writer, &["one"]);
+    assert_eq!([waited(&mut rig, 1, both, 0), waited(&mut rig, 1, both, 0)], [bytes("one"), Got::Waits]);
+}

@@ -158,6 +158,10 @@ impl InodeOps for Arc<DoorNode> {
         Ok((self.attr_now(), Validity::None))
     }
 
+    fn looked_at(&self, pid: u32) {
+        self.file.looked_at(pid);
+    }
+
     fn set_attr(&self, _: Header, set: &SetAttr, _: &mut Cx<'_>) -> Result<(Attr, Validity), Error> {
         set_size_only(set)?;
         Ok((self.attr_now(), Validity::None))

@@ -241,7 +241,15 @@ impl MailboxFile {
     ) -> Opened {
         let account = cx.opener(header.caller);
         let selective = matches!(door, Door::Tag(_) | Door::From(_));
-        let (id, seekable) = self.state.lock().queue.open(door, mode_of(flags), account);
+        let (id, seekable) = {
+            let mut state = self.state.lock();
+            state.queue.note_opened(header.caller.pid);
+            if flags.read {
+                // So that it is known whether the caller asks for them before it reads, see [`crate::framing`].
+                state.attr_changed(cx.fx);
+            }
+            state.queue.open(door, mode_of(flags), account)
+        };
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let open = OpenMailbox {
             file: Arc::clone(self),
@@ -361,6 +369,10 @@ impl InodeOps for Arc<MailboxFile> {
         let attr = sized(state.attr(self.ino), told_empty);
         let may_cache = names.nodes.asked_for_attr(node, (&attr).into()) && !told_empty;
         Ok((attr, if may_cache { state.cache_attr(node, cx.fx) } else { Validity::None }))
+    }
+
+    fn looked_at(&self, pid: u32) {
+        self.state.lock().queue.note_looked_at(pid);
     }
 
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {

@@ -14,6 +14,7 @@ mod file_handle;
 mod folder;
 mod folder_control;
 mod jobs;
+mod listing;
 mod mailbox;
 mod mailbox_control;
 mod message;
@@ -29,7 +30,6 @@ mod user;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::MutexGuard;
 
@@ -48,6 +48,7 @@ use crate::segment::Memory;
 use crate::state::{Restorer, Saved, Saver, saved};
 use control_file::ControlFile;
 use control_folder::ControlFolder;
+use listing::FIXED_COOKIES;
 use segment_work::SegmentJob;
 
 pub(crate) use control::ControlNode;
@@ -129,23 +130,13 @@ pub(crate) enum OpenFile {
     Doorbell(doorbell::OpenDoorbell),
     Purge(purge::OpenPurge),
     Control(control_file::OpenControl),
-    Listing(OpenListing),
+    Listing(listing::OpenListing),
 }
 
 saved!(enum OpenFile {
     0 = Mailbox(it), 1 = Topic(it), 2 = Segment(it), 3 = Message(it), 4 = Doorbell(it), 5 = Control(it), 6
     = Listing(it), 7 = Purge(it), 8 = Remote(it),
 });
-
-/// An open folder. A listing ends where the folder ended when it began: names that come later have later cookies, and a name that
-/// is moved or made anew while it is listed would come again and again.
-#[derive(Debug)]
-pub(crate) struct OpenListing {
-    /// The first cookie that is not shown.
-    end: AtomicU64,
-}
-
-saved!(struct OpenListing { end });
 
 /// What every verb works with.
 pub(crate) struct Cx<'a> {
@@ -200,6 +191,9 @@ pub(crate) trait InodeOps {
 
     /// GETATTR by `node`.
     fn attr(&self, node: NodeId, cx: &mut Cx<'_>) -> Result<(Attr, Validity), Error>;
+
+    /// Thread `pid` has asked for the attributes.
+    fn looked_at(&self, _pid: u32) {}
 
     /// LOOKUP has found it: the node to answer with, and its attributes. The default is for kinds with one node, which has
     /// the number of the inode and is not kept.
@@ -572,31 +566,6 @@ impl Cx<'_> {
         opening.unwrap_or_else(|| self.tree.accounts.of(caller.uid))
     }
 
-    /// A folder is open.
-    pub(crate) fn open_listing(&mut self, folder: &Inode) -> Fh {
-        let end = folder.ops().next_cookie(self).unwrap_or(u64::MAX);
-        self.opened(OpenFile::Listing(OpenListing { end: AtomicU64::new(end) }))
-    }
-
-    /// READDIR of an open folder.
-    pub(crate) fn list(
-        &mut self,
-        folder: &Inode,
-        fh: Fh,
-        after: u64,
-        most: usize,
-    ) -> Result<Vec<Listed>, Error> {
-        let open = self.tree.handles.get(fh)?;
-        let OpenFile::Listing(listing) = &*open else { return Err(Error::BadDescriptor) };
-        if after == 0 {
-            listing.end.store(folder.ops().next_cookie(self).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
-        let end = listing.end.load(Ordering::Relaxed);
-        let mut list = folder.ops().list(after, most, self)?;
-        list.retain(|listed| listed.cookie < end || listed.cookie >= FIXED_COOKIES);
-        Ok(list)
-    }
-
     /// A file is open.
     fn opened(&mut self, file: OpenFile) -> Fh {
         self.tree.handles.insert(file, self.opening.take())
@@ -621,16 +590,6 @@ impl Header {
     /// The request's number.
     pub(crate) fn unique(&self) -> u64 {
         self.request_id.unique
-    }
-}
-
-/// What a folder has beside its names comes last in a listing, from this cookie on. All are positive as signed numbers, which
-/// offsets are.
-const FIXED_COOKIES: u64 = (u64::MAX >> 1) - 256;
-
-impl FileOps for OpenListing {
-    fn read(&self, _: Header, _: Read, _: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        Err(Error::IsFolder)
     }
 }
 

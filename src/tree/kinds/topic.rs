@@ -161,6 +161,10 @@ impl InodeOps for Arc<TopicFile> {
         Ok((self.attr_by(node), Validity::None))
     }
 
+    fn looked_at(&self, pid: u32) {
+        self.state.lock().topic.note_looked_at(pid);
+    }
+
     fn entry(&self, names: &mut Names, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
         // Nobody who uses a topic holds its node locked while waiting, so one serves all but those who append. They do with it
         // if they have no share left.

@@ -82,6 +82,7 @@ fn change_again(world: &mut World) {
 fn what_changes_nothing_tells_nothing() {
     let World { mut harness, open, cached } = world();
     let fh = harness.open(2, cached, READ).unwrap();
+    assert_eq!(std::mem::take(&mut harness.renewed), [cached], "a reader may ask for the size first");
     assert!(matches!(harness.get(cached, Op::Getattr), Reply::Attr(_, Validity::Moment)));
     harness.release(cached, fh);
     harness.show("control/mailboxes/box/status");
