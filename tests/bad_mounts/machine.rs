@@ -189,7 +189,7 @@ fn without_io_uring_auto_uses_the_device_and_uring_fails_with_the_reason() {
         let Some(sandbox) = Sandbox::new() else { return };
         let script = format!("{make}
             hide $IPCFS mount -f --ready-stdout --transport=auto $DIR > $T/ready 2> $T/said &
-            timeout 20 sh -c 'until grep -q ready $T/ready; do sleep 0.01; done'
+            timeout 20 sh -c 'until grep -qs ready $T/ready; do sleep 0.01; done'
             grep transport $DIR/control/status; echo hi > $DIR/mailboxes/a; cat $DIR/mailboxes/a; umount $DIR; wait");
         assert_eq!(sandbox.works(&script), "transport dev\nhi\n", "{why}");
     }

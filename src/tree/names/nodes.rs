@@ -135,16 +135,24 @@ saved!(struct Node<O> {
 struct Pool {
     /// The one last answered to others than those who append, which the kernel has by the mailbox's name if none of these came since.
     last: Option<NodeId>,
-    /// Those that nobody has open and that are not reserved, the most recently used at the end; and those for who appends.
+    /// Those that nobody has open and that are not reserved, the most recently used at the end.
     idle: Vec<NodeId>,
-    idle_for_append: Vec<NodeId>,
     /// How many there are.
     known: usize,
-    /// Made when two threads first meet here, as in most pools they never do.
-    contention: Option<Box<Contenders>>,
+    /// What few pools have, made when it is needed.
+    rare: Option<Box<Rare>>,
 }
 
-saved!(struct Pool { last, idle, known, contention, idle_for_append since 4 });
+#[derive(Debug, Default)]
+struct Rare {
+    /// Threads that meet here.
+    contenders: Contenders,
+    /// As [`Pool::idle`], those for who appends.
+    idle_for_append: Vec<NodeId>,
+}
+
+saved!(struct Pool { last, idle, known, rare });
+saved!(struct Rare { contenders, idle_for_append since 4 });
 
 /// All the nodes that the kernel knows, those of control files aside (they need no memory).
 #[derive(Debug)]
@@ -161,7 +169,7 @@ saved!(struct Nodes<O> { by_id, pools, refusals, passing since 2 });
 impl Pool {
     /// The idle ones: those for who appends, or the others.
     fn idle(&mut self, for_append: bool) -> &mut Vec<NodeId> {
-        if for_append { &mut self.idle_for_append } else { &mut self.idle }
+        if for_append { &mut self.rare.get_or_insert_default().idle_for_append } else { &mut self.idle }
     }
 
     fn remove_idle(&mut self, id: NodeId, for_append: bool) {
@@ -260,12 +268,12 @@ impl<O: Named> Nodes<O> {
         let quiet = |id: &NodeId| self.by_id.get(id).is_some_and(|node| node.is_quiet_for(pid, now));
         let known = |pool: &mut Pool| {
             if appends {
-                return pool.idle_for_append.iter().rev().take(TRIED).copied().find(quiet);
+                return pool.idle(true).iter().rev().take(TRIED).copied().find(quiet);
             }
             pool.last.filter(quiet).or_else(|| {
                 // Not if it is the first to come at all.
                 let last = pool.last?;
-                let contention = !refused && pool.contention.get_or_insert_default().joined_by(pid, now);
+                let contention = !refused && pool.rare.get_or_insert_default().contenders.joined_by(pid, now);
                 let shared =
                     Some(last).filter(|id| contention && self.by_id.get(id).is_some_and(Node::can_be_shared));
                 shared.or_else(|| pool.idle.iter().rev().take(TRIED).copied().find(quiet))
@@ -300,7 +308,7 @@ impl<O: Named> Nodes<O> {
         let shared = if write { node.writers + node.readers > 0 } else { node.writers > 0 };
         let looked_up =
             write && (node.recent_lookups.are_by_another(pid, now) || !node.recent_lookups.are_by(pid, now));
-        if let Some(contenders) = &mut pool.contention {
+        if let Some(Rare { contenders, .. }) = pool.rare.as_deref_mut() {
             contenders.left_by(pid);
         }
         if (shared || looked_up) && !refused_before && self.refuse(pid, now) {
