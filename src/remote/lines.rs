@@ -32,7 +32,9 @@ impl Remote {
             return Err(Error::WouldWait);
         }
         let prefix = line.bytes.len();
-        let cost = Memory::cost(prefix + call.body.len());
+        // Lines may be short and many, and each has its place in two lists.
+        let lines = memchr::memchr_iter(b'\n', call.body).count();
+        let cost = Memory::cost(prefix + call.body.len()) + (lines * size_of::<(Slice, u32)>()) as u64;
         let charge = charge_in_hand(&open.account, cost).map_err(|_| Error::NoMemory)?;
         let data: Arc<[u8]> = Arc::from([&line.bytes, call.body].concat());
         let (mut bodies, mut ends, mut from) = (Vec::new(), Vec::new(), 0);

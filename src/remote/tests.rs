@@ -239,3 +239,19 @@ fn a_line_that_is_too_long_ends_what_is_taken() {
     assert!(sent(&effects).is_empty());
     assert_eq!(rig.accounts.used(Resource::Waiting), 0);
 }
+
+#[test]
+fn many_short_lines_are_charged_for_what_they_take() {
+    let mut rig = Rig::new();
+    let lines = rig.lines();
+    // The bytes alone would have room.
+    let (_, effects) = rig.write(lines, &vec![b'\n'; 100_000]);
+    assert_eq!(answer(&effects), Reply::Failed(Error::NoMemory));
+    let used = |rig: &Rig| rig.accounts.used(Resource::Memory) + rig.accounts.used(Resource::Waiting);
+    let (wait, effects) = rig.write(lines, &[b'\n'; 1000]);
+    assert_eq!(sent(&effects).len(), 1000);
+    assert!(used(&rig) > 30_000);
+    assert_eq!(answer(&rig.publish(wait, 1000, Ok(()))), Reply::Written(1000));
+    rig.call(|remote, cx| remote.close(lines, cx));
+    assert_eq!(used(&rig), 0);
+}
