@@ -79,6 +79,9 @@ pub const USER_SHARE: u32 = 50;
 /// Most byte-range locks and flocks held or awaited in one mount.
 pub const MAX_LOCKS: usize = 65_536;
 
+/// Most separate byte ranges that one owner has locked in one file: what a call replaces or a close frees at once.
+pub const MAX_LOCKED_RANGES: usize = 3_000;
+
 /// Least `--memory`, in bytes: room for one message of the greatest size, so that an empty mailbox accepts any message.
 pub const MIN_MEMORY: u64 = 2 * 1024 * 1024;
 

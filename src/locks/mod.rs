@@ -11,7 +11,8 @@
 //!   only one.
 //! - Every waiting call conflicts with a held lock. So only a lock that is released or downgraded can let it succeed,
 //!   and only on the bytes concerned.
-//! - Ranges held, flocks held and calls waiting are together at most the limit.
+//! - Ranges held, flocks held and calls waiting are together at most the limit, and one owner has at most
+//!   [`MAX_LOCKED_RANGES`](crate::config::MAX_LOCKED_RANGES) ranges in a file.
 //!
 //! # Cost
 //!
@@ -117,7 +118,7 @@ impl Locks {
     /// - `Deadlock`: the holder of a conflicting range waits, itself or through others, for this caller. As in Linux
     ///   this is checked only when a call begins to wait, and never for flocks. A holder counts as waiting only if the
     ///   same process both locked and waits, because any process that shares an open file can release its locks.
-    /// - `NoLocks`: the limit would be exceeded. Unlocking the middle of a range can exceed it too, because it splits
+    /// - `NoLocks`: a limit would be exceeded. Unlocking the middle of a range can exceed it too, because it splits
     ///   the range in two.
     ///
     /// A byte range is converted as fcntl(2) says: the owner keeps what it has while the call waits or if it fails. A
@@ -332,7 +333,9 @@ impl Locks {
 
     /// `NoLocks`, noted if it is the user's share that is used up.
     fn no_locks(&self, fh: Fh) -> Error {
-        if let Some(charge) = self.charges.get(&fh) {
+        if self.remaining(fh) == 0
+            && let Some(charge) = self.charges.get(&fh)
+        {
             charge.account().note_exceeded(Resource::Locks);
         }
         Error::NoLocks

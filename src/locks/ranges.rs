@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::request::{Holder, Span, conflicts};
 use super::span_index::SpanIndex;
+use crate::config::MAX_LOCKED_RANGES;
 use crate::op::{Error, Fh, LockKind, LockOwner};
 use crate::state::saved;
 
@@ -91,7 +92,8 @@ impl Ranges {
     /// checked that nothing is [conflicting](Ranges::conflicting).
     ///
     /// True if another owner may now lock bytes that it could not lock before. `Error::NoLocks`, and nothing changed,
-    /// if the file would have more than `room` additional ranges: unlocking the middle of a range splits it in two.
+    /// if the file would have more than `room` additional ranges, or the owner more than [`MAX_LOCKED_RANGES`]:
+    /// unlocking the middle of a range splits it in two.
     pub(super) fn change(
         &mut self,
         holder: Holder,
@@ -118,7 +120,10 @@ impl Ranges {
         if kind != LockKind::Unlock {
             new.push(Range { span: joined, kind, holder });
         }
-        if new.len() > old.len().saturating_add(room) {
+        let added = new.len().saturating_sub(old.len());
+        let too_many = |held: usize| held + added > MAX_LOCKED_RANGES;
+        // The owner's own are counted only if the file has so many.
+        if added > room || added > 0 && too_many(self.len()) && too_many(self.count_of(holder.owner)) {
             return Err(Error::NoLocks);
         }
 
@@ -134,6 +139,10 @@ impl Ranges {
             self.insert(range);
         }
         Ok(downgraded)
+    }
+
+    fn count_of(&self, owner: LockOwner) -> usize {
+        self.by_owner.range((owner, 0)..=(owner, u64::MAX)).count()
     }
 
     /// Removes all ranges of `owner`. Returns the smallest span that covers them.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::request::{END, Span};
 use super::{Locks, WaitId};
 use crate::accounts::{Account, Accounts};
+use crate::config::MAX_LOCKED_RANGES;
 use crate::op::{Effect, Effects, Error, Fh, Ino, LockCall, LockHeld, LockKind, LockOwner, Reply, RequestId};
 use LockKind::{Exclusive, Shared, Unlock};
 
@@ -413,6 +414,23 @@ fn a_waiter_whose_grant_would_split_beyond_the_limit_is_refused() {
     let (upgrade, _) = t.wait(&range(1, Exclusive, 5, 5));
     assert_eq!(t.set_for_others(&range(2, Unlock, 5, 5)), [(upgrade, Reply::Failed(Error::NoLocks))]);
     assert_eq!(t.ranges(1), [(Shared, 0, 9)]);
+}
+
+#[test]
+fn an_owner_has_a_limit_of_its_own_in_each_file() {
+    let mut t = Table::with_limit(usize::MAX);
+    let most = MAX_LOCKED_RANGES as u64;
+    for n in 0..most {
+        assert_eq!(t.set(&range(1, Shared, n * 10, n * 10 + 4)), DONE);
+    }
+    assert_eq!(t.set(&range(1, Shared, most * 10, most * 10)), failed(Error::NoLocks));
+    assert_eq!(t.set(&range(1, Unlock, 2, 2)), failed(Error::NoLocks), "would make two of one");
+    assert_eq!(t.ranges(1).len(), MAX_LOCKED_RANGES, "nothing is lost");
+    assert_eq!(t.set(&range(2, Shared, most * 10, most * 10)), DONE, "another owner");
+    assert_eq!(t.call(OTHER_FILE, &range(1, Shared, 0, 0), false), DONE, "another file");
+    assert_eq!(t.set(&range(1, Exclusive, 0, 4)), DONE, "nothing more than before");
+    assert_eq!(t.set(&range(1, Unlock, 0, most * 10 - 1)), DONE);
+    assert_eq!(t.ranges(1), []);
 }
 
 #[test]
