@@ -524,7 +524,12 @@ fn a_mount_has_room_for_65536_locks_and_says_when_there_is_none() {
     let Some(mount) = common::mount() else { return };
     let file = mount.make_mailbox("box", &[]);
     let Some([mut one]) = peers(&file) else { return };
-    one.run("[fcntl.lockf(fd, fcntl.LOCK_EX, 1, 2 * n) for n in range(65536)] and None");
+    for n in 0..31 {
+        let path = mount.make_mailbox(&format!("more.{n}"), &[]);
+        one.run(&format!("more{n} = os.open({:?}, os.O_RDWR)", path.to_str().unwrap()));
+        one.run(&format!("[fcntl.lockf(more{n}, fcntl.LOCK_EX, 1, 2 * n) for n in range(2048)] and None"));
+    }
+    one.run("[fcntl.lockf(fd, fcntl.LOCK_EX, 1, 2 * n) for n in range(2048)] and None");
     wait_for_held(&mount, 65_536);
     assert_eq!(one.ask("fcntl.lockf(fd, fcntl.LOCK_EX, 1, 1 << 20)"), "ENOLCK");
     assert_eq!(one.ask("fcntl.flock(fd, fcntl.LOCK_EX)"), "ENOLCK");
@@ -532,4 +537,16 @@ fn a_mount_has_room_for_65536_locks_and_says_when_there_is_none() {
     take(&mut one, "fcntl.flock(fd, fcntl.LOCK_EX)");
     one.exit();
     wait_for_held(&mount, 0);
+}
+
+#[test]
+fn a_process_has_room_for_3000_ranges_of_a_file() {
+    let Some(mount) = common::mount() else { return };
+    let Some([mut one, mut two]) = peers(&mount.make_mailbox("box", &[])) else { return };
+    one.run("[fcntl.lockf(fd, fcntl.LOCK_SH, 1, 2 * n) for n in range(3000)] and None");
+    assert_eq!(one.ask("fcntl.lockf(fd, fcntl.LOCK_SH, 1, 1 << 20)"), "ENOLCK");
+    take(&mut two, "fcntl.lockf(fd, fcntl.LOCK_SH, 1, 1 << 20)");
+    wait_for_held(&mount, 3001);
+    one.run("fcntl.lockf(fd, fcntl.LOCK_SH)");
+    wait_for_held(&mount, 2);
 }

@@ -123,12 +123,15 @@ fn files_segments_and_locks_have_shares() {
     assert_eq!(until_it_fails(&mut greedy, make), "ENOSPC");
     assert_eq!(greedy.ask("n"), "29");
     assert_eq!(greedy.ask("os.mkdir('mailboxes/folder')"), "ENOSPC");
-    greedy.run("import fcntl");
-    assert_eq!(until_it_fails(&mut greedy, "fcntl.lockf(s, fcntl.LOCK_EX, 1, 2 * n)"), "ENOLCK");
+    greedy.run("import fcntl; boxes = [os.open('mailboxes/%d' % n, os.O_RDWR) for n in range(20)]");
+    assert_eq!(
+        until_it_fails(&mut greedy, "fcntl.lockf(boxes[n // 1000], fcntl.LOCK_EX, 1, 2 * n)"),
+        "ENOLCK"
+    );
     assert_eq!(greedy.ask("n"), (65_536 * 30 / 100).to_string());
     other.run("import fcntl; s = os.open('segments/other', os.O_CREAT | os.O_RDWR); os.ftruncate(s, 4096)");
     other.run("fcntl.lockf(s, fcntl.LOCK_EX)");
-    greedy.run("os.close(s); os.unlink('segments/s')");
+    greedy.run("[os.close(f) for f in [s, *boxes]] and os.unlink('segments/s')");
     assert_eq!(figure_of(&mut greedy, USER, "locks_used"), 0);
     assert_eq!(figure_of(&mut greedy, USER, "files_used"), 29);
     // close(2) does not wait for the daemon.

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::peer::Peer;
-use common::{Mount, OTHER, USER, have, wait_for};
+use common::{Mount, OTHER, USER, wait_for};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 /// An ordinary user with a name: fusermount3 mounts for no others.
@@ -22,7 +22,7 @@ const NOBODY: u32 = 65_534;
 
 /// A mount of an ordinary user's, through fusermount3, which only works where users may open the device.
 fn mount_as_user(options: &[&str]) -> Option<Mount> {
-    if !common::fuse_is_here() || !have("fusermount3") {
+    if !common::fuse_is_here() || !common::have_fusermount() {
         return None;
     }
     fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
@@ -98,7 +98,7 @@ fn an_ordinary_users_mount_ends_by_fusermount() {
 
 #[test]
 fn letting_others_in_takes_roots_permission() {
-    if !common::fuse_is_here() || !have("fusermount3") {
+    if !common::fuse_is_here() || !common::have_fusermount() {
         return;
     }
     fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
@@ -112,8 +112,8 @@ fn letting_others_in_takes_roots_permission() {
     let dir = temp.path().join("mnt");
     fs::create_dir(&dir).unwrap();
     chown(&dir, Some(NOBODY), Some(NOBODY)).unwrap();
-    let mut command = common::ipcfs();
-    command.args(["mount", "-f", "--allow-other"]).arg(&dir).uid(NOBODY).gid(NOBODY);
+    let mut command = common::ipcfs_as(NOBODY);
+    command.args(["mount", "-f", "--allow-other"]).arg(&dir);
     let out = common::output(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap());
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{said}");

@@ -6,17 +6,22 @@ use std::process::Command;
 use crate::common;
 use crate::place::{Outcome, Place, run};
 
-/// Made before the script of each sandbox. `as_ann` and `as_bob` run a program as an ordinary user; `end` unmounts.
+/// Made before the script of each sandbox. `as_ann` and `as_bob` run a program as an ordinary user; `end` unmounts. What such a
+/// user needs is there whatever the machine is like: /etc/mtab, and the program where every user can execute it.
 const PRELUDE: &str = r#"
 set -e
 cp /etc/passwd "$T/passwd"
 printf 'ann:x:4711:4711::/:/bin/sh\nbob:x:4712:4712::/:/bin/sh\n' >> "$T/passwd"
-mount --bind "$T/passwd" /etc/passwd
 echo "$CONF" > "$T/fuse.conf"
-mount --bind "$T/fuse.conf" /etc/fuse.conf
 mount -t tmpfs tmpfs /dev
 mknod -m 0666 /dev/null c 1 3
 mknod -m 0666 /dev/fuse c 10 229
+[ -e /etc/mtab ] || { cp -a /etc /dev/etc; ln -s /proc/self/mounts /dev/etc/mtab; mount --bind /dev/etc /etc; }
+mount --bind "$T/passwd" /etc/passwd
+mount --bind "$T/fuse.conf" /etc/fuse.conf
+touch /dev/ipcfs
+mount --bind "$IPCFS" /dev/ipcfs
+IPCFS=/dev/ipcfs
 chown 4711:4711 "$DIR"
 as() { user=$1; shift; setpriv --reuid "$user" --regid "$user" --clear-groups "$@"; }
 as_ann() { as 4711 "$@"; }

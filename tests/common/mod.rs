@@ -7,12 +7,18 @@ use std::ffi::CString;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write as _};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Once, OnceLock};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT};
+use signal_hook::flag;
 
 /// How long anything may take before a test gives up. Far more than a loaded machine needs.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,8 +71,19 @@ pub fn ipcfs() -> Command {
     Command::new(env!("CARGO_BIN_EXE_ipcfs"))
 }
 
+/// The program under test, run by an ordinary user, also from a folder that is its owner's alone: by a descriptor, which no
+/// folder's rights concern.
+pub fn ipcfs_as(user: u32) -> Command {
+    static PROGRAM: OnceLock<fs::File> = OnceLock::new();
+    let program = PROGRAM.get_or_init(|| fs::File::open(env!("CARGO_BIN_EXE_ipcfs")).unwrap());
+    let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+    command.arg0("ipcfs").uid(user).gid(user);
+    command
+}
+
 /// False, said aloud, where there is no FUSE; a failure where it must be there.
 pub fn fuse_is_here() -> bool {
+    take_signals();
     let here = Path::new("/dev/fuse").exists() && is_root();
     if !here {
         assert!(
@@ -76,6 +93,21 @@ pub fn fuse_is_here() -> bool {
         eprintln!("SKIP: needs /dev/fuse and root");
     }
     here
+}
+
+/// Signals that this process ignores (nohup, `&`) would be ignored by its children, too (execve(2)), and so by those to whom a
+/// test sends them. A handler is not inherited. This process itself goes on as before.
+fn take_signals() {
+    static TAKEN: Once = Once::new();
+    TAKEN.call_once(|| {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+        let ignored = u64::from_str_radix(ignored, 16).unwrap();
+        for signal in [SIGHUP, SIGINT, SIGQUIT] {
+            let heeded = ignored & (1 << (signal - 1)) == 0;
+            flag::register_conditional_default(signal, Arc::new(AtomicBool::new(heeded))).unwrap();
+        }
+    });
 }
 
 /// How requests reach the daemons of this test run: what `IPCFS_TRANSPORT` says, otherwise what the machine offers.
@@ -115,12 +147,21 @@ pub fn have(program: &str) -> bool {
     here
 }
 
+/// False, said aloud, where ordinary users cannot mount and unmount: without fusermount3, or without the table that it looks into.
+pub fn have_fusermount() -> bool {
+    let table = Path::new("/etc/mtab").exists();
+    if !table {
+        skip("/etc/mtab does not exist");
+    }
+    table && have("fusermount3")
+}
+
 impl Mount {
     fn start(options: &[&str], user: Option<u32>, variable: Option<(&str, &Path)>) -> Mount {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().join("mnt");
         fs::create_dir(&dir).unwrap();
-        let mut command = ipcfs();
+        let mut command = user.map_or_else(ipcfs, ipcfs_as);
         command.arg("mount").arg("-f").arg("--ready-stdout").args(options).arg(&dir);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.envs(variable);
@@ -128,7 +169,6 @@ impl Mount {
             let path = CString::new(dir.as_os_str().as_bytes()).unwrap();
             fs::set_permissions(temp.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
             std::os::unix::fs::chown(Path::new(path.to_str().unwrap()), Some(user), Some(user)).unwrap();
-            command.uid(user).gid(user);
         }
         let mut daemon = command.spawn().unwrap();
         let lifetime = Duration::from_secs(lifetime());

@@ -324,7 +324,7 @@ fn space_left_is_what_df_shows() {
 
 #[test]
 fn passthrough_that_is_not_to_be_had_is_an_error_at_mount() {
-    if !common::fuse_is_here() {
+    if !common::fuse_is_here() || !common::have_fusermount() {
         return;
     }
     fs::set_permissions("/dev/fuse", std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
@@ -333,9 +333,9 @@ fn passthrough_that_is_not_to_be_had_is_an_error_at_mount() {
     let dir = temp.path().join("mnt");
     fs::create_dir(&dir).unwrap();
     std::os::unix::fs::chown(&dir, Some(NOBODY), Some(NOBODY)).unwrap();
-    let mut command = common::ipcfs();
-    command.args(["mount", "-f", "--segments=passthrough"]).arg(&dir).stdin(Stdio::null());
-    std::os::unix::process::CommandExt::uid(&mut command, NOBODY).stderr(Stdio::piped());
+    let mut command = common::ipcfs_as(NOBODY);
+    command.args(["mount", "-f", "--segments=passthrough"]).arg(&dir);
+    command.stdin(Stdio::null()).stderr(Stdio::piped());
     let out = common::output(command.spawn().unwrap());
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(1), "{said}");
