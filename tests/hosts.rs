@@ -5,6 +5,8 @@
 mod common;
 #[path = "hosts/doors.rs"]
 mod doors;
+#[path = "hosts/messages.rs"]
+mod messages;
 #[path = "hosts/refused.rs"]
 mod refused;
 #[path = "hosts/rules.rs"]

@@ -118,6 +118,10 @@ pub(super) fn remote(view: &RemoteView) -> String {
         ("returned", &counts.returned),
         ("dead_lettered", &counts.dead_lettered),
         ("dropped", &counts.dropped),
+        ("removed", &counts.removed),
+        ("moved_in", &counts.moved_in),
+        ("moved_out", &counts.moved_out),
+        ("duplicates", &counts.duplicates),
     ]);
     add_waiters(&mut text, &view.waiters, view.now);
     text

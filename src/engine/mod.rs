@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{MailboxLimits, NO_LIMIT};
-use crate::mailbox::WhenFull;
-use crate::op::{Caller, Error, Ino, Slice};
+use crate::journal::record::Reason;
+use crate::mailbox::{Properties, Tag, WhenFull};
+use crate::op::{Caller, Error, Ino, Slice, Timestamp};
 use crate::state::saved;
 
 /// Where the messages of a mailbox are. Chosen when it is made, by the folder that it is made in.
@@ -107,10 +108,31 @@ pub struct DeliveryId(pub u64);
 pub struct Message {
     /// Identifies it until it is settled.
     pub delivery: DeliveryId,
+    /// What is known of it.
+    pub about: About,
+    /// How often it was handed over before.
+    pub deliveries: u32,
     /// The message.
     pub body: Arc<[u8]>,
     /// How many others waited for a reader by then.
     pub waiting: u64,
+}
+
+/// What is known of a message beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Its number in its mailbox. Those that were sent later have higher ones.
+    pub number: u64,
+    /// When the servers got it.
+    pub sent: Timestamp,
+    /// As the host says from which it came.
+    pub sender: Caller,
+    /// Messages with a higher one are received first.
+    pub priority: u16,
+    /// With which it was sent.
+    pub tag: Option<Tag>,
+    /// Why it is a dead letter, if it is one.
+    pub reason: Option<Reason>,
 }
 
 /// What becomes of a delivered message.
@@ -120,6 +142,8 @@ pub enum Settle {
     Ack,
     /// It goes back, or is a dead letter if it was leased too often.
     Nack,
+    /// As `Nack`, and it can be received again after so many nanoseconds.
+    NackFor(u64),
     /// It is a dead letter.
     Reject,
 }
@@ -134,11 +158,61 @@ pub struct Publish {
     pub wait: u64,
     /// One after the other. The first that cannot be sent ends it.
     pub bodies: Vec<Slice>,
+    /// Of each.
+    pub properties: Properties,
     pub sender: Caller,
     /// Try once only.
     pub once: bool,
     /// Its file is closed, so that nobody waits.
     pub closed: bool,
+}
+
+/// A question about the messages of a mailbox that are not acknowledged, or a change of one of them. Each has one [`Event::Answered`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Ask {
+    pub mailbox: Ino,
+    pub path: Path,
+    /// Identifies the call.
+    pub wait: u64,
+    pub what: Asked,
+}
+
+/// What is asked. Messages are known by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Asked {
+    /// Which messages there are after this one, `most` at most.
+    List { after: u64, most: usize },
+    /// A message.
+    Look(u64),
+    /// The next message. With `wait`, until there is one, or [`Command::Withdraw`].
+    Next { wait: bool },
+    /// To remove one.
+    Remove(u64),
+    /// To move one into the mailbox with this path.
+    Move(u64, Path),
+}
+
+/// What comes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum Answer {
+    /// In order; and the last that there is, or was.
+    List {
+        numbers: Vec<u64>,
+        last: u64,
+    },
+    Message(About, Arc<[u8]>),
+    Done,
+}
+
+/// How many messages of a write were accepted, and how many of these were known before, by their key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)]
+pub struct Sent {
+    pub accepted: usize,
+    pub known: usize,
 }
 
 /// What the tree wants of the engine.
@@ -161,6 +235,8 @@ pub enum Command {
     Keep(DeliveryId),
     /// Settle a message, and report it if somebody waits.
     Settle(DeliveryId, Settle, Option<(Ino, u64)>),
+    /// Answer this. It is tried for some seconds, except for what waits.
+    Ask(Ask),
 }
 
 /// Takes commands. Never waits.
@@ -178,8 +254,8 @@ pub enum Event {
     /// All hosts can know of one [`Command::Describe`] or [`Command::Remove`] of something with that owner, or it has failed for
     /// good.
     Told(u32),
-    /// What a write waits for: how many of its messages were accepted, and why not all.
-    Published(Ino, u64, usize, Result<(), Error>),
+    /// What a write waits for: what became of its messages, and why not all were accepted.
+    Published(Ino, u64, Sent, Result<(), Error>),
     /// A pull has got a message.
     Message(Ino, u64, Message),
     /// A pull ended without a message.
@@ -188,4 +264,6 @@ pub enum Event {
     Died(Ino, bool),
     /// What a write of `ack`, `nack` or `reject` waits for.
     Settled(Ino, u64, Result<(), Error>),
+    /// What came of a [`Command::Ask`].
+    Answered(Ino, u64, Result<Answer, Error>),
 }

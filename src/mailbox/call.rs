@@ -71,15 +71,16 @@ pub enum Door {
 
 /// What a message gets from the door through which it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Properties {
-    pub(super) priority: u16,
-    pub(super) tag: Option<Tag>,
+#[allow(missing_docs)]
+pub struct Properties {
+    pub priority: u16,
+    pub tag: Option<Tag>,
     /// In nanoseconds, or [`NO_LIMIT`].
-    pub(super) ttl: u64,
+    pub ttl: u64,
     /// In nanoseconds, before it can be received.
-    pub(super) delay: u64,
+    pub delay: u64,
     /// With which it is sent once.
-    pub(super) key: Option<Tag>,
+    pub key: Option<Tag>,
 }
 
 impl Default for Properties {
@@ -346,7 +347,7 @@ impl Door {
     }
 
     /// What it gives to the messages that are written through it.
-    pub(super) fn properties(&self) -> Properties {
+    pub(crate) fn properties(&self) -> Properties {
         let plain = Properties::default();
         match self {
             Door::Priority(priority) => Properties { priority: *priority, ..plain },

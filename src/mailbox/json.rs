@@ -6,7 +6,21 @@ use serde::Serialize;
 
 use super::message::Message;
 use crate::journal::record::Reason;
-use crate::op::Slice;
+use crate::op::{Caller, Slice, Timestamp};
+
+/// What is told of a message beside its bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) id: u64,
+    pub(crate) sent: Timestamp,
+    pub(crate) sender: Caller,
+    pub(crate) priority: u16,
+    pub(crate) tag: Option<&'a [u8]>,
+    pub(crate) deliveries: u32,
+    pub(crate) reason: Option<Reason>,
+    /// How often it became a dead letter.
+    pub(crate) rounds: u32,
+}
 
 #[derive(Serialize)]
 struct Shown<'a> {
@@ -40,22 +54,37 @@ pub(super) fn write(message: &Message, line: &mut Vec<u8>) {
 }
 
 fn write_with_body(message: &Message, slice: &Slice, line: &mut Vec<u8>) {
-    let body = std::str::from_utf8(slice.as_bytes()).ok();
-    let tag = message.tag().and_then(|tag| std::str::from_utf8(tag).ok());
-    let shown = Shown {
+    let facts = Facts {
         id: message.id,
-        // In microseconds, which a double represents exactly for centuries.
-        sent: (message.sent.0 / 1000) as f64 / 1e6,
-        uid: message.sender.uid,
-        gid: message.sender.gid,
-        pid: message.sender.pid,
+        sent: message.sent,
+        sender: message.sender,
         priority: message.priority,
-        tag_base64: message.tag().filter(|_| tag.is_none()).map(|tag| STANDARD.encode(tag)),
-        tag,
+        tag: message.tag().map(|tag| &**tag),
         deliveries: message.deliveries(),
-        reason: message.reason().map(Reason::word),
-        rounds: Some(message.rounds().count).filter(|count| *count > 0),
-        body_base64: body.is_none().then(|| STANDARD.encode(slice.as_bytes())),
+        reason: message.reason(),
+        rounds: message.rounds().count,
+    };
+    write_facts(&facts, slice.as_bytes(), line);
+}
+
+/// Appends the line of a message of which this is known.
+pub(crate) fn write_facts(facts: &Facts<'_>, bytes: &[u8], line: &mut Vec<u8>) {
+    let body = std::str::from_utf8(bytes).ok();
+    let tag = facts.tag.and_then(|tag| std::str::from_utf8(tag).ok());
+    let shown = Shown {
+        id: facts.id,
+        // In microseconds, which a double represents exactly for centuries.
+        sent: (facts.sent.0 / 1000) as f64 / 1e6,
+        uid: facts.sender.uid,
+        gid: facts.sender.gid,
+        pid: facts.sender.pid,
+        priority: facts.priority,
+        tag_base64: facts.tag.filter(|_| tag.is_none()).map(|tag| STANDARD.encode(tag)),
+        tag,
+        deliveries: facts.deliveries,
+        reason: facts.reason.map(Reason::word),
+        rounds: Some(facts.rounds).filter(|count| *count > 0),
+        body_base64: body.is_none().then(|| STANDARD.encode(bytes)),
         body,
     };
     // Writing to a `Vec` and keys that are strings cannot fail.

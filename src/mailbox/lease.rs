@@ -247,7 +247,7 @@ impl Mailbox {
 }
 
 /// What is written to the `lease` door: a word, and after how many nanoseconds the message may be received again.
-fn parse(text: &[u8]) -> Result<(&[u8], Option<u64>), Error> {
+pub(crate) fn parse(text: &[u8]) -> Result<(&[u8], Option<u64>), Error> {
     if let Some(time) = text.strip_prefix(b"nack ") {
         let time = std::str::from_utf8(time).ok().and_then(|time| parse_time(time.trim()));
         let time = time.ok_or(Error::Invalid)?;

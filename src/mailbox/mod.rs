@@ -68,10 +68,12 @@ use rpc::{Outstanding, Request};
 use writers::{PartialMessage, WaitingWriter};
 
 pub use call::{
-    Context, Counts, DeadLetter, Door, HandleId, Mode, Receive, Removal, Rules, Send, WaitId, Waiter,
-    WhenFull,
+    Context, Counts, DeadLetter, Door, HandleId, Mode, Properties, Receive, Removal, Rules, Send, WaitId,
+    Waiter, WhenFull,
 };
 pub use durable::shown;
+pub(crate) use json::{Facts, write_facts};
+pub(crate) use lease::parse as parse_settling;
 pub use lines::LongText;
 pub(crate) use memory::charge_in_hand;
 pub use memory::{MESSAGE_COST, Memory};

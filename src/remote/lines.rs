@@ -1,10 +1,10 @@
-//! Writing through `stream`: each line is a message.
+//! Writing through `stream`, where each line is a message, and through `whole`, where all lines are one.
 
 use std::sync::Arc;
 
 use super::writers::{Doing, Line, Writer};
 use super::{Open, Remote};
-use crate::mailbox::{Context, Memory, Send, WaitId, charge_in_hand};
+use crate::mailbox::{Context, Memory, Properties, Send, WaitId, charge_in_hand};
 use crate::op::{Error, Reply, Slice};
 
 impl Remote {
@@ -62,13 +62,31 @@ impl Remote {
         }
         let begun = std::mem::take(line);
         let does = Doing::SendsLines { handle: call.handle, begun, ends, rest };
-        Ok(Some(self.publish(call, bodies, does, charge, cx)))
+        Ok(Some(self.publish(call, (bodies, Properties::default()), does, charge, cx)))
     }
 
-    /// The last close sends a line that has no end.
+    /// Keeps what is written until the close.
+    pub(super) fn append(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<(), Error> {
+        let longest = self.longest();
+        let open = self.handles.get_mut(call.handle.0).ok_or(Error::BadDescriptor)?;
+        let text = open.line.as_mut().ok_or(Error::BadDescriptor)?;
+        if self.removed {
+            return Err(Error::Removed);
+        }
+        if text.too_long {
+            return Err(Error::TooLong);
+        }
+        let kept = text.append(call.body, call.caller, longest, &open.account);
+        text.incomplete = kept.is_err();
+        kept?;
+        cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
+        Ok(())
+    }
+
+    /// The last close sends a line that has no end, or the one message.
     pub(super) fn send_last_line(&mut self, open: &mut Open, cx: &mut Context<'_>) {
-        let Some(Line { bytes, caller, charge, .. }) = open.line.take() else { return };
-        if self.removed || bytes.is_empty() {
+        let Some(Line { bytes, caller, charge, incomplete, .. }) = open.line.take() else { return };
+        if self.removed || bytes.is_empty() || incomplete {
             return;
         }
         let writer = Writer {
@@ -79,6 +97,6 @@ impl Remote {
             does: Doing::Sends(bytes.len() as u32),
             _charge: charge,
         };
-        self.publish_for(writer, vec![Slice::whole(bytes)], cx);
+        self.publish_for(writer, (vec![Slice::whole(bytes)], Properties::default()), cx);
     }
 }

@@ -15,6 +15,7 @@
 //! Invariant: *while a reader waits, no message is held.*
 
 mod lines;
+mod peek;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,12 @@ use std::sync::Arc;
 use slab::Slab;
 
 use crate::accounts::{Account, Charge};
-use crate::engine::{Command, DeliveryId, Described, Message, Path, Settle};
+use crate::engine::{About, Command, DeliveryId, Described, Message, Path, Settle};
 use crate::framing::{Framing, Single};
-use crate::mailbox::{Context, Door, HandleId, Memory, Mode, Receive, WaitId, Waiter, charge_in_hand};
+use crate::mailbox::{
+    Context, Door, Facts, HandleId, Memory, Mode, Properties, Receive, WaitId, Waiter, charge_in_hand,
+    write_facts,
+};
 use crate::op::{Effect, Error, FileTime, Ino, Moment, Now, Poller, Ready, Reply, RequestId, Slice, Taken};
 use writers::{Line, Writer};
 
@@ -43,6 +47,8 @@ pub struct Remote {
     described: Described,
     handles: Slab<Open>,
     readers: VecDeque<(WaitId, Receive, Moment)>,
+    /// Those that only look.
+    peekers: BTreeMap<WaitId, (Receive, Moment)>,
     pollers: VecDeque<(WaitId, HandleId, RequestId)>,
     /// Writes that the engine has, and those that settle a lease.
     writers: BTreeMap<WaitId, Writer>,
@@ -74,19 +80,41 @@ pub struct Counts {
     pub returned: u64,
     pub dead_lettered: u64,
     pub dropped: u64,
+    pub removed: u64,
+    pub moved_in: u64,
+    pub moved_out: u64,
+    /// Writes with a key that was known: nothing was sent.
+    pub duplicates: u64,
 }
 
 #[derive(Debug)]
 struct Open {
     mode: Mode,
+    shows: Shows,
     framing: Framing,
     lease: Lease,
-    /// Opened through `stream`: the beginning of a line.
+    /// What is known of the message that it has leased, and how often that was handed over before.
+    in_hand: Option<Box<(About, u32)>>,
+    /// What its messages get.
+    properties: Properties,
+    /// Opened through `stream` or `whole`: the beginning of a line or of the one message.
     line: Option<Line>,
+    /// All that is written is one message.
+    whole: bool,
     account: Arc<Account>,
     poll: Option<Poller>,
     /// A part of a split write was refused, so the next write is refused too.
     split_refused: bool,
+}
+
+/// How a message is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shows {
+    Body,
+    /// As a JSON object on a line.
+    Json,
+    /// It stays.
+    Peek,
 }
 
 /// A message that no reader has yet.
@@ -117,6 +145,7 @@ impl Remote {
             described,
             handles: Slab::new(),
             readers: VecDeque::new(),
+            peekers: BTreeMap::new(),
             pollers: VecDeque::new(),
             writers: BTreeMap::new(),
             pulls: BTreeSet::new(),
@@ -157,12 +186,17 @@ impl Remote {
         self.waiting
     }
 
-    /// Opens it through a door: `lease`, `stream`, or plainly. Returns true if the reader may seek within a message.
+    /// Opens it through a door, or plainly. Returns true if the reader may seek within a message.
     pub fn open(&mut self, mode: Mode, door: &Door, account: Arc<Account>) -> (HandleId, bool) {
-        let seekable = mode == Mode::Receive && *door == Door::Plain;
+        let seekable = mode == Mode::Receive && matches!(door, Door::Plain | Door::Peek);
+        let shows = match door {
+            Door::Json => Shows::Json,
+            Door::Peek => Shows::Peek,
+            _ => Shows::Body,
+        };
         let (lease, line) = match door {
             Door::Lease => (Lease::None, None),
-            Door::Stream => (Lease::No, Some(Line::default())),
+            Door::Stream | Door::Whole => (Lease::No, Some(Line::default())),
             _ => (Lease::No, None),
         };
         let framing = match (lease, seekable) {
@@ -170,7 +204,20 @@ impl Remote {
             (_, true) => Framing::File(None),
             (_, false) => Framing::Stream(Vec::new()),
         };
-        let open = Open { mode, framing, lease, line, account, poll: None, split_refused: false };
+        let (properties, whole) = (door.properties(), *door == Door::Whole);
+        let open = Open {
+            mode,
+            shows,
+            framing,
+            lease,
+            in_hand: None,
+            properties,
+            line,
+            whole,
+            account,
+            poll: None,
+            split_refused: false,
+        };
         (HandleId(self.handles.insert(open)), seekable)
     }
 
@@ -189,7 +236,8 @@ impl Remote {
                 self.readers.push_back((id, call, since));
             }
         }
-        let others = self.handles.iter().any(|(_, open)| open.mode.reads());
+        self.end_peeks(|call| call.handle == handle, Error::BadDescriptor, cx);
+        let others = self.handles.iter().any(|(_, open)| open.takes());
         if let Some(held) = self.held.take_if(|_| !others) {
             self.give_back(held.message.delivery, cx);
         }
@@ -209,13 +257,17 @@ impl Remote {
             cx.fx.fail(call.request_id, Error::Removed);
             return None;
         }
-        if let Some(message) = self.take_held(cx) {
+        let peeks = open.shows == Shows::Peek;
+        if !peeks && let Some(message) = self.take_held(cx) {
             self.deliver(&call, message, cx);
             return None;
         }
         if call.nonblock && !self.connected {
             cx.fx.fail(call.request_id, Error::WouldWait);
             return None;
+        }
+        if peeks {
+            return Some(self.peek(call, cx));
         }
         let id = self.next_wait();
         if let Some(open) = self.handles.get_mut(call.handle.0) {
@@ -288,6 +340,7 @@ impl Remote {
                 cx.fx.fail(call.request_id, Error::WouldWait);
             }
         }
+        self.end_peeks(|call| call.nonblock, Error::WouldWait, cx);
         self.answer_pollers(|_| true, cx);
         self.wake(cx);
         self.balance(cx);
@@ -300,6 +353,16 @@ impl Remote {
         } else {
             self.counts.dropped += 1;
         }
+    }
+
+    /// A message was removed, or moved from here or to here, by its number.
+    pub fn count(&mut self, count: impl FnOnce(&mut Counts)) {
+        count(&mut self.counts);
+    }
+
+    /// What is known of the message that an open file has leased, and how often that was handed over before.
+    pub fn in_hand(&self, handle: HandleId) -> Option<&(About, u32)> {
+        self.handles.get(handle.0)?.in_hand.as_deref()
     }
 
     /// Some host has changed what is known of it.
@@ -319,7 +382,7 @@ impl Remote {
             return Ok(Ready { hangup: true, ..Ready::default() });
         };
         open.poll = arm.or(open.poll);
-        let reads = open.mode.reads() && arm.is_none_or(|poller| poller.events.input);
+        let reads = open.takes() && arm.is_none_or(|poller| poller.events.input);
         let ready = self.ready(handle, cx);
         if ready.readable || !reads || self.removed || !self.connected {
             return Ok(ready);
@@ -338,7 +401,9 @@ impl Remote {
         self.drop_stale(cx);
         let Some(open) = self.handles.get(handle.0) else { return Ready::default() };
         Ready {
-            readable: open.mode.reads() && (open.framing.ready() || self.held.is_some()),
+            // Only a read finds out what there is to look at.
+            readable: open.shows == Shows::Peek
+                || (open.mode.reads() && (open.framing.ready() || self.held.is_some())),
             writable: open.mode.writes() && !self.removed && self.connected,
             hangup: self.removed,
         }
@@ -365,7 +430,7 @@ impl Remote {
 
     /// An open file for which somebody polls for messages.
     fn polling(&self) -> Option<&Open> {
-        let polls = |open: &Open| open.mode.reads() && open.poll.is_some_and(|poller| poller.events.input);
+        let polls = |open: &Open| open.takes() && open.poll.is_some_and(|poller| poller.events.input);
         let asks = self.pollers.iter().find_map(|(_, handle, _)| self.handles.get(handle.0));
         asks.or_else(|| self.handles.iter().map(|(_, open)| open).find(|open| polls(open)))
     }
@@ -384,6 +449,8 @@ impl Remote {
                 cx.fx.fail(call.request_id, error);
             }
             self.balance(cx);
+        } else if self.peekers.contains_key(&id) {
+            self.end_peek(id, error, cx);
         } else if let Some(at) = self.pollers.iter().position(|(poller, ..)| *poller == id)
             && let Some((.., request)) = self.pollers.remove(at)
         {
@@ -400,6 +467,7 @@ impl Remote {
         for (_, call, _) in std::mem::take(&mut self.readers) {
             cx.fx.fail(call.request_id, Error::Removed);
         }
+        self.end_peeks(|_| true, Error::Removed, cx);
         for (_, writer) in std::mem::take(&mut self.writers) {
             writer.request.into_iter().for_each(|request| cx.fx.fail(request, Error::Removed));
         }
@@ -410,11 +478,10 @@ impl Remote {
 
     /// Callers that wait.
     pub fn waiters(&self) -> Vec<Waiter> {
-        let readers = self.readers.iter().map(|(_, call, since)| Waiter {
-            caller: call.caller,
-            writes: false,
-            since: *since,
-        });
+        let peekers = self.peekers.values().map(|(call, since)| (call, since));
+        let readers = self.readers.iter().map(|(_, call, since)| (call, since)).chain(peekers);
+        let readers =
+            readers.map(|(call, since)| Waiter { caller: call.caller, writes: false, since: *since });
         let writers = self.writers.values().map(|writer| Waiter {
             caller: writer.caller,
             writes: true,
@@ -424,15 +491,19 @@ impl Remote {
     }
 
     fn deliver(&mut self, call: &Receive, message: Message, cx: &mut Context<'_>) {
-        let Message { delivery, body, waiting } = message;
+        let Message { delivery, about, deliveries, body, waiting } = message;
         let Some(open) = self.handles.get_mut(call.handle.0) else {
             return self.give_back(delivery, cx);
         };
-        let Ok(charge) = charge_in_hand(&open.account, Memory::cost(body.len())) else {
+        let text = match open.shows {
+            Shows::Json => Slice::whole(json(&about, deliveries, &body)),
+            Shows::Body | Shows::Peek => Slice::whole(body),
+        };
+        let Ok(charge) = charge_in_hand(&open.account, Memory::cost(text.len())) else {
             cx.fx.fail(call.request_id, Error::NoMemory);
             return self.give_back(delivery, cx);
         };
-        let part = open.framing.begin(Slice::whole(body), Some(charge), true, call.piece());
+        let part = open.framing.begin(text, Some(charge), true, call.piece());
         self.last_received = cx.now.time();
         self.waiting = waiting;
         if open.lease == Lease::No {
@@ -442,6 +513,7 @@ impl Remote {
         } else {
             self.counts.leased += 1;
             open.lease = Lease::Of(delivery);
+            open.in_hand = Some(Box::new((about, deliveries)));
             command(Command::Keep(delivery), cx);
             cx.fx.reply(call.request_id, Reply::Message(part));
         }
@@ -493,10 +565,28 @@ impl Remote {
         command(Command::Pull { mailbox: self.ino, path: Arc::clone(&self.path), pull, wait }, cx);
     }
 
-    fn next_wait(&mut self) -> WaitId {
+    /// A number that no other call has.
+    pub(crate) fn next_wait(&mut self) -> WaitId {
         self.next += 1;
         WaitId(self.next)
     }
+}
+
+impl Open {
+    /// A read through it receives a message.
+    fn takes(&self) -> bool {
+        self.mode.reads() && self.shows != Shows::Peek
+    }
+}
+
+/// The line that `json` shows of a message.
+fn json(about: &About, deliveries: u32, body: &[u8]) -> Vec<u8> {
+    let About { number: id, sent, sender, priority, reason, .. } = *about;
+    let tag = about.tag.as_deref();
+    let facts = Facts { id, sent, sender, priority, tag, deliveries, reason, rounds: 0 };
+    let mut line = Vec::new();
+    write_facts(&facts, body, &mut line);
+    line
 }
 
 fn command(command: Command, cx: &mut Context<'_>) {

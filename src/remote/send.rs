@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::writers::{Doing, Writer};
 use super::{Lease, Remote, command};
 use crate::accounts::Charge;
-use crate::engine::{Command, Publish, Settle};
-use crate::mailbox::{Context, Memory, Send, WaitId, WhenFull, charge_in_hand};
+use crate::engine::{Command, Publish, Sent, Settle};
+use crate::mailbox::{Context, Memory, Properties, Send, WaitId, WhenFull, charge_in_hand, parse_settling};
 use crate::op::{Error, Reply, Slice};
 
 impl Remote {
@@ -26,7 +26,10 @@ impl Remote {
         let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
         let open = open.ok_or(Error::BadDescriptor)?;
         if open.lease != Lease::No {
-            return self.settle(call, cx).map(Some);
+            return self.settle(call, cx);
+        }
+        if open.whole {
+            return self.append(call, cx).map(|()| None);
         }
         if open.line.is_some() {
             return self.send_lines(call, cx);
@@ -50,8 +53,8 @@ impl Remote {
         }
         let charge = charge_in_hand(&open.account, Memory::cost(call.body.len()));
         let charge = charge.map_err(|_| Error::NoMemory)?;
-        let does = Doing::Sends(call.body.len() as u32);
-        Ok(Some(self.publish(call, vec![Slice::whole(call.body)], does, charge, cx)))
+        let (does, properties) = (Doing::Sends(call.body.len() as u32), open.properties.clone());
+        Ok(Some(self.publish(call, (vec![Slice::whole(call.body)], properties), does, charge, cx)))
     }
 
     /// Longest message, in bytes.
@@ -63,22 +66,28 @@ impl Remote {
     pub(super) fn publish(
         &mut self,
         call: Send<'_>,
-        bodies: Vec<Slice>,
+        what: (Vec<Slice>, Properties),
         does: Doing,
         charge: Charge,
         cx: &mut Context<'_>,
     ) -> WaitId {
         let writer = Writer { _charge: Some(charge), ..Writer::of(call, does, cx) };
-        self.publish_for(writer, bodies, cx)
+        self.publish_for(writer, what, cx)
     }
 
-    pub(super) fn publish_for(&mut self, writer: Writer, bodies: Vec<Slice>, cx: &mut Context<'_>) -> WaitId {
+    pub(super) fn publish_for(
+        &mut self,
+        writer: Writer,
+        (bodies, properties): (Vec<Slice>, Properties),
+        cx: &mut Context<'_>,
+    ) -> WaitId {
         let id = self.next_wait();
         let publish = Publish {
             mailbox: self.ino,
             path: Arc::clone(&self.path),
             wait: id.0,
             bodies,
+            properties,
             sender: writer.caller,
             once: writer.nonblock || self.described.full == WhenFull::Fail,
             closed: writer.request.is_none(),
@@ -88,29 +97,37 @@ impl Remote {
         id
     }
 
-    /// `ack`, `nack` or `reject` of the message that the open file has leased.
-    fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<WaitId, Error> {
-        let how = match call.body.trim_ascii() {
-            b"ack" => Settle::Ack,
-            b"nack" => Settle::Nack,
-            b"reject" => Settle::Reject,
-            _ => return Err(Error::Invalid),
+    /// `ack`, `nack`, `nack <time>`, `reject` or `touch` of the message that the open file has leased.
+    fn settle(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<Option<WaitId>, Error> {
+        let how = match parse_settling(call.body.trim_ascii())? {
+            (b"ack", _) => Some(Settle::Ack),
+            (b"nack", None) => Some(Settle::Nack),
+            (b"nack", Some(nanos)) => Some(Settle::NackFor(nanos)),
+            (b"reject", _) => Some(Settle::Reject),
+            // The engine renews it as long as the file is open.
+            _ => None,
         };
         let open = self.handles.get_mut(call.handle.0).ok_or(Error::BadDescriptor)?;
         let Lease::Of(delivery) = open.lease else { return Err(Error::NoMessage) };
+        let Some(how) = how else {
+            cx.fx.reply(call.request_id, Reply::Written(call.body.len() as u32));
+            return Ok(None);
+        };
         open.lease = Lease::Settling;
         let id = self.next_wait();
         let does = Doing::Settles(call.handle, call.body.len() as u32);
         self.writers.insert(id, Writer::of(call, does, cx));
         command(Command::Settle(delivery, how, Some((self.ino, id.0))), cx);
-        Ok(id)
+        Ok(Some(id))
     }
 
     /// The engine has accepted so many messages of a write, and this is why not all.
-    pub fn published(&mut self, wait: u64, sent: usize, result: Result<(), Error>, cx: &mut Context<'_>) {
+    pub fn published(&mut self, wait: u64, sent: Sent, result: Result<(), Error>, cx: &mut Context<'_>) {
         let Some(Writer { request, nonblock, does, .. }) = self.writers.remove(&WaitId(wait)) else { return };
-        if sent > 0 {
-            self.counts.sent += sent as u64;
+        let Sent { accepted: sent, known } = sent;
+        self.counts.duplicates += known as u64;
+        if sent > known {
+            self.counts.sent += (sent - known) as u64;
             self.last_sent = cx.now.time();
         }
         let written = match does {
@@ -128,7 +145,11 @@ impl Remote {
             }
             Doing::Settles(..) => None,
         };
-        let Some(request) = request else { return };
+        let Some(request) = request else {
+            // Its file is closed, and nobody is there to be told.
+            self.counts.dropped += u64::from(sent == 0);
+            return;
+        };
         match (written, result) {
             (Some(length), _) => cx.fx.reply(request, Reply::Written(length)),
             // It is full, and what must not wait learns that it would.
@@ -145,6 +166,7 @@ impl Remote {
         let (Some(request), Doing::Settles(handle, length)) = (request, does) else { return };
         if let Some(open) = self.handles.get_mut(handle.0) {
             open.lease = Lease::None;
+            open.in_hand = None;
             open.framing.clear();
         }
         match result {

@@ -3,8 +3,9 @@
 use super::*;
 use crate::accounts::{Accounts, Resource};
 use crate::config::{MailboxLimits, NO_LIMIT};
-use crate::mailbox::{Send, WhenFull};
-use crate::op::{Caller, Effects, Now};
+use crate::engine::{Answer, Ask, Asked, Sent};
+use crate::mailbox::{Send, Tag, WhenFull};
+use crate::op::{Caller, Effects, Now, Timestamp};
 
 struct Rig {
     remote: Remote,
@@ -46,17 +47,28 @@ impl Rig {
     }
 
     fn read(&mut self, handle: HandleId) -> (Option<WaitId>, Vec<Effect>) {
+        self.read_at(handle, 0)
+    }
+
+    fn read_at(&mut self, handle: HandleId, offset: u64) -> (Option<WaitId>, Vec<Effect>) {
         self.next += 1;
         let request_id = RequestId { unique: self.next, reply_path: 0, pid: 0 };
         let call =
-            Receive { request_id, handle, offset: 0, size: 64, nonblock: false, caller: Caller::default() };
+            Receive { request_id, handle, offset, size: 64, nonblock: false, caller: Caller::default() };
         self.call(|remote, cx| remote.receive(call, cx))
     }
 
     fn arrive(&mut self, pull: u64, delivery: u64) -> Vec<Effect> {
-        let message = Message { delivery: DeliveryId(delivery), body: Arc::from(&b"job"[..]), waiting: 0 };
+        let (delivery, body) = (DeliveryId(delivery), Arc::from(&b"job"[..]));
+        let message = Message { delivery, about: about(), deliveries: 2, body, waiting: 0 };
         self.call(|remote, cx| remote.arrived(pull, message, cx)).1
     }
+}
+
+fn about() -> About {
+    let sender = Caller { uid: 7, gid: 8, pid: 9 };
+    let tag = Some(Tag::from(&b"t"[..]));
+    About { number: 5, sent: Timestamp(1_500_000_000), sender, priority: 3, tag, reason: None }
 }
 
 fn pull_of(effects: &[Effect]) -> u64 {
@@ -162,6 +174,7 @@ impl Rig {
     }
 
     fn publish(&mut self, wait: Option<WaitId>, sent: usize, result: Result<(), Error>) -> Vec<Effect> {
+        let sent = Sent { accepted: sent, known: 0 };
         self.call(|remote, cx| remote.published(wait.unwrap().0, sent, result, cx)).1
     }
 }
@@ -254,4 +267,161 @@ fn many_short_lines_are_charged_for_what_they_take() {
     assert_eq!(answer(&rig.publish(wait, 1000, Ok(()))), Reply::Written(1000));
     rig.call(|remote, cx| remote.close(lines, cx));
     assert_eq!(used(&rig), 0);
+}
+
+#[test]
+fn json_shows_what_is_known_of_a_message_and_takes_it() {
+    let mut rig = Rig::new();
+    let reader = rig.remote.open(Mode::Receive, &Door::Json, rig.accounts.of(1000)).0;
+    let (_, effects) = rig.read(reader);
+    let effects = rig.arrive(pull_of(&effects), 7);
+    let [Effect::Deliver(_, Reply::Message(begin), taken)] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(taken, &[Taken::Delivery(DeliveryId(7))]);
+    // What does not fit is there for the next read.
+    let mut line = begin.as_bytes().to_vec();
+    while line.last() != Some(&b'\n') {
+        let (_, effects) = rig.read(reader);
+        let Reply::Message(part) = answer(&effects) else { panic!("{effects:?}") };
+        line.extend_from_slice(part.as_bytes());
+    }
+    let shown =
+        r#"{"id":5,"sent":1.5,"uid":7,"gid":8,"pid":9,"priority":3,"tag":"t","deliveries":2,"body":"job"}"#;
+    assert_eq!(String::from_utf8(line).unwrap().trim_end(), shown);
+}
+
+/// The questions for the next message.
+fn looks(effects: &[Effect]) -> Vec<(u64, bool)> {
+    let asks = effects.iter().filter_map(|effect| match effect {
+        Effect::Engine(command) => match &**command {
+            Command::Ask(Ask { wait, what: Asked::Next { wait: waits }, .. }) => Some((*wait, *waits)),
+            _ => None,
+        },
+        _ => None,
+    });
+    asks.collect()
+}
+
+#[test]
+fn peek_shows_a_message_and_takes_none() {
+    let mut rig = Rig::new();
+    let looker = rig.remote.open(Mode::Receive, &Door::Peek, rig.accounts.of(1000)).0;
+    let (wait, effects) = rig.read(looker);
+    assert_eq!((looks(&effects), effects.len()), (vec![(wait.unwrap().0, true)], 1));
+    let shown = |text: &'static [u8]| Ok(Answer::Message(about(), Arc::from(text)));
+    let ((), effects) = rig.call(|remote, cx| remote.peeked(wait.unwrap(), shown(b"job"), cx));
+    let [Effect::Reply(_, Reply::Message(part))] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(part.as_bytes(), b"job");
+    // An answer that comes twice is none.
+    assert!(rig.call(|remote, cx| remote.peeked(wait.unwrap(), shown(b"job"), cx)).1.is_empty());
+    // Its end of file; then it is looked once more.
+    assert_eq!(answer(&rig.read_at(looker, 3).1), Reply::Message(Slice::whole([])));
+    let (wait, effects) = rig.read_at(looker, 3);
+    assert_eq!(looks(&effects).len(), 1);
+    // A signal: nobody waits any more, and the engine is told so.
+    let ((), effects) = rig.call(|remote, cx| remote.cancel(wait.unwrap(), Error::Interrupted, cx));
+    let withdraws = Effect::Engine(Box::new(Command::Withdraw(Ino(20), wait.unwrap().0)));
+    assert!(effects.contains(&withdraws), "{effects:?}");
+    assert_eq!(answer(&effects), Reply::Failed(Error::Interrupted));
+    // The mailbox goes while it is looked.
+    let (wait, _) = rig.read_at(looker, 3);
+    let ((), effects) = rig.call(Remote::remove);
+    assert_eq!(answer(&effects), Reply::Failed(Error::Removed));
+    assert!(rig.call(|remote, cx| remote.peeked(wait.unwrap(), shown(b"job"), cx)).1.is_empty());
+}
+
+#[test]
+fn all_that_is_written_through_whole_is_one_message() {
+    let mut rig = Rig::new();
+    let text = rig.remote.open(Mode::Send, &Door::Whole, rig.accounts.of(1000)).0;
+    for part in [&b"one\n"[..], b"two\n", b"three"] {
+        let (wait, effects) = rig.write(text, part);
+        assert!(wait.is_none() && sent(&effects).is_empty());
+        assert_eq!(answer(&effects), Reply::Written(part.len() as u32));
+    }
+    let ((), effects) = rig.call(|remote, cx| remote.close(text, cx));
+    assert_eq!(sent(&effects), ["one\ntwo\nthree"]);
+    // It cannot be sent: nobody is there to be told, and it is counted.
+    rig.publish(Some(WaitId(rig.remote.next)), 0, Err(Error::NoSpace));
+    assert_eq!((rig.remote.counts().sent, rig.remote.counts().dropped), (0, 1));
+    assert_eq!(rig.accounts.used(Resource::Waiting), 0);
+}
+
+#[test]
+fn a_text_of_which_a_part_is_missing_is_not_sent() {
+    let mut rig = Rig::new();
+    let open = |rig: &mut Rig| rig.remote.open(Mode::Send, &Door::Whole, rig.accounts.of(1000)).0;
+    // Longer than a message may be.
+    let text = open(&mut rig);
+    rig.write(text, b"begin");
+    for _ in 0..2 {
+        let (_, effects) = rig.write(text, &vec![b'x'; rig.remote.longest()]);
+        assert_eq!(answer(&effects), Reply::Failed(Error::TooLong));
+    }
+    let ((), effects) = rig.call(|remote, cx| remote.close(text, cx));
+    assert!(sent(&effects).is_empty());
+    // There was no memory for a part, and then there is.
+    let (text, other) = (open(&mut rig), open(&mut rig));
+    rig.write(text, b"begin");
+    rig.write(other, &vec![b'x'; 1_000_000]);
+    let (_, effects) = rig.write(text, &vec![b'x'; 100_000]);
+    assert_eq!(answer(&effects), Reply::Failed(Error::NoMemory));
+    let ((), effects) = rig.call(|remote, cx| remote.close(text, cx));
+    assert!(sent(&effects).is_empty());
+    rig.call(|remote, cx| remote.close(other, cx));
+}
+
+#[test]
+fn a_message_has_what_its_door_says() {
+    let mut rig = Rig::new();
+    let tag = Tag::from(&b"t"[..]);
+    for door in [Door::Tag(Tag::clone(&tag)), Door::Ttl(5), Door::Delay(6), Door::Once(tag), Door::Plain] {
+        let file = rig.remote.open(Mode::Send, &door, rig.accounts.of(1000)).0;
+        let (_, effects) = rig.write(file, b"x");
+        let properties = effects.iter().find_map(|effect| match effect {
+            Effect::Engine(command) => match &**command {
+                Command::Publish(publish) => Some(publish.properties.clone()),
+                _ => None,
+            },
+            _ => None,
+        });
+        assert_eq!(properties, Some(door.properties()));
+    }
+    // One that was known is not one that was sent.
+    let known = Sent { accepted: 1, known: 1 };
+    let wait = rig.remote.next;
+    let ((), effects) = rig.call(|remote, cx| remote.published(wait, known, Ok(()), cx));
+    assert_eq!(answer(&effects), Reply::Written(1));
+    assert_eq!((rig.remote.counts().sent, rig.remote.counts().duplicates), (0, 1));
+}
+
+#[test]
+fn a_lease_is_settled_in_each_way_that_a_local_one_is() {
+    let mut rig = Rig::new();
+    let worker = rig.open(Mode::Both, true);
+    let ways = [
+        (&b"ack"[..], Settle::Ack),
+        (b"nack", Settle::Nack),
+        (b"nack 2s\n", Settle::NackFor(2_000_000_000)),
+        (b"reject", Settle::Reject),
+    ];
+    for (text, how) in ways {
+        let (_, effects) = rig.read(worker);
+        rig.arrive(pull_of(&effects), 7);
+        assert_eq!(rig.remote.in_hand(worker), Some(&(about(), 2)));
+        // The engine renews it by itself.
+        let (wait, effects) = rig.write(worker, b"touch");
+        assert_eq!((wait, answer(&effects)), (None, Reply::Written(5)));
+        for (wrong, error) in
+            [(&b"nack x"[..], Error::Invalid), (b"nack 0s", Error::Range), (b"", Error::Invalid)]
+        {
+            assert_eq!(answer(&rig.write(worker, wrong).1), Reply::Failed(error));
+        }
+        let (wait, effects) = rig.write(worker, text);
+        let wait = wait.unwrap().0;
+        let settles = Command::Settle(DeliveryId(7), how, Some((Ino(20), wait)));
+        assert_eq!(effects, [Effect::Engine(Box::new(settles))]);
+        rig.call(|remote, cx| remote.settled(wait, Ok(()), cx));
+        assert_eq!(rig.remote.in_hand(worker), None);
+    }
+    assert_eq!(answer(&rig.write(worker, b"touch").1), Reply::Failed(Error::NoMessage));
 }

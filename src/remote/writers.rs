@@ -53,6 +53,8 @@ pub(super) struct Line {
     pub(super) charge: Option<Charge>,
     /// It was longer than a message may be. Nothing more is taken.
     pub(super) too_long: bool,
+    /// A part of the one message is missing, so that it is not sent.
+    pub(super) incomplete: bool,
 }
 
 impl Line {

@@ -44,7 +44,7 @@ use crate::op::{
 };
 use crate::segment;
 use kinds::{
-    ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Read, Remotes, SegmentFile,
+    ControlNode, Cx, Header, Inode, Job, MailboxFile, Names, OpenFile, Question, Read, Remotes, SegmentFile,
     TopicTotals,
 };
 use kinds::{Wait, Write};
@@ -251,7 +251,11 @@ impl Tree {
             Op::Lookup { name: b".." } => Reply::Entry(kinds::find_again(header, true, cx)?),
             Op::Lookup { name } => {
                 names::check_name(name)?;
-                Reply::Entry(self.inode(node)?.ops().look_up(header, name, cx)?)
+                let inode = self.inode(node)?;
+                if kinds::ask(header, &inode, Question::LookUp(name), cx)? {
+                    return Ok(None);
+                }
+                Reply::Entry(inode.ops().look_up(header, name, cx)?)
             }
             Op::Forget(items) => {
                 self.forget(items, cx.now);
@@ -284,10 +288,16 @@ impl Tree {
                 Reply::Entry(self.inode(node)?.ops().make_symlink(header, name, target, cx)?)
             }
             Op::Readlink => Reply::Message(Slice::whole(self.inode(node)?.ops().target(caller, cx)?)),
-            Op::Unlink { name } => done(self.inode(node)?.ops().unlink(header, name, false, cx))?,
+            Op::Unlink { name } => {
+                let inode = self.inode(node)?;
+                if kinds::ask(header, &inode, Question::Unlink(name), cx)? {
+                    return Ok(None);
+                }
+                done(inode.ops().unlink(header, name, false, cx))?
+            }
             Op::Rmdir { name } => done(self.inode(node)?.ops().unlink(header, name, true, cx))?,
             Op::Rename { name, new_parent, new_name, how } => {
-                done(kinds::rename(header, name, (*new_parent, new_name), *how, cx))?
+                return kinds::rename(header, name, (*new_parent, new_name), *how, cx);
             }
             Op::Open(flags) => {
                 cx.charge_open(caller)?;
@@ -337,7 +347,12 @@ impl Tree {
             }
             Op::Readdir { fh, offset, size } => {
                 let most = *size as usize / LEAST_LISTED + 1;
-                Reply::Listing(cx.list(&self.inode(node)?, *fh, *offset, most)?, *size)
+                let inode = self.inode(node)?;
+                let question = Question::List { fh: *fh, after: *offset, most, size: *size };
+                if kinds::ask(header, &inode, question, cx)? {
+                    return Ok(None);
+                }
+                Reply::Listing(cx.list(&inode, *fh, *offset, most)?, *size)
             }
             Op::Releasedir { fh } => done(self.handles.remove(*fh).map(drop).ok_or(Error::BadDescriptor))?,
             Op::Statfs => self.space(),

@@ -10,6 +10,7 @@ mod passing;
 mod pools;
 mod purge;
 mod ring_reads;
+mod shared;
 mod starving;
 mod taking_over;
 mod threads;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use super::kinds::{ControlNode, Inode};
 use super::{MakeMemory, Setup, Tree};
 use crate::config::{Limits, MailboxLimits};
+use crate::engine::Command;
 use crate::mailbox::Memory;
 use crate::op::{
     Caller, Effect, Effects, Entry, Error, Fh, Ino, LockCall, LockKind, LockOwner, Moment, NodeId, Now, Op,
@@ -102,6 +104,8 @@ struct Harness {
     pruned: Vec<NodeId>,
     /// Nodes whose attributes the kernel shall not believe any more.
     renewed: Vec<NodeId>,
+    /// What the engine is told.
+    engine: Vec<Command>,
 }
 
 impl Harness {
@@ -121,6 +125,7 @@ impl Harness {
             again: Vec::new(),
             pruned: Vec::new(),
             renewed: Vec::new(),
+            engine: Vec::new(),
         }
     }
 
@@ -154,7 +159,7 @@ impl Harness {
                 Effect::Prune(nodes) => self.pruned.extend(nodes),
                 Effect::TrimHeap | Effect::ShareReached { .. } | Effect::Work => {}
                 Effect::InterruptAgain { unique } => self.again.push(unique),
-                Effect::Engine(command) => panic!("no engine: {command:?}"),
+                Effect::Engine(command) => self.engine.push(*command),
             }
         }
         answer

@@ -77,7 +77,7 @@ while b\"PONG\" not in buffer: buffer+=s.recv(4096)'",
         servers.folder().display()
     ));
     let why = servers.refusal(&[]);
-    assert!(why.contains("it has version 9, and this program has version 1"), "{why}");
+    assert!(why.contains("it has version 9, and this program has version 2"), "{why}");
     drop(servers.mount_with(&["--space=other"]));
 }
 

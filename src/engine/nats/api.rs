@@ -31,6 +31,9 @@ pub(super) mod code {
     /// The account's or the server's limits.
     pub(in super::super) const RESOURCES: [u64; 3] = [10_002, 10_023, 10_047];
     pub(in super::super) const NO_MESSAGE: u64 = 10_037;
+    /// A message that is to be removed is not there, or cannot be removed.
+    pub(in super::super) const NO_SEQUENCE: u64 = 10_043;
+    pub(in super::super) const NOT_DELETED: u64 = 10_057;
     pub(in super::super) const NOT_ENABLED: [u64; 2] = [10_076, 10_039];
     pub(in super::super) const TOO_LONG: u64 = 10_054;
     /// A stream has this name, with another configuration.
@@ -113,8 +116,8 @@ pub(super) async fn make_consumer(client: &Client, stream: &str, config: &Value)
 }
 
 /// A request whose answer has no content.
-pub(super) async fn ask_plainly(client: &Client, subject: &str, body: &'static str) -> Result<(), Refused> {
-    let request = Request::new().payload(Bytes::from_static(body.as_bytes())).timeout(Some(TIMEOUT));
+pub(super) async fn ask_plainly(client: &Client, subject: &str, body: &str) -> Result<(), Refused> {
+    let request = Request::new().payload(Bytes::copy_from_slice(body.as_bytes())).timeout(Some(TIMEOUT));
     match client.send_request(subject.to_owned(), request).await {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == RequestErrorKind::NoResponders => Err(Refused::Nobody),

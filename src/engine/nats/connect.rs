@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 const ATTEMPTS: u32 = 10;
 
 /// Version of what is kept in a space.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 
 /// A connection to servers that have all that is needed.
 pub(super) struct Connected {

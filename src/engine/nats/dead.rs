@@ -6,14 +6,11 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use serde_json::json;
 use tokio::time::sleep;
 
 use super::Hosts;
 use super::api::{self, Refused, code};
+use super::ask::{ID, REASON, place_id};
 use crate::config::NO_LIMIT;
 use crate::engine::{Event, Path};
 use crate::op::{Error, Ino};
@@ -59,30 +56,23 @@ impl Hosts {
 
     /// False: nothing takes it.
     async fn send_letter(&self, path: &[u8], id: &str, sequence: u64, reason: &str) -> Result<bool, Refused> {
-        let Some(to) = self.dead_letter(path) else { return Ok(false) };
-        let what = format!("STREAM.MSG.GET.{}", self.stream(id));
-        let found = match api::call(&self.client, &what, &json!({ "seq": sequence })).await {
+        let Some((to_path, to)) = self.dead_letter(path) else { return Ok(false) };
+        let found = match self.find(id, sequence).await {
             // It has expired, or is settled.
             Err(Refused::Server(code::NO_MESSAGE, _)) => return Ok(false),
             other => other?,
         };
-        let decoded = |field: &str| {
-            STANDARD.decode(found["message"][field].as_str().unwrap_or_default()).unwrap_or_default()
-        };
-        let old = decoded("hdrs");
-        let old = String::from_utf8_lossy(&old);
-        let header = |name: &str| old.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        let died = header(DIED).unwrap_or_default();
+        let died = found.header(DIED).unwrap_or_default();
         if died.split(' ').any(|place| place == to) {
             return Ok(false);
         }
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", format!("{id}.{sequence}"));
-        headers.insert("Ipcfs-Sender", header("Ipcfs-Sender").unwrap_or_default());
-        headers.insert("Ipcfs-Reason", reason);
+        headers.insert(ID, place_id(id, sequence));
+        found.copy_to(&mut headers);
+        headers.insert(REASON, reason);
         headers.insert(DIED, format!("{died} {id}").trim_start());
-        let body = Bytes::from(decoded("data"));
-        match api::ask(&self.client, self.subject(&to), Some(headers), body).await {
+        let subject = self.subject_if(&to_path, &to, found.priority).await;
+        match api::ask(&self.client, subject, Some(headers), found.body.clone()).await {
             Ok(_) => Ok(true),
             // It is gone.
             Err(Refused::Nobody) if api::has_stream(&self.client, &self.stream(&to)).await == Ok(false) => {
@@ -94,12 +84,14 @@ impl Hosts {
 }
 
 /// What a server says of a message that it hands over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Place {
     /// How often it was delivered.
-    delivered: u64,
+    pub(super) delivered: u64,
     /// Its number in its stream.
-    sequence: u64,
+    pub(super) sequence: u64,
+    /// When the servers got it.
+    pub(super) sent: u64,
     /// How many others wait to be delivered.
     pub(super) behind: u64,
 }
@@ -110,7 +102,7 @@ pub(super) fn place(ack: &str) -> Option<Place> {
     let words: Vec<&str> = ack.split('.').collect();
     let first = if words.len() == 9 { 4 } else { 6 };
     let number = |at: usize| words.get(first + at)?.parse().ok();
-    Some(Place { delivered: number(0)?, sequence: number(1)?, behind: number(4)? })
+    Some(Place { delivered: number(0)?, sequence: number(1)?, sent: number(3)?, behind: number(4)? })
 }
 
 #[cfg(test)]
@@ -119,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_place_is_found_in_both_forms() {
-        let there = Some(Place { delivered: 3, sequence: 17, behind: 5 });
+        let there = Some(Place { delivered: 3, sequence: 17, sent: 1_700_000_000, behind: 5 });
         assert_eq!(place("$JS.ACK.s.readers.3.17.20.1700000000.5"), there);
         assert_eq!(place("$JS.ACK._.hash.s.readers.3.17.20.1700000000.5.x"), there);
         assert_eq!(place("$JS.ACK"), None);

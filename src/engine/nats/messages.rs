@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, Message, Subject, Subscriber};
+use async_nats::{HeaderMap, HeaderValue, Message, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use log::warn;
@@ -17,10 +17,14 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::{self, Refused, code};
+use super::ask::{ID, SENDER, TAG, about};
 use super::dead::place;
+use super::lane::of_subject;
+use super::names::digits;
 use super::{CONSUMER, Delivery, Hosts, SETTLE};
-use crate::engine::{self, DeliveryId, Event, Path, Publish, Settle};
-use crate::op::{Error, Ino, Slice};
+use crate::config::NO_LIMIT;
+use crate::engine::{self, DeliveryId, Event, Path, Publish, Sent, Settle};
+use crate::op::{Error, Ino, Slice, Timestamp};
 
 /// A writer that gets a signal while its message is under way waits for the answer so long: the answer tells whether the message was
 /// sent.
@@ -47,17 +51,23 @@ const LOOK: Duration = Duration::from_secs(3);
 /// How long a message may be under way to a reader that has left.
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
+/// After how many seconds a message expires: the servers count no shorter times.
+const TTL: &str = "Nats-TTL";
+
+/// Nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
 /// Inboxes that are kept for the next request.
 const IDLE_INBOXES: usize = 64;
 
 /// A subject at which requests are answered, one after the other.
 pub(super) struct Inbox {
     subject: Subject,
-    messages: Subscriber,
+    pub(super) messages: Subscriber,
 }
 
 /// What came of one request for a message.
-enum Pulled {
+pub(super) enum Pulled {
     Message(Message),
     /// There is none.
     None,
@@ -99,29 +109,43 @@ impl Hosts {
     pub(super) async fn publish(self: Rc<Self>, publish: Publish, mut left: oneshot::Receiver<()>) {
         let closing = usize::from(publish.closed);
         self.under_way.set(self.under_way.get() + closing);
-        let (mut sent, mut result) = (0, Ok(()));
+        let (mut sent, mut result) = (Sent::default(), Ok(()));
         for body in &publish.bodies {
-            result = self.send(&publish, body, &mut left).await;
-            if result.is_err() {
-                break;
+            match self.send(&publish, body, &mut left).await {
+                Ok(known) => {
+                    sent = Sent { accepted: sent.accepted + 1, known: sent.known + usize::from(known) }
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
             }
-            sent += 1;
         }
         self.waits.borrow_mut().remove(&(publish.mailbox, publish.wait));
         self.emit(Event::Published(publish.mailbox, publish.wait, sent, result));
         self.under_way.set(self.under_way.get() - closing);
     }
 
+    /// Sends one message. True if its key was known before, so that nothing was sent.
     async fn send(
         &self,
         publish: &Publish,
         body: &Slice,
         left: &mut oneshot::Receiver<()>,
-    ) -> Result<(), Error> {
-        let Publish { path, sender, once, .. } = publish;
+    ) -> Result<bool, Error> {
+        let Publish { path, sender, once, properties, .. } = publish;
         let mut headers = HeaderMap::new();
-        headers.insert("Nats-Msg-Id", self.fresh_id());
-        headers.insert("Ipcfs-Sender", format!("{} {} {}", sender.uid, sender.gid, sender.pid));
+        match &properties.key {
+            Some(key) => headers.insert(ID, format!("once.{}", digits(key))),
+            None => headers.insert(ID, self.fresh_id()),
+        }
+        if let Some(tag) = &properties.tag {
+            headers.insert(TAG, digits(tag));
+        }
+        if properties.ttl != NO_LIMIT {
+            headers.insert(TTL, format!("{}s", properties.ttl.div_ceil(SECOND)));
+        }
+        headers.insert(SENDER, format!("{} {} {}", sender.uid, sender.gid, sender.pid));
         let body = Bytes::from_owner(body.clone());
         let (mut pause, mut attempts) = (PAUSES.0, 0);
         loop {
@@ -133,7 +157,14 @@ impl Hosts {
                 id = ready => id?,
                 _ = &mut *left => return Err(Error::Interrupted),
             };
-            let sent = api::ask(&self.client, self.subject(&id), Some(headers.clone()), body.clone());
+            let subject = match properties.priority {
+                0 => self.subject(&id),
+                priority => tokio::select! {
+                    subject = self.subject_of(path, &id, priority) => subject?,
+                    _ = &mut *left => return Err(Error::Interrupted),
+                },
+            };
+            let sent = api::ask(&self.client, subject, Some(headers.clone()), body.clone());
             tokio::pin!(sent);
             let (answer, has_left) = tokio::select! {
                 answer = &mut sent => (answer, false),
@@ -141,7 +172,11 @@ impl Hosts {
             };
             attempts += 1;
             match answer {
-                Ok(_) => return Ok(()),
+                // An attempt that got no answer may have been accepted.
+                Ok(answer) => {
+                    let known = answer["duplicate"].as_bool() == Some(true);
+                    return Ok(known && attempts == 1 && properties.key.is_some());
+                }
                 Err(_) if has_left => return Err(Error::Interrupted),
                 Err(Refused::Server(code::TOO_LONG, _)) => return Err(Error::TooLong),
                 Err(Refused::Server(code::STORE_FAILED, why)) if *once => {
@@ -223,62 +258,89 @@ impl Hosts {
                 }
                 return None;
             };
-            let mut inbox = self.inbox().await?;
-            let request = if waits {
-                json!({ "batch": 1, "expires": EXPIRES.as_nanos() as u64, "idle_heartbeat": HEARTBEAT.as_nanos() as u64 })
+            let priorities = self.priorities(path);
+            let whose = (mailbox, path, pull);
+            let pulled = if priorities.is_empty() {
+                self.pull_from(whose, (&id, CONSUMER), waits, left).await
             } else {
-                json!({ "batch": 1, "no_wait": true })
-            };
-            let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{CONSUMER}", self.stream(&id));
-            let request = Bytes::from(request.to_string());
-            let mut link = self.link.clone();
-            link.mark_unchanged();
-            let pulled = match self.client.publish_with_reply(subject, inbox.subject.clone(), request).await {
-                Ok(()) => {
-                    tokio::select! {
-                        pulled = next(&mut inbox.messages, waits) => pulled,
-                        // A new connection may be to a server that knows nothing of the request.
-                        _ = link.changed() => Pulled::Lost,
-                        _ = &mut *left => Pulled::Left,
-                    }
-                }
-                Err(_) => Pulled::Again,
+                self.pull_by_priority(whose, (&id, &priorities), waits, left).await
             };
             pause = match &pulled {
                 Pulled::Again => (pause * 2).clamp(PAUSES.0, PAUSES.1),
                 _ => Duration::ZERO,
             };
             match pulled {
-                Pulled::Message(message) => {
-                    self.put_back(inbox);
-                    match message.reply {
-                        // Its readers died too often, or their hosts.
-                        Some(ack) if self.is_worn_out(path, &ack, 1) => {
-                            // If it fails, the message comes again.
-                            let _ = self.bury((mailbox, path), &ack, "deliveries").await;
-                        }
-                        _ => return Some(message),
+                Pulled::Message(message) => match message.reply {
+                    // Its readers died too often, or their hosts.
+                    Some(ack) if self.is_worn_out(path, &ack, 1) => {
+                        // If it fails, the message comes again.
+                        let _ = self.bury((mailbox, path), &ack, "deliveries").await;
                     }
-                }
-                Pulled::None => {
-                    self.put_back(inbox);
-                    return None;
-                }
-                Pulled::Again => {}
-                Pulled::Lost | Pulled::Left => {
-                    let has_left = matches!(pulled, Pulled::Left);
-                    let whose = (mailbox, Path::clone(path));
-                    tokio::task::spawn_local(Rc::clone(self).take_late(whose, pull, inbox.messages));
-                    if has_left || !waits {
-                        return None;
-                    }
-                }
+                    _ => return Some(message),
+                },
+                Pulled::None | Pulled::Left => return None,
+                Pulled::Lost if !waits => return None,
+                Pulled::Again | Pulled::Lost => {}
             }
         }
     }
 
+    /// Asks a consumer for one message.
+    pub(super) async fn pull_from(
+        self: &Rc<Self>,
+        whose: (Ino, &Path, u64),
+        of: (&str, &str),
+        waits: bool,
+        left: &mut oneshot::Receiver<()>,
+    ) -> Pulled {
+        let Some(mut inbox) = self.inbox().await else { return Pulled::Left };
+        let mut link = self.link.clone();
+        link.mark_unchanged();
+        let pulled = match self.request(of, waits, &inbox).await {
+            Ok(()) => {
+                tokio::select! {
+                    pulled = next(&mut inbox.messages, waits) => pulled,
+                    // A new connection may be to a server that knows nothing of the request.
+                    _ = link.changed() => Pulled::Lost,
+                    () = self.priorities_change(whose.1, &[]), if waits => Pulled::Lost,
+                    _ = &mut *left => Pulled::Left,
+                }
+            }
+            Err(_) => Pulled::Again,
+        };
+        match pulled {
+            Pulled::Message(_) | Pulled::None => self.put_back(inbox),
+            Pulled::Lost | Pulled::Left => self.drop_inbox(whose, inbox),
+            Pulled::Again => {}
+        }
+        pulled
+    }
+
+    /// Sends the request for a message.
+    pub(super) async fn request(
+        &self,
+        (id, consumer): (&str, &str),
+        waits: bool,
+        inbox: &Inbox,
+    ) -> Result<(), async_nats::PublishError> {
+        let request = if waits {
+            json!({ "batch": 1, "expires": EXPIRES.as_nanos() as u64, "idle_heartbeat": HEARTBEAT.as_nanos() as u64 })
+        } else {
+            json!({ "batch": 1, "no_wait": true })
+        };
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{consumer}", self.stream(id));
+        let request = Bytes::from(request.to_string());
+        self.client.publish_with_reply(subject, inbox.subject.clone(), request).await
+    }
+
+    /// Nobody waits there any more.
+    pub(super) fn drop_inbox(self: &Rc<Self>, (mailbox, path, pull): (Ino, &Path, u64), inbox: Inbox) {
+        let whose = (mailbox, Path::clone(path));
+        tokio::task::spawn_local(Rc::clone(self).take_late(whose, pull, inbox.messages));
+    }
+
     /// Where a request is answered. `None`: at the end.
-    async fn inbox(&self) -> Option<Inbox> {
+    pub(super) async fn inbox(&self) -> Option<Inbox> {
         if let Some(idle) = self.inboxes.borrow_mut().pop() {
             return Some(idle);
         }
@@ -308,10 +370,14 @@ impl Hosts {
     fn hand_over(&self, (mailbox, path): (Ino, Path), pull: u64, message: Message) {
         let Some(ack) = message.reply else { return self.emit(Event::Nothing(mailbox, pull)) };
         let delivery = DeliveryId(self.fresh());
-        let waiting = place(&ack).map_or(0, |place| place.behind);
+        let place = place(&ack).unwrap_or_default();
+        let header = |name: &str| message.headers.as_ref()?.get(name).map(HeaderValue::as_str);
+        let about = about(place.sequence, of_subject(&message.subject), Timestamp(place.sent), header);
+        let deliveries = u32::try_from(place.delivered.saturating_sub(1)).unwrap_or(u32::MAX);
         self.deliveries.borrow_mut().insert(delivery, Delivery { ack, mailbox, path, leased: false });
-        let body = Arc::from(&message.payload[..]);
-        self.emit(Event::Message(mailbox, pull, engine::Message { delivery, body, waiting }));
+        let (body, waiting) = (Arc::from(&message.payload[..]), place.behind);
+        let message = engine::Message { delivery, about, deliveries, body, waiting };
+        self.emit(Event::Message(mailbox, pull, message));
     }
 
     /// A message is leased: it is kept from other hosts.
@@ -351,10 +417,13 @@ impl Hosts {
             let settled = async {
                 match how {
                     Settle::Reject => hosts.bury((of, &path), &ack, "rejected").await,
-                    Settle::Nack if leased && hosts.is_worn_out(&path, &ack, 0) => {
+                    Settle::Nack | Settle::NackFor(_) if leased && hosts.is_worn_out(&path, &ack, 0) => {
                         hosts.bury((of, &path), &ack, "deliveries").await
                     }
                     Settle::Nack => hosts.tell_settled(&ack, "-NAK").await,
+                    Settle::NackFor(nanos) => {
+                        hosts.tell_settled(&ack, &format!("-NAK {{\"delay\": {nanos}}}")).await
+                    }
                     Settle::Ack => hosts.tell_settled(&ack, "+ACK").await,
                 }
             };
@@ -378,7 +447,7 @@ impl Hosts {
     }
 
     /// Repeats it until the server has confirmed it, or has given the message to another reader by then.
-    pub(super) async fn tell_settled(&self, ack: &str, how: &'static str) -> Result<(), Error> {
+    pub(super) async fn tell_settled(&self, ack: &str, how: &str) -> Result<(), Error> {
         let end = Instant::now() + SETTLE;
         while Instant::now() < end {
             if timeout(SETTLE / 2, self.connected()).await.is_err() {
@@ -396,7 +465,7 @@ impl Hosts {
 }
 
 /// What comes of a request for one message.
-async fn next(messages: &mut Subscriber, waits: bool) -> Pulled {
+pub(super) async fn next(messages: &mut Subscriber, waits: bool) -> Pulled {
     let patience = if waits { 2 * HEARTBEAT + Duration::from_secs(1) } else { LOOK };
     loop {
         let message = tokio::select! {

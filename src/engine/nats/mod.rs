@@ -2,18 +2,21 @@
 //!
 //! ```text
 //! bucket   ipcfs-SPACE       a key for each path: the mailbox's identity, owner, mode and limits
-//! stream   ipcfs-SPACE-ID    the messages of a mailbox, a work queue with one consumer, which all hosts share
-//! subject  ipcfs.SPACE.ID    where they are sent
+//! stream   ipcfs-SPACE-ID    the messages of a mailbox, a work queue with a consumer for each priority, which all hosts share
+//! subject  ipcfs.SPACE.ID    where they are sent; below it those with a priority
 //! ```
 //!
 //! Commands come through a channel without a bound of its own: each belongs to a call that waits, to a message in hand or to a
 //! change of a name, and the tree has a limit for each of these.
 
 mod api;
+mod ask;
 mod connect;
 mod dead;
+mod lane;
 mod messages;
 mod names;
+mod priority;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -29,7 +32,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, interval, timeout};
 
-use super::{Command, DeliveryId, EngineConfig, Event, Path, Settle, Tell};
+use super::{Asked, Command, DeliveryId, EngineConfig, Event, Path, Settle, Tell};
 use crate::op::Ino;
 use connect::Connected;
 use messages::Inbox;
@@ -264,6 +267,11 @@ impl Hosts {
             Command::Withdraw(mailbox, wait) | Command::EndPull(mailbox, wait) => self.leave(mailbox, wait),
             Command::Keep(delivery) => self.keep(delivery),
             Command::Settle(delivery, how, waiter) => self.settle(delivery, how, waiter),
+            Command::Ask(ask) => {
+                let waits = matches!(ask.what, Asked::Next { .. });
+                let left = waits.then(|| self.wait(ask.mailbox, ask.wait));
+                drop(tokio::task::spawn_local(hosts.answer(ask, left)));
+            }
         }
     }
 

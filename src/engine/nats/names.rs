@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::api::{self, Refused, code};
-use super::{CONSUMER, Hosts, connect};
+use super::lane::{Lane, MOST};
+use super::{Hosts, connect};
 use crate::config::{MailboxLimits, NO_LIMIT};
 use crate::engine::{DeadLetter, Described, Event, Path};
 use crate::mailbox::WhenFull;
@@ -50,6 +51,8 @@ struct Record {
     max_deliver: u64,
     /// Path, as a key, and uid and gid of who has set it.
     dead_letter: Option<(String, u32, u32)>,
+    /// Of which it has had messages, 0 aside, highest first. Grows only.
+    priorities: Vec<u16>,
 }
 
 impl Record {
@@ -76,6 +79,7 @@ impl Record {
             lease_time,
             max_deliver,
             dead_letter: dead_letter.map(|to| (key(&to.path), to.setter.0, to.setter.1)),
+            priorities: Vec::new(),
         }
     }
 
@@ -93,6 +97,12 @@ impl Record {
         let mode = mode & 0o7777;
         let Record { lease_time, max_deliver, .. } = *self;
         Described { folder, uid, gid, mode, limits, full, ttl, lease_time, max_deliver, dead_letter }
+    }
+
+    fn add_priorities(&mut self, more: &[u16]) {
+        self.priorities.extend(more);
+        self.priorities.sort_unstable_by(|one, other| other.cmp(one));
+        self.priorities.dedup();
     }
 
     /// A user may send to it.
@@ -138,14 +148,23 @@ impl Name {
 }
 
 fn key(path: &[u8]) -> String {
-    let digits = path.iter().map(|byte| format!("{byte:02x}"));
-    std::iter::once(String::from("p.")).chain(digits).collect()
+    format!("p.{}", digits(path))
 }
 
 fn path(key: &str) -> Option<Path> {
-    let digits = key.strip_prefix("p.")?.as_bytes();
-    let pairs = digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
-    pairs.collect()
+    of_digits(key.strip_prefix("p.")?).map(Path::from)
+}
+
+/// Any bytes, as hexadecimal digits.
+pub(super) fn digits(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).unwrap_or_default();
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// What was written as hexadecimal digits.
+pub(super) fn of_digits(digits: &str) -> Option<Vec<u8>> {
+    let pairs = digits.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }
 
 impl Hosts {
@@ -154,12 +173,71 @@ impl Hosts {
         Some(self.names.borrow().get(path)?.known.as_ref()?.1.described())
     }
 
-    /// The identity of the mailbox for dead letters of another, if whoever set it may send there now.
-    pub(super) fn dead_letter(&self, path: &[u8]) -> Option<String> {
+    /// The mailbox for dead letters of another, and its identity, if whoever set it may send there now.
+    pub(super) fn dead_letter(&self, path: &[u8]) -> Option<(Path, String)> {
         let to = self.described(path)?.dead_letter?;
         let names = self.names.borrow();
         let (_, record) = names.get(&to.path)?.known.as_ref()?;
-        (!record.folder && record.lets_send(to.setter)).then(|| record.id.clone())
+        (!record.folder && record.lets_send(to.setter)).then(|| (to.path.clone(), record.id.clone()))
+    }
+
+    /// The priorities that the mailbox is known to have had, 0 aside, highest first.
+    pub(super) fn priorities(&self, path: &Path) -> Vec<u16> {
+        let names = self.names.borrow();
+        let known = names.get(path).and_then(|name| name.known.as_ref());
+        known.map(|(_, record)| record.priorities.clone()).unwrap_or_default()
+    }
+
+    /// All hosts are told that the mailbox has messages of this priority, once there is what hands them over.
+    pub(super) async fn add_priority(&self, path: &Path, id: &str, priority: u16) -> Result<(), Error> {
+        loop {
+            self.connected().await;
+            let Ok((revision, record)) = self.last(path).await else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            let mut record = record.filter(|record| record.id == id).ok_or(Error::Removed)?;
+            let is_known = record.priorities.contains(&priority);
+            if !is_known && record.priorities.len() >= MOST {
+                return Err(Error::Range);
+            }
+            record.add_priorities(&[priority]);
+            let told = if is_known {
+                Ok(revision)
+            } else {
+                match self.make_lane(id, priority, &record.described()).await {
+                    Ok(()) => self.put(path, Some(&record), revision).await,
+                    Err(why) => Err(why),
+                }
+            };
+            match told {
+                Ok(revision) => {
+                    // What this host is changing meanwhile is told with it.
+                    self.know(path, Some((revision, record)));
+                    self.changed.notify_waiters();
+                    return Ok(());
+                }
+                Err(Refused::Server(code::NOT_LAST, _)) => {}
+                Err(Refused::Silent | Refused::Nobody | Refused::Server(code::NOT_AVAILABLE, _)) => {
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(why) => {
+                    warn!("'{}' takes no priority {priority}: {why}", path.escape_ascii());
+                    return Err(error_of(&why));
+                }
+            }
+        }
+    }
+
+    /// What hands over the messages of one priority.
+    async fn make_lane(&self, id: &str, priority: u16, told: &Described) -> Result<(), Refused> {
+        let Lane { consumer, subject } = self.lane(id, priority);
+        let config = json!({
+            "durable_name": consumer, "filter_subject": subject, "ack_policy": "explicit", "deliver_policy": "all",
+            "replay_policy": "instant", "ack_wait": told.silence().as_nanos() as u64, "max_deliver": -1,
+            "max_ack_pending": -1, "max_waiting": 65_536,
+        });
+        api::make_consumer(&self.client, &self.stream(id), &config).await
     }
 
     /// The identity of the mailbox that has this path. Waits while this host makes or removes it.
@@ -247,10 +325,12 @@ impl Hosts {
 
     async fn tell(&self, path: &Path, told: &Described) -> Result<(), Refused> {
         let known = self.known(path);
-        let (mut expected, id) = known.map_or((0, None), |(revision, record)| (revision, Some(record.id)));
-        let is_new = id.is_none();
-        let id = id.unwrap_or_else(|| self.fresh_id());
-        let record = Record::new(&id, told);
+        let is_new = known.is_none();
+        let (mut expected, id, priorities) = known.map_or_else(
+            || (0, self.fresh_id(), Vec::new()),
+            |(revision, record)| (revision, record.id, record.priorities),
+        );
+        let mut record = Record { priorities, ..Record::new(&id, told) };
         if !told.folder && self.described(path).is_none_or(|was| was.rules() != told.rules()) {
             self.make_mailbox(&record, told, is_new).await?;
         }
@@ -275,7 +355,10 @@ impl Hosts {
                     return Ok(());
                 }
                 // Another host has changed the same: the last change holds.
-                Ok((revision, Some(found))) if found.id == id => expected = revision,
+                Ok((revision, Some(found))) if found.id == id => {
+                    record.add_priorities(&found.priorities);
+                    expected = revision;
+                }
                 // Another host has made it at the same time, or again.
                 Ok((revision, Some(found))) => {
                     if is_new && !told.folder {
@@ -342,7 +425,7 @@ impl Hosts {
     /// The stream of a mailbox and its consumer are made, or changed.
     async fn make_mailbox(&self, record: &Record, told: &Described, is_new: bool) -> Result<(), Refused> {
         let limit = |limit: u64| i64::try_from(limit).unwrap_or(-1);
-        let stream = self.stream(&record.id);
+        let (stream, subject) = (self.stream(&record.id), self.subject(&record.id));
         // The server takes no shorter time than this, and knows of a message that was sent twice for no longer than it is kept.
         let ttl = Duration::from_nanos(record.ttl).max(Duration::from_millis(100));
         let (max_age, known_for) = match record.ttl {
@@ -350,15 +433,11 @@ impl Hosts {
             _ => (ttl.as_nanos() as u64, ttl.min(DUPLICATES).as_nanos() as u64),
         };
         let config = json!({
-            "name": stream, "subjects": [self.subject(&record.id)], "description": "mailbox of ipcfs",
+            "name": stream, "subjects": [subject, format!("{subject}.>")], "description": "mailbox of ipcfs",
             "retention": "workqueue", "storage": "file", "num_replicas": self.replicas, "max_consumers": -1,
             "max_msgs": limit(record.maxmsg), "max_bytes": limit(record.maxbytes),
             "discard": if record.full == 2 { "old" } else { "new" }, "allow_direct": true,
-            "max_age": max_age, "duplicate_window": known_for,
-        });
-        let consumer = json!({
-            "durable_name": CONSUMER, "ack_policy": "explicit", "deliver_policy": "all", "replay_policy": "instant",
-            "ack_wait": told.silence().as_nanos() as u64, "max_deliver": -1, "max_ack_pending": -1, "max_waiting": 65_536,
+            "max_age": max_age, "duplicate_window": known_for, "allow_msg_ttl": true,
         });
         loop {
             self.connected().await;
@@ -367,10 +446,12 @@ impl Hosts {
             } else {
                 api::call(&self.client, &format!("STREAM.UPDATE.{stream}"), &config).await.map(drop)
             };
-            let made = match made {
-                Ok(()) => api::make_consumer(&self.client, &stream, &consumer).await,
-                Err(why) => Err(why),
-            };
+            let mut made = made;
+            for priority in record.priorities.iter().copied().chain([0]) {
+                if made.is_ok() {
+                    made = self.make_lane(&record.id, priority, told).await;
+                }
+            }
             match made {
                 Err(Refused::Silent | Refused::Nobody | Refused::Server(code::NOT_AVAILABLE, _)) => {
                     tokio::time::sleep(PAUSE).await;

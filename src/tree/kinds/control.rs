@@ -3,10 +3,11 @@
 //! A node's number says which object's and which of its files it is, and all else follows from the object. So the files
 //! come and go with it by themselves and cost nothing.
 
+use super::{Cx, Inode};
 use crate::control::{File, METRICS_SIZE, Refusal};
-use crate::op::{Error, Ino, NodeId};
+use crate::op::{Caller, Error, Ino, NodeId};
 use crate::state::{Restorer, Saved, Saver};
-use crate::tree::names::ROOT;
+use crate::tree::names::{Named as _, ROOT};
 
 /// The folder's name in the root.
 pub(super) const NAME: &[u8] = b"control";
@@ -138,6 +139,42 @@ pub(super) fn table_file<V, S>(
     index: usize,
 ) -> Result<&'static File<V, S>, Error> {
     table.get(index).ok_or(Error::NotFound)
+}
+
+/// The mailbox that a value written to `dead_letter` names, as `choose` takes it, if `caller` may send there. Empty: none. `own` is the
+/// mailbox whose letters they are.
+pub(super) fn find_dead_letter<T>(
+    text: &[u8],
+    own: Ino,
+    caller: Caller,
+    choose: impl FnOnce(&Inode) -> Result<T, Option<&'static str>>,
+    cx: &mut Cx<'_>,
+) -> Result<Option<T>, Refusal> {
+    // One newline ends the value; any other byte is part of a name.
+    let path = text.strip_suffix(b"\n").unwrap_or(text);
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
+    let shown = path.get(..80).unwrap_or(path).escape_ascii();
+    let found = cx.tree.names.lock().find_mailbox(path, caller);
+    let inode = found.map_err(|error| match error {
+        Error::AccessDenied => refuse(error, &format!("you may not search the way to '{shown}'")),
+        _ => refuse(Error::Invalid, &format!("there is no mailbox '{shown}'")),
+    })?;
+    let chosen = choose(&inode).map_err(|why| match why {
+        Some(why) => refuse(Error::Invalid, why),
+        None => refuse(Error::Invalid, &format!("there is no mailbox '{shown}'")),
+    })?;
+    if inode.ino() == own {
+        return Err(refuse(Error::Invalid, "a mailbox cannot be its own"));
+    }
+    let mut may_send = false;
+    let looked = inode.ops().read_meta(&mut |meta| may_send = meta.permits(caller, 2), cx);
+    if looked.is_err() || !may_send {
+        return Err(refuse(Error::AccessDenied, &format!("you may not send to '{shown}'")));
+    }
+    Ok(Some(chosen))
 }
 
 /// Keeps the sentence of a refused value for `error`, or clears it.

@@ -16,6 +16,7 @@ use parking_lot::MutexGuard;
 use super::control::{ControlNode, Slot};
 use super::mailbox::MailboxFile;
 use super::message;
+use super::remote::RemoteFile;
 use super::{
     ControlOps, Cx, FIXED_COOKIES, Header, Inode, InodeOps, Names, control_entry, dots, set_size_only,
 };
@@ -48,6 +49,14 @@ impl ControlFolder {
         match &self.object {
             Inode::Mailbox(file) if self.place.slot == Slot::Messages => Ok(file),
             _ => Err(Error::NotPermitted),
+        }
+    }
+
+    /// The mailbox whose `messages/` it is, if several hosts share it.
+    pub(super) fn shared_messages_of(&self) -> Option<&Arc<RemoteFile>> {
+        match &self.object {
+            Inode::Remote(node) if self.place.slot == Slot::Messages => Some(&node.file),
+            _ => None,
         }
     }
 

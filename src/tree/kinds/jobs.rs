@@ -88,7 +88,7 @@ impl OpenFile {
             OpenFile::Topic(open) => open.seekable,
             OpenFile::Doorbell(open) => open.seekable,
             OpenFile::Remote(open) => open.seekable,
-            OpenFile::Message(_) | OpenFile::Control(_) => true,
+            OpenFile::Message(_) | OpenFile::RemoteMessage(_) | OpenFile::Control(_) => true,
             OpenFile::Segment(_) | OpenFile::Purge(_) | OpenFile::Listing(_) => false,
         }
     }
@@ -106,7 +106,7 @@ pub(crate) fn read(header: Header, fh: Fh, call: Read, cx: &mut Cx<'_>) -> Resul
     };
     let file = cx.tree.handles.get(fh)?;
     let at = if file.is_read_on() { at } else { call.offset };
-    let text = matches!(*file, OpenFile::Message(_) | OpenFile::Control(_));
+    let text = matches!(*file, OpenFile::Message(_) | OpenFile::RemoteMessage(_) | OpenFile::Control(_));
     let carried = Carried { offset: call.offset, at, size: call.size, before, text };
     cx.tree.ring_reads.carried(who, header.unique(), carried);
     // Somebody else may have been faster. Then it polls.

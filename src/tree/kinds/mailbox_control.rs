@@ -2,47 +2,15 @@
 
 use std::sync::Arc;
 
-use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_file};
+use super::control::{ControlNode, Other, Slot, TextFile, find_dead_letter, refusal_noted, table_file};
 use super::door::{self, is_folder_of_doors};
 use super::mailbox::MailboxFile;
 use super::message::{self, messages_mode};
 use super::{ControlOps, Cx, Header, Inode, Names};
-use crate::control::{DOORS, MAILBOX, MailboxSettings, MailboxView, Refusal};
+use crate::control::{DOORS, MAILBOX, MailboxSettings, MailboxView};
 use crate::journal::Durable;
 use crate::mailbox::DeadLetter;
 use crate::op::{Attr, Caller, Entry, Error, Listed};
-
-impl MailboxFile {
-    /// The mailbox that a written value names, if `caller` may send to it. Empty: none.
-    fn find_dead_letter(
-        &self,
-        text: &[u8],
-        caller: Caller,
-        cx: &Cx<'_>,
-    ) -> Result<Option<DeadLetter>, Refusal> {
-        // One newline ends the value; any other byte is part of a name.
-        let path = text.strip_suffix(b"\n").unwrap_or(text);
-        if path.is_empty() {
-            return Ok(None);
-        }
-        let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
-        let shown = path.get(..80).unwrap_or(path).escape_ascii();
-        let file = match cx.tree.names.lock().find_mailbox(path, caller) {
-            Ok(Inode::Mailbox(file)) => file,
-            Err(Error::AccessDenied) => {
-                return Err(refuse(Error::AccessDenied, &format!("you may not search the way to '{shown}'")));
-            }
-            _ => return Err(refuse(Error::Invalid, &format!("there is no mailbox '{shown}'"))),
-        };
-        if file.ino == self.ino {
-            return Err(refuse(Error::Invalid, "a mailbox cannot be its own"));
-        }
-        if !file.state.lock().meta.permits(caller, 2) {
-            return Err(refuse(Error::AccessDenied, &format!("you may not send to '{shown}'")));
-        }
-        Ok(Some(DeadLetter { mailbox: file.ino, setter: caller }))
-    }
-}
 
 impl ControlOps for Arc<MailboxFile> {
     fn owner(&self, _: &Names) -> Result<Attr, Error> {
@@ -122,7 +90,15 @@ impl ControlOps for Arc<MailboxFile> {
         let file = table_file(&MAILBOX, index)?;
         let store = file.store.ok_or(Error::AccessDenied)?;
         // Found before the mailbox is locked: names come first.
-        let named = if file.names_mailbox() { self.find_dead_letter(text, caller, cx) } else { Ok(None) };
+        let named = if file.names_mailbox() {
+            let choose = |inode: &Inode| match inode {
+                Inode::Mailbox(file) => Ok(DeadLetter { mailbox: file.ino, setter: caller }),
+                _ => Err(None),
+            };
+            find_dead_letter(text, self.ino, caller, choose, cx)
+        } else {
+            Ok(None)
+        };
         let (ceiling, has_store) = (cx.tree.setup.ceiling, cx.tree.setup.journal.is_some());
         self.with(cx, |state, cx| {
             let old = state.settings(ceiling, has_store);

@@ -247,7 +247,7 @@ impl FileOps for OpenMessage {
 }
 
 /// A message's number, written in one way only.
-fn number(name: &[u8]) -> Option<u64> {
+pub(super) fn number(name: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(name).ok()?;
     let number: u64 = text.parse().ok()?;
     (number.to_string() == text).then_some(number)

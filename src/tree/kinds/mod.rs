@@ -14,12 +14,15 @@ mod file_handle;
 mod folder;
 mod folder_control;
 mod jobs;
+mod listing;
 mod mailbox;
 mod mailbox_control;
 mod message;
 mod purge;
 mod remote;
+mod remote_ask;
 mod remote_control;
+mod remote_message;
 mod segment;
 mod segment_control;
 mod segment_names;
@@ -30,7 +33,6 @@ mod user;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::MutexGuard;
 
@@ -39,6 +41,7 @@ use super::names::meta::Meta;
 use super::names::{self, Named, Namespace};
 use super::waiting::work::JobId;
 use crate::accounts::{Account, Charge, Resource};
+use crate::engine::Event;
 use crate::mailbox::{Context, LongText, Mode, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Now, OpenFlags, Opened, Poller, Ready,
@@ -56,8 +59,10 @@ pub(crate) use file_handle::find_again;
 pub(crate) use folder::FolderInode;
 use folder::dots;
 pub(crate) use jobs::{allocate, poll, read, shrink, work};
+use listing::{FIXED_COOKIES, OpenListing};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
-pub(crate) use remote::{Remotes, engine};
+pub(crate) use remote::Remotes;
+pub(crate) use remote_message::{Question, ask};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use segment_names::link;
 pub(crate) use topic::TopicTotals;
@@ -71,6 +76,7 @@ pub(crate) enum Inode {
     Folder(FolderInode),
     Mailbox(Arc<MailboxFile>),
     Remote(Box<remote::RemoteNode>),
+    RemoteMessage(Arc<remote_message::RemoteMessage>),
     Topic(Arc<topic::TopicFile>),
     Segment(Arc<SegmentFile>),
     Symlink(Arc<symlink::SymlinkFile>),
@@ -100,7 +106,8 @@ impl Saved for Inode {
             | Inode::Users(_)
             | Inode::User(_)
             // A tree that has some is not saved.
-            | Inode::Remote(_) => to.u8(u8::MAX),
+            | Inode::Remote(_)
+            | Inode::RemoteMessage(_) => to.u8(u8::MAX),
         }
     }
 
@@ -123,6 +130,7 @@ impl Saved for Inode {
 pub(crate) enum OpenFile {
     Mailbox(mailbox::OpenMailbox),
     Remote(remote::OpenRemote),
+    RemoteMessage(remote_message::OpenRemoteMessage),
     Topic(topic::OpenTopic),
     Segment(segment::OpenSegment),
     Message(message::OpenMessage),
@@ -134,18 +142,8 @@ pub(crate) enum OpenFile {
 
 saved!(enum OpenFile {
     0 = Mailbox(it), 1 = Topic(it), 2 = Segment(it), 3 = Message(it), 4 = Doorbell(it), 5 = Control(it), 6
-    = Listing(it), 7 = Purge(it), 8 = Remote(it),
+    = Listing(it), 7 = Purge(it), 8 = Remote(it), 9 = RemoteMessage(it),
 });
-
-/// An open folder. A listing ends where the folder ended when it began: names that come later have later cookies, and a name that
-/// is moved or made anew while it is listed would come again and again.
-#[derive(Debug)]
-pub(crate) struct OpenListing {
-    /// The first cookie that is not shown.
-    end: AtomicU64,
-}
-
-saved!(struct OpenListing { end });
 
 /// What every verb works with.
 pub(crate) struct Cx<'a> {
@@ -503,6 +501,7 @@ impl Inode {
             Inode::Folder(folder) => folder,
             Inode::Mailbox(file) => file,
             Inode::Remote(node) => &**node,
+            Inode::RemoteMessage(node) => node,
             Inode::Topic(file) => file,
             Inode::Segment(file) => file,
             Inode::Symlink(file) => file,
@@ -541,6 +540,7 @@ impl OpenFile {
         match self {
             OpenFile::Mailbox(open) => open,
             OpenFile::Remote(open) => open,
+            OpenFile::RemoteMessage(open) => open,
             OpenFile::Topic(open) => open,
             OpenFile::Segment(open) => open,
             OpenFile::Message(open) => open,
@@ -572,31 +572,6 @@ impl Cx<'_> {
         opening.unwrap_or_else(|| self.tree.accounts.of(caller.uid))
     }
 
-    /// A folder is open.
-    pub(crate) fn open_listing(&mut self, folder: &Inode) -> Fh {
-        let end = folder.ops().next_cookie(self).unwrap_or(u64::MAX);
-        self.opened(OpenFile::Listing(OpenListing { end: AtomicU64::new(end) }))
-    }
-
-    /// READDIR of an open folder.
-    pub(crate) fn list(
-        &mut self,
-        folder: &Inode,
-        fh: Fh,
-        after: u64,
-        most: usize,
-    ) -> Result<Vec<Listed>, Error> {
-        let open = self.tree.handles.get(fh)?;
-        let OpenFile::Listing(listing) = &*open else { return Err(Error::BadDescriptor) };
-        if after == 0 {
-            listing.end.store(folder.ops().next_cookie(self).unwrap_or(u64::MAX), Ordering::Relaxed);
-        }
-        let end = listing.end.load(Ordering::Relaxed);
-        let mut list = folder.ops().list(after, most, self)?;
-        list.retain(|listed| listed.cookie < end || listed.cookie >= FIXED_COOKIES);
-        Ok(list)
-    }
-
     /// A file is open.
     fn opened(&mut self, file: OpenFile) -> Fh {
         self.tree.handles.insert(file, self.opening.take())
@@ -624,16 +599,6 @@ impl Header {
     }
 }
 
-/// What a folder has beside its names comes last in a listing, from this cookie on. All are positive as signed numbers, which
-/// offsets are.
-const FIXED_COOKIES: u64 = (u64::MAX >> 1) - 256;
-
-impl FileOps for OpenListing {
-    fn read(&self, _: Header, _: Read, _: &mut Cx<'_>) -> Result<Option<Reply>, Error> {
-        Err(Error::IsFolder)
-    }
-}
-
 /// LOOKUP has found a place of `control/`.
 fn control_entry(place: ControlNode, caller: Caller, cx: &mut Cx<'_>) -> Result<Entry, Error> {
     let mut names = cx.tree.names.lock();
@@ -650,29 +615,43 @@ fn free(memory: Arc<dyn Memory>, length: u64, tree: &Tree) {
     }
 }
 
-/// RENAME, which concerns two folders.
+/// What the engine reports.
+pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
+    match event {
+        Event::Answered(mailbox, wait, answer) => {
+            remote_message::answered(mailbox, WaitId(wait), answer, cx);
+        }
+        event => remote::engine(event, cx),
+    }
+}
+
+/// RENAME, which concerns two folders. `None`: it waits.
 pub(crate) fn rename(
     header: Header,
     name: &[u8],
     to: (NodeId, &[u8]),
     how: RenameHow,
     cx: &mut Cx<'_>,
-) -> Result<(), Error> {
+) -> Result<Option<Reply>, Error> {
     let names = cx.tree.names.lock();
     let from = (header.node, name);
     match (Inode::of_node(from.0, &names)?, Inode::of_node(to.0, &names)?) {
         (Inode::Folder(source), Inode::Folder(target)) => {
-            folder::rename(header.caller, (source.ino, from.1), (target.ino, to.1), how, names, cx)
+            folder::rename(header.caller, (source.ino, from.1), (target.ino, to.1), how, names, cx)?;
         }
         (Inode::ControlFolder(_), Inode::ControlFolder(_)) if how == RenameHow::Exchange => {
-            Err(Error::Invalid)
+            return Err(Error::Invalid);
         }
         (Inode::ControlFolder(source), Inode::ControlFolder(target)) => {
             drop(names);
-            message::rename((source.messages_of()?, from.1), (target.messages_of()?, to.1), cx)
+            if remote_message::rename(header, (&source, from.1), (&target, to.1), cx)? {
+                return Ok(None);
+            }
+            message::rename((source.messages_of()?, from.1), (target.messages_of()?, to.1), cx)?;
         }
-        _ => Err(Error::NotPermitted),
+        _ => return Err(Error::NotPermitted),
     }
+    Ok(Some(Reply::Done))
 }
 
 /// Part of a text that is shown as it was when reading began.

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::door::open_once_sized;
 use super::mailbox::{Receivers, check_receives, open_sized, receive, send, sized};
+use super::remote_ask::{Asking, meta_of};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     set_size_only,
@@ -17,8 +18,8 @@ use crate::accounts::Resource;
 use crate::engine::{Carrier, Command, Described, Event, Path};
 use crate::mailbox::{Context, Door, HandleId, Rules, WaitId};
 use crate::op::{
-    Attr, Caller, Effect, Entry, Error, Ino, Moment, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready, Reply,
-    SetAttr, Validity,
+    Attr, Caller, Effect, Entry, Error, Fh, Ino, Moment, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready,
+    Reply, SetAttr, Validity,
 };
 use crate::remote::Remote;
 use crate::state::{Restorer, Saved, Saver};
@@ -65,7 +66,7 @@ impl Remotes {
         }
     }
 
-    fn get(&self, ino: Ino) -> Option<Arc<RemoteFile>> {
+    pub(super) fn get(&self, ino: Ino) -> Option<Arc<RemoteFile>> {
         self.files.lock().get(&ino).cloned()
     }
 }
@@ -85,6 +86,8 @@ pub(super) struct RemoteState {
     /// Why the last value written to `config/` was refused.
     pub(super) refusal: Option<Box<str>>,
     receivers: Receivers,
+    /// Requests that wait for the engine to say something of single messages.
+    pub(super) asking: BTreeMap<WaitId, Asking>,
 }
 
 /// What a node stands for: the mailbox, or with a number of its own one of its doors. Each name and node has an `Inode`, so that there
@@ -102,6 +105,8 @@ pub(super) struct DoorAt {
     pub(super) ino: Ino,
     /// Its size is told as 0, for a writer that appends.
     pub(super) told_empty: bool,
+    /// Who opened it last. The number may be another file's since.
+    pub(super) opened: Arc<Mutex<Option<Fh>>>,
 }
 
 /// An open file.
@@ -145,7 +150,13 @@ impl RemoteNode {
         let queue = Remote::new(ino, Arc::clone(&path), described.clone(), remotes.is_connected(), cx.now);
         let file = Arc::new(RemoteFile {
             ino,
-            state: Mutex::new(RemoteState { meta, queue, refusal: None, receivers: Receivers::default() }),
+            state: Mutex::new(RemoteState {
+                meta,
+                queue,
+                refusal: None,
+                receivers: Receivers::default(),
+                asking: BTreeMap::new(),
+            }),
         });
         remotes.files.lock().insert(ino, Arc::clone(&file));
         if here {
@@ -269,6 +280,8 @@ pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
                 file.with(cx, |state, cx| state.queue.settled(wait, result, cx));
             }
         }
+        // It is about single messages (`kinds::engine`).
+        Event::Answered(..) => {}
         Event::Message(ino, pull, message) => {
             if let Some(file) = remotes.get(ino) {
                 file.with(cx, |state, cx| state.queue.arrived(pull, message, cx));
@@ -385,7 +398,7 @@ impl RemoteFile {
     }
 
     /// As [`RemoteFile::with`], for a call that may have to wait.
-    fn with_waiting(
+    pub(super) fn with_waiting(
         self: &Arc<Self>,
         header: Header,
         cx: &mut Cx<'_>,
@@ -397,7 +410,7 @@ impl RemoteFile {
             cx.fx.note_waiting();
             let node = RemoteNode { file: Arc::clone(self), door: None };
             if !waits.insert(header.unique(), Wait::File(Inode::Remote(Box::new(node)), id), cx.now.moment) {
-                state.queue.cancel(id, Error::Ending, cx);
+                state.cancel(id, Error::Ending, cx);
             }
         });
     }
@@ -407,12 +420,23 @@ impl RemoteFile {
         cx.tree.remotes.files.lock().remove(&self.ino);
         self.with(cx, |state, cx| {
             state.meta.ctime = cx.now.time();
+            for (_, asking) in std::mem::take(&mut state.asking) {
+                cx.fx.fail(asking.request_id(), Error::NotFound);
+            }
             state.queue.remove(cx);
         });
     }
 }
 
 impl RemoteState {
+    /// Ends a wait, if it is not over.
+    fn cancel(&mut self, wait: WaitId, error: Error, cx: &mut Context<'_>) {
+        match self.asking.remove(&wait) {
+            Some(asking) => cx.fx.fail(asking.request_id(), error),
+            None => self.queue.cancel(wait, error, cx),
+        }
+    }
+
     fn attr(&self, ino: Ino) -> Attr {
         let msgsize = self.queue.described().limits.msgsize;
         Attr {
@@ -493,7 +517,23 @@ impl InodeOps for RemoteNode {
         self.attr(header.node, cx)
     }
 
+    /// Extended attributes of a door are those of the message in hand.
+    fn read_meta(&self, look: &mut dyn FnMut(&Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        let Some(at) = &self.door else { return self.with_meta(&mut |meta| look(meta), cx) };
+        let fh = *at.opened.lock();
+        let file = fh.and_then(|fh| cx.tree.handles.get(fh).ok());
+        let in_hand = match file.as_deref() {
+            Some(OpenFile::Remote(open)) if Arc::ptr_eq(&open.file, &self.file) => open.in_hand(),
+            _ => None,
+        };
+        look(&in_hand.unwrap_or_else(|| Meta::new(0, 0, 0, cx.now.time())));
+        Ok(())
+    }
+
     fn with_meta(&self, work: &mut dyn FnMut(&mut Meta), cx: &mut Cx<'_>) -> Result<(), Error> {
+        if self.door.is_some() {
+            return Err(Error::NotSupported);
+        }
         self.file.with(cx, |state, _| work(&mut state.meta));
         Ok(())
     }
@@ -505,6 +545,14 @@ impl InodeOps for RemoteNode {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
+        let (reads, writes) = self.door.as_ref().map_or((true, true), |at| at.door.ways());
+        if (flags.read && !reads) || (flags.write && !writes) {
+            return Err(Error::AccessDenied);
+        }
+        // The servers cannot choose.
+        if flags.read && matches!(self.door, Some(DoorAt { door: Door::Tag(_), .. })) {
+            return Err(Error::NotSupported);
+        }
         check_receives(flags)?;
         let pid = header.caller.pid;
         let node = (header.node, flags.write);
@@ -525,7 +573,11 @@ impl InodeOps for RemoteNode {
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let (file, opener) = (Arc::clone(&self.file), header.caller);
         let open = OpenRemote { file, id, seekable, opener, node, never_waits };
-        Ok(Opened { fh: cx.opened(OpenFile::Remote(open)), how })
+        let fh = cx.opened(OpenFile::Remote(open));
+        if let Some(at) = &self.door {
+            *at.opened.lock() = Some(fh);
+        }
+        Ok(Opened { fh, how })
     }
 
     fn unlinked(&self, cx: &mut Cx<'_>) {
@@ -538,7 +590,7 @@ impl InodeOps for RemoteNode {
     }
 
     fn cancel(&self, wait: WaitId, error: Error, cx: &mut Cx<'_>) {
-        self.file.with(cx, |state, cx| state.queue.cancel(wait, error, cx));
+        self.file.with(cx, |state, cx| state.cancel(wait, error, cx));
     }
 
     fn control(&self) -> Option<&dyn ControlOps> {
@@ -549,15 +601,29 @@ impl InodeOps for RemoteNode {
 impl RemoteNode {
     pub(super) fn attr_now(&self, told_empty: bool) -> Attr {
         let attr = self.file.state.lock().attr(self.ino());
-        let receive = attr.mode & 0o444;
-        // Whoever may receive settles what it received.
-        let leases = self.door.as_ref().is_some_and(|at| at.door == Door::Lease);
-        let mode = if leases { REGULAR | receive | receive >> 1 } else { attr.mode };
-        sized(Attr { mode, ..attr }, told_empty)
+        let (receive, send) = (attr.mode & 0o444, attr.mode & 0o222);
+        let mode = match self.door.as_ref().map(|at| &at.door) {
+            None => return sized(attr, told_empty),
+            // Whoever may receive settles what it received.
+            Some(Door::Lease) => receive | receive >> 1,
+            Some(door) => match door.ways() {
+                (true, true) => receive | send,
+                (true, false) => receive,
+                (false, _) => send,
+            },
+        };
+        sized(Attr { mode: REGULAR | mode, ..attr }, told_empty)
     }
 }
 
 impl OpenRemote {
+    /// The message that it has leased, as extended attributes.
+    fn in_hand(&self) -> Option<Meta> {
+        let state = self.file.state.lock();
+        let ttl = state.queue.described().ttl;
+        state.queue.in_hand(self.id).map(|(about, deliveries)| meta_of(about, Some(*deliveries), ttl))
+    }
+
     /// POLL. `None`: the engine is asked first, whether there is a message.
     pub(super) fn poll_or_wait(&self, header: Header, arm: Option<Poller>, cx: &mut Cx<'_>) -> Option<Ready> {
         let mut ready = None;

@@ -2,54 +2,28 @@
 
 use std::sync::Arc;
 
-use super::control::{ControlNode, Other, Slot, TextFile, refusal_noted, table_file};
+use super::control::{ControlNode, Other, Slot, TextFile, find_dead_letter, refusal_noted, table_file};
+use super::door::is_folder_of_doors;
+use super::message::messages_mode;
 use super::remote::{DoorAt, RemoteNode, tell};
 use super::{ControlOps, Cx, Header, Inode, Names};
-use crate::control::{DOORS, DoorKind, REMOTE, Refusal, RemoteSettings, RemoteView};
+use crate::control::{DOORS, DoorFile, DoorKind, REMOTE, RemoteSettings, RemoteView};
 use crate::engine::DeadLetter;
 use crate::mailbox::Door;
-use crate::op::{Attr, Caller, Entry, Error, NodeId, Validity};
-
-impl RemoteNode {
-    /// The mailbox that a written value names, if `caller` may send to it. Empty: none.
-    fn find_dead_letter(
-        &self,
-        text: &[u8],
-        caller: Caller,
-        cx: &Cx<'_>,
-    ) -> Result<Option<DeadLetter>, Refusal> {
-        let path = text.strip_suffix(b"\n").unwrap_or(text);
-        if path.is_empty() {
-            return Ok(None);
-        }
-        let refuse = |error, what: &str| Refusal { error, why: format!("dead_letter: {what}") };
-        let node = match cx.tree.names.lock().find_mailbox(path, caller) {
-            Ok(Inode::Remote(node)) => node,
-            Ok(_) => return Err(refuse(Error::Invalid, "it must be a mailbox that the same hosts share")),
-            Err(Error::AccessDenied) => {
-                return Err(refuse(Error::AccessDenied, "you may not search the way to it"));
-            }
-            Err(_) => return Err(refuse(Error::Invalid, "there is no such mailbox")),
-        };
-        if node.file.ino == self.file.ino {
-            return Err(refuse(Error::Invalid, "a mailbox cannot be its own"));
-        }
-        let state = node.file.state.lock();
-        if !state.meta.permits(caller, 2) {
-            return Err(refuse(Error::AccessDenied, "you may not send to it"));
-        }
-        let path = Arc::clone(state.queue.path());
-        Ok(Some(DeadLetter { path, setter: (caller.uid, caller.gid) }))
-    }
-}
+use crate::op::{Attr, Caller, Entry, Error, Ino, NodeId, Validity};
 
 impl ControlOps for RemoteNode {
     fn owner(&self, _: &Names) -> Result<Attr, Error> {
         Ok(self.file.state.lock().meta.attr(self.file.ino, 0))
     }
 
-    fn folder_mode(&self, slot: Slot, _: u32) -> Option<u32> {
-        matches!(slot, Slot::Top | Slot::Config).then_some(0o555)
+    fn folder_mode(&self, slot: Slot, file: u32) -> Option<u32> {
+        match slot {
+            Slot::Top | Slot::Config => Some(0o555),
+            Slot::Messages => Some(messages_mode(file)),
+            Slot::Door(index) if is_folder_of_doors(index) => Some(0o555),
+            Slot::Door(_) | Slot::File(_) => None,
+        }
     }
 
     fn files(&self) -> Vec<TextFile> {
@@ -57,8 +31,14 @@ impl ControlOps for RemoteNode {
     }
 
     fn others(&self) -> Vec<Other> {
-        let doors = DOORS.iter().enumerate().filter(|(_, door)| shared_door(&door.kind).is_some());
-        doors.map(|(index, door)| Other { name: door.name, slot: Slot::Door(index), folder: false }).collect()
+        let messages = Other { name: "messages", slot: Slot::Messages, folder: true };
+        let doors = DOORS.iter().enumerate().filter(|(_, door)| is_shared(&door.kind));
+        let doors = doors.map(|(index, door)| Other {
+            name: door.name,
+            slot: Slot::Door(index),
+            folder: is_folder_of_doors(index),
+        });
+        [messages].into_iter().chain(doors).collect()
     }
 
     fn look_up(
@@ -68,20 +48,26 @@ impl ControlOps for RemoteNode {
         name: &[u8],
         cx: &mut Cx<'_>,
     ) -> Result<Option<Entry>, Error> {
-        if place.slot != Slot::Top {
-            return Ok(None);
-        }
-        let found = DOORS.iter().enumerate().find(|(_, door)| door.name.as_bytes() == name);
-        let Some((index, leads)) = found.and_then(|(index, door)| Some((index, shared_door(&door.kind)?)))
-        else {
-            return if found.is_some() || name == b"messages" { Err(Error::NotSupported) } else { Ok(None) };
+        let (leads, ino) = match place.slot {
+            Slot::Door(index) => (DOORS.get(index).ok_or(Error::NotFolder)?.kind.named(name)?, None),
+            Slot::Top => {
+                let found = DOORS.iter().enumerate().find(|(_, door)| door.name.as_bytes() == name);
+                match found {
+                    Some((_, found)) if !is_shared(&found.kind) => return Err(Error::NotSupported),
+                    Some((index, DoorFile { kind: DoorKind::One(door), .. })) => {
+                        (door.clone(), Some(place.with(Slot::Door(index)).ino()))
+                    }
+                    _ => return Ok(None),
+                }
+            }
+            Slot::Config | Slot::Messages | Slot::File(_) => return Ok(None),
         };
         let charge = cx.charge_node(header.caller, name)?;
         let mut names = cx.tree.names.lock();
         let node = NodeId(names.fresh());
-        let ino = place.with(Slot::Door(index)).ino();
+        let ino = ino.unwrap_or(Ino(node.0));
         let told_empty = names.nodes.will_append(header.caller.pid);
-        let at = DoorAt { door: leads.clone(), ino, told_empty };
+        let at = DoorAt { door: leads, ino, told_empty, opened: Arc::default() };
         let door = RemoteNode { door: Some(at), ..self.clone() };
         names.nodes.note_look_up(header.caller.pid);
         cx.look_up_once(&mut names, node, Inode::Remote(Box::new(door.clone())), charge);
@@ -113,7 +99,19 @@ impl ControlOps for RemoteNode {
         let store = file.store.ok_or(Error::AccessDenied)?;
         cx.tree.remotes.check_reachable(writer.uid)?;
         // Found before the mailbox is locked: names come first.
-        let named = if file.names_mailbox() { self.find_dead_letter(text, writer, cx) } else { Ok(None) };
+        let named = if file.names_mailbox() {
+            let choose = |inode: &Inode| match inode {
+                Inode::Remote(node) => {
+                    let path = Arc::clone(node.file.state.lock().queue.path());
+                    Ok(DeadLetter { path, setter: (writer.uid, writer.gid) })
+                }
+                Inode::Mailbox(_) => Err(Some("it must be a mailbox that the same hosts share")),
+                _ => Err(None),
+            };
+            find_dead_letter(text, self.file.ino, writer, choose, cx)
+        } else {
+            Ok(None)
+        };
         let (result, change) = self.file.with(cx, |state, _| {
             let mut new = RemoteSettings { described: state.queue.described().clone(), named };
             let result = store(&String::from_utf8_lossy(text), &mut new);
@@ -126,10 +124,13 @@ impl ControlOps for RemoteNode {
     }
 }
 
-/// The door, if shared mailboxes have it.
-fn shared_door(kind: &DoorKind) -> Option<&Door> {
+/// Shared mailboxes have such a door.
+fn is_shared(kind: &DoorKind) -> bool {
     match kind {
-        DoorKind::One(door @ (Door::Lease | Door::Stream)) => Some(door),
-        _ => None,
+        DoorKind::One(door) => {
+            matches!(door, Door::Lease | Door::Stream | Door::Whole | Door::Peek | Door::Json)
+        }
+        DoorKind::Priorities | DoorKind::Tags | DoorKind::Ttls | DoorKind::Keys => true,
+        DoorKind::Delays | DoorKind::Senders | DoorKind::Purge => false,
     }
 }
