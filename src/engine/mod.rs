@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::config::{MailboxLimits, NO_LIMIT};
 use crate::journal::record::Reason;
-use crate::mailbox::{Properties, Tag, WhenFull};
+use crate::mailbox::{Properties, Purge, Tag, WhenFull};
 use crate::op::{Caller, Error, Ino, Slice, Timestamp};
 use crate::state::saved;
 
@@ -192,6 +192,8 @@ pub enum Asked {
     Remove(u64),
     /// To move one into the mailbox with this path.
     Move(u64, Path),
+    /// To remove those that are like this. It takes as long as it takes.
+    Purge(Purge),
 }
 
 /// What comes of it.
@@ -204,6 +206,8 @@ pub enum Answer {
         last: u64,
     },
     Message(About, Arc<[u8]>),
+    /// So many.
+    Removed(u64),
     Done,
 }
 

@@ -288,7 +288,7 @@ fn json_tells_who_sent_a_message_on_whichever_host() {
 fn what_shared_mailboxes_do_not_have_is_refused() {
     let Some((_servers, here, there)) = two_hosts() else { return };
     let (path, _) = make(&here, &there, "q");
-    for name in ["lease.json", "rpc", "serve", "purge"] {
+    for name in ["lease.json", "rpc", "serve"] {
         assert_eq!(error_of(File::open(door(&here, name))), Some(Errno::OPNOTSUPP), "{name}");
     }
     for name in ["delay", "from"] {
@@ -303,7 +303,7 @@ fn what_shared_mailboxes_do_not_have_is_refused() {
         .collect();
     names.sort_unstable();
     let (doors, rest) =
-        ("error json lease messages once peek priority status stream tag ttl whole", ["config"]);
+        ("error json lease messages once peek priority purge status stream tag ttl whole", ["config"]);
     let mut expected: Vec<&str> = doors.split(' ').chain(rest).collect();
     expected.sort_unstable();
     assert_eq!(names, expected);

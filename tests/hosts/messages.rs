@@ -22,6 +22,11 @@ fn listed(mount: &Mount, mailbox: &str) -> Vec<u64> {
     names.map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect()
 }
 
+/// The servers say what waits.
+fn answers(mount: &Mount, mailbox: &str) -> bool {
+    fs::read_dir(messages(mount, mailbox)).unwrap().all(|entry| entry.is_ok())
+}
+
 /// Their texts.
 fn texts(mount: &Mount, mailbox: &str) -> Vec<String> {
     let folder = messages(mount, mailbox);
@@ -92,6 +97,35 @@ fn a_removed_message_comes_to_nobody() {
     assert_eq!((received(&receives), received(&receives)), ("one".into(), "three".into()));
     assert!(is_empty(&receives));
     assert_eq!(there.figure("mailboxes/shared/q/status", "removed"), 1);
+}
+
+#[test]
+fn purge_removes_what_is_like_it_and_tells_how_many() {
+    let Some((_servers, here, there)) = two_hosts() else { return };
+    let (sends, receives) = make(&here, &there, "q");
+    let door = |name: &str| there.path(&format!("control/mailboxes/shared/q/{name}"));
+    let purge = |what: &str| {
+        let mut file = OpenOptions::new().read(true).write(true).open(door("purge")).unwrap();
+        file.write_all(what.as_bytes()).unwrap();
+        read(&mut file)
+    };
+    for number in 0..3 {
+        send(&sends, &number.to_string());
+        fs::write(door("tag/red"), "red").unwrap();
+        fs::write(door("priority/3"), "high").unwrap();
+    }
+    assert_eq!(
+        (purge("tag red\n"), purge("from 7"), purge("older 1h")),
+        ("3\n".into(), "0\n".into(), "0\n".into())
+    );
+    assert_eq!(texts(&here, "q"), ["0", "high", "1", "high", "2", "high"]);
+    assert_eq!((purge("older 1ms"), purge("all")), ("6\n".into(), "0\n".into()));
+    send(&sends, "last");
+    assert_eq!((purge("from 0"), purge("all")), ("1\n".into(), "0\n".into()));
+    let wrong = OpenOptions::new().write(true).open(door("purge")).unwrap().write(b"some");
+    assert_eq!(error_of(wrong), Some(Errno::INVAL));
+    assert!(is_empty(&receives));
+    assert_eq!(there.figure("mailboxes/shared/q/status", "removed"), 10);
 }
 
 /// The servers do not tell who has it.
@@ -191,7 +225,7 @@ fn who_may_look_is_who_may_receive() {
         fs::set_permissions(&seen, fs::Permissions::from_mode(mode)).unwrap();
         let mut user = std::process::Command::new("sh");
         user.args(["-c", command]).uid(common::USER).gid(common::USER).stderr(std::process::Stdio::null());
-        user.status().unwrap().success()
+        user.stdout(std::process::Stdio::null()).status().unwrap().success()
     };
     let (look, remove) = (format!("cat {}/1", folder.display()), format!("rm -f {}/1", folder.display()));
     assert!(!as_user(&look, 0o602) && as_user(&look, 0o604));
@@ -216,6 +250,7 @@ fn without_a_connection_messages_cannot_be_reached() {
     wait_for("the connection to be back", || {
         fs::read_to_string(there.path("control/status")).unwrap().contains("engine connected")
     });
+    wait_for("the server to answer", || answers(&there, "q"));
     assert_eq!(texts(&there, "q"), ["one"]);
     assert_eq!(received(&receives), "one");
 }
@@ -248,6 +283,8 @@ fn messages_are_moved_while_the_server_dies_and_none_is_lost_or_there_twice() {
         servers.run(0);
     }
     mover.join().unwrap();
+    // This host may not have its connection back yet.
+    wait_for("the server to answer", || answers(&here, "q") && answers(&here, "other"));
     assert!(listed(&here, "q").is_empty());
     let expected: Vec<String> = (0..COUNT).map(|number| number.to_string()).collect();
     assert_eq!(texts(&here, "other"), expected);

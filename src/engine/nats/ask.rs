@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::HeaderMap;
 use base64::Engine as _;
@@ -23,11 +23,14 @@ use super::lane::{Lane, of_subject};
 use super::names::of_digits;
 use crate::engine::{About, Answer, Ask, Asked, Event, Path};
 use crate::journal::record::Reason;
-use crate::mailbox::Tag;
+use crate::mailbox::{Purge, Tag};
 use crate::op::{Caller, Error, Timestamp};
 
 /// Numbers that are missing between the first and the last message, of which one answer of a server has all.
 const MOST_GAPS: u64 = 1_000;
+
+/// How many messages are looked at before it is asked for more.
+const PAGE: usize = 500;
 
 /// First and longest time between two looks for a message that is not there yet.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
@@ -105,6 +108,9 @@ impl Hosts {
             }
             Asked::Remove(number) => self.discard(&id, number).await.map_err(|why| error_of(&why)),
             Asked::Move(number, to) => self.move_message(&id, number, &to).await,
+            Asked::Purge(what) => {
+                self.purge(&id, &what).await.map(Answer::Removed).map_err(|why| error_of(&why))
+            }
         }
     }
 
@@ -200,7 +206,7 @@ impl Hosts {
         let text = |field: &str| found["message"][field].as_str().unwrap_or_default();
         let decoded = |field: &str| STANDARD.decode(text(field)).unwrap_or_default();
         let sent = humantime::parse_rfc3339(text("time")).ok();
-        let sent = sent.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let sent = sent.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok(Found {
             number: found["message"]["seq"].as_u64().unwrap_or_default(),
             priority: of_subject(text("subject")),
@@ -222,6 +228,47 @@ impl Hosts {
             }
             other => other.map(|_| Answer::Done),
         }
+    }
+
+    async fn purge(&self, id: &str, what: &Purge) -> Result<u64, Refused> {
+        if *what == Purge::All {
+            let done =
+                api::call(&self.client, &format!("STREAM.PURGE.{}", self.stream(id)), &Value::Null).await?;
+            return Ok(done["purged"].as_u64().unwrap_or_default());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
+        let (mut after, mut removed, mut end) = (0, 0, None);
+        loop {
+            let Answer::List { numbers, last } = self.list(id, after, PAGE).await? else { break };
+            // What is sent from now on stays.
+            let end = *end.get_or_insert(last);
+            match numbers.last() {
+                Some(last) if after < end => after = *last,
+                _ => break,
+            }
+            for number in numbers.into_iter().filter(|number| *number <= end) {
+                let gone =
+                    |why: &Refused| matches!(why, Refused::Server(code::NO_MESSAGE | code::NO_SEQUENCE, _));
+                let found = match self.find(id, number).await {
+                    Err(why) if gone(&why) => continue,
+                    found => found?,
+                };
+                let about = about(number, 0, found.sent, |name| found.header(name));
+                let matches = match what {
+                    Purge::All => true,
+                    Purge::Tag(tag) => about.tag.as_ref() == Some(tag),
+                    Purge::From(uid) => about.sender.uid == *uid,
+                    Purge::Older(age) => about.sent.0 <= now.saturating_sub(*age),
+                };
+                if matches {
+                    match self.discard(id, number).await {
+                        Err(why) if gone(&why) => {}
+                        done => removed += done.map(|_| 1)?,
+                    }
+                }
+            }
+        }
+        Ok(removed)
     }
 
     async fn move_message(&self, id: &str, number: u64, to_path: &Path) -> Result<Answer, Error> {

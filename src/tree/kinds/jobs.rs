@@ -89,7 +89,9 @@ impl OpenFile {
             OpenFile::Doorbell(open) => open.seekable,
             OpenFile::Remote(open) => open.seekable,
             OpenFile::Message(_) | OpenFile::RemoteMessage(_) | OpenFile::Control(_) => true,
-            OpenFile::Segment(_) | OpenFile::Purge(_) | OpenFile::Listing(_) => false,
+            OpenFile::Segment(_) | OpenFile::Purge(_) | OpenFile::RemotePurge(_) | OpenFile::Listing(_) => {
+                false
+            }
         }
     }
 }

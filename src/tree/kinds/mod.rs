@@ -23,6 +23,7 @@ mod remote;
 mod remote_ask;
 mod remote_control;
 mod remote_message;
+mod remote_purge;
 mod segment;
 mod segment_control;
 mod segment_names;
@@ -131,6 +132,7 @@ pub(crate) enum OpenFile {
     Mailbox(mailbox::OpenMailbox),
     Remote(remote::OpenRemote),
     RemoteMessage(remote_message::OpenRemoteMessage),
+    RemotePurge(remote_purge::OpenRemotePurge),
     Topic(topic::OpenTopic),
     Segment(segment::OpenSegment),
     Message(message::OpenMessage),
@@ -142,7 +144,7 @@ pub(crate) enum OpenFile {
 
 saved!(enum OpenFile {
     0 = Mailbox(it), 1 = Topic(it), 2 = Segment(it), 3 = Message(it), 4 = Doorbell(it), 5 = Control(it), 6
-    = Listing(it), 7 = Purge(it), 8 = Remote(it), 9 = RemoteMessage(it),
+    = Listing(it), 7 = Purge(it), 8 = Remote(it), 9 = RemoteMessage(it), 10 = RemotePurge(it),
 });
 
 /// What every verb works with.
@@ -535,12 +537,18 @@ impl Named for Inode {
 }
 
 impl OpenFile {
+    /// The file `purge` of a mailbox that several hosts share.
+    fn purge_shared(file: &Arc<remote::RemoteFile>, node: (NodeId, bool)) -> OpenFile {
+        OpenFile::RemotePurge(remote_purge::OpenRemotePurge::new(file, node))
+    }
+
     /// The one dispatch of what is done by open file.
     pub(crate) fn ops(&self) -> &dyn FileOps {
         match self {
             OpenFile::Mailbox(open) => open,
             OpenFile::Remote(open) => open,
             OpenFile::RemoteMessage(open) => open,
+            OpenFile::RemotePurge(open) => open,
             OpenFile::Topic(open) => open,
             OpenFile::Segment(open) => open,
             OpenFile::Message(open) => open,

@@ -9,13 +9,13 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::door::open_once_sized;
 use super::mailbox::{Receivers, check_receives, open_sized, receive, send, sized};
-use super::remote_ask::{Asking, meta_of};
+use super::remote_ask::{Asking, What, meta_of};
 use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     set_size_only,
 };
 use crate::accounts::Resource;
-use crate::engine::{Carrier, Command, Described, Event, Path};
+use crate::engine::{Ask, Asked, Carrier, Command, Described, Event, Path};
 use crate::mailbox::{Context, Door, HandleId, Rules, WaitId};
 use crate::op::{
     Attr, Caller, Effect, Entry, Error, Fh, Ino, Moment, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready,
@@ -101,7 +101,8 @@ pub(crate) struct RemoteNode {
 /// A door, and its node.
 #[derive(Debug, Clone)]
 pub(super) struct DoorAt {
-    pub(super) door: Door,
+    /// `None`: `purge`.
+    pub(super) door: Option<Door>,
     pub(super) ino: Ino,
     /// Its size is told as 0, for a writer that appends.
     pub(super) told_empty: bool,
@@ -415,6 +416,33 @@ impl RemoteFile {
         });
     }
 
+    /// Has a request wait for the engine's answer.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        header: Header,
+        about: What,
+        what: Asked,
+        cx: &mut Cx<'_>,
+    ) -> Result<(), Error> {
+        if !cx.tree.remotes.is_connected() {
+            return Err(Error::Unreachable);
+        }
+        let mut result = Ok(());
+        self.with_waiting(header, cx, |state, cx| {
+            if state.queue.is_removed() {
+                result = Err(Error::NotFound);
+                return None;
+            }
+            let id = state.queue.next_wait();
+            state.asking.insert(id, Asking { header, about });
+            let (mailbox, path) = (self.ino, Arc::clone(state.queue.path()));
+            let ask = Ask { mailbox, path, wait: id.0, what };
+            cx.fx.push(Effect::Engine(Box::new(Command::Ask(ask))));
+            Some(id)
+        });
+        result
+    }
+
     /// Its name is gone.
     fn end(&self, cx: &mut Cx<'_>) {
         cx.tree.remotes.files.lock().remove(&self.ino);
@@ -545,12 +573,13 @@ impl InodeOps for RemoteNode {
         mut names: MutexGuard<'_, Names>,
         cx: &mut Cx<'_>,
     ) -> Result<Opened, Error> {
-        let (reads, writes) = self.door.as_ref().map_or((true, true), |at| at.door.ways());
+        let leads = self.door.as_ref().and_then(|at| at.door.as_ref());
+        let (reads, writes) = leads.map_or((true, true), Door::ways);
         if (flags.read && !reads) || (flags.write && !writes) {
             return Err(Error::AccessDenied);
         }
         // The servers cannot choose.
-        if flags.read && matches!(self.door, Some(DoorAt { door: Door::Tag(_), .. })) {
+        if flags.read && matches!(leads, Some(Door::Tag(_))) {
             return Err(Error::NotSupported);
         }
         check_receives(flags)?;
@@ -563,7 +592,11 @@ impl InodeOps for RemoteNode {
         let never_waits = opening? == Opening::Nameless;
         drop(names);
         let account = cx.opener(header.caller);
-        let door = self.door.as_ref().map_or(&Door::Plain, |at| &at.door);
+        if let Some(DoorAt { door: None, .. }) = &self.door {
+            let open = OpenFile::purge_shared(&self.file, node);
+            return Ok(Opened { fh: cx.opened(open), how: OpenAs::Stream });
+        }
+        let door = leads.unwrap_or(&Door::Plain);
         let (id, seekable) = self.file.with(cx, |state, cx| {
             if self.door.is_none() && !flags.write {
                 state.receivers.note(pid, cx.now.moment);
@@ -605,8 +638,10 @@ impl RemoteNode {
         let mode = match self.door.as_ref().map(|at| &at.door) {
             None => return sized(attr, told_empty),
             // Whoever may receive settles what it received.
-            Some(Door::Lease) => receive | receive >> 1,
-            Some(door) => match door.ways() {
+            Some(Some(Door::Lease)) => receive | receive >> 1,
+            // As for `rm` in `messages/`.
+            Some(None) => (receive & send << 1) | (send & receive >> 1),
+            Some(Some(door)) => match door.ways() {
                 (true, true) => receive | send,
                 (true, false) => receive,
                 (false, _) => send,

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
+
 use super::{Header, Read};
 use crate::config::NO_LIMIT;
 use crate::engine::About;
@@ -27,6 +29,8 @@ pub(super) enum What {
     },
     Read(Read, Arc<OnceLock<Arc<[u8]>>>),
     Remove,
+    /// The answer that the write's open file reads, and how long the write is.
+    Purge(Arc<Mutex<Vec<u8>>>, u32),
     /// Into this mailbox.
     Move(Ino),
 }

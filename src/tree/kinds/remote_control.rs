@@ -49,13 +49,16 @@ impl ControlOps for RemoteNode {
         cx: &mut Cx<'_>,
     ) -> Result<Option<Entry>, Error> {
         let (leads, ino) = match place.slot {
-            Slot::Door(index) => (DOORS.get(index).ok_or(Error::NotFolder)?.kind.named(name)?, None),
+            Slot::Door(index) => (Some(DOORS.get(index).ok_or(Error::NotFolder)?.kind.named(name)?), None),
             Slot::Top => {
                 let found = DOORS.iter().enumerate().find(|(_, door)| door.name.as_bytes() == name);
                 match found {
                     Some((_, found)) if !is_shared(&found.kind) => return Err(Error::NotSupported),
                     Some((index, DoorFile { kind: DoorKind::One(door), .. })) => {
-                        (door.clone(), Some(place.with(Slot::Door(index)).ino()))
+                        (Some(door.clone()), Some(place.with(Slot::Door(index)).ino()))
+                    }
+                    Some((index, DoorFile { kind: DoorKind::Purge, .. })) => {
+                        (None, Some(place.with(Slot::Door(index)).ino()))
                     }
                     _ => return Ok(None),
                 }
@@ -130,7 +133,7 @@ fn is_shared(kind: &DoorKind) -> bool {
         DoorKind::One(door) => {
             matches!(door, Door::Lease | Door::Stream | Door::Whole | Door::Peek | Door::Json)
         }
-        DoorKind::Priorities | DoorKind::Tags | DoorKind::Ttls | DoorKind::Keys => true,
-        DoorKind::Delays | DoorKind::Senders | DoorKind::Purge => false,
+        DoorKind::Priorities | DoorKind::Tags | DoorKind::Ttls | DoorKind::Keys | DoorKind::Purge => true,
+        DoorKind::Delays | DoorKind::Senders => false,
     }
 }

@@ -17,11 +17,10 @@ use super::remote::RemoteFile;
 use super::remote_ask::{Asking, What, meta_of};
 use super::{ControlNode, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, part_of};
 use crate::accounts::{Charge, Resource};
-use crate::engine::{About, Answer, Ask, Asked, Command};
+use crate::engine::{About, Answer, Asked};
 use crate::mailbox::{Memory, WaitId};
 use crate::op::{
-    Attr, Effect, Entry, Error, Fh, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort,
-    Validity,
+    Attr, Entry, Error, Fh, Ino, Listed, NodeId, OpenAs, OpenFlags, Opened, Reply, SetAttr, Sort, Validity,
 };
 use crate::state::{Restorer, Saved, Saver};
 use crate::tree::names::meta::{Meta, REGULAR};
@@ -120,29 +119,6 @@ pub(super) fn rename(
     source.ask(header, What::Move(target.ino), Asked::Move(number, path), cx).map(|()| true)
 }
 
-impl RemoteFile {
-    /// Has a request wait for the engine's answer.
-    fn ask(self: &Arc<Self>, header: Header, about: What, what: Asked, cx: &mut Cx<'_>) -> Result<(), Error> {
-        if !cx.tree.remotes.is_connected() {
-            return Err(Error::Unreachable);
-        }
-        let mut result = Ok(());
-        self.with_waiting(header, cx, |state, cx| {
-            if state.queue.is_removed() {
-                result = Err(Error::NotFound);
-                return None;
-            }
-            let id = state.queue.next_wait();
-            state.asking.insert(id, Asking { header, about });
-            let (mailbox, path) = (self.ino, Arc::clone(state.queue.path()));
-            let ask = Ask { mailbox, path, wait: id.0, what };
-            cx.fx.push(Effect::Engine(Box::new(Command::Ask(ask))));
-            Some(id)
-        });
-        result
-    }
-}
-
 /// The engine has answered a question about a mailbox.
 pub(crate) fn answered(mailbox: Ino, wait: WaitId, answer: Result<Answer, Error>, cx: &mut Cx<'_>) {
     let Some(file) = cx.tree.remotes.get(mailbox) else { return };
@@ -192,6 +168,11 @@ fn reply(
         (What::Remove, Answer::Done) => {
             file.with(cx, |state, _| state.queue.count(|counts| counts.removed += 1));
             Ok(Reply::Done)
+        }
+        (What::Purge(answer, written), Answer::Removed(removed)) => {
+            *answer.lock() = format!("{removed}\n").into_bytes();
+            file.with(cx, |state, _| state.queue.count(|counts| counts.removed += removed));
+            Ok(Reply::Written(written))
         }
         (What::Move(target), Answer::Done) => {
             file.with(cx, |state, _| state.queue.count(|counts| counts.moved_out += 1));

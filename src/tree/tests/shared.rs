@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::NO_LIMIT;
 use crate::engine::{About, Answer, Ask, Asked, Described, Event, Path};
-use crate::mailbox::WhenFull;
+use crate::mailbox::{Purge, WhenFull};
 use crate::op::{Listed, RenameHow};
 
 const SENDER: Caller = Caller { uid: 7, gid: 8, pid: 9 };
@@ -83,6 +83,12 @@ impl Shared {
                 })
                 .ok_or(Error::NotFound),
             Asked::Next { .. } => panic!("nobody looks through the door"),
+            Asked::Purge(what) => {
+                assert_eq!(*what, Purge::All);
+                let removed = mailbox.len() as u64;
+                mailbox.clear();
+                Ok(Answer::Removed(removed))
+            }
             Asked::Remove(number) => mailbox.remove(number).map(|_| Answer::Done).ok_or(Error::NotFound),
             Asked::Move(number, to) => match mailbox.remove(number) {
                 Some(text) => {
@@ -205,6 +211,22 @@ fn a_message_is_removed_or_moved_by_its_number() {
     assert_eq!(shared.get(folder, to(other, b"2")), Reply::Failed(Error::NotFound));
     assert_eq!(shared.servers[&b"s/other"[..]][&1], "two");
     assert_eq!((shared.status("removed"), shared.status("moved_out")), (1, 1));
+}
+
+#[test]
+fn purge_says_how_many_messages_it_has_removed() {
+    let mut shared = Shared::new();
+    shared.send(1, "one");
+    shared.send(2, "two");
+    let node = shared.mount.node("control/mailboxes/s/q/purge");
+    let fh = shared.mount.open(1, node, BOTH).unwrap();
+    assert_eq!(shared.mount.get(node, write(fh, b"some")), Reply::Failed(Error::Invalid));
+    assert_eq!(shared.get(node, write(fh, b"all\n")), Reply::Written(4));
+    for expected in [&b"2\n"[..], b""] {
+        assert_eq!(shared.mount.get(node, read(fh)), Reply::Data(expected.to_vec()));
+    }
+    assert_eq!((shared.status("removed"), shared.servers[&b"s/q"[..]].len()), (2, 0));
+    shared.mount.release(node, fh);
 }
 
 #[test]
