@@ -73,6 +73,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, String> {
     let result = if lazy { machine::detach(mount) } else { unmount(&mount.point) };
     match result {
         Ok(()) => {}
+        // A daemon that ends takes its mount away by itself, at any moment.
+        Err(_) if !mounts::all()?.iter().any(|other| other.id == mount.id) => {}
         Err(UnmountError::Busy) => return Err(busy(&all, mount)),
         Err(UnmountError::Other(why)) => {
             let point = quoted(&mount.point);
