@@ -204,14 +204,15 @@ impl Hosts {
         let what = format!("STREAM.MSG.GET.{}", self.stream(id));
         let found = api::call(&self.client, &what, which).await?;
         let text = |field: &str| found["message"][field].as_str().unwrap_or_default();
-        let decoded = |field: &str| STANDARD.decode(text(field)).unwrap_or_default();
+        // A message that is not understood must not be moved as an empty one.
+        let decoded = |field: &str| STANDARD.decode(text(field)).map_err(|_| Refused::Silent);
         let sent = humantime::parse_rfc3339(text("time")).ok();
         let sent = sent.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         Ok(Found {
-            number: found["message"]["seq"].as_u64().unwrap_or_default(),
+            number: found["message"]["seq"].as_u64().ok_or(Refused::Silent)?,
             priority: of_subject(text("subject")),
-            headers: String::from_utf8_lossy(&decoded("hdrs")).into_owned(),
-            body: Bytes::from(decoded("data")),
+            headers: String::from_utf8_lossy(&decoded("hdrs")?).into_owned(),
+            body: Bytes::from(decoded("data")?),
             sent: Timestamp(sent.map_or(0, |sent| sent.as_nanos() as u64)),
         })
     }
