@@ -9,6 +9,8 @@ mod doors;
 mod messages;
 #[path = "hosts/refused.rs"]
 mod refused;
+#[path = "hosts/rpc.rs"]
+mod rpc;
 #[path = "hosts/rules.rs"]
 mod rules;
 #[path = "hosts/servers.rs"]

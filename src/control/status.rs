@@ -122,6 +122,9 @@ pub(super) fn remote(view: &RemoteView) -> String {
         ("moved_in", &counts.moved_in),
         ("moved_out", &counts.moved_out),
         ("duplicates", &counts.duplicates),
+        ("requests", &counts.requests),
+        ("serving", &counts.serving),
+        ("replied", &counts.replied),
     ]);
     add_waiters(&mut text, &view.waiters, view.now);
     text

@@ -103,9 +103,20 @@ const LEAST_SILENCE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DeliveryId(pub u64);
 
+/// What a reader takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// What was sent to the mailbox.
+    Message,
+    /// What was asked through `rpc`.
+    Question,
+}
+
 /// A message that was handed over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// Whose it is.
+    pub wanted: Wanted,
     /// Identifies it until it is settled.
     pub delivery: DeliveryId,
     /// What is known of it.
@@ -165,6 +176,8 @@ pub struct Publish {
     pub once: bool,
     /// Its file is closed, so that nobody waits.
     pub closed: bool,
+    /// It is a question, which `wait` identifies until [`Command::Forget`]: there is an [`Event::Reply`] to it.
+    pub asks: bool,
 }
 
 /// A question about the messages of a mailbox that are not acknowledged, or a change of one of them. Each has one [`Event::Answered`].
@@ -232,13 +245,20 @@ pub enum Command {
     Withdraw(Ino, u64),
     /// Receive one message. With `wait`, until [`Command::EndPull`]; otherwise whatever waits now.
     #[allow(missing_docs)]
-    Pull { mailbox: Ino, path: Path, pull: u64, wait: bool },
+    Pull { mailbox: Ino, path: Path, pull: u64, wanted: Wanted, wait: bool },
     /// Nobody wants the message of a pull any more. One that is under way comes nevertheless.
     EndPull(Ino, u64),
     /// A delivered message is leased: it is kept from other readers until it is settled.
     Keep(DeliveryId),
     /// Settle a message, and report it if somebody waits.
     Settle(DeliveryId, Settle, Option<(Ino, u64)>),
+    /// Answer a question that is in hand, and report what came of it. With `once`, one attempt.
+    #[allow(missing_docs)]
+    Reply { delivery: DeliveryId, body: Slice, mailbox: Ino, wait: u64, once: bool },
+    /// What became of an [`Event::Reply`], by its number.
+    Heard(u64, Result<(), Error>),
+    /// Nobody waits for the reply to a question any more.
+    Forget(Ino, u64),
     /// Answer this. It is tried for some seconds, except for what waits.
     Ask(Ask),
 }
@@ -268,6 +288,11 @@ pub enum Event {
     Died(Ino, bool),
     /// What a write of `ack`, `nack` or `reject` waits for.
     Settled(Ino, u64, Result<(), Error>),
+    /// What came of a [`Command::Reply`]. The question is still in hand after `NoMemory`, `WouldWait` and `Interrupted`.
+    Replied(Ino, u64, Result<(), Error>),
+    /// A reply to a question, which a [`Command::Heard`] with the number confirms.
+    #[allow(missing_docs)]
+    Reply { mailbox: Ino, question: u64, number: u64, body: Arc<[u8]> },
     /// What came of a [`Command::Ask`].
     Answered(Ino, u64, Result<Answer, Error>),
 }

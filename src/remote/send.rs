@@ -6,8 +6,10 @@ use super::writers::{Doing, Writer};
 use super::{Lease, Remote, command};
 use crate::accounts::Charge;
 use crate::engine::{Command, Publish, Sent, Settle};
-use crate::mailbox::{Context, Memory, Properties, Send, WaitId, WhenFull, charge_in_hand, parse_settling};
-use crate::op::{Error, Reply, Slice};
+use crate::mailbox::{
+    Context, HandleId, Memory, Properties, Send, WaitId, WhenFull, charge_in_hand, parse_settling,
+};
+use crate::op::{Error, Reply, RequestId, Slice};
 
 impl Remote {
     /// A write. Its wait is returned if the engine has to answer first.
@@ -22,10 +24,9 @@ impl Remote {
     }
 
     fn try_send(&mut self, call: Send<'_>, cx: &mut Context<'_>) -> Result<Option<WaitId>, Error> {
-        let longest = self.longest();
         let open = self.handles.get_mut(call.handle.0).filter(|open| open.mode.writes());
         let open = open.ok_or(Error::BadDescriptor)?;
-        if open.lease != Lease::No {
+        if open.lease != Lease::No && !open.serves {
             return self.settle(call, cx);
         }
         if open.whole {
@@ -38,23 +39,38 @@ impl Remote {
             open.split_refused = call.continues;
             return Err(Error::TooLong);
         }
-        if self.removed {
-            return Err(Error::Removed);
+        if open.serves {
+            return self.answer(call, cx);
         }
-        if call.body.len() > longest {
-            return Err(Error::TooLong);
+        if let Some(asks) = open.asks {
+            return self.question(call, asks, cx);
         }
-        if call.body.is_empty() {
-            cx.fx.reply(call.request_id, Reply::Written(0));
+        if !self.check(&call, cx)? {
             return Ok(None);
         }
-        if call.nonblock && !self.connected {
-            return Err(Error::WouldWait);
-        }
+        let open = self.handles.get_mut(call.handle.0).ok_or(Error::BadDescriptor)?;
         let charge = charge_in_hand(&open.account, Memory::cost(call.body.len()));
         let charge = charge.map_err(|_| Error::NoMemory)?;
         let (does, properties) = (Doing::Sends(call.body.len() as u32), open.properties.clone());
         Ok(Some(self.publish(call, (vec![Slice::whole(call.body)], properties), does, charge, cx)))
+    }
+
+    /// Whether there is something to send. A write of nothing is answered.
+    pub(super) fn check(&self, call: &Send<'_>, cx: &mut Context<'_>) -> Result<bool, Error> {
+        if self.removed {
+            return Err(Error::Removed);
+        }
+        if call.body.len() > self.longest() {
+            return Err(Error::TooLong);
+        }
+        if call.body.is_empty() {
+            cx.fx.reply(call.request_id, Reply::Written(0));
+            return Ok(false);
+        }
+        if call.nonblock && !self.connected {
+            return Err(Error::WouldWait);
+        }
+        Ok(true)
     }
 
     /// Longest message, in bytes.
@@ -91,6 +107,7 @@ impl Remote {
             sender: writer.caller,
             once: writer.nonblock || self.described.full == WhenFull::Fail,
             closed: writer.request.is_none(),
+            asks: matches!(writer.does, Doing::Asks(..)),
         };
         self.writers.insert(id, writer);
         command(Command::Publish(publish), cx);
@@ -125,6 +142,14 @@ impl Remote {
     pub fn published(&mut self, wait: u64, sent: Sent, result: Result<(), Error>, cx: &mut Context<'_>) {
         let Some(Writer { request, nonblock, does, .. }) = self.writers.remove(&WaitId(wait)) else { return };
         let Sent { accepted: sent, known } = sent;
+        if let Doing::Asks(handle, length) = does {
+            let written = self.asked((WaitId(wait), handle), length, result, cx);
+            let Some(request) = request else { return };
+            return match written {
+                Ok(length) => cx.fx.reply(request, Reply::Written(length)),
+                Err(error) => self.fail_full(request, nonblock, error, cx),
+            };
+        }
         self.counts.duplicates += known as u64;
         if sent > known {
             self.counts.sent += (sent - known) as u64;
@@ -143,7 +168,7 @@ impl Remote {
                 }
                 sent.checked_sub(1).and_then(|last| ends.get(last).copied())
             }
-            Doing::Settles(..) => None,
+            Doing::Settles(..) | Doing::Asks(..) | Doing::Replies(..) => None,
         };
         let Some(request) = request else {
             // Its file is closed, and nobody is there to be told.
@@ -152,12 +177,14 @@ impl Remote {
         };
         match (written, result) {
             (Some(length), _) => cx.fx.reply(request, Reply::Written(length)),
-            // It is full, and what must not wait learns that it would.
-            (None, Err(Error::NoSpace)) if nonblock && self.described.full == WhenFull::Wait => {
-                cx.fx.fail(request, Error::WouldWait);
-            }
-            (None, result) => cx.fx.fail(request, result.err().unwrap_or(Error::Io)),
+            (None, result) => self.fail_full(request, nonblock, result.err().unwrap_or(Error::Io), cx),
         }
+    }
+
+    /// A write fails. If it is full, what must not wait learns that it would.
+    fn fail_full(&self, request: RequestId, nonblock: bool, error: Error, cx: &mut Context<'_>) {
+        let would_wait = error == Error::NoSpace && nonblock && self.described.full == WhenFull::Wait;
+        cx.fx.fail(request, if would_wait { Error::WouldWait } else { error });
     }
 
     /// The engine has, or has not, settled a lease.
@@ -165,13 +192,19 @@ impl Remote {
         let Some(Writer { request, does, .. }) = self.writers.remove(&WaitId(wait)) else { return };
         let (Some(request), Doing::Settles(handle, length)) = (request, does) else { return };
         if let Some(open) = self.handles.get_mut(handle.0) {
-            open.lease = Lease::None;
-            open.in_hand = None;
-            open.framing.clear();
+            open.end_lease();
         }
         match result {
             Ok(()) => cx.fx.reply(request, Reply::Written(length)),
             Err(error) => cx.fx.fail(request, error),
+        }
+        self.lease_ended(handle, cx);
+    }
+
+    /// The open file can take another message, for which somebody may poll.
+    pub(super) fn lease_ended(&mut self, handle: HandleId, cx: &mut Context<'_>) {
+        if let Some(open) = self.handles.get(handle.0) {
+            self.balance(open.wanted(), cx);
         }
     }
 }

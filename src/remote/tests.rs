@@ -3,9 +3,11 @@
 use super::*;
 use crate::accounts::{Accounts, Resource};
 use crate::config::{MailboxLimits, NO_LIMIT};
-use crate::engine::{Answer, Ask, Asked, Sent};
-use crate::mailbox::{Send, Tag, WhenFull};
-use crate::op::{Caller, Effects, Now, Timestamp};
+use crate::engine::{Answer, Ask, Asked, Message, Sent, Wanted};
+use crate::mailbox::{Memory, Send, Tag, WhenFull};
+use crate::op::{Caller, Effects, Now, Ready, Reply, RequestId, Slice, Taken, Timestamp};
+
+mod rpc;
 
 struct Rig {
     remote: Remote,
@@ -60,7 +62,8 @@ impl Rig {
 
     fn arrive(&mut self, pull: u64, delivery: u64) -> Vec<Effect> {
         let (delivery, body) = (DeliveryId(delivery), Arc::from(&b"job"[..]));
-        let message = Message { delivery, about: about(), deliveries: 2, body, waiting: 0 };
+        let message =
+            Message { wanted: Wanted::Message, delivery, about: about(), deliveries: 2, body, waiting: 0 };
         self.call(|remote, cx| remote.arrived(pull, message, cx)).1
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::accounts::{Account, Charge, Resource};
+use crate::engine::DeliveryId;
 use crate::mailbox::{Context, HandleId, Memory, Send};
 use crate::op::{Caller, Error, Moment, RequestId};
 
@@ -36,6 +37,10 @@ pub(super) enum Doing {
     },
     /// The lease of an open file is settled, by so many bytes.
     Settles(HandleId, u32),
+    /// An open file asks a question, of so many bytes.
+    Asks(HandleId, u32),
+    /// An open file replies to the question that it has in hand, by so many bytes.
+    Replies(HandleId, DeliveryId, u32),
 }
 
 impl Writer {

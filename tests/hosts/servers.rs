@@ -1,7 +1,7 @@
 //! Servers of NATS of a test's own, on loopback.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -104,6 +104,17 @@ impl Servers {
                     && answer.starts_with("HTTP/1.0 200")
             })
         })
+    }
+
+    /// What the first server answers to a request, as another program makes it.
+    pub fn ask(&self, subject: &str) -> String {
+        let mut server = TcpStream::connect(("127.0.0.1", self.ports[0])).unwrap();
+        server
+            .write_all(format!("CONNECT {{}}\r\nSUB here 1\r\nPUB {subject} here 0\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut lines = BufReader::new(server).lines().map(Result::unwrap);
+        lines.find(|line| line.starts_with("MSG here")).unwrap();
+        lines.next().unwrap()
     }
 
     /// What `--engine` is told.

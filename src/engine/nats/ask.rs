@@ -19,7 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Hosts;
 use super::api::{self, Refused, code};
-use super::lane::{Lane, of_subject};
+use super::lane::{Lane, is_question, of_subject};
 use super::names::of_digits;
 use crate::engine::{About, Answer, Ask, Asked, Event, Path};
 use crate::journal::record::Reason;
@@ -57,6 +57,8 @@ pub(super) struct Found {
     headers: String,
     pub(super) body: Bytes,
     sent: Timestamp,
+    /// It is a question, and so none of the messages that a user sees.
+    asks: bool,
 }
 
 impl Found {
@@ -101,8 +103,10 @@ impl Hosts {
         // Locks of the kernel's wait for the answer, so that it comes soon.
         let id = timeout(api::TIMEOUT, self.id(path)).await.unwrap_or(Err(Error::Unreachable))?;
         match what {
-            Asked::List { after, most } => self.list(&id, after, most).await.map_err(|why| error_of(&why)),
-            Asked::Look(number) => Ok(self.find(&id, number).await.map_err(|why| error_of(&why))?.answer()),
+            Asked::List { after, most } => {
+                self.list_messages(&id, after, most).await.map_err(|why| error_of(&why))
+            }
+            Asked::Look(number) => Ok(self.find_message(&id, number).await?.answer()),
             Asked::Next { .. } => {
                 self.look_ahead(path, &id).await.map_err(|why| error_of(&why))?.ok_or(Error::WouldWait)
             }
@@ -136,6 +140,33 @@ impl Hosts {
         let all = number(&info, "first_seq").max(after + 1)..=number(&info, "last_seq");
         let numbers = all.filter(|number| !gone.contains(number)).take(most).collect();
         Ok(Answer::List { numbers, last })
+    }
+
+    /// The same, without questions.
+    async fn list_messages(&self, id: &str, mut after: u64, most: usize) -> Result<Answer, Refused> {
+        let subject = self.question_lane(id).subject;
+        loop {
+            let listed = self.list(id, after, most).await?;
+            let Answer::List { mut numbers, last } = listed else { return Ok(listed) };
+            let Some(end) = numbers.last().copied() else { return Ok(Answer::List { numbers, last }) };
+            let mut questions = BTreeSet::new();
+            let mut next = after + 1;
+            while next <= end {
+                match self.get(id, &json!({ "seq": next, "next_by_subj": subject })).await {
+                    Ok(Found { number, .. }) => {
+                        questions.insert(number);
+                        next = number + 1;
+                    }
+                    Err(Refused::Server(code::NO_MESSAGE, _)) => break,
+                    Err(why) => return Err(why),
+                }
+            }
+            numbers.retain(|number| !questions.contains(number));
+            if !numbers.is_empty() {
+                return Ok(Answer::List { numbers, last });
+            }
+            after = end;
+        }
     }
 
     /// From one message to the next: many are missing between them.
@@ -200,6 +231,12 @@ impl Hosts {
         self.get(id, &json!({ "seq": number })).await
     }
 
+    /// The same, unless it is a question.
+    async fn find_message(&self, id: &str, number: u64) -> Result<Found, Error> {
+        let found = self.find(id, number).await.map_err(|why| error_of(&why))?;
+        if found.asks { Err(Error::NotFound) } else { Ok(found) }
+    }
+
     async fn get(&self, id: &str, which: &Value) -> Result<Found, Refused> {
         let what = format!("STREAM.MSG.GET.{}", self.stream(id));
         let found = api::call(&self.client, &what, which).await?;
@@ -214,10 +251,11 @@ impl Hosts {
             headers: String::from_utf8_lossy(&decoded("hdrs")?).into_owned(),
             body: Bytes::from(decoded("data")?),
             sent: Timestamp(sent.map_or(0, |sent| sent.as_nanos() as u64)),
+            asks: is_question(text("subject")),
         })
     }
 
-    async fn discard(&self, id: &str, number: u64) -> Result<Answer, Refused> {
+    pub(super) async fn discard(&self, id: &str, number: u64) -> Result<Answer, Refused> {
         let what = format!("STREAM.MSG.DELETE.{}", self.stream(id));
         // A server need not write over it.
         let argument = json!({ "seq": number, "no_erase": true });
@@ -233,9 +271,13 @@ impl Hosts {
 
     async fn purge(&self, id: &str, what: &Purge) -> Result<u64, Refused> {
         if *what == Purge::All {
-            let done =
-                api::call(&self.client, &format!("STREAM.PURGE.{}", self.stream(id)), &Value::Null).await?;
-            return Ok(done["purged"].as_u64().unwrap_or_default());
+            let what = format!("STREAM.PURGE.{}", self.stream(id));
+            let mut purged = 0;
+            for subject in self.subjects(id) {
+                let done = api::call(&self.client, &what, &json!({ "filter": subject })).await?;
+                purged += done["purged"].as_u64().unwrap_or_default();
+            }
+            return Ok(purged);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos() as u64);
         let (mut after, mut removed, mut end) = (0, 0, None);
@@ -255,12 +297,13 @@ impl Hosts {
                     found => found?,
                 };
                 let about = about(number, 0, found.sent, |name| found.header(name));
-                let matches = match what {
-                    Purge::All => true,
-                    Purge::Tag(tag) => about.tag.as_ref() == Some(tag),
-                    Purge::From(uid) => about.sender.uid == *uid,
-                    Purge::Older(age) => about.sent.0 <= now.saturating_sub(*age),
-                };
+                let matches = !found.asks
+                    && match what {
+                        Purge::All => true,
+                        Purge::Tag(tag) => about.tag.as_ref() == Some(tag),
+                        Purge::From(uid) => about.sender.uid == *uid,
+                        Purge::Older(age) => about.sent.0 <= now.saturating_sub(*age),
+                    };
                 if matches {
                     match self.discard(id, number).await {
                         Err(why) if gone(&why) => {}
@@ -273,7 +316,7 @@ impl Hosts {
     }
 
     async fn move_message(&self, id: &str, number: u64, to_path: &Path) -> Result<Answer, Error> {
-        let found = self.find(id, number).await.map_err(|why| error_of(&why))?;
+        let found = self.find_message(id, number).await?;
         let limits = self.described(to_path).ok_or(Error::NotFound)?.limits;
         if found.body.len() > limits.msgsize as usize {
             return Err(Error::TooLong);
@@ -341,6 +384,7 @@ mod tests {
             ),
             body: Bytes::new(),
             sent: Timestamp(0),
+            asks: false,
         };
         let known = about(7, 3, Timestamp(9), |name| found.header(name));
         let sender = Caller { uid: 1, gid: 2, pid: 3 };

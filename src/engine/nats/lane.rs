@@ -4,6 +4,7 @@
 //! ```text
 //! priority 0   subject ipcfs.SPACE.ID       consumer readers
 //! priority N   subject ipcfs.SPACE.ID.p.N   consumer readers-N
+//! questions    subject ipcfs.SPACE.ID.rpc   consumer servers
 //! ```
 //!
 //! A mailbox that has had none but 0 costs what it would without priorities.
@@ -17,6 +18,10 @@ pub(super) const MOST: usize = 16;
 
 /// The word of a subject before a priority.
 const WORD: &str = "p";
+
+/// The last word of the subject of questions, and their consumer.
+const QUESTION: &str = "rpc";
+const SERVERS: &str = "servers";
 
 /// Which messages are meant: the consumer that hands them over, and their subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +37,24 @@ pub(super) fn of_subject(subject: &str) -> u16 {
     number.filter(|_| words.next() == Some(WORD) && words.count() == 3).unwrap_or(0)
 }
 
+/// What was sent to `subject` is a question.
+pub(super) fn is_question(subject: &str) -> bool {
+    let mut words = subject.rsplit('.');
+    words.next() == Some(QUESTION) && words.count() == 3
+}
+
 impl Hosts {
+    /// The lane of questions.
+    pub(super) fn question_lane(&self, id: &str) -> Lane {
+        Lane { consumer: SERVERS.to_owned(), subject: format!("{}.{QUESTION}", self.subject(id)) }
+    }
+
+    /// The subjects of all messages of a mailbox that are not questions.
+    pub(super) fn subjects(&self, id: &str) -> [String; 2] {
+        let subject = self.subject(id);
+        [format!("{subject}.{WORD}.*"), subject]
+    }
+
     /// The lane of a priority.
     pub(super) fn lane(&self, id: &str, priority: u16) -> Lane {
         let subject = self.subject(id);
@@ -90,6 +112,19 @@ mod tests {
             ("ipcfs.space.id.p.x", 0),
         ] {
             assert_eq!(of_subject(subject), priority, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_subject_tells_a_question() {
+        for (subject, asks) in [
+            ("ipcfs.space.id.rpc", true),
+            ("ipcfs.space.id", false),
+            ("ipcfs.space.id.p.7", false),
+            ("ipcfs.space.rpc", false),
+            ("ipcfs.space.id.p.rpc", false),
+        ] {
+            assert_eq!(is_question(subject), asks, "{subject}");
         }
     }
 }

@@ -18,23 +18,24 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::api::{self, Refused, code};
 use super::ask::{ID, SENDER, TAG, about};
+use super::asker::Asker;
 use super::dead::place;
-use super::lane::of_subject;
+use super::lane::{is_question, of_subject};
 use super::names::digits;
 use super::{CONSUMER, Delivery, Hosts, SETTLE};
 use crate::config::NO_LIMIT;
-use crate::engine::{self, DeliveryId, Event, Path, Publish, Sent, Settle};
+use crate::engine::{self, DeliveryId, Event, Path, Publish, Sent, Settle, Wanted};
 use crate::op::{Error, Ino, Slice, Timestamp};
 
 /// A writer that gets a signal while its message is under way waits for the answer so long: the answer tells whether the message was
 /// sent.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// For how long one that has left may still come.
 const EARLY: Duration = Duration::from_secs(5);
 
 /// First and longest time between two attempts to send to a mailbox that is full.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
+pub(super) const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(500));
 
 /// How often a call that must not wait asks a server that does not answer.
 const ATTEMPTS: u32 = 2;
@@ -64,6 +65,14 @@ const IDLE_INBOXES: usize = 64;
 pub(super) struct Inbox {
     subject: Subject,
     pub(super) messages: Subscriber,
+}
+
+/// A message that the servers have: its mailbox, and its number there.
+pub(super) struct Stored {
+    pub(super) mailbox: String,
+    pub(super) number: u64,
+    /// Its key was known before, so that nothing was sent.
+    known: bool,
 }
 
 /// What came of one request for a message.
@@ -111,8 +120,12 @@ impl Hosts {
         self.under_way.set(self.under_way.get() + closing);
         let (mut sent, mut result) = (Sent::default(), Ok(()));
         for body in &publish.bodies {
-            match self.send(&publish, body, &mut left).await {
-                Ok(known) => {
+            let id = match &publish.properties.key {
+                Some(key) => format!("once.{}", digits(key)),
+                None => self.fresh_id(),
+            };
+            match self.send(&publish, headers_of(&publish, id), body, &mut left).await {
+                Ok(Stored { known, .. }) => {
                     sent = Sent { accepted: sent.accepted + 1, known: sent.known + usize::from(known) }
                 }
                 Err(error) => {
@@ -126,26 +139,15 @@ impl Hosts {
         self.under_way.set(self.under_way.get() - closing);
     }
 
-    /// Sends one message. True if its key was known before, so that nothing was sent.
-    async fn send(
+    /// Sends one message.
+    pub(super) async fn send(
         &self,
         publish: &Publish,
+        headers: HeaderMap,
         body: &Slice,
         left: &mut oneshot::Receiver<()>,
-    ) -> Result<bool, Error> {
-        let Publish { path, sender, once, properties, .. } = publish;
-        let mut headers = HeaderMap::new();
-        match &properties.key {
-            Some(key) => headers.insert(ID, format!("once.{}", digits(key))),
-            None => headers.insert(ID, self.fresh_id()),
-        }
-        if let Some(tag) = &properties.tag {
-            headers.insert(TAG, digits(tag));
-        }
-        if properties.ttl != NO_LIMIT {
-            headers.insert(TTL, format!("{}s", properties.ttl.div_ceil(SECOND)));
-        }
-        headers.insert(SENDER, format!("{} {} {}", sender.uid, sender.gid, sender.pid));
+    ) -> Result<Stored, Error> {
+        let Publish { path, once, properties, .. } = publish;
         let body = Bytes::from_owner(body.clone());
         let (mut pause, mut attempts) = (PAUSES.0, 0);
         loop {
@@ -158,6 +160,7 @@ impl Hosts {
                 _ = &mut *left => return Err(Error::Interrupted),
             };
             let subject = match properties.priority {
+                0 if publish.asks => self.question_lane(&id).subject,
                 0 => self.subject(&id),
                 priority => tokio::select! {
                     subject = self.subject_of(path, &id, priority) => subject?,
@@ -175,7 +178,9 @@ impl Hosts {
                 // An attempt that got no answer may have been accepted.
                 Ok(answer) => {
                     let known = answer["duplicate"].as_bool() == Some(true);
-                    return Ok(known && attempts == 1 && properties.key.is_some());
+                    let known = known && attempts == 1 && properties.key.is_some();
+                    let number = answer["seq"].as_u64().unwrap_or_default();
+                    return Ok(Stored { mailbox: id, number, known });
                 }
                 Err(_) if has_left => return Err(Error::Interrupted),
                 Err(Refused::Server(code::TOO_LONG, _)) => return Err(Error::TooLong),
@@ -217,10 +222,11 @@ impl Hosts {
         self: Rc<Self>,
         (mailbox, path): (Ino, Path),
         pull: u64,
+        wanted: Wanted,
         waits: bool,
         mut left: oneshot::Receiver<()>,
     ) {
-        let message = self.receive(mailbox, &path, pull, waits, &mut left).await;
+        let message = self.receive((mailbox, &path, pull), wanted, waits, &mut left).await;
         self.waits.borrow_mut().remove(&(mailbox, pull));
         match message {
             Some(message) => self.hand_over((mailbox, path), pull, message),
@@ -231,9 +237,8 @@ impl Hosts {
     /// One message. `None`: there is none, or nobody waits any more.
     async fn receive(
         self: &Rc<Self>,
-        mailbox: Ino,
-        path: &Path,
-        pull: u64,
+        (mailbox, path, pull): (Ino, &Path, u64),
+        wanted: Wanted,
         waits: bool,
         left: &mut oneshot::Receiver<()>,
     ) -> Option<Message> {
@@ -260,7 +265,14 @@ impl Hosts {
             };
             let priorities = self.priorities(path);
             let whose = (mailbox, path, pull);
-            let pulled = if priorities.is_empty() {
+            let pulled = if wanted == Wanted::Question {
+                let servers = self.question_lane(&id).consumer;
+                match self.has_servers(path, &id).await {
+                    Ok(()) => self.pull_from(whose, (&id, &servers), waits, left).await,
+                    Err(_) if !waits => Pulled::None,
+                    Err(_) => Pulled::Again,
+                }
+            } else if priorities.is_empty() {
                 self.pull_from(whose, (&id, CONSUMER), waits, left).await
             } else {
                 self.pull_by_priority(whose, (&id, &priorities), waits, left).await
@@ -270,11 +282,17 @@ impl Hosts {
                 _ => Duration::ZERO,
             };
             match pulled {
-                Pulled::Message(message) => match message.reply {
+                Pulled::Message(message) => match &message.reply {
+                    Some(ack) if wanted == Wanted::Question => {
+                        if !self.is_nobodys(&message, path).await {
+                            return Some(message);
+                        }
+                        let _ = self.tell_settled(ack, "+ACK").await;
+                    }
                     // Its readers died too often, or their hosts.
-                    Some(ack) if self.is_worn_out(path, &ack, 1) => {
+                    Some(ack) if self.is_worn_out(path, ack, 1) => {
                         // If it fails, the message comes again.
-                        let _ = self.bury((mailbox, path), &ack, "deliveries").await;
+                        let _ = self.bury((mailbox, path), ack, "deliveries").await;
                     }
                     _ => return Some(message),
                 },
@@ -302,7 +320,7 @@ impl Hosts {
                     pulled = next(&mut inbox.messages, waits) => pulled,
                     // A new connection may be to a server that knows nothing of the request.
                     _ = link.changed() => Pulled::Lost,
-                    () = self.priorities_change(whose.1, &[]), if waits => Pulled::Lost,
+                    () = self.priorities_change(whose.1, &[]), if waits && of.1 == CONSUMER => Pulled::Lost,
                     _ = &mut *left => Pulled::Left,
                 }
             }
@@ -374,9 +392,14 @@ impl Hosts {
         let header = |name: &str| message.headers.as_ref()?.get(name).map(HeaderValue::as_str);
         let about = about(place.sequence, of_subject(&message.subject), Timestamp(place.sent), header);
         let deliveries = u32::try_from(place.delivered.saturating_sub(1)).unwrap_or(u32::MAX);
-        self.deliveries.borrow_mut().insert(delivery, Delivery { ack, mailbox, path, leased: false });
+        let (wanted, asker) = if is_question(&message.subject) {
+            (Wanted::Question, Asker::of(message.headers.as_ref()))
+        } else {
+            (Wanted::Message, None)
+        };
+        self.deliveries.borrow_mut().insert(delivery, Delivery { ack, mailbox, path, leased: false, asker });
         let (body, waiting) = (Arc::from(&message.payload[..]), place.behind);
-        let message = engine::Message { delivery, about, deliveries, body, waiting };
+        let message = engine::Message { wanted, delivery, about, deliveries, body, waiting };
         self.emit(Event::Message(mailbox, pull, message));
     }
 
@@ -404,7 +427,7 @@ impl Hosts {
     /// Settles a message, and reports it if somebody waits.
     pub(super) fn settle(self: &Rc<Self>, delivery: DeliveryId, how: Settle, waiter: Option<(Ino, u64)>) {
         let settled = self.deliveries.borrow_mut().remove(&delivery);
-        let Some(Delivery { ack, mailbox: of, path, leased }) = settled else {
+        let Some(Delivery { ack, mailbox: of, path, leased, asker }) = settled else {
             if let Some((mailbox, wait)) = waiter {
                 self.emit(Event::Settled(mailbox, wait, Err(Error::NoMessage)));
             }
@@ -417,7 +440,9 @@ impl Hosts {
             let settled = async {
                 match how {
                     Settle::Reject => hosts.bury((of, &path), &ack, "rejected").await,
-                    Settle::Nack | Settle::NackFor(_) if leased && hosts.is_worn_out(&path, &ack, 0) => {
+                    Settle::Nack | Settle::NackFor(_)
+                        if leased && asker.is_none() && hosts.is_worn_out(&path, &ack, 0) =>
+                    {
                         hosts.bury((of, &path), &ack, "deliveries").await
                     }
                     Settle::Nack => hosts.tell_settled(&ack, "-NAK").await,
@@ -462,6 +487,24 @@ impl Hosts {
         }
         Err(Error::NoMessage)
     }
+}
+
+/// The headers of a message that is known by `id`.
+pub(super) fn headers_of(publish: &Publish, id: String) -> HeaderMap {
+    let Publish { sender, properties, .. } = publish;
+    let mut headers = HeaderMap::new();
+    headers.insert(ID, id);
+    if let Some(tag) = &properties.tag {
+        headers.insert(TAG, digits(tag));
+    }
+    if publish.asks {
+        // Whatever `config/ttl` says.
+        headers.insert(TTL, "never");
+    } else if properties.ttl != NO_LIMIT {
+        headers.insert(TTL, format!("{}s", properties.ttl.div_ceil(SECOND)));
+    }
+    headers.insert(SENDER, format!("{} {} {}", sender.uid, sender.gid, sender.pid));
+    headers
 }
 
 /// What comes of a request for one message.

@@ -3,7 +3,7 @@
 //! ```text
 //! bucket   ipcfs-SPACE       a key for each path: the mailbox's identity, owner, mode and limits
 //! stream   ipcfs-SPACE-ID    the messages of a mailbox, a work queue with a consumer for each priority, which all hosts share
-//! subject  ipcfs.SPACE.ID    where they are sent; below it those with a priority
+//! subject  ipcfs.SPACE.ID    where they are sent; below it those with a priority, and questions
 //! ```
 //!
 //! Commands come through a channel without a bound of its own: each belongs to a call that waits, to a message in hand or to a
@@ -11,12 +11,14 @@
 
 mod api;
 mod ask;
+mod asker;
 mod connect;
 mod dead;
 mod lane;
 mod messages;
 mod names;
 mod priority;
+mod questions;
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -29,14 +31,16 @@ use std::time::Duration;
 use async_nats::{Client, Subject, jetstream};
 use log::{info, warn};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, OnceCell as Once, oneshot, watch};
 use tokio::time::{Instant, interval, timeout};
 
 use super::{Asked, Command, DeliveryId, EngineConfig, Event, Path, Settle, Tell};
 use crate::op::Ino;
+use asker::Asker;
 use connect::Connected;
 use messages::Inbox;
 use names::Names;
+use questions::Questions;
 
 /// The consumer of each stream.
 const CONSUMER: &str = "readers";
@@ -98,6 +102,8 @@ struct Delivery {
     path: Path,
     /// It is leased, and the servers are told again and again that it is in hand.
     leased: bool,
+    /// It is a question.
+    asker: Option<Asker>,
 }
 
 /// What the tasks of the thread share.
@@ -119,7 +125,11 @@ struct Hosts {
     inboxes: RefCell<Vec<Inbox>>,
     /// Messages in hand.
     deliveries: RefCell<BTreeMap<DeliveryId, Delivery>>,
-    /// How much goes on for whose end the end of the mount waits: messages that are settled, and sent through files that are closed.
+    questions: RefCell<Questions>,
+    /// Replies are listened for.
+    replies: Once<()>,
+    /// How much goes on for whose end the end of the mount waits: messages that are settled, or sent through files that are
+    /// closed, and questions that are withdrawn.
     under_way: Cell<usize>,
     /// Unique in the world, and in this process.
     host: String,
@@ -199,6 +209,8 @@ async fn run(
         early: RefCell::default(),
         inboxes: RefCell::default(),
         deliveries: RefCell::default(),
+        questions: RefCell::default(),
+        replies: Once::new(),
         under_way: Cell::new(0),
         host: random(),
         next: Cell::new(0),
@@ -246,7 +258,10 @@ impl Hosts {
                     }
                     self.emit(Event::Connected(up));
                 }
-                _ = tidy.tick() => self.forget_early(),
+                _ = tidy.tick() => {
+                    self.forget_early();
+                    self.forget_absent();
+                }
             }
         }
     }
@@ -258,12 +273,21 @@ impl Hosts {
             Command::Remove(path, told) => self.remove(path, told),
             Command::Publish(publish) => {
                 let left = self.wait(publish.mailbox, publish.wait);
-                drop(tokio::task::spawn_local(hosts.publish(publish, left)));
+                if publish.asks {
+                    drop(tokio::task::spawn_local(hosts.ask(publish, left)));
+                } else {
+                    drop(tokio::task::spawn_local(hosts.publish(publish, left)));
+                }
             }
-            Command::Pull { mailbox, path, pull, wait } => {
+            Command::Pull { mailbox, path, pull, wanted, wait } => {
                 let left = self.wait(mailbox, pull);
-                drop(tokio::task::spawn_local(hosts.pull((mailbox, path), pull, wait, left)));
+                drop(tokio::task::spawn_local(hosts.pull((mailbox, path), pull, wanted, wait, left)));
             }
+            Command::Reply { delivery, body, mailbox, wait, once } => {
+                self.reply(delivery, body, (mailbox, wait), once);
+            }
+            Command::Heard(number, result) => self.reply_heard(number, result),
+            Command::Forget(mailbox, question) => self.forget(mailbox, question),
             Command::Withdraw(mailbox, wait) | Command::EndPull(mailbox, wait) => self.leave(mailbox, wait),
             Command::Keep(delivery) => self.keep(delivery),
             Command::Settle(delivery, how, waiter) => self.settle(delivery, how, waiter),
@@ -281,6 +305,7 @@ impl Hosts {
         for delivery in in_hand {
             self.settle(delivery, Settle::Nack, None);
         }
+        self.forget_all();
         let end = Instant::now() + LAST_WORDS;
         while self.under_way.get() > 0 && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(1)).await;

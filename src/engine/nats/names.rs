@@ -181,6 +181,12 @@ impl Hosts {
         (!record.folder && record.lets_send(to.setter)).then(|| (to.path.clone(), record.id.clone()))
     }
 
+    /// The identities of all mailboxes.
+    pub(super) fn ids(&self) -> BTreeSet<String> {
+        let names = self.names.borrow();
+        names.values().filter_map(|name| Some(name.known.as_ref()?.1.id.clone())).collect()
+    }
+
     /// The priorities that the mailbox is known to have had, 0 aside, highest first.
     pub(super) fn priorities(&self, path: &Path) -> Vec<u16> {
         let names = self.names.borrow();
@@ -205,7 +211,7 @@ impl Hosts {
             let told = if is_known {
                 Ok(revision)
             } else {
-                match self.make_lane(id, priority, &record.described()).await {
+                match self.make_lane(id, &self.lane(id, priority), &record.described()).await {
                     Ok(()) => self.put(path, Some(&record), revision).await,
                     Err(why) => Err(why),
                 }
@@ -229,15 +235,17 @@ impl Hosts {
         }
     }
 
-    /// What hands over the messages of one priority.
-    async fn make_lane(&self, id: &str, priority: u16, told: &Described) -> Result<(), Refused> {
-        let Lane { consumer, subject } = self.lane(id, priority);
-        let config = json!({
-            "durable_name": consumer, "filter_subject": subject, "ack_policy": "explicit", "deliver_policy": "all",
-            "replay_policy": "instant", "ack_wait": told.silence().as_nanos() as u64, "max_deliver": -1,
-            "max_ack_pending": -1, "max_waiting": 65_536,
-        });
-        api::make_consumer(&self.client, &self.stream(id), &config).await
+    /// What hands over messages.
+    pub(super) async fn make_lane(&self, id: &str, lane: &Lane, told: &Described) -> Result<(), Refused> {
+        api::make_consumer(&self.client, &self.stream(id), &consumer(lane, told)).await
+    }
+
+    /// What hands over questions is changed, if it is there. (A host that serves makes it as it has to be, too.)
+    async fn change_servers(&self, id: &str, told: &Described) {
+        let (lane, stream) = (self.question_lane(id), self.stream(id));
+        let what = format!("CONSUMER.CREATE.{stream}.{}", lane.consumer);
+        let change = json!({ "stream_name": stream, "config": consumer(&lane, told), "action": "update" });
+        let _ = api::call(&self.client, &what, &change).await;
     }
 
     /// The identity of the mailbox that has this path. Waits while this host makes or removes it.
@@ -449,14 +457,20 @@ impl Hosts {
             let mut made = made;
             for priority in record.priorities.iter().copied().chain([0]) {
                 if made.is_ok() {
-                    made = self.make_lane(&record.id, priority, told).await;
+                    let lane = self.lane(&record.id, priority);
+                    made = self.make_lane(&record.id, &lane, told).await;
                 }
             }
             match made {
                 Err(Refused::Silent | Refused::Nobody | Refused::Server(code::NOT_AVAILABLE, _)) => {
                     tokio::time::sleep(PAUSE).await;
                 }
-                other => return other,
+                other => {
+                    if !is_new {
+                        self.change_servers(&record.id, told).await;
+                    }
+                    return other;
+                }
             }
         }
     }
@@ -597,6 +611,15 @@ impl Hosts {
         let known = names.iter().filter_map(|(path, name)| Some((path, name.known.as_ref()?)));
         known.map(|(path, (_, record))| Event::Present(Path::clone(path), record.described())).collect()
     }
+}
+
+/// The configuration of what hands over messages.
+fn consumer(Lane { consumer, subject }: &Lane, told: &Described) -> serde_json::Value {
+    json!({
+        "durable_name": consumer, "filter_subject": subject, "ack_policy": "explicit", "deliver_policy": "all",
+        "replay_policy": "instant", "ack_wait": told.silence().as_nanos() as u64, "max_deliver": -1,
+        "max_ack_pending": -1, "max_waiting": 65_536,
+    })
 }
 
 /// `Err`: this program cannot read it.

@@ -7,8 +7,9 @@ use parking_lot::MutexGuard;
 use super::control::{ControlNode, NAME};
 use super::durable::{record_folder, record_folder_removed};
 use super::mailbox::MailboxFile;
-use super::remote::{
-    RemoteNode, check_movable, check_reachable, describe_folder, described, forget_folder, shared_folder,
+use super::remote::RemoteNode;
+use super::remote_names::{
+    check_movable, check_reachable, describe_folder, described, forget_folder, shared_folder,
 };
 use super::segment::SegmentFile;
 use super::segment_names;

@@ -22,7 +22,9 @@ mod purge;
 mod remote;
 mod remote_ask;
 mod remote_control;
+mod remote_events;
 mod remote_message;
+mod remote_names;
 mod remote_purge;
 mod segment;
 mod segment_control;
@@ -42,7 +44,6 @@ use super::names::meta::Meta;
 use super::names::{self, Named, Namespace};
 use super::waiting::work::JobId;
 use crate::accounts::{Account, Charge, Resource};
-use crate::engine::Event;
 use crate::mailbox::{Context, LongText, Mode, WaitId};
 use crate::op::{
     Attr, Caller, Effects, Entry, Error, Fh, Ino, Listed, NodeId, Now, OpenFlags, Opened, Poller, Ready,
@@ -63,6 +64,7 @@ pub(crate) use jobs::{allocate, poll, read, shrink, work};
 use listing::{FIXED_COOKIES, OpenListing};
 pub(crate) use mailbox::{MailboxFile, feed_starved, tick};
 pub(crate) use remote::Remotes;
+pub(crate) use remote_events::engine;
 pub(crate) use remote_message::{Question, ask};
 pub(crate) use segment::{SegmentFile, copy, sweep_orphans};
 pub(crate) use segment_names::link;
@@ -620,16 +622,6 @@ fn free(memory: Arc<dyn Memory>, length: u64, tree: &Tree) {
     } else {
         // If truncating fails, the memory is freed with the last reference to it.
         let _ = memory.set_len(0);
-    }
-}
-
-/// What the engine reports.
-pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
-    match event {
-        Event::Answered(mailbox, wait, answer) => {
-            remote_message::answered(mailbox, WaitId(wait), answer, cx);
-        }
-        event => remote::engine(event, cx),
     }
 }
 

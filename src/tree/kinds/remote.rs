@@ -1,10 +1,9 @@
-//! A mailbox that several hosts share: the file, and its doors `lease` and `stream`. What the engine reports comes in here.
+//! A mailbox that several hosts share: the file, and its doors.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::warn;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::door::open_once_sized;
@@ -14,9 +13,9 @@ use super::{
     ControlOps, Cx, FileOps, Header, Inode, InodeOps, Names, OpenFile, Read, Wait, Write, mode_of,
     set_size_only,
 };
-use crate::accounts::Resource;
-use crate::engine::{Ask, Asked, Carrier, Command, Described, Event, Path};
-use crate::mailbox::{Context, Door, HandleId, Rules, WaitId};
+use crate::config::NO_LIMIT;
+use crate::engine::{Ask, Asked, Command, Described, Path};
+use crate::mailbox::{Context, Door, HandleId, WaitId};
 use crate::op::{
     Attr, Caller, Effect, Entry, Error, Fh, Ino, Moment, NodeId, OpenAs, OpenFlags, Opened, Poller, Ready,
     Reply, SetAttr, Validity,
@@ -25,7 +24,6 @@ use crate::remote::Remote;
 use crate::state::{Restorer, Saved, Saver};
 use crate::tree::names::meta::{Meta, REGULAR};
 use crate::tree::names::nodes::Opening;
-use crate::tree::names::{Defaults, MAILBOXES, Named};
 
 /// Longest path below `mailboxes/` that the engine takes, in bytes.
 const PATH_MAX: usize = 1000;
@@ -56,7 +54,7 @@ impl Remotes {
         if self.is_connected() && may { Ok(()) } else { Err(Error::Unreachable) }
     }
 
-    fn note_told(&self, uid: u32) {
+    pub(super) fn note_told(&self, uid: u32) {
         let mut untold = self.untold.lock();
         if let Some(count) = untold.get_mut(&uid) {
             *count -= 1;
@@ -64,6 +62,12 @@ impl Remotes {
                 untold.remove(&uid);
             }
         }
+    }
+
+    /// There is a connection, or none. Returns all mailboxes.
+    pub(super) fn note_connection(&self, connected: bool) -> Vec<Arc<RemoteFile>> {
+        self.connected.store(connected, Ordering::Relaxed);
+        self.files.lock().values().cloned().collect()
     }
 
     pub(super) fn get(&self, ino: Ino) -> Option<Arc<RemoteFile>> {
@@ -117,6 +121,8 @@ pub(crate) struct OpenRemote {
     id: HandleId,
     /// It has a position, within the message that it reads.
     pub(super) seekable: bool,
+    /// What it has in hand are questions.
+    serves: bool,
     opener: Caller,
     /// The node that is given back, and whether it was opened for writing.
     node: (NodeId, bool),
@@ -173,14 +179,6 @@ pub(super) fn tell(uid: u32, change: Command, cx: &mut Cx<'_>) {
     cx.fx.push(Effect::Engine(Box::new(change)));
 }
 
-/// What the engine is told of a mailbox or folder with `meta`, made with `defaults`.
-pub(super) fn described(meta: &Meta, defaults: &Defaults, folder: bool) -> Described {
-    let Meta { uid, gid, mode, .. } = *meta;
-    let Rules { full, ttl, lease_time, max_deliver, .. } = defaults.rules;
-    let limits = defaults.limits;
-    Described { folder, uid, gid, mode, limits, full, ttl, lease_time, max_deliver, dead_letter: None }
-}
-
 /// The path below `mailboxes/` of a name in a folder.
 pub(super) fn path_in(names: &Names, folder: Ino, name: &[u8]) -> Result<Path, Error> {
     let mut path = names.path_of(folder);
@@ -189,203 +187,6 @@ pub(super) fn path_in(names: &Names, folder: Ino, name: &[u8]) -> Result<Path, E
     }
     path.extend_from_slice(name);
     if path.len() > PATH_MAX { Err(Error::NameTooLong) } else { Ok(Path::from(path)) }
-}
-
-/// A folder whose mailboxes several hosts share was made here, or has changed.
-pub(super) fn describe_folder(names: &Names, ino: Ino, cx: &mut Cx<'_>) {
-    let Some(folder) = names.folder(ino).filter(|folder| folder.defaults.carrier == Carrier::Nats) else {
-        return;
-    };
-    let path = names.path_of(ino);
-    // `mailboxes/` itself is each mount's own.
-    if !path.is_empty() {
-        let told = described(&folder.meta, &folder.defaults, true);
-        tell(told.uid, Command::Describe(Path::from(path), told), cx);
-    }
-}
-
-/// Such a folder is gone: its path and what it was.
-pub(super) fn forget_folder(gone: Option<(Path, Described)>, cx: &mut Cx<'_>) {
-    if let Some((path, described)) = gone {
-        tell(described.uid, Command::Remove(path, described), cx);
-    }
-}
-
-/// Several hosts share what is made in the folder.
-pub(super) fn is_shared(names: &Names, folder: Ino) -> bool {
-    names.folder(folder).is_some_and(|folder| folder.defaults.carrier == Carrier::Nats)
-}
-
-/// A name in `folder` may change, as far as the engine is concerned.
-pub(super) fn check_reachable(
-    names: &Names,
-    folder: Ino,
-    object: Option<&Inode>,
-    caller: Caller,
-    cx: &Cx<'_>,
-) -> Result<(), Error> {
-    let told = match object {
-        Some(Inode::Remote(_)) => true,
-        Some(object) => object.folder().is_some_and(|ino| is_shared(names, ino)),
-        None => is_shared(names, folder),
-    };
-    if told { cx.tree.remotes.check_reachable(caller.uid) } else { Ok(()) }
-}
-
-/// The path of a folder that several hosts share, and what they know of it.
-pub(super) fn shared_folder(names: &Names, ino: Ino) -> Option<(Path, Described)> {
-    let folder = names.folder(ino).filter(|folder| folder.defaults.carrier == Carrier::Nats)?;
-    let path = names.path_of(ino);
-    (!path.is_empty()).then(|| (Path::from(path), described(&folder.meta, &folder.defaults, true)))
-}
-
-/// Neither a mailbox nor a folder that several hosts share can get another name.
-pub(super) fn check_movable(names: &Names, folder: Ino, name: &[u8]) -> Result<(), Error> {
-    let shared = |ino| is_shared(names, ino);
-    let object = names.folder(folder).and_then(|holder| holder.get(name));
-    let moves_shared = object
-        .is_some_and(|object| matches!(object, Inode::Remote(_)) || object.folder().is_some_and(shared));
-    if moves_shared || shared(folder) { Err(Error::NotSupported) } else { Ok(()) }
-}
-
-/// What the engine reports.
-pub(crate) fn engine(event: Event, cx: &mut Cx<'_>) {
-    let remotes = &cx.tree.remotes;
-    match event {
-        Event::Connected(connected) => {
-            remotes.connected.store(connected, Ordering::Relaxed);
-            let files: Vec<_> = remotes.files.lock().values().cloned().collect();
-            for file in files {
-                file.with(cx, |state, cx| state.queue.connection(connected, cx));
-            }
-        }
-        Event::Present(path, described) => {
-            if let Err(error) = present(&path, described, cx) {
-                warn!("'{}', which other hosts share, cannot be shown: {error}", path.escape_ascii());
-            }
-        }
-        Event::Gone(path) => gone(&path, cx),
-        Event::Told(uid) => remotes.note_told(uid),
-        Event::Died(ino, is_kept) => {
-            if let Some(file) = remotes.get(ino) {
-                file.with(cx, |state, _| state.queue.died(is_kept));
-            }
-        }
-        Event::Published(ino, wait, sent, result) => {
-            if let Some(file) = remotes.get(ino) {
-                file.with(cx, |state, cx| state.queue.published(wait, sent, result, cx));
-            }
-        }
-        Event::Settled(ino, wait, result) => {
-            if let Some(file) = remotes.get(ino) {
-                file.with(cx, |state, cx| state.queue.settled(wait, result, cx));
-            }
-        }
-        // It is about single messages (`kinds::engine`).
-        Event::Answered(..) => {}
-        Event::Message(ino, pull, message) => {
-            if let Some(file) = remotes.get(ino) {
-                file.with(cx, |state, cx| state.queue.arrived(pull, message, cx));
-            }
-        }
-        Event::Nothing(ino, pull) => {
-            if let Some(file) = remotes.get(ino) {
-                file.with(cx, |state, cx| state.queue.nothing(pull, cx));
-            }
-        }
-    }
-}
-
-/// Some host has described a mailbox or folder.
-fn present(path: &[u8], told: Described, cx: &mut Cx<'_>) -> Result<(), Error> {
-    let mut names = cx.tree.names.lock();
-    let mut at = MAILBOXES;
-    let (above, last) = match path.iter().rposition(|byte| *byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (&b""[..], path),
-    };
-    let setup = &cx.tree.setup;
-    let on_the_way = Described { folder: true, uid: setup.uid, gid: setup.gid, mode: 0o755, ..told.clone() };
-    for name in above.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
-        at = folder_at(&mut names, at, name, &on_the_way, false, cx)?;
-    }
-    if told.folder {
-        return folder_at(&mut names, at, last, &told, true, cx).map(drop);
-    }
-    match names.folder(at).and_then(|folder| folder.get(last)).cloned() {
-        Some(Inode::Remote(node)) => {
-            drop(names);
-            let mut state = node.file.state.lock();
-            apply(&mut state.meta, &told);
-            state.queue.describe(told);
-        }
-        Some(_) => return Err(Error::Exists),
-        None => {
-            names.check_new(at, last)?;
-            let meta = Meta::new(told.mode, told.uid, told.gid, cx.now.time());
-            let meta_uid = told.uid;
-            let node = RemoteNode::make(&mut names, (at, last), (meta, told), false, cx)?;
-            let charge = cx.tree.accounts.of(meta_uid).charge_regardless(Resource::Files, 1);
-            names.link(at, last, &Inode::Remote(Box::new(node)), charge, cx.now.time());
-        }
-    }
-    Ok(())
-}
-
-fn apply(meta: &mut Meta, told: &Described) {
-    (meta.uid, meta.gid, meta.mode) = (told.uid, told.gid, told.mode);
-}
-
-/// The folder at a name, made if there is none. With `apply_it`, it is as `told`.
-fn folder_at(
-    names: &mut Names,
-    parent: Ino,
-    name: &[u8],
-    told: &Described,
-    apply_it: bool,
-    cx: &mut Cx<'_>,
-) -> Result<Ino, Error> {
-    let found = names.folder(parent).and_then(|folder| folder.get(name)).map(Named::folder);
-    let ino = match found {
-        Some(Some(ino)) => ino,
-        Some(None) => return Err(Error::NotFolder),
-        None => {
-            names.check_new(parent, name)?;
-            let meta = Meta::new(told.mode, told.uid, told.gid, cx.now.time());
-            let charge = cx.tree.accounts.of(told.uid).charge_regardless(Resource::Files, 1);
-            names.make_folder(parent, name, meta, charge, cx.now.time()).ino()
-        }
-    };
-    if let Some(folder) = names.folder_mut(ino).filter(|_| apply_it || found.is_none()) {
-        apply(&mut folder.meta, told);
-        let mut defaults = (*folder.defaults).clone();
-        (defaults.limits, defaults.carrier) = (told.limits, Carrier::Nats);
-        let Described { full, ttl, lease_time, max_deliver, .. } = *told;
-        defaults.rules = Rules { full, ttl, max_deliver, lease_time, ..defaults.rules };
-        folder.defaults = Arc::new(defaults);
-    }
-    Ok(ino)
-}
-
-/// Some host has removed a name.
-fn gone(path: &[u8], cx: &mut Cx<'_>) {
-    let root = Caller::default();
-    let mut names = cx.tree.names.lock();
-    let Ok(inode) = names.find_mailbox(path, root) else { return };
-    let Some((folder, name)) = names.link_of(inode.ino()).map(|link| (link.folder, Arc::clone(&link.name)))
-    else {
-        return;
-    };
-    // A folder in which this mount has something of its own stays.
-    if !matches!(inode, Inode::Remote(_) | Inode::Folder(_))
-        || names.unlink(folder, &name, inode.folder().is_some(), cx.now.time()).is_err()
-    {
-        return;
-    }
-    drop(names);
-    if let Inode::Remote(node) = inode {
-        node.file.end(cx);
-    }
 }
 
 impl RemoteFile {
@@ -444,7 +245,7 @@ impl RemoteFile {
     }
 
     /// Its name is gone.
-    fn end(&self, cx: &mut Cx<'_>) {
+    pub(super) fn end(&self, cx: &mut Cx<'_>) {
         cx.tree.remotes.files.lock().remove(&self.ino);
         self.with(cx, |state, cx| {
             state.meta.ctime = cx.now.time();
@@ -605,7 +406,8 @@ impl InodeOps for RemoteNode {
         });
         let how = if seekable { OpenAs::Message } else { OpenAs::Stream };
         let (file, opener) = (Arc::clone(&self.file), header.caller);
-        let open = OpenRemote { file, id, seekable, opener, node, never_waits };
+        let serves = *door == Door::Serve;
+        let open = OpenRemote { file, id, seekable, serves, opener, node, never_waits };
         let fh = cx.opened(OpenFile::Remote(open));
         if let Some(at) = &self.door {
             *at.opened.lock() = Some(fh);
@@ -638,7 +440,9 @@ impl RemoteNode {
         let mode = match self.door.as_ref().map(|at| &at.door) {
             None => return sized(attr, told_empty),
             // Whoever may receive settles what it received.
-            Some(Some(Door::Lease)) => receive | receive >> 1,
+            Some(Some(Door::Lease | Door::Serve)) => receive | receive >> 1,
+            // Whoever may send reads the reply.
+            Some(Some(Door::Rpc)) => send | send << 1,
             // As for `rm` in `messages/`.
             Some(None) => (receive & send << 1) | (send & receive >> 1),
             Some(Some(door)) => match door.ways() {
@@ -655,7 +459,8 @@ impl OpenRemote {
     /// The message that it has leased, as extended attributes.
     fn in_hand(&self) -> Option<Meta> {
         let state = self.file.state.lock();
-        let ttl = state.queue.described().ttl;
+        // A question does not expire.
+        let ttl = if self.serves { NO_LIMIT } else { state.queue.described().ttl };
         state.queue.in_hand(self.id).map(|(about, deliveries)| meta_of(about, Some(*deliveries), ttl))
     }
 

@@ -131,7 +131,10 @@ impl ControlOps for RemoteNode {
 fn is_shared(kind: &DoorKind) -> bool {
     match kind {
         DoorKind::One(door) => {
-            matches!(door, Door::Lease | Door::Stream | Door::Whole | Door::Peek | Door::Json)
+            matches!(
+                door,
+                Door::Lease | Door::Stream | Door::Whole | Door::Peek | Door::Json | Door::Rpc | Door::Serve
+            )
         }
         DoorKind::Priorities | DoorKind::Tags | DoorKind::Ttls | DoorKind::Keys | DoorKind::Purge => true,
         DoorKind::Delays | DoorKind::Senders => false,
