@@ -199,8 +199,9 @@ fn fuser_is_known_to_the_session_alone() {
 
 #[test]
 fn numbers_of_errors_stand_at_the_edges_alone() {
-    let transports = ["kernel/dev.rs", "kernel/transport.rs", "kernel/uring.rs"];
-    let edges = ["kernel/errno.rs", "kernel/reply.rs", "sys/", "cli/", "daemon.rs", "journal/disk.rs"];
+    let transports = ["kernel/dev.rs", "kernel/left.rs", "kernel/transport.rs", "kernel/uring.rs"];
+    let edges =
+        ["kernel/errno.rs", "kernel/reply.rs", "sys/", "cli/", "daemon/", "supervisor/", "journal/disk.rs"];
     forbid("errno belongs into src/kernel/errno.rs and where system calls are made", |line| {
         line.text.contains("Errno::") && !under(&line.path, &edges) && !under(&line.path, &transports)
     });
@@ -229,10 +230,13 @@ fn the_code_map_names_every_module() {
         let path = Path::new(&path).strip_prefix("src").unwrap();
         let (folder, file) =
             (path.parent().unwrap().to_string_lossy(), path.file_name().unwrap().to_string_lossy());
-        let whole =
-            ["cli", "op", "engine", "journal", "locks", "sys", "control", "mailbox", "segment", "state"]
-                .iter()
-                .any(|all| folder.starts_with(all));
+        let whole = [
+            "cli", "op", "engine", "journal", "locks", "sys", "control", "mailbox", "segment", "state",
+            "daemon",
+        ]
+        .iter()
+        .chain(&["supervisor", "history"])
+        .any(|all| folder.starts_with(all));
         let named = if whole { format!("`{}/", folder.split('/').next().unwrap()) } else { file.to_string() };
         let known = ["lib.rs", "main.rs", "mod.rs"].contains(&&*file)
             || folder.contains("tests")

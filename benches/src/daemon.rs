@@ -29,6 +29,8 @@ pub struct Daemon {
     process: OwnedFd,
     /// Waited for with the process that started it, where this program did so itself.
     child: Option<Child>,
+    /// The process that starts it again if it is killed.
+    supervisor: Option<Pid>,
     ended: bool,
     /// Removed after the daemon has ended.
     cgroup: Option<Cgroup>,
@@ -65,7 +67,8 @@ impl Daemon {
     fn new(pid: u32, child: Option<Child>) -> Result<Daemon> {
         let id = Pid::from_raw(pid as i32).context("a daemon without a process id")?;
         let process = pidfd_open(id, PidfdFlags::empty()).context("opening the daemon's process")?;
-        let mut daemon = Daemon { pid, process, child, ended: false, cgroup: None };
+        let supervisor = supervisor_of(pid);
+        let mut daemon = Daemon { pid, process, child, supervisor, ended: false, cgroup: None };
         daemon.cgroup = Cgroup::create().filter(|cgroup| cgroup.add(pid).is_ok());
         Ok(daemon)
     }
@@ -82,6 +85,19 @@ impl Daemon {
             status.is_some_and(|(_, status)| status.exit_status() == Some(0)),
             "a daemon that was replaced did not end well: {status:?}"
         );
+        self.follow(pid)
+    }
+
+    /// Kills it. Its supervisor starts another one, which is to be [followed](Daemon::follow).
+    pub fn kill(&self) -> Result<()> {
+        ensure!(self.supervisor.is_some(), "nobody starts the daemon again");
+        pidfd_send_signal(&self.process, Signal::KILL)?;
+        ensure!(self.wait(TIMEOUT)?, "a daemon does not end after SIGKILL");
+        Ok(())
+    }
+
+    /// Its place has been taken by another process.
+    pub fn follow(&mut self, pid: u32) -> Result<()> {
         let id = Pid::from_raw(pid as i32).context("a daemon without a process id")?;
         self.process = pidfd_open(id, PidfdFlags::empty()).context("opening the new daemon's process")?;
         self.pid = pid;
@@ -125,7 +141,9 @@ impl Daemon {
         let code = if let Some(child) = &mut self.child {
             child.wait()?.code()
         } else {
-            let status = waitpid(Pid::from_raw(self.pid as i32), WaitOptions::empty());
+            // A supervisor ends with its daemon's status.
+            let process = self.supervisor.or(Pid::from_raw(self.pid as i32));
+            let status = waitpid(process, WaitOptions::empty());
             status.context("waiting for a daemon")?.and_then(|(_, status)| status.exit_status())
         };
         self.cgroup = None;
@@ -142,6 +160,13 @@ impl Drop for Daemon {
             eprintln!("scripts/bench: {error:#}");
         }
     }
+}
+
+fn supervisor_of(pid: u32) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    let name = fs::read_to_string(format!("/proc/{parent}/comm")).ok()?;
+    Pid::from_raw(parent).filter(|_| name == "ipcfs-keeper\n")
 }
 
 fn spawn(command: &mut Command, program: &str) -> Result<Child> {

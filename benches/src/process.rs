@@ -39,6 +39,19 @@ pub fn session(pid: u32) -> Option<u32> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(3)?.parse().ok()
 }
 
+/// Makes a call that the kernel may end if a daemon is killed in that instant (over `io_uring`, with ECANCELED or EINTR). It has done
+/// nothing then, and is made again.
+pub fn sure<T, E: Into<std::io::Error>>(mut call: impl FnMut() -> Result<T, E>) -> std::io::Result<T> {
+    loop {
+        match call().map_err(Into::into) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::Interrupted
+                    || error.raw_os_error() == Some(rustix::io::Errno::CANCELED.raw_os_error()) => {}
+            done => return done,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

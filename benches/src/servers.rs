@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::daemon::{Daemon, TIMEOUT};
 use crate::model::Setup;
+use crate::process::sure;
 
 /// Between two looks at something that cannot be waited for.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -76,6 +77,16 @@ impl Mount {
         Ok(took)
     }
 
+    /// Kills the daemon, while the mount is in use. Returns how long it takes until another one answers.
+    pub fn crash(&mut self) -> Result<Duration> {
+        let begin = Instant::now();
+        self.daemon.kill()?;
+        let pid = self.figure("status", "pid")?;
+        let took = begin.elapsed();
+        self.daemon.follow(u32::try_from(pid)?)?;
+        Ok(took)
+    }
+
     /// Ends the daemon and waits for its end. An error if it does not end well.
     pub fn end(mut self) -> Result<()> {
         self.daemon.end()
@@ -109,7 +120,7 @@ impl Mount {
 }
 
 fn figure(path: &Path, key: &str) -> Result<u64> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let text = sure(|| fs::read_to_string(path)).with_context(|| format!("reading {}", path.display()))?;
     let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
     value.and_then(|value| value.parse().ok()).with_context(|| format!("no {key} in {}", path.display()))
 }

@@ -31,7 +31,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         engine: false,
     };
     let make_memory = || Memfd::new().map(|memory| Arc::new(memory) as Arc<dyn ipcfs::segment::Memory>);
-    let tree = Tree::new(setup, Box::new(make_memory), Now::same(0));
+    let tree = Tree::new(setup, std::sync::Arc::new(make_memory), Now::same(0));
     let (mut fx, mut answered, mut rest, mut unique) = (Effects::new(), HashSet::new(), bytes, 0_u64);
     while let [length, opcode, node, more @ ..] = rest {
         let (body, next) = more.split_at((*length as usize).min(more.len()));

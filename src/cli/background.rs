@@ -19,6 +19,7 @@ use std::process::{Command, ExitCode, Stdio};
 use rustix::process::Signal;
 
 use super::explain::limit_advice;
+use super::supervise::SUPERVISOR_FLAG;
 use super::text::{quoted, reason};
 use crate::sys::descriptors;
 
@@ -28,8 +29,8 @@ const ITSELF: &str = "/proc/self/exe";
 const READY: &str = "ready\n";
 
 /// Starts the command line `words` again with `--foreground`, and waits until the mount is ready or the process has exited. The
-/// process itself prints why it failed.
-pub(super) fn start(dir: &Path, words: &[OsString]) -> Result<ExitCode, String> {
+/// process itself prints why it failed. With `restarts`, it starts the daemon, and starts it again if it is killed.
+pub(super) fn start(dir: &Path, words: &[OsString], restarts: bool) -> Result<ExitCode, String> {
     let shown = quoted(dir);
     let message =
         |what: &str, advice: &str| format!("cannot mount on {shown} in the background: {what}\n  {advice}");
@@ -44,6 +45,7 @@ pub(super) fn start(dir: &Path, words: &[OsString]) -> Result<ExitCode, String> 
     let mut child = Command::new(ITSELF)
         .arg0(itself)
         .arg(subcommand)
+        .args(restarts.then_some(SUPERVISOR_FLAG))
         .args(["--ready-stdout", "--foreground"])
         .args(args)
         .stdin(Stdio::null())

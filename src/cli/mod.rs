@@ -25,6 +25,7 @@ mod settings;
 mod size;
 mod status;
 mod store;
+mod supervise;
 mod text;
 mod top;
 mod umount;
@@ -42,6 +43,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::control;
 use crate::handover::successor::TAKE_OVER;
+use crate::supervisor;
 use crate::sys::{heap, signals};
 
 /// Bytes of stack for everything that the main thread would do: its own stack may be as small as `ulimit -s` says.
@@ -91,6 +93,9 @@ enum Command {
 pub fn run() -> ExitCode {
     heap::use_one_arena();
     signals::reset();
+    if supervise::is_asked(&env::args_os().collect::<Vec<_>>()) {
+        supervisor::block_signals();
+    }
     match thread::Builder::new().name("ipcfs".to_owned()).stack_size(STACK).spawn(dispatch) {
         Ok(thread) => thread.join().unwrap_or(ExitCode::FAILURE),
         // Without another thread, on this one.

@@ -15,6 +15,7 @@ use super::logging;
 use super::memory::Memory;
 use super::mountpoint;
 use super::size;
+use super::supervise;
 use super::text::{self, escaped, quoted, reason, report};
 use crate::config::{
     Config, Limits, MAXMSG, MIN_MEMORY, MSGSIZE_CEILING, NO_LIMIT, TransportKind, USER_SHARE,
@@ -24,6 +25,7 @@ use crate::daemon;
 use crate::engine::EngineConfig;
 use crate::limits;
 use crate::notify;
+use crate::supervisor::Supervised;
 
 /// The environment variable that chooses a transport.
 const TRANSPORT: &str = "IPCFS_TRANSPORT";
@@ -150,9 +152,26 @@ pub(super) struct Args {
     #[arg(short = 'o', value_name = "OPTIONS")]
     pub(super) options: Vec<String>,
 
+    /// Start the daemon again if it is killed: calls wait on, and what is open, leased, locked or mapped stays. Not with --store, --engine
+    /// or --foreground
+    #[arg(long)]
+    restart: bool,
+
+    /// With --restart: however often it is killed
+    #[arg(long, hide = true, requires = "restart")]
+    always_restart: bool,
+
     /// Print `ready` on standard output, then detach from the terminal: used to mount in the background
     #[arg(long, hide = true)]
     ready_stdout: bool,
+
+    /// Start a daemon, and start it again whenever it is killed
+    #[arg(long = supervise::SUPERVISOR, hide = true)]
+    supervisor: bool,
+
+    /// The process that started this one does so
+    #[arg(long = supervise::SUPERVISED, hide = true)]
+    supervised: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -173,11 +192,37 @@ enum Transport {
 /// gave `args`.
 pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
     check_open_files(&args.dir)?;
+    if args.restart && (args.store.is_some() || args.engine.is_some()) {
+        let why = "--restart is not to be had with --store or --engine, which have state of their own";
+        return Err(args.cannot(why));
+    }
     if !args.foreground {
-        return background::start(&args.dir, words);
+        return background::start(&args.dir, words, args.restart);
+    }
+    if args.restart && !args.supervisor && !args.supervised {
+        let why = "--restart is not to be had with --foreground: a second process starts the daemon again";
+        return Err(args.cannot(why));
     }
     let log = args.log.as_deref().map(logging::open).transpose()?;
+    if args.supervisor {
+        return supervise::run(words, args.always_restart, log).map_err(|error| args.cannot(&reason(&error)));
+    }
     logging::start(log.as_ref()).map_err(|why| args.cannot(&why))?;
+    let supervised = if args.supervised { supervise::supervisor() } else { None };
+    let kept = supervised.as_ref().map(Supervised::kept).transpose();
+    let kept =
+        kept.map_err(|error| args.cannot(&reason(&error)))?.filter(|kept| !kept.descriptors.is_empty());
+    let supervised = match (supervised, kept) {
+        (Some(supervised), Some(kept)) => {
+            if log.is_none() {
+                logging::move_to_system(&args.dir);
+            }
+            background::set_process_name();
+            let went_on = daemon::go_on(supervised, kept, log);
+            return went_on.map(|()| ExitCode::SUCCESS).map_err(|error| explain(&args.dir, &error));
+        }
+        (supervised, _) => supervised,
+    };
     if log.is_none() && logging::is_in_journal() {
         logging::move_to_system(&args.dir);
     }
@@ -205,7 +250,7 @@ pub(super) fn run(args: &Args, words: &[OsString]) -> Result<ExitCode, String> {
         }
         Ok(())
     };
-    daemon::run(&config, daemon_log, ready).map_err(|error| explain(&config.dir, &error))?;
+    daemon::run(&config, daemon_log, supervised, ready).map_err(|error| explain(&config.dir, &error))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,6 +16,9 @@ use super::text::{escaped, quoted, reason};
 use super::umount;
 use crate::daemon;
 use crate::handover::request::{self, Refused};
+use crate::handover::successor::has_supervisor;
+use crate::supervisor::Supervised;
+use crate::sys::child;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -90,6 +93,8 @@ fn why(refused: Refused, program: &Path) -> String {
 
 /// Serves a mount in place of the daemon that started this process, until it ends. Standard input is the daemon's socket.
 pub(super) fn take_over(args: &TakeOver) -> Result<ExitCode, String> {
+    // Before anything else takes its number.
+    let supervised = has_supervisor().then(child::inherited_socket).flatten().map(Supervised::new);
     logging::start(None)?;
     // `/dev/null`: the daemon in the background has no file for its log.
     if rustix::fs::fstat(std::io::stderr()).is_ok_and(|stderr| stderr.st_rdev == makedev(1, 3)) {
@@ -103,6 +108,6 @@ pub(super) fn take_over(args: &TakeOver) -> Result<ExitCode, String> {
     let null = std::fs::File::open("/dev/null").map_err(|error| failed(&error))?;
     rustix::stdio::dup2_stdin(&null).map_err(|error| failed(&error.into()))?;
     drop(null);
-    daemon::take_over(UnixStream::from(socket)).map_err(|error| explain(&args.dir, &error))?;
+    daemon::take_over(UnixStream::from(socket), supervised).map_err(|error| explain(&args.dir, &error))?;
     Ok(ExitCode::SUCCESS)
 }

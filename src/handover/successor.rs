@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{Parts, Received, VERSION, wire};
+use crate::sys::child;
 
 /// The hidden subcommand of the successor.
 pub(crate) const TAKE_OVER: &str = "take-over";
@@ -17,8 +18,16 @@ pub(crate) const TAKE_OVER: &str = "take-over";
 const START: Duration = Duration::from_secs(10);
 const READ: Duration = Duration::from_secs(30);
 
+/// The variable that tells a successor that it has the socket of a supervisor.
+const SUPERVISED: &str = "IPCFS_SUPERVISED";
+
 const READY: &[u8] = b"ready";
 const GO: &[u8] = b"go";
+
+/// Whether this process, a successor, was started with the socket of a supervisor.
+pub(crate) fn has_supervisor() -> bool {
+    std::env::var_os(SUPERVISED).is_some()
+}
 
 /// A successor, as the daemon sees it. It is killed when dropped, unless it serves.
 #[derive(Debug)]
@@ -29,17 +38,31 @@ pub(crate) struct Successor {
 }
 
 impl Successor {
-    /// Starts `program`, with `log` as its standard error if there is one. Returns when it is known that it can take mounts over.
+    /// Starts `program`, with `log` as its standard error if there is one, and the socket of the daemon's supervisor if there is one. Returns when it is known that it can take mounts over.
     ///
     /// # Errors
     /// Why it cannot.
-    pub(crate) fn start(program: &Path, dir: &Path, log: Option<&File>) -> Result<Successor, String> {
+    pub(crate) fn start(
+        program: &Path,
+        dir: &Path,
+        log: Option<&File>,
+        supervisor: Option<&OwnedFd>,
+    ) -> Result<Successor, String> {
         let failed = |error: io::Error| format!("it cannot be started: {error}");
         let (socket, other) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(program);
         command.arg(TAKE_OVER).arg("--").arg(dir).stdin(OwnedFd::from(other)).stdout(Stdio::null());
         if let Some(log) = log {
             command.stderr(log.try_clone().map_err(failed)?);
+        }
+        match supervisor {
+            Some(supervisor) => {
+                child::start_with_socket(&mut command, supervisor.as_fd());
+                command.env(SUPERVISED, "1");
+            }
+            None => {
+                command.env_remove(SUPERVISED);
+            }
         }
         let process = command.spawn().map_err(failed)?;
         // It has the only copy of its end: if it exits, that is noticed.
@@ -61,11 +84,11 @@ impl Successor {
         self.process.id()
     }
 
-    /// Gives it all that the daemon has. When this returns without an error, it serves, and the daemon must not.
+    /// Gives it all that the daemon has, and calls `before` when nothing can fail any more but to tell it so. When this returns without an error, it serves, and the daemon must not.
     ///
     /// # Errors
     /// Why it cannot serve.
-    pub(crate) fn give(mut self, parts: &Parts<'_>) -> Result<(), String> {
+    pub(crate) fn give(mut self, parts: &Parts<'_>, before: impl FnOnce()) -> Result<(), String> {
         let failed = |error: io::Error| format!("it cannot be given the state: {error}");
         self.socket.set_read_timeout(Some(READ)).map_err(failed)?;
         // Callers wait: one that does not read must not keep them for ever.
@@ -79,6 +102,7 @@ impl Successor {
             }
             Err(error) => return Err(format!("it does not answer: {error}")),
         }
+        before();
         wire::send(&self.socket, GO).map_err(failed)?;
         self.serves = true;
         Ok(())

@@ -157,6 +157,10 @@ pub(super) const NOTIFY_POLL: i32 = 1;
 pub(super) const NOTIFY_INVAL_INODE: i32 = 2;
 /// `FUSE_NOTIFY_RETRIEVE`: the kernel is to send what it has cached of a file, in a `NOTIFY_REPLY`.
 pub(super) const NOTIFY_RETRIEVE: i32 = 5;
+/// `FUSE_NOTIFY_RESEND`: requests that were read and not answered are to be sent again. Since Linux 6.9; before, `EINVAL`.
+pub(super) const NOTIFY_RESEND: i32 = 7;
+/// `FUSE_UNIQUE_RESEND`, in the number of a request that was sent again.
+pub(super) const RESENT_BIT: u64 = 1 << 63;
 /// `FUSE_NOTIFY_PRUNE`: nodes that nobody uses are to be forgotten. Since Linux 6.18; before, `EINVAL`.
 pub(super) const NOTIFY_PRUNE: i32 = 9;
 /// Set in the number of an INTERRUPT, and in that of its answer.

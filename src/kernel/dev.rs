@@ -20,7 +20,7 @@ use crate::sys::fuse_device;
 
 /// Size of the read buffer, in bytes: the longest request is a WRITE of the greatest size with its headers. The kernel
 /// refuses to fill a smaller buffer.
-const BUFFER: usize = MAX_WRITE as usize + 4096;
+pub(super) const BUFFER: usize = MAX_WRITE as usize + 4096;
 
 /// A descriptor for each of `threads`, or the one that there is if it cannot be cloned.
 pub fn descriptors(device: &Arc<OwnedFd>, threads: usize) -> Vec<Arc<OwnedFd>> {

@@ -88,7 +88,7 @@ pub(super) fn encode(request_id: RequestId, reply: &Reply) -> Encoded<'_> {
         }
         Reply::Opened(opened) => out.push(&open_out(opened)),
         Reply::Directory(fh) => out.push(&abi::OpenOut { fh: fh.0, open_flags: 0, backing_id: 0 }),
-        Reply::Message(slice) => out.tail = Tail::Borrowed(slice.as_bytes()),
+        Reply::Message(slice) | Reply::Text(slice) => out.tail = Tail::Borrowed(slice.as_bytes()),
         Reply::Data(bytes) => out.tail = Tail::Borrowed(bytes),
         Reply::Listing(list, room) => out.tail = Tail::Owned(listing(list, *room as usize)),
         Reply::Written(size) => out.push(&abi::WriteOut { size: *size, padding: 0 }),
@@ -149,6 +149,12 @@ pub(super) fn encode_prune(nodes: &[NodeId]) -> Encoded<'static> {
     let mut out = Encoded { header, head: [0; HEAD], head_len: 0, tail };
     out.push(&abi::NotifyPruneOut { count: nodes.len() as u32, padding: 0, spare: 0 });
     out.finish()
+}
+
+/// Encodes the notification that makes the kernel send again what was read and not answered.
+pub(super) fn encode_resend() -> Encoded<'static> {
+    let header = abi::OutHeader { len: 0, error: abi::NOTIFY_RESEND, unique: 0 };
+    Encoded { header, head: [0; HEAD], head_len: 0, tail: Tail::Borrowed(&[]) }.finish()
 }
 
 /// How long attributes may be cached, in seconds and nanoseconds.

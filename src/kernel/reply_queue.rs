@@ -8,7 +8,14 @@ use crate::op::{Reply, RequestId, Taken};
 use crate::sys::fuse_ring::Waker;
 
 /// An answer, and the messages that it hands over.
-pub(super) type Queued = (RequestId, Reply, Vec<Taken>);
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) request_id: RequestId,
+    pub(super) reply: Reply,
+    pub(super) taken: Vec<Taken>,
+    /// The generation of the history that must stay until it is given.
+    pub(super) in_hand: Option<u8>,
+}
 
 /// Answers to one ring's requests that other threads gave. Only the ring's own thread may submit to it, so they leave
 /// their answers here and wake that thread.
@@ -32,9 +39,9 @@ impl ReplyQueue {
     }
 
     /// Adds an answer, and wakes the ring's thread if it sleeps.
-    pub(super) fn put(&self, request_id: RequestId, reply: Reply, taken: Vec<Taken>) {
+    pub(super) fn put(&self, answer: Queued) {
         let mut answers = self.answers.lock();
-        answers.push((request_id, reply, taken));
+        answers.push(answer);
         self.drained.store(false, Ordering::SeqCst);
         self.any.store(true, Ordering::SeqCst);
         drop(answers);

@@ -3,20 +3,24 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use log::debug;
+use rustix::process::Pid;
 
 use super::cpus;
+use super::left::LeftRequest;
 use super::reply_path::MAX_RINGS;
 use super::reply_queue::ReplyQueue;
 use super::run_policy::{RingPolicy, RunPolicy};
-pub use super::saved_ring::SavedRing;
+pub use super::saved_ring::{KeptRing, SavedRing};
 use super::transport::Transport;
 use super::uring::{ENTRIES_OFFLINE, RingServer};
 use crate::config::{MAX_WRITE, PAGE};
+use crate::sys::child;
 use crate::sys::fuse_ring::{Event, FuseRing, Slot};
 
 /// Module parameter that makes the kernel offer FUSE over `io_uring`.
@@ -107,8 +111,10 @@ struct NewRing {
 enum Entries {
     /// The queues that it serves, with their initial entries.
     New(Vec<(u16, Range<Slot>)>),
-    /// What another process had.
+    /// What another process had at a standstill.
     TakenOver(SavedRing),
+    /// What another process had when it was killed.
+    Left(SavedRing),
 }
 
 /// Rings that are registered with a mount, and the threads that will serve them.
@@ -117,6 +123,8 @@ pub struct Started {
     reply_queues: Vec<Arc<ReplyQueue>>,
     policy: Arc<RunPolicy>,
     threads: Vec<Sender<Start>>,
+    left: Vec<LeftRequest>,
+    kept: Vec<KeptRing>,
 }
 
 /// What a thread waits for before it serves: the transport, and what to call when it ends.
@@ -173,12 +181,24 @@ impl Rings {
     /// # Errors
     /// Why they cannot be served. Nothing has changed for the other process.
     pub fn take_over(saved: Vec<SavedRing>, device: &Arc<OwnedFd>) -> io::Result<Started> {
+        Rings::of_others(saved, Entries::TakenOver)?.start_threads(device)
+    }
+
+    /// Starts the threads for rings of a process that was killed: no entry of `lost` waits or has arrived, because nobody knows.
+    ///
+    /// # Errors
+    /// Why they cannot be served.
+    pub fn adopt(lost: Vec<SavedRing>, device: &Arc<OwnedFd>) -> io::Result<Started> {
+        Rings::of_others(lost, Entries::Left)?.start_threads(device)
+    }
+
+    fn of_others(saved: Vec<SavedRing>, entries: impl Fn(SavedRing) -> Entries) -> io::Result<Rings> {
         let make = |saved: SavedRing| {
             let memory = saved.memory.try_clone()?;
             let ring = FuseRing::take_over(memory, saved.payload, &saved.extents)?;
-            io::Result::Ok(NewRing { cpu: saved.cpu, ring, entries: Entries::TakenOver(saved) })
+            io::Result::Ok(NewRing { cpu: saved.cpu, ring, entries: entries(saved) })
         };
-        Rings(saved.into_iter().map(make).collect::<io::Result<_>>()?).start_threads(device)
+        Ok(Rings(saved.into_iter().map(make).collect::<io::Result<_>>()?))
     }
 
     fn start_threads(self, device: &Arc<OwnedFd>) -> io::Result<Started> {
@@ -186,8 +206,15 @@ impl Rings {
         let (mut reply_queues, mut threads) = (Vec::new(), Vec::new());
         let policy = Arc::new(RunPolicy::default());
         let count = self.0.len();
-        let mut failed = None;
+        let (mut left, mut failed, mut kept) = (Vec::new(), None, Vec::new());
         for (index, new) in self.0.into_iter().enumerate() {
+            let queues = match &new.entries {
+                Entries::New(entries) => entries.iter().map(|(queue, _)| *queue).collect(),
+                Entries::TakenOver(saved) | Entries::Left(saved) => {
+                    saved.queues.iter().map(|(queue, _)| *queue).collect()
+                }
+            };
+            kept.push(SavedRing::of_ring(index as u32, new.cpu, queues, &new.ring)?);
             let reply_queue = Arc::new(ReplyQueue::new(new.ring.waker()));
             let (start_sender, start) = mpsc::channel();
             reply_queues.push(Arc::clone(&reply_queue));
@@ -201,11 +228,14 @@ impl Rings {
         }
         for _ in 0..count {
             if failed.is_none() {
-                failed = results.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))).err();
+                match results.recv().unwrap_or_else(|_| Err(io::Error::other("a thread ended"))) {
+                    Ok(requests) => left.extend(requests),
+                    Err(error) => failed = Some(error),
+                }
             }
         }
         match failed {
-            None => Ok(Started { reply_queues, policy, threads }),
+            None => Ok(Started { reply_queues, policy, threads, left, kept }),
             Some(error) => Err(error),
         }
     }
@@ -222,6 +252,16 @@ impl Started {
         &self.policy
     }
 
+    /// Takes what a process that was killed has left unanswered, for [`Transport::handle_left`].
+    pub fn take_left(&mut self) -> Vec<LeftRequest> {
+        std::mem::take(&mut self.left)
+    }
+
+    /// Takes what another process has to keep of each ring, so that it can be [adopted](Rings::adopt) if this one is killed.
+    pub fn take_kept(&mut self) -> Vec<KeptRing> {
+        std::mem::take(&mut self.kept)
+    }
+
     /// Number of threads that serve.
     pub fn count(&self) -> usize {
         self.threads.len()
@@ -236,26 +276,40 @@ impl Started {
     }
 }
 
+/// Makes a request for `path`, which is in the mount, on each CPU, in another process: [`child::result_of`] tells whether all are
+/// answered. What came while nobody served is pending, though entries are free: the kernel looks at it when something on that CPU is
+/// answered.
+///
+/// # Errors
+/// Those of `fork(2)`.
+pub fn push(path: &Path) -> io::Result<Pid> {
+    child::call_on_cpus(&cpus::online().unwrap_or_default(), path)
+}
+
 /// Runs a ring's thread.
 fn run(
     index: u32,
     new: NewRing,
     device: &Arc<OwnedFd>,
     (reply_queue, policy): (Arc<ReplyQueue>, RingPolicy),
-    result: &Sender<io::Result<()>>,
+    result: &Sender<io::Result<Vec<LeftRequest>>>,
     start: &Receiver<Start>,
 ) {
     cpus::pin_to(new.cpu);
+    let alone = |server| (server, Vec::new());
     let server = match new.entries {
         Entries::New(entries) => {
-            RingServer::start(index, new.cpu, new.ring, entries, device, reply_queue, policy)
+            RingServer::start(index, new.cpu, new.ring, entries, device, reply_queue, policy).map(alone)
         }
-        Entries::TakenOver(saved) => RingServer::take_over(new.ring, &saved, device, reply_queue, policy),
+        Entries::TakenOver(saved) => {
+            RingServer::take_over(new.ring, &saved, device, reply_queue, policy).map(alone)
+        }
+        Entries::Left(lost) => RingServer::adopt(new.ring, lost, device, reply_queue, policy),
     };
     match server {
         Err(error) => drop(result.send(Err(error))),
-        Ok(server) => {
-            let _ = result.send(Ok(()));
+        Ok((server, left)) => {
+            let _ = result.send(Ok(left));
             if let Ok((transport, ended)) = start.recv() {
                 ended(server.serve(&transport));
             }

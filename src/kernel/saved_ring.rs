@@ -1,10 +1,18 @@
 //! What the thread of a ring has at a standstill, as bytes and a descriptor, for a process that takes the ring's requests over.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use super::reply_path::{MAX_ENTRIES, MAX_RINGS};
 use crate::codec::{Reader, Writer};
-use crate::sys::fuse_ring::{Extent, Slot};
+use crate::sys::fuse_ring::{Extent, FuseRing, Slot, listed};
+
+/// A ring, for a process that goes on if this one is killed.
+#[derive(Debug)]
+pub struct KeptRing {
+    pub(crate) fixed: SavedRing,
+    pub(crate) list: OwnedFd,
+}
 
 /// A ring at a standstill: each of its entries that carries a request is the daemon's, and the kernel has none of them.
 #[derive(Debug)]
@@ -28,6 +36,27 @@ impl SavedRing {
     /// The memory of the ring.
     pub fn memory(&self) -> &OwnedFd {
         &self.memory
+    }
+
+    /// What is the same as long as the mount lives, and the files that another process has to keep so that it can be
+    /// [made again](SavedRing::left).
+    pub(super) fn of_ring(index: u32, cpu: usize, queues: Vec<u16>, ring: &FuseRing) -> io::Result<KeptRing> {
+        let copy = |file: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(file, 3);
+        let ring_files = (copy(ring.memory())?, copy(ring.list())?);
+        let queues = queues.into_iter().map(|queue| (queue, 0)).collect();
+        let (memory, list) = ring_files;
+        let (extents, waiting, arrived) = (Vec::new(), Vec::new(), Vec::new());
+        let payload = ring.payload();
+        let fixed = SavedRing { index, cpu, payload, memory, extents, queues, waiting, arrived };
+        Ok(KeptRing { fixed, list })
+    }
+
+    /// The ring of a process that was killed, by the list of its entries. `deaths` is how many processes were.
+    pub(crate) fn left(mut self, list: &OwnedFd, deaths: u64) -> io::Result<SavedRing> {
+        self.extents = listed(list)?;
+        // Numbers that no kick had: each process sends fewer.
+        self.queues.iter_mut().for_each(|(_, kicks)| *kicks = deaths << 20);
+        Ok(self)
     }
 
     /// All but the memory, as bytes.

@@ -19,19 +19,21 @@ use zerocopy::IntoBytes;
 use super::order::{self, Order};
 use super::reply::{self, Encoded};
 use super::reply_path::ReplyPath;
-use super::reply_queue::ReplyQueue;
+use super::reply_queue::{Queued, ReplyQueue};
 use super::request::DecodeError;
+use super::resent::Resent;
 use super::run_policy::RunPolicy;
 use super::saved_ring::SavedRing;
 use super::sleep;
 use super::standstill::Standstill;
+use super::unclosed::Unclosed;
 use crate::engine::{Command, DeliveryId, Event, Settle, Tell};
+use crate::history::Recorded;
 use crate::journal::Journal;
 use crate::op::{
     Effect, Effects, Error, Moment, NodeId, Now, Op, Reply, Request, RequestId, Taken, Timestamp,
 };
 use crate::sys::{heap, process};
-use crate::tree::Tree;
 
 /// Longest time that the timer sleeps before it reads the clock again: it does not sleep by that clock, but by one that stands
 /// still while the machine is suspended.
@@ -69,8 +71,10 @@ pub struct Transport {
     pub(super) devices: Vec<Arc<OwnedFd>>,
     /// For each ring, the answers that threads other than its own have given.
     pub(super) reply_queues: Vec<Arc<ReplyQueue>>,
-    pub(super) tree: Tree,
+    pub(super) tree: Recorded,
     order: Order,
+    pub(super) resent: Resent,
+    pub(super) unclosed: Unclosed,
     journal: Option<Arc<Journal>>,
     /// Takes what the tree wants of the engine.
     engine: Option<Tell>,
@@ -116,19 +120,36 @@ impl Transport {
     pub fn new(
         devices: Vec<Arc<OwnedFd>>,
         reply_queues: Vec<Arc<ReplyQueue>>,
-        tree: Tree,
+        tree: Recorded,
         journal: Option<Arc<Journal>>,
         engine: Option<Tell>,
         alarms: Sender<Alarm>,
     ) -> Transport {
-        let (order, worker, standstill) = (Order::default(), OnceLock::new(), Standstill::default());
-        Transport { devices, reply_queues, tree, order, journal, engine, alarms, worker, standstill }
+        let (order, resent, unclosed) = (Order::default(), Resent::default(), Unclosed::default());
+        let (worker, standstill) = (OnceLock::new(), Standstill::default());
+        Transport {
+            devices,
+            reply_queues,
+            tree,
+            order,
+            resent,
+            unclosed,
+            journal,
+            engine,
+            alarms,
+            worker,
+            standstill,
+        }
     }
 
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
     pub(super) fn handle(&self, request: Result<Request<'_>, DecodeError>, fx: &mut Effects) {
         let unique = match request {
             Ok(mut request) => {
+                match &mut request.op {
+                    Op::Interrupt { unique } => *unique = Resent::first(*unique),
+                    _ => self.note_resent(&mut request.request_id),
+                }
                 if let Op::Open(flags) | Op::Create { flags, .. } = &mut request.op {
                     flags.append = flags.appends() && process::may_limit_files(request.caller.pid);
                 }
@@ -141,7 +162,8 @@ impl Transport {
                 }
                 request.request_id.unique
             }
-            Err(DecodeError::Malformed(request_id)) => {
+            Err(DecodeError::Malformed(mut request_id)) => {
+                self.note_resent(&mut request_id);
                 fx.fail(request_id, Error::Malformed);
                 request_id.unique
             }
@@ -149,6 +171,13 @@ impl Transport {
         };
         self.order.note_handled(unique);
         self.ask_again(None, fx);
+    }
+
+    /// The tree knows a request that was sent again by the number that it had first.
+    fn note_resent(&self, request_id: &mut RequestId) {
+        if let ReplyPath::Device(device) = ReplyPath::from(request_id.reply_path) {
+            request_id.unique = self.resent.note(request_id.unique, device);
+        }
     }
 
     /// A lock is not refused while a request may be on its way that frees it. If none is, it is asked again all the same: one may
@@ -183,8 +212,9 @@ impl Transport {
         let mut fx = Effects::new();
         loop {
             self.ask_again(Some(order::PATIENCE), &mut fx);
+            self.close_unclosed(&mut fx);
             self.perform(&mut fx, &mut NoResponder);
-            let patience = self.order.patience();
+            let patience = self.order.patience().into_iter().chain(self.unclosed.patience()).min();
             let left = next.map(|next| Duration::from_nanos(next.since(now().moment)).min(MAX_SLEEP));
             let interrupt = interrupts.peek().map(|next| next.0.0.saturating_duration_since(Instant::now()));
             let alarm = match left.into_iter().chain(interrupt).chain(patience).min() {
@@ -282,8 +312,8 @@ impl Transport {
         &self.devices
     }
 
-    /// Everything below the mount point, at a standstill.
-    pub fn tree(&self) -> &Tree {
+    /// Everything below the mount point.
+    pub fn tree(&self) -> &Recorded {
         &self.tree
     }
 
@@ -395,12 +425,15 @@ impl Transport {
 
     /// Performs effects. The caller must hold no lock.
     pub(super) fn perform(&self, fx: &mut Effects, responder: &mut impl Responder) {
-        let mut taken = Vec::new();
+        let (mut taken, in_hand) = (Vec::new(), fx.in_hand());
+        let answer = |request_id, reply, taken| Queued { request_id, reply, taken, in_hand };
         for effect in fx.drain() {
             match effect {
-                Effect::Reply(request_id, reply) => self.answer_all([(request_id, reply)], responder),
+                Effect::Reply(request_id, reply) => {
+                    self.answer(answer(request_id, reply, Vec::new()), responder);
+                }
                 Effect::Deliver(request_id, reply, messages) => {
-                    taken.extend(self.answer(request_id, reply, messages, responder));
+                    taken.extend(self.answer(answer(request_id, reply, messages), responder));
                 }
                 Effect::Promise(barrier, request_id, reply) => {
                     let reply = match &self.journal {
@@ -435,6 +468,7 @@ impl Transport {
             responder.submit();
         }
         self.record(taken, responder);
+        self.tree.performed(fx);
     }
 
     /// Records that messages are gone whose readers' answers the kernel has, and has the journal written. A message of which this
@@ -452,7 +486,8 @@ impl Transport {
 
     fn answer_all(&self, due: impl IntoIterator<Item = (RequestId, Reply)>, responder: &mut impl Responder) {
         for (request_id, reply) in due {
-            self.answer(request_id, reply, Vec::new(), responder);
+            let answer = Queued { request_id, reply, taken: Vec::new(), in_hand: None };
+            self.answer(answer, responder);
         }
     }
 
@@ -472,13 +507,8 @@ impl Transport {
 
     /// Sends an answer that hands over messages. Returns those for which it is on its way; of the others, the thread that the
     /// answer was left to will record that they are gone.
-    fn answer(
-        &self,
-        request_id: RequestId,
-        reply: Reply,
-        taken: Vec<Taken>,
-        responder: &mut impl Responder,
-    ) -> Vec<Taken> {
+    fn answer(&self, answer: Queued, responder: &mut impl Responder) -> Vec<Taken> {
+        let Queued { request_id, reply, taken, in_hand } = answer;
         match ReplyPath::from(request_id.reply_path) {
             ReplyPath::Device(index) => {
                 if !self.answer_device(index, request_id, &reply) {
@@ -492,7 +522,10 @@ impl Transport {
                 if !responder.answer(request_id, &reply)
                     && let Some(reply_queue) = self.reply_queues.get(ring as usize)
                 {
-                    reply_queue.put(request_id, reply, taken);
+                    if let Some(generation) = in_hand {
+                        self.tree.leave_answer(generation);
+                    }
+                    reply_queue.put(Queued { request_id, reply, taken, in_hand });
                     return Vec::new();
                 }
             }
@@ -501,7 +534,11 @@ impl Transport {
     }
 
     /// False if the kernel does not take the answer.
-    fn answer_device(&self, index: u32, request_id: RequestId, reply: &Reply) -> bool {
+    fn answer_device(&self, index: u32, mut request_id: RequestId, reply: &Reply) -> bool {
+        let mut index = index;
+        if let Some((device, unique)) = self.resent.take(request_id.unique) {
+            (index, request_id.unique) = (device, unique);
+        }
         match self.write(index, &reply::encode(request_id, reply)) {
             Ok(()) => return true,
             // The request was aborted with the mount.
@@ -522,7 +559,7 @@ impl Transport {
     /// only on the descriptor that the request was read from, which is not known here. Requests of a ring are not found this
     /// way; `uring` checks their callers.
     fn request_interrupt_again(&self, unique: u64) {
-        let message = reply::encode_interrupt_again(unique);
+        let message = reply::encode_interrupt_again(self.resent.number(unique));
         let _ = (0..self.devices.len()).any(|index| self.write(index as u32, &message).is_ok());
     }
 

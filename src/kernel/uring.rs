@@ -24,6 +24,7 @@ use rustix::io::Errno;
 use zerocopy::IntoBytes;
 
 use super::cpus;
+use super::left::LeftRequest;
 use super::queue::{Epoch, Queue};
 use super::reply;
 use super::reply_path::{MAX_ENTRIES, ReplyPath};
@@ -34,7 +35,7 @@ use super::saved_ring::SavedRing;
 use super::sleep::{SleepState, sleep_state};
 use super::transport::{Responder, Transport};
 use crate::op::{Effects, Error, NodeId, Op, Reply, RequestId};
-use crate::sys::fuse_ring::{Event, FuseRing, OPERATION, Slot};
+use crate::sys::fuse_ring::{Event, FuseRing, Left, OPERATION, Slot};
 
 /// How long a request waits before its caller is checked for a lost signal.
 const FIRST_CHECK: Duration = Duration::from_millis(5);
@@ -163,6 +164,62 @@ impl RingServer {
         Ok(server)
     }
 
+    /// Continues with what a process has left that was killed: `ring` has the memory of its entries. What it has answered goes to
+    /// the kernel; what it has not is returned, to be handled by whoever calls [`Transport::handle_left`]. All other entries
+    /// are the kernel's again. Must be called by the thread that will serve.
+    pub(super) fn adopt(
+        ring: FuseRing,
+        lost: SavedRing,
+        device: &Arc<OwnedFd>,
+        reply_queue: Arc<ReplyQueue>,
+        policy: RingPolicy,
+    ) -> io::Result<(RingServer, Vec<LeftRequest>)> {
+        let (mut saved, mut answers, mut free) = (lost, Vec::new(), Vec::new());
+        for slot in 0..ring.entries() {
+            match ring.left(slot) {
+                Left::Request(unique) if Queue::is_kick(unique) => saved.arrived.push(slot),
+                Left::Request(_) => saved.waiting.push(slot),
+                Left::Answer(unique) => answers.push((slot, unique)),
+                Left::Nothing => free.push(slot),
+            }
+        }
+        let mut server = RingServer::take_over(ring, &saved, device, reply_queue, policy)?;
+        for (slot, unique) in answers {
+            server.entry_added(slot);
+            server.ring.commit_left(slot, unique)?;
+        }
+        server.ring.submit()?;
+        // The kernel returns at once what it does not want: answers that it has already.
+        while let Some(event) = server.ring.next_event() {
+            match event {
+                Event::Woken => {}
+                Event::Entry(slot, Ok(())) => server.request_arrived(slot),
+                Event::Entry(slot, Err(Errno::NOENT)) => {
+                    server.entry_lost(slot, Errno::NOENT);
+                    free.push(slot);
+                }
+                Event::Entry(_, Err(error)) => return Err(error.into()),
+            }
+        }
+        server.failed = None;
+        for slot in free {
+            server.ring.register(slot)?;
+            server.entry_added(slot);
+        }
+        let left = |slot: &Slot| {
+            let (headers, payload) = server.ring.request(*slot)?;
+            Some(LeftRequest::in_entry(server.index, *slot, headers, payload))
+        };
+        let left = saved.waiting.iter().filter_map(left).collect();
+        Ok((server, left))
+    }
+
+    fn entry_added(&mut self, slot: Slot) {
+        if let Some(queue) = self.queue_of(slot) {
+            queue.entries_added(1, Instant::now());
+        }
+    }
+
     fn new(
         index: u32,
         cpu: usize,
@@ -222,9 +279,12 @@ impl RingServer {
         self.reply_queue.take(answers);
         if !answers.is_empty() {
             let mut gone = Vec::new();
-            for (request_id, reply, taken) in answers.drain(..) {
+            for Queued { request_id, reply, taken, in_hand } in answers.drain(..) {
                 self.answer(request_id, &reply);
                 gone.extend(taken);
+                if let Some(generation) = in_hand {
+                    transport.tree.given(generation);
+                }
             }
             self.ring.submit()?;
             if !gone.is_empty() {

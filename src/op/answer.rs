@@ -172,7 +172,7 @@ impl Reply {
     /// How many bytes a READ gets; `None` of an error.
     pub fn bytes_read(&self) -> Option<u32> {
         match self {
-            Reply::Message(slice) => Some(slice.len() as u32),
+            Reply::Message(slice) | Reply::Text(slice) => Some(slice.len() as u32),
             Reply::Data(bytes) => Some(bytes.len() as u32),
             _ => None,
         }
@@ -193,6 +193,8 @@ pub enum Reply {
     Directory(Fh),
     /// A message, or as much of it as fits.
     Message(Slice),
+    /// Part of a text that the daemon has made, and that tells of its process, too.
+    Text(Slice),
     Data(Vec<u8>),
     /// Directory entries, and the size of the buffer in bytes. Those that fit are sent.
     Listing(Vec<Listed>, u32),

@@ -81,6 +81,8 @@ pub struct Effects {
     postponed: bool,
     /// What was decided is in the journal up to here.
     barrier: Option<Barrier>,
+    /// The generation of the history that must stay until all is performed.
+    in_hand: Option<u8>,
 }
 
 impl Effects {
@@ -178,6 +180,16 @@ impl Effects {
     /// True if the current request is to be handled again. Resets the note.
     pub fn take_postponed(&mut self) -> bool {
         std::mem::take(&mut self.postponed)
+    }
+
+    /// The generation of the history that must stay until all is performed.
+    pub fn in_hand(&self) -> Option<u8> {
+        self.in_hand
+    }
+
+    /// Notes that.
+    pub fn set_in_hand(&mut self, generation: Option<u8>) {
+        self.in_hand = generation;
     }
 
     /// Removes all effects, in order.

@@ -46,6 +46,10 @@ pub trait Memory: Send + Sync + Debug {
     fn usage(&self) -> Usage;
     /// The file through which the kernel can reach the bytes itself (passthrough).
     fn backing(&self) -> Option<BorrowedFd<'_>>;
+    /// The number under which another process keeps it, if one does.
+    fn kept_as(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Whether processes other than the daemon have a segment's memory open or mapped.

@@ -21,8 +21,8 @@ mod tests;
 mod values;
 mod write;
 
-pub(crate) use read::{Given, Restorer};
-pub(crate) use write::Saver;
+pub(crate) use read::{Given, Restorer, restored_alone};
+pub(crate) use write::{Saver, alone};
 
 /// Version of the format.
 pub const VERSION: u32 = 4;

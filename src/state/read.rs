@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use super::{Unfit, VERSION};
+use super::{Saved, Unfit, VERSION};
 use crate::accounts::{Account, Accounts};
 use crate::codec::Reader;
 use crate::journal::Journal;
@@ -34,6 +34,12 @@ pub(crate) struct Restorer<'a> {
     /// What several share, in the order of its numbers.
     shared: Vec<Box<dyn Any>>,
     last_account: Option<Arc<Account>>,
+}
+
+/// The value whose bytes these are, of [`alone`](super::alone). `None` if they are none.
+pub(crate) fn restored_alone<T: Saved>(bytes: &[u8]) -> Option<T> {
+    let mut from = Restorer::of(bytes, VERSION);
+    T::restore(&mut from).filter(|_| from.is_at_end())
 }
 
 impl<'a> Restorer<'a> {

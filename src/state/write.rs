@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
-use super::VERSION;
+use super::{Saved, VERSION};
 use crate::codec::Writer;
 use crate::segment::Memory;
 
@@ -26,19 +26,33 @@ pub(crate) struct Saver<'a> {
     numbers: HashMap<usize, u64>,
 }
 
+/// A short value as bytes, from which [`restored_alone`](super::restored_alone) makes it again. They are no state: they have neither
+/// version nor checksum.
+pub(crate) fn alone<T: Saved>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut to = Saver::empty(&mut bytes);
+    value.save(&mut to);
+    to.write_out();
+    bytes
+}
+
 impl<'a> Saver<'a> {
     pub(crate) fn new(sink: &'a mut dyn io::Write) -> Saver<'a> {
-        let mut saver = Saver {
-            bytes: Vec::with_capacity(CHUNK),
+        let mut saver = Saver { bytes: Vec::with_capacity(CHUNK), ..Saver::empty(sink) };
+        Writer(&mut saver.bytes).raw(&VERSION.to_le_bytes());
+        saver
+    }
+
+    fn empty(sink: &'a mut dyn io::Write) -> Saver<'a> {
+        Saver {
+            bytes: Vec::new(),
             sink,
             error: None,
             checksum: 0,
             shared: HashMap::new(),
             memories: Vec::new(),
             numbers: HashMap::new(),
-        };
-        Writer(&mut saver.bytes).raw(&VERSION.to_le_bytes());
-        saver
+        }
     }
 
     /// Ends the state. Returns the memory that it has numbered.

@@ -19,12 +19,14 @@ use std::io;
 use std::mem::{ManuallyDrop, size_of};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, compiler_fence};
 use std::time::Duration;
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{EnterFlags, IoUring, cqueue, opcode, squeue};
 use rustix::event::EventfdFlags;
-use rustix::io::Errno;
+use rustix::fs::{MemfdFlags, fstat, memfd_create};
+use rustix::io::{Errno, pread, pwrite};
 
 use super::ring_memory::{Area, RingMemory};
 
@@ -40,8 +42,12 @@ pub const HEADERS: usize = 288;
 pub const OPERATION: usize = 128;
 /// Offset of `struct fuse_uring_ent_in_out` in the headers.
 const ENTRY: usize = 256;
+/// Offset of its `commit_id`, a u64: the number of the request.
+const COMMIT_ID: usize = ENTRY + 8;
 /// Offset of its `payload_sz`, a u32.
 const PAYLOAD_LENGTH: usize = ENTRY + 16;
+/// Offset of a request's operation in its header, and of an answer's error. The one is positive, the other is not.
+const KIND: usize = 4;
 
 /// Distance between the headers of two entries in bytes: no two share a cache line.
 const HEADER_STRIDE: usize = 320;
@@ -70,6 +76,41 @@ pub struct Extent {
     pub queue: u16,
     pub count: u32,
     pub address: usize,
+}
+
+/// Bytes of an extent in a list.
+const LISTED: usize = 24;
+
+/// The extents in the [list](FuseRing::list) of a ring.
+///
+/// # Errors
+/// Those of reading it; `InvalidData` if it is none.
+pub fn listed(list: &OwnedFd) -> io::Result<Vec<Extent>> {
+    let mut bytes = vec![0; fstat(list)?.st_size as usize];
+    let read = pread(list, &mut bytes[..], 0)?;
+    let extent = |bytes: &[u8]| {
+        let mut numbers = bytes.chunks_exact(8).map(|number| number.try_into().ok().map(u64::from_le_bytes));
+        let mut next = || numbers.next().flatten();
+        let (queue, count, address) = (next()?, next()?, next()?);
+        Some(Extent {
+            queue: queue.try_into().ok()?,
+            count: count.try_into().ok()?,
+            address: address.try_into().ok()?,
+        })
+    };
+    let extents = bytes.get(..read).unwrap_or_default().chunks_exact(LISTED).map(extent);
+    extents.collect::<Option<_>>().ok_or(io::ErrorKind::InvalidData.into())
+}
+
+/// What is in an entry of a process that was killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing: it was never used.
+    Nothing,
+    /// The request with this number. It is not answered.
+    Request(u64),
+    /// The whole answer to the request with this number. The kernel may have it or not.
+    Answer(u64),
 }
 
 /// A completion.
@@ -123,6 +164,8 @@ pub struct FuseRing {
     payload: usize,
     entries: Vec<Entry>,
     memory: RingMemory,
+    /// Where the entries are, for a process that goes on after this one was killed: each extent as three numbers.
+    list: OwnedFd,
     // Never dropped: the kernel does not tell when it no longer uses what is in them.
     batches: ManuallyDrop<Vec<Batch>>,
     /// Entries answered since the last call of `release_memory` whose memory is to be released.
@@ -158,7 +201,7 @@ impl FuseRing {
         for extent in extents {
             let length = ring.area_length(extent.count).ok_or(Errno::INVAL)?;
             let area = ring.memory.add_at(extent.address, length)?;
-            ring.add_batch(extent.queue, extent.count, area);
+            ring.add_batch(extent.queue, extent.count, area)?;
         }
         for entry in &mut ring.entries {
             entry.touched = payload;
@@ -178,6 +221,7 @@ impl FuseRing {
             .build(SUBMISSIONS)?;
         let wake = rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let no_iowait = ring.params().is_feature_no_iowait();
+        let list = memfd_create(c"ipcfs-ring-list", MemfdFlags::CLOEXEC)?;
         Ok(FuseRing {
             ring,
             wake: Arc::new(wake),
@@ -185,6 +229,7 @@ impl FuseRing {
             payload,
             entries: Vec::new(),
             memory,
+            list,
             batches: ManuallyDrop::new(Vec::new()),
             large: Vec::new(),
             kept: 0,
@@ -200,6 +245,11 @@ impl FuseRing {
     /// The file that is the memory of all entries, for another process.
     pub fn memory(&self) -> &OwnedFd {
         self.memory.file()
+    }
+
+    /// The file that lists where they are, see [`listed`].
+    pub fn list(&self) -> &OwnedFd {
+        &self.list
     }
 
     /// Where all entries are, for another process.
@@ -224,7 +274,7 @@ impl FuseRing {
     pub fn add(&mut self, queue: u16, count: u32) -> io::Result<std::ops::Range<Slot>> {
         let length = self.area_length(count).ok_or(Errno::NOMEM)?;
         let area = self.memory.add(length)?;
-        Ok(self.add_batch(queue, count, area))
+        self.add_batch(queue, count, area)
     }
 
     /// Bytes that the memory of `count` entries takes.
@@ -234,7 +284,12 @@ impl FuseRing {
         payloads.checked_add(headers.checked_next_multiple_of(rustix::param::page_size())?)
     }
 
-    fn add_batch(&mut self, queue: u16, count: u32, area: Area) -> std::ops::Range<Slot> {
+    fn add_batch(&mut self, queue: u16, count: u32, area: Area) -> io::Result<std::ops::Range<Slot>> {
+        let extent = [u64::from(queue), u64::from(count), area.address() as u64].map(u64::to_le_bytes);
+        let written = pwrite(&self.list, extent.as_flattened(), (self.batches.len() * LISTED) as u64)?;
+        if written != LISTED {
+            return Err(io::ErrorKind::WriteZero.into());
+        }
         let first = self.entries.len() as Slot;
         let batch = self.batches.len() as u32;
         let payloads = count as usize * self.payload;
@@ -245,7 +300,7 @@ impl FuseRing {
         let vectors = vectors.collect();
         self.batches.push(Batch { first, count, area, vectors });
         self.entries.extend((0..count).map(|_| Entry { queue, batch, ours: true, touched: 0 }));
-        first..first + count
+        Ok(first..first + count)
     }
 
     /// Makes this thread the one that serves the ring, for the mount of `device`. Must be called once, before all other
@@ -363,12 +418,14 @@ impl FuseRing {
         let (queue, touched) = (entry.queue, entry.touched.max(length));
         if let Some(batch) = self.batches.get_mut(entry.batch as usize) {
             let bytes = batch.area.bytes_mut();
-            let headers = &mut bytes[headers];
-            headers[..header.len()].copy_from_slice(header);
-            headers[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&(length as u32).to_ne_bytes());
             let payload = &mut bytes[payload];
             payload[..parts[0].len()].copy_from_slice(parts[0]);
             payload[parts[0].len()..length].copy_from_slice(parts[1]);
+            let headers = &mut bytes[headers];
+            headers[PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&(length as u32).to_ne_bytes());
+            // The header is the last: if it is there, so is all of the answer, whenever this process is killed.
+            compiler_fence(Ordering::Release);
+            headers[..header.len()].copy_from_slice(header);
         }
         self.push_command(COMMIT_AND_FETCH, slot, queue, unique, None)?;
         if let Some(entry) = self.entries.get_mut(slot as usize) {
@@ -385,10 +442,44 @@ impl FuseRing {
         Ok(true)
     }
 
-    /// Releases the memory of an entry's payload. For a request that waits, and whose payload is no longer needed.
+    /// Number of entries.
+    pub fn entries(&self) -> Slot {
+        self.entries.len() as Slot
+    }
+
+    /// What a process that was killed has left in an entry.
+    pub fn left(&self, slot: Slot) -> Left {
+        let headers = self.ranges(slot).zip(self.batch(slot));
+        let headers = headers.and_then(|((headers, _), batch)| batch.area.bytes().get(headers));
+        let number =
+            |at: usize| headers?.get(at..)?.first_chunk::<8>().map(|bytes| u64::from_ne_bytes(*bytes));
+        let kind = headers.and_then(|headers| headers.get(KIND..)?.first_chunk::<4>());
+        match (number(COMMIT_ID), kind) {
+            (Some(0) | None, _) | (_, None) => Left::Nothing,
+            (Some(unique), Some(kind)) if i32::from_ne_bytes(*kind) > 0 => Left::Request(unique),
+            (Some(unique), _) => Left::Answer(unique),
+        }
+    }
+
+    /// Passes the answer that was [left](FuseRing::left) in an entry to the kernel. If it has it already, the entry comes back with
+    /// ENOENT.
+    ///
+    /// # Errors
+    /// As [`FuseRing::commit`].
+    pub fn commit_left(&mut self, slot: Slot, unique: u64) -> io::Result<()> {
+        let queue = self.queue(slot).ok_or(Errno::INVAL)?;
+        self.push_command(COMMIT_AND_FETCH, slot, queue, unique, None)?;
+        self.pass_to_kernel(slot);
+        Ok(())
+    }
+
+    /// Releases the memory of an entry's payload, for a request that waits: all but what the request itself carries, which
+    /// is needed if this process is killed.
     pub fn shrink(&mut self, slot: Slot) {
-        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > 0) {
-            self.discard(slot);
+        let carried = self.payload_length(slot);
+        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > carried)
+        {
+            self.discard(slot, carried);
         }
     }
 
@@ -399,7 +490,7 @@ impl FuseRing {
             // An entry that came back is in use again. Its memory is counted again when it is answered.
             let Some(entry) = self.entries.get(slot as usize).filter(|entry| !entry.ours) else { continue };
             self.kept = self.kept.saturating_sub(entry.touched.saturating_sub(SMALL));
-            self.discard(slot);
+            self.discard(slot, 0);
         }
     }
 
@@ -440,14 +531,16 @@ impl FuseRing {
         length.unwrap_or_default().min(self.payload)
     }
 
-    fn discard(&mut self, slot: Slot) {
+    /// Releases the memory of an entry's payload beyond its first bytes.
+    fn discard(&mut self, slot: Slot, kept: usize) {
         let (Some((_, payload)), Some(entry)) = (self.ranges(slot), self.entries.get_mut(slot as usize))
         else {
             return;
         };
-        entry.touched = 0;
+        let kept = kept.next_multiple_of(rustix::param::page_size());
+        entry.touched = kept.min(self.payload);
         if let Some(batch) = self.batches.get_mut(entry.batch as usize) {
-            RingMemory::discard(&mut batch.area, &payload);
+            RingMemory::discard(&mut batch.area, &(payload.start + kept..payload.end));
         }
     }
 
@@ -523,4 +616,45 @@ fn set_length(entry: &mut squeue::Entry128, length: u32) {
     // SAFETY: `Entry128` is `repr(C)` around the kernel's `struct io_uring_sqe` of 128 bytes, in which a u32 `len` stands
     // at byte 24 (include/uapi/linux/io_uring.h), aligned because the structure is to 8. It is borrowed exclusively.
     unsafe { std::ptr::from_mut(entry).byte_add(LENGTH).cast::<u32>().write(length) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_process_left_in_an_entry_is_a_request_an_answer_or_nothing() {
+        let mut ring = FuseRing::new(700, 1 << 16).unwrap();
+        ring.add(0, 3).unwrap();
+        assert_eq!((ring.entries(), ring.left(0), ring.left(3)), (3, Left::Nothing, Left::Nothing));
+        let mut put = |slot: Slot, kind: i32, unique: u64| {
+            let (headers, _) = ring.ranges(slot).unwrap();
+            let bytes = &mut ring.batches[0].area.bytes_mut()[headers];
+            bytes[KIND..KIND + 4].copy_from_slice(&kind.to_ne_bytes());
+            bytes[8..16].copy_from_slice(&unique.to_ne_bytes());
+            bytes[COMMIT_ID..COMMIT_ID + 8].copy_from_slice(&unique.to_ne_bytes());
+        };
+        // FUSE_READ is 15.
+        put(0, 15, 40);
+        put(1, 0, 42);
+        put(2, -libc::EINTR, 44);
+        let left: Vec<Left> = (0..3).map(|slot| ring.left(slot)).collect();
+        assert_eq!(left, [Left::Request(40), Left::Answer(42), Left::Answer(44)]);
+    }
+
+    #[test]
+    fn a_request_that_waits_keeps_what_it_carries() {
+        let mut ring = FuseRing::new(701, 1 << 16).unwrap();
+        ring.add(0, 1).unwrap();
+        let (headers, payload) = ring.ranges(0).unwrap();
+        let bytes = ring.batches[0].area.bytes_mut();
+        bytes[headers][PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&5000u32.to_ne_bytes());
+        bytes[payload.clone()].fill(7);
+        ring.entries[0].touched = 1 << 16;
+        ring.shrink(0);
+        let kept = &ring.batches[0].area.bytes()[payload];
+        assert!(kept[..5000].iter().all(|byte| *byte == 7));
+        assert_eq!(kept[3 * 4096], 0, "the rest is given back");
+        assert_eq!(ring.entries[0].touched, 2 * 4096);
+    }
 }

@@ -60,7 +60,7 @@ use waiting::totals::Totals;
 use waiting::work::Work;
 
 /// Makes the memory of a new segment.
-pub type MakeMemory = Box<dyn Fn() -> Result<Arc<dyn segment::Memory>, Error> + Send + Sync>;
+pub type MakeMemory = Arc<dyn Fn() -> Result<Arc<dyn segment::Memory>, Error> + Send + Sync>;
 
 /// The kernel's table of backing files, for segments in passthrough.
 pub trait Backing: Send + Sync + fmt::Debug {
@@ -109,7 +109,7 @@ pub struct Setup {
 
 /// Everything below the mount point.
 pub struct Tree {
-    setup: Setup,
+    setup: Arc<Setup>,
     started: Moment,
     names: Mutex<Names>,
     handles: Handles<OpenFile>,
@@ -165,7 +165,7 @@ impl Tree {
             work: Work::default(),
             ring_reads: RingReads::default(),
             discarded: AtomicU64::new(0),
-            setup,
+            setup: Arc::new(setup),
         }
     }
 
@@ -235,6 +235,11 @@ impl Tree {
         let any = kinds::work(&mut Cx::new(self, now, fx));
         self.settle(None, now, fx);
         any
+    }
+
+    /// The numbers of the requests that wait.
+    pub fn waiting(&self) -> Vec<u64> {
+        self.waits.uniques()
     }
 
     /// There is work that takes long.
@@ -408,6 +413,13 @@ impl Tree {
                 inode.ops().forgotten(&mut names, &mut Cx::new(self, now, &mut fx));
             }
         }
+    }
+
+    /// Open files by nodes that the kernel does not know any more: nobody has them, though nobody has closed them. Usually a RELEASE is
+    /// on its way.
+    pub fn unknown_to_kernel(&self) -> Vec<Fh> {
+        let names = self.names.lock();
+        self.handles.select(|file| file.ops().node().is_some_and(|node| names.nodes.object(node).is_none()))
     }
 
     fn release(&self, fh: Fh, cx: &mut Cx<'_>) -> Result<Reply, Error> {

@@ -91,19 +91,25 @@ impl Tree {
         let mut from = Restorer::new(state)?;
         let mount = Mount::restore(&mut from).ok_or(Unfit::Damaged)?;
         let setup = mount.applied(setup)?;
-        let accounts = Arc::new(accounts(&setup));
-        from.give(Given {
-            accounts: Arc::clone(&accounts),
-            journal: setup.journal.clone(),
-            memories,
-            now,
-            longest_table: setup.limits.max_files.max(MAX_OPEN) as usize,
-        });
-        let tree = Tree::restored(setup, make_memory, &mut from);
+        from.give(given(&setup, memories, now));
+        let tree = Tree::restored(Arc::new(setup), make_memory, &mut from);
         tree.filter(|_| from.is_at_end()).ok_or(Unfit::Damaged)
     }
 
-    fn restored(setup: Setup, make_memory: MakeMemory, from: &mut Restorer<'_>) -> Option<Tree> {
+    /// The same tree as [`Tree::take_over`] makes of a state that this one has just saved: nothing else of this one is in it.
+    ///
+    /// # Errors
+    /// As those of [`Tree::take_over`].
+    pub fn renewed(&self, state: &[u8], memories: Vec<Arc<dyn Memory>>, now: Now) -> Result<Tree, Unfit> {
+        let mut from = Restorer::new(state)?;
+        Mount::restore(&mut from).ok_or(Unfit::Damaged)?;
+        let setup = Arc::clone(&self.setup);
+        from.give(given(&setup, memories, now));
+        let tree = Tree::restored(setup, Arc::clone(&self.make_memory), &mut from);
+        tree.filter(|_| from.is_at_end()).ok_or(Unfit::Damaged)
+    }
+
+    fn restored(setup: Arc<Setup>, make_memory: MakeMemory, from: &mut Restorer<'_>) -> Option<Tree> {
         let holdings: Vec<Holding> = Saved::restore(from)?;
         // Held until all is charged, as accounts that hold nothing may be dropped.
         let mut users: Vec<Arc<Account>> = Vec::new();
@@ -144,6 +150,17 @@ impl Tree {
             Holding { uid: account.uid(), used, refused }
         };
         users.filter_map(|uid| self.accounts.find(uid)).map(holding).collect()
+    }
+}
+
+/// What is not in a state.
+fn given(setup: &Setup, memories: Vec<Arc<dyn Memory>>, now: Now) -> Given {
+    Given {
+        accounts: Arc::new(accounts(setup)),
+        journal: setup.journal.clone(),
+        memories,
+        now,
+        longest_table: setup.limits.max_files.max(MAX_OPEN) as usize,
     }
 }
 

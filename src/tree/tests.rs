@@ -80,7 +80,7 @@ fn at(nanos: u64) -> Now {
 }
 
 fn memfds() -> MakeMemory {
-    Box::new(|| Ok(Arc::new(Memfd::new()?)))
+    Arc::new(|| Ok(Arc::new(Memfd::new()?)))
 }
 
 /// Memory for exactly so many messages of the greatest length.
@@ -228,7 +228,7 @@ impl Harness {
         let fh = self.open(1, node, READ).unwrap();
         let reply = self.get(node, read(fh));
         self.release(node, fh);
-        let Reply::Message(slice) = reply else { panic!("{reply:?}") };
+        let (Reply::Message(slice) | Reply::Text(slice)) = reply else { panic!("{reply:?}") };
         String::from_utf8(slice.as_bytes().to_vec()).unwrap()
     }
 
@@ -264,5 +264,5 @@ fn lock(fh: Fh, owner: u64, kind: LockKind) -> Op<'static> {
 }
 
 fn is_message(reply: &Reply, body: &[u8]) -> bool {
-    matches!(reply, Reply::Message(slice) if slice.as_bytes() == body)
+    matches!(reply, Reply::Message(slice) | Reply::Text(slice) if slice.as_bytes() == body)
 }

@@ -118,9 +118,13 @@ impl Place {
         pid.parse().unwrap()
     }
 
-    /// Kills the daemon, and waits until the mount is dead.
+    /// Kills the daemon, and who would start it again, and waits until the mount is dead.
     pub(crate) fn kill_daemon(&self) {
-        signal(self.daemon(), Signal::KILL);
+        let daemon = self.daemon();
+        let supervisors = processes_with("--supervisor");
+        let own = self.processes().into_iter().filter(|pid| supervisors.contains(pid));
+        own.for_each(|pid| signal(pid, Signal::KILL));
+        signal(daemon, Signal::KILL);
         common::wait_for("the mount to be dead", || {
             let looked = rustix::fs::stat(self.path("control/status"));
             matches!(looked, Err(rustix::io::Errno::NOTCONN | rustix::io::Errno::CONNABORTED))

@@ -28,6 +28,11 @@ def checked(result):
 def ofd(command, fd, kind, start=0, length=0):
     return struct.unpack('hhqqi0q', fcntl.fcntl(fd, command, struct.pack('hhqqi0q', kind, 0, start, length, 0)))
 OFD_GETLK, OFD_SETLK, OFD_SETLKW = 36, 37, 38
+def sure(call, *arguments):
+    while True:
+        try: return call(*arguments)
+        except OSError as error:
+            if error.errno != errno.ECANCELED: raise
 def getlk(fd, kind, start=0, length=0):
     kind, _, start, length, pid = ofd(fcntl.F_GETLK, fd, kind, start, length)
     return (kind, start, length, pid)

@@ -139,7 +139,7 @@ fn setup() -> Setup {
 }
 
 fn make_memory() -> MakeMemory {
-    Box::new(|| Ok(Arc::new(Plain::default())))
+    Arc::new(|| Ok(Arc::new(Plain::default())))
 }
 
 impl World {
@@ -377,7 +377,7 @@ impl World {
             let from = (offset as usize).min(all.len());
             let expected = all[from..all.len().min(from + size as usize)].to_vec();
             assert_eq!(reply, Some(Reply::Data(expected)));
-        } else if let Some(Reply::Message(slice)) = reply {
+        } else if let Some(Reply::Message(slice) | Reply::Text(slice)) = reply {
             self.moved(file.fh, offset + slice.as_bytes().len() as u64);
         }
     }
@@ -555,7 +555,7 @@ impl World {
         let flags = OpenFlags { read: true, ..OpenFlags::default() };
         let Reply::Opened(Opened { fh, .. }) = self.get(who, node, Op::Open(flags)) else { panic!() };
         let op = Op::Read { fh, offset: 0, size: 65536, nonblock: false, direct: true };
-        let Reply::Message(slice) = self.get(who, node, op) else { panic!() };
+        let (Reply::Message(slice) | Reply::Text(slice)) = self.get(who, node, op) else { panic!() };
         assert_eq!(self.get(who, node, Op::Release { fh }), Reply::Done);
         String::from_utf8(slice.as_bytes().to_vec()).expect("text")
     }

@@ -50,7 +50,7 @@ impl Straight {
             journal: None,
             engine: false,
         };
-        let tree = Tree::new(setup, Box::new(|| Ok(Arc::new(Memfd::new()?))), Now::same(0));
+        let tree = Tree::new(setup, Arc::new(|| Ok(Arc::new(Memfd::new()?))), Now::same(0));
         Straight { tree, now: 0, files: Vec::new(), clients: Vec::new(), answers: BTreeMap::new() }
     }
 
@@ -119,7 +119,7 @@ impl Straight {
 
 fn bytes(reply: Reply) -> Vec<u8> {
     match reply {
-        Reply::Message(slice) => slice.as_bytes().to_vec(),
+        Reply::Message(slice) | Reply::Text(slice) => slice.as_bytes().to_vec(),
         Reply::Data(bytes) => bytes,
         Reply::Written(_) => Vec::new(),
         reply => panic!("{reply:?}"),

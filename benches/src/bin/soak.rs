@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use ipcfs_bench::soak;
+use ipcfs_bench::soak::{self, Restarts};
 
 /// Mixes all operations from many processes that are killed at random, and checks that nothing is lost, doubled or
 /// leaked; a line a minute
@@ -27,6 +27,10 @@ struct Args {
     /// Replaces the daemon twice a second, while it is in use
     #[arg(long)]
     restarts: bool,
+
+    /// Kills the daemon twice a second, which is started again (mount --restart)
+    #[arg(long, conflicts_with = "restarts")]
+    deaths: bool,
 
     /// How long of each minute is work, if not 58 seconds: for trying it out
     #[arg(long, hide = true)]
@@ -59,8 +63,13 @@ fn begin(args: &Args) -> Result<()> {
         return soak::actor::run(role, *instance, dir);
     }
     let work = args.work_seconds.map(Duration::from_secs);
+    let restarts = match (args.restarts, args.deaths) {
+        (true, _) => Some(Restarts::Upgrades),
+        (_, true) => Some(Restarts::Deaths),
+        _ => None,
+    };
     for transport in &args.transport {
-        soak::run(&args.program, transport, args.minutes.unwrap_or(1), work, args.restarts)?;
+        soak::run(&args.program, transport, args.minutes.unwrap_or(1), work, restarts)?;
     }
     Ok(())
 }

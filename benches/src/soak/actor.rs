@@ -11,10 +11,12 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
+use rustix::io::Errno;
 
 use super::event::{Event, Random, message, parse};
 use super::names::{ASKED, EMPTY, KEPT, LEASED, MAILBOXES, MAX_LINES, PLAIN};
 use super::role::Role;
+use crate::process::sure;
 
 /// Does the work of a role until it is killed. Reports an error, and then waits to be killed.
 pub fn run(role: &str, instance: u64, dir: &Path) -> Result<()> {
@@ -57,15 +59,30 @@ struct Actor {
 }
 
 fn both(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
+    sure(|| OpenOptions::new().read(true).write(true).open(path))
         .with_context(|| format!("opening {}", path.display()))
 }
 
 fn writing(path: &Path) -> Result<File> {
-    OpenOptions::new().write(true).open(path).with_context(|| format!("opening {}", path.display()))
+    sure(|| OpenOptions::new().write(true).open(path)).with_context(|| format!("opening {}", path.display()))
+}
+
+/// Opens to write, writes once and closes, as a shell's `echo >` does.
+fn write_to(path: &Path, text: &str) -> std::io::Result<()> {
+    let mut file = sure(|| File::create(path))?;
+    sure(|| file.write_all(text.as_bytes()))
+}
+
+/// Opens to read, reads to the end and closes, as cat(1) does.
+fn read_from(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut file = sure(|| File::open(path))?;
+    let (mut all, mut buffer) = (Vec::new(), vec![0; 1 << 20]);
+    loop {
+        match sure(|| file.read(&mut buffer))? {
+            0 => return Ok(all),
+            length => all.extend_from_slice(&buffer[..length]),
+        }
+    }
 }
 
 fn received(bytes: &[u8]) -> Result<(u64, u64)> {
@@ -108,22 +125,22 @@ impl Actor {
             let mut count = 1;
             let mut text = self.next(0);
             match self.random.below(8) {
-                0 => fs::write(self.mailbox(to), &text).context("sending, opened for it")?,
-                1 => fs::write(self.door(to, "whole"), &text).context("sending whole")?,
+                0 => write_to(&self.mailbox(to), &text).context("sending, opened for it")?,
+                1 => write_to(&self.door(to, "whole"), &text).context("sending whole")?,
                 2 => {
                     let priority = format!("priority/{}", self.random.below(4));
-                    fs::write(self.door(to, &priority), &text).context("sending with priority")?;
+                    write_to(&self.door(to, &priority), &text).context("sending with priority")?;
                 }
-                3 => fs::write(self.door(to, "tag/some"), &text).context("sending with a tag")?,
+                3 => write_to(&self.door(to, "tag/some"), &text).context("sending with a tag")?,
                 4 => {
                     count = 1 + self.random.below(MAX_LINES);
                     for ahead in 1..count {
                         text += &self.next(ahead);
                     }
-                    stream.write_all(text.as_bytes()).context("sending lines")?;
+                    sure(|| stream.write_all(text.as_bytes())).context("sending lines")?;
                 }
                 _ => {
-                    let sent = held.write(text.as_bytes()).context("sending")?;
+                    let sent = sure(|| held.write(text.as_bytes())).context("sending")?;
                     ensure!(sent == text.len(), "{sent} bytes of {} were sent", text.len());
                 }
             }
@@ -146,14 +163,14 @@ impl Actor {
         let mut buffer = vec![0; 1 << 20];
         match self.random.below(ways) {
             0 => loop {
-                received(&fs::read(&path).context("receiving, opened for it")?)?;
+                received(&read_from(&path).context("receiving, opened for it")?)?;
                 self.pause();
             },
             1 => {
-                let mut file = File::open(&path).context("opening to receive")?;
+                let mut file = sure(|| File::open(&path)).context("opening to receive")?;
                 loop {
                     // Every second read is an end of file.
-                    let length = file.read(&mut buffer).context("receiving")?;
+                    let length = sure(|| file.read(&mut buffer)).context("receiving")?;
                     if length > 0 {
                         received(&buffer[..length])?;
                     }
@@ -168,7 +185,7 @@ impl Actor {
         let mut file = both(path)?;
         let mut buffer = vec![0; 1 << 20];
         loop {
-            let length = file.read(&mut buffer).context("receiving")?;
+            let length = sure(|| file.read(&mut buffer)).context("receiving")?;
             received(&buffer[..length])?;
             self.pause();
         }
@@ -179,10 +196,10 @@ impl Actor {
     }
 
     fn consume_stream(&mut self) -> Result<()> {
-        let mut file = File::open(self.door(KEPT, "stream"))?;
+        let mut file = sure(|| File::open(self.door(KEPT, "stream")))?;
         let mut buffer = vec![0; 1 << 20];
         loop {
-            let length = file.read(&mut buffer).context("reading stream")?;
+            let length = sure(|| file.read(&mut buffer)).context("reading stream")?;
             for line in buffer[..length].split_inclusive(|byte| *byte == b'\n') {
                 received(line)?;
             }
@@ -195,17 +212,17 @@ impl Actor {
         loop {
             let mut lease = both(&self.door(LEASED, "lease"))?;
             loop {
-                let length = lease.read(&mut buffer).context("leasing")?;
+                let length = sure(|| lease.read(&mut buffer)).context("leasing")?;
                 let (instance, number) = received(&buffer[..length])?;
                 self.pause();
                 match self.random.below(20) {
                     0 => break,
                     1 => {
-                        lease.write_all(b"reject").context("giving up a message")?;
+                        sure(|| lease.write_all(b"reject")).context("giving up a message")?;
                     }
-                    2..=4 => lease.write_all(b"nack").context("giving back a message")?,
+                    2..=4 => sure(|| lease.write_all(b"nack")).context("giving back a message")?,
                     _ => {
-                        lease.write_all(b"ack").context("acknowledging")?;
+                        sure(|| lease.write_all(b"ack")).context("acknowledging")?;
                         Event::Settled { instance, number }.send();
                     }
                 }
@@ -219,8 +236,8 @@ impl Actor {
         loop {
             let question = self.next(0);
             self.reported += 1;
-            link.write_all(question.as_bytes()).context("asking")?;
-            let length = link.read(&mut buffer).context("reading an answer")?;
+            sure(|| link.write_all(question.as_bytes())).context("asking")?;
+            let length = sure(|| link.read(&mut buffer)).context("reading an answer")?;
             ensure!(buffer[..length] == *answer(&question).as_bytes(), "the answer is to another question");
             Event::Answered.send();
             self.pause();
@@ -231,13 +248,18 @@ impl Actor {
         let mut link = both(&self.door(ASKED, "serve"))?;
         let mut buffer = vec![0; 1 << 20];
         loop {
-            let length = link.read(&mut buffer).context("reading a request")?;
+            let length = sure(|| link.read(&mut buffer)).context("reading a request")?;
             parse(&buffer[..length]).context("a request")?;
             let question = std::str::from_utf8(&buffer[..length])?;
-            match link.write_all(answer(question).as_bytes()) {
-                // The client was killed.
-                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::CANCELED.raw_os_error()) => {}
-                other => other.context("answering")?,
+            // ECANCELED: the client was killed, and there is nothing to answer any more (ENOMSG); or the daemon was, and there is.
+            let mut cancelled = false;
+            loop {
+                let answered = link.write_all(answer(question).as_bytes());
+                match answered.as_ref().map_err(std::io::Error::raw_os_error) {
+                    Err(Some(error)) if error == Errno::CANCELED.raw_os_error() => cancelled = true,
+                    Err(Some(error)) if error == Errno::NOMSG.raw_os_error() && cancelled => break,
+                    _ => break answered.context("answering")?,
+                }
             }
             self.pause();
         }
@@ -246,18 +268,19 @@ impl Actor {
     fn publish(&mut self) -> Result<()> {
         let mut topic = writing(&self.dir.join("topics/news"))?;
         loop {
-            topic.write_all(message(self.instance, self.reported, 20).as_bytes()).context("publishing")?;
+            let news = message(self.instance, self.reported, 20);
+            sure(|| topic.write_all(news.as_bytes())).context("publishing")?;
             self.reported += 1;
             self.pause();
         }
     }
 
     fn subscribe(&mut self) -> Result<()> {
-        let mut topic = File::open(self.dir.join("topics/news"))?;
+        let mut topic = sure(|| File::open(self.dir.join("topics/news")))?;
         let mut delivered: HashMap<u64, u64> = HashMap::new();
         let mut buffer = [0; 4096];
         loop {
-            let length = topic.read(&mut buffer).context("reading a topic")?;
+            let length = sure(|| topic.read(&mut buffer)).context("reading a topic")?;
             if length == 0 {
                 continue;
             }
@@ -273,12 +296,12 @@ impl Actor {
     fn increment(&mut self) -> Result<()> {
         let file = both(&self.dir.join("segments/counter"))?;
         loop {
-            flock(&file, FlockOperation::LockExclusive).context("locking the counter")?;
+            sure(|| flock(&file, FlockOperation::LockExclusive)).context("locking the counter")?;
             let mut count = [0; 8];
-            file.read_exact_at(&mut count, 0).context("reading the counter")?;
+            sure(|| file.read_exact_at(&mut count, 0)).context("reading the counter")?;
             let next = u64::from_le_bytes(count) + 1;
-            file.write_all_at(&next.to_le_bytes(), 0).context("writing the counter")?;
-            flock(&file, FlockOperation::Unlock).context("unlocking the counter")?;
+            sure(|| file.write_all_at(&next.to_le_bytes(), 0)).context("writing the counter")?;
+            sure(|| flock(&file, FlockOperation::Unlock)).context("unlocking the counter")?;
             Event::Counted.send();
             self.pause();
         }
@@ -290,33 +313,38 @@ impl Actor {
         loop {
             let name = format!("churn-{}-{round}", self.instance);
             let folder = self.mailbox(&name);
-            fs::create_dir(&folder).context("creating a folder")?;
+            sure(|| fs::create_dir(&folder)).context("creating a folder")?;
             let (a, b) = (folder.join("a"), folder.join("b"));
             for text in ["one", "two", "three"] {
-                fs::write(&a, text).context("sending to a new mailbox")?;
+                write_to(&a, text).context("sending to a new mailbox")?;
             }
-            fs::rename(&a, &b).context("renaming a mailbox")?;
-            let first = fs::read(&b).context("receiving from a renamed mailbox")?;
+            sure(|| fs::rename(&a, &b)).context("renaming a mailbox")?;
+            let first = read_from(&b).context("receiving from a renamed mailbox")?;
             ensure!(first == b"one", "a renamed mailbox gives {first:?}");
-            let reader = File::open(&b)?;
-            fs::remove_file(&b).context("removing a mailbox with messages")?;
+            // Else who has just received does not remove what still waits.
+            write_to(&self.door(&format!("{name}/b"), "config/remove"), "any\n")
+                .context("allowing to remove")?;
+            let reader = sure(|| File::open(&b))?;
+            sure(|| fs::remove_file(&b)).context("removing a mailbox with messages")?;
             drop(reader);
-            fs::remove_dir(&folder).context("removing a folder")?;
+            sure(|| fs::remove_dir(&folder)).context("removing a folder")?;
 
             let segment = self.dir.join("segments").join(&name);
-            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&segment)?;
-            file.set_len(65_536).context("growing a segment")?;
-            file.write_all_at(name.as_bytes(), 4096).context("writing a segment")?;
-            fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 4096)
+            let file = sure(|| {
+                OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&segment)
+            })?;
+            sure(|| file.set_len(65_536)).context("growing a segment")?;
+            sure(|| file.write_all_at(name.as_bytes(), 4096)).context("writing a segment")?;
+            sure(|| fallocate(&file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, 4096))
                 .context("punching a hole")?;
             let mut back = vec![0; name.len()];
-            File::open(&segment)?.read_exact_at(&mut back, 4096).context("reading a segment")?;
+            sure(|| File::open(&segment)?.read_exact_at(&mut back, 4096)).context("reading a segment")?;
             ensure!(back == name.as_bytes(), "a segment has other bytes than were written");
-            fs::remove_file(&segment).context("removing a segment")?;
+            sure(|| fs::remove_file(&segment)).context("removing a segment")?;
 
             let topic = self.dir.join("topics").join(&name);
-            File::create(&topic).context("creating a topic")?;
-            fs::remove_file(&topic).context("removing a topic")?;
+            sure(|| File::create(&topic)).context("creating a topic")?;
+            sure(|| fs::remove_file(&topic)).context("removing a topic")?;
             round += 1;
             Event::Churned.send();
             self.pause();
@@ -330,39 +358,41 @@ impl Actor {
         loop {
             let mut seen = String::new();
             for name in MAILBOXES {
-                let status = fs::read_to_string(self.door(name, "status")).context("reading status")?;
+                let status =
+                    sure(|| fs::read_to_string(self.door(name, "status"))).context("reading status")?;
                 write!(seen, "{}", status.lines().count())?;
             }
-            fs::read_to_string(self.dir.join("control/status")).context("reading the mount's status")?;
-            let names: Vec<_> =
-                fs::read_dir(&from)?.take(20).collect::<Result<_, _>>().context("listing messages")?;
+            sure(|| fs::read_to_string(self.dir.join("control/status")))
+                .context("reading the mount's status")?;
+            let names: Vec<_> = sure(|| fs::read_dir(&from)?.take(20).collect::<Result<_, _>>())
+                .context("listing messages")?;
             for entry in names {
                 let path = entry.path();
                 // A consumer may have received it.
-                match fs::read(&path) {
+                match sure(|| fs::read(&path)) {
                     Ok(bytes) => drop(parse(&bytes).context("reading a waiting message")?),
                     Err(error) if error.kind() == ErrorKind::NotFound => continue,
                     Err(error) => bail!("reading a waiting message: {error}"),
                 }
-                match fs::rename(&path, to.join(entry.file_name())) {
+                match sure(|| fs::rename(&path, to.join(entry.file_name()))) {
                     Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::StorageFull) => {
                         bail!("moving a message: {error}");
                     }
                     _ => {}
                 }
             }
-            let mut peek = OpenOptions::new()
-                .read(true)
-                .custom_flags(OFlags::NONBLOCK.bits() as i32)
-                .open(self.door(PLAIN[1], "peek"))?;
+            let mut peek = sure(|| {
+                let flags = OFlags::NONBLOCK.bits() as i32;
+                OpenOptions::new().read(true).custom_flags(flags).open(self.door(PLAIN[1], "peek"))
+            })?;
             let mut buffer = vec![0; 1 << 20];
-            match peek.read(&mut buffer) {
+            match sure(|| peek.read(&mut buffer)) {
                 Ok(length) => drop(parse(&buffer[..length]).context("peeking")?),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => bail!("peeking: {error}"),
             }
             let maxmsg = 1000 + self.random.below(9000);
-            fs::write(self.door(PLAIN[1], "config/maxmsg"), format!("{maxmsg}\n"))
+            write_to(&self.door(PLAIN[1], "config/maxmsg"), &format!("{maxmsg}\n"))
                 .context("setting maxmsg")?;
             std::thread::sleep(Duration::from_millis(self.random.below(20)));
         }
@@ -372,11 +402,15 @@ impl Actor {
     fn block(&mut self) -> Result<()> {
         let file = both(&self.mailbox(EMPTY))?;
         if self.random.below(2) == 0 {
-            let ready = poll(&mut [PollFd::new(&file, PollFlags::IN)], None)?;
-            bail!("poll returned {ready}, but nothing was sent");
+            let mut polled = [PollFd::new(&file, PollFlags::IN)];
+            // An error is a call that the kernel has cancelled, as a daemon was killed.
+            while polled[0].revents().is_empty() || polled[0].revents() == PollFlags::ERR {
+                sure(|| poll(&mut polled, None))?;
+            }
+            bail!("poll returned {:?}, but nothing was sent", polled[0].revents());
         }
         let mut buffer = [0; 64];
-        let length = (&file).read(&mut buffer)?;
+        let length = sure(|| (&file).read(&mut buffer))?;
         bail!("received {length} bytes, but nothing was sent");
     }
 }

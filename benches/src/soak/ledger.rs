@@ -99,6 +99,17 @@ impl Ledger {
         (sent, received, missing)
     }
 
+    /// The mailbox, sender and number of messages that are missing, a few of them.
+    fn lost(&self, of: impl Fn(&str) -> bool) -> Vec<(&str, u64, u64)> {
+        let mut lost = Vec::new();
+        for (id, instance) in self.instances.iter().filter(|(_, instance)| of(&instance.to)) {
+            let there = |number: u64| instance.received.get(number as usize).is_some_and(|count| *count > 0);
+            let missing = (0..instance.reported).filter(|number| !there(*number));
+            lost.extend(missing.map(|number| (instance.to.as_str(), *id, number)).take(10));
+        }
+        lost
+    }
+
     /// Checks that nothing is lost or doubled. The error says what does not add up.
     pub fn balance(&self) -> Result<()> {
         if let Some(what) = self.failures.first() {
@@ -131,7 +142,11 @@ impl Ledger {
             self.consumers_killed
         );
         let (.., missing) = self.count(|to| !plain(to));
-        ensure!(missing == 0, "{missing} messages are lost where no message may be lost");
+        ensure!(
+            missing == 0,
+            "{missing} messages are lost where no message may be lost: {:?}",
+            self.lost(|to| !plain(to))
+        );
         let most = self.counted + self.incrementers_killed;
         ensure!(
             (self.counted..=most).contains(&self.counter),

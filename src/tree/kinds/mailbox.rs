@@ -485,6 +485,10 @@ impl FileOps for OpenMailbox {
         }
         cx.tree.names.lock().nodes.close(self.node, self.write);
     }
+
+    fn node(&self) -> Option<NodeId> {
+        Some(self.node)
+    }
 }
 
 /// Whoever reads takes messages, or waits. `O_NOFOLLOW` to read only is what programs pass that go through folders and read all

@@ -244,6 +244,10 @@ impl FileOps for OpenMessage {
             cx.tree.names.lock().nodes.close(node, false);
         }
     }
+
+    fn node(&self) -> Option<NodeId> {
+        self.node
+    }
 }
 
 /// A message's number, written in one way only.

@@ -346,6 +346,11 @@ pub(crate) trait FileOps {
 
     /// RELEASE.
     fn close(&self, _cx: &mut Cx<'_>) {}
+
+    /// The node by which it is open, if others notice when it is closed.
+    fn node(&self) -> Option<NodeId> {
+        None
+    }
 }
 
 /// What `control/` shows of a file that has a name.
@@ -658,7 +663,7 @@ pub(crate) fn rename(
 fn part_of(bytes: &Arc<[u8]>, call: Read) -> Reply {
     let from = usize::try_from(call.offset).unwrap_or(usize::MAX).min(bytes.len());
     let to = from.saturating_add(call.size as usize).min(bytes.len());
-    Reply::Message(Slice { bytes: Arc::clone(bytes), from, to })
+    Reply::Text(Slice { bytes: Arc::clone(bytes), from, to })
 }
 
 fn mode_of(flags: OpenFlags) -> Mode {

@@ -76,6 +76,10 @@ impl FileOps for OpenPurge {
     fn close(&self, cx: &mut Cx<'_>) {
         cx.tree.names.lock().nodes.close(self.node, self.write);
     }
+
+    fn node(&self) -> Option<NodeId> {
+        Some(self.node)
+    }
 }
 
 impl PurgeJob {

@@ -462,6 +462,10 @@ impl FileOps for OpenSegment {
             self.file.unlink_unused(cx);
         }
     }
+
+    fn node(&self) -> Option<NodeId> {
+        Some(NodeId(self.file.ino.0))
+    }
 }
 
 /// `COPY_FILE_RANGE`. Where the kernel's page cache has a segment's bytes, it copies by itself. In passthrough the bytes

@@ -262,6 +262,10 @@ impl FileOps for OpenTopic {
             cx.tree.names.lock().nodes.close(node, write);
         }
     }
+
+    fn node(&self) -> Option<NodeId> {
+        Some(self.own_node.map_or(NodeId(self.file.ino.0), |(node, _)| node))
+    }
 }
 
 impl ControlOps for Arc<TopicFile> {

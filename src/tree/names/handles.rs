@@ -60,6 +60,12 @@ impl<F> Handles<F> {
         Ok((Arc::clone(&entry.file), reads))
     }
 
+    /// Those that `wanted` selects.
+    pub(crate) fn select(&self, wanted: impl Fn(&F) -> bool) -> Vec<Fh> {
+        let open = self.open.read();
+        open.iter().filter(|(_, entry)| wanted(&entry.file)).map(|(key, _)| Fh(key as u64)).collect()
+    }
+
     pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<F>> {
         let mut open = self.open.write();
         let entry = usize::try_from(fh.0).ok().and_then(|key| open.try_remove(key));

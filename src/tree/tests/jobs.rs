@@ -307,7 +307,7 @@ fn a_status_of_many_lines_is_written_by_a_job_and_one_of_few_at_once() {
     let node = harness.node("topics/t");
     let status = harness.node("control/topics/t/status");
     let lines = |reply: &Reply| match reply {
-        Reply::Message(text) => String::from_utf8_lossy(text.as_bytes())
+        Reply::Message(text) | Reply::Text(text) => String::from_utf8_lossy(text.as_bytes())
             .lines()
             .filter(|line| line.starts_with("reader pid"))
             .count(),

@@ -126,3 +126,22 @@ fn whoever_has_just_received_does_not_remove_what_still_waits() {
     harness.now += 1_000_000_000;
     assert_eq!(harness.ask(7, folder, unlink()).1, Some(Reply::Done));
 }
+
+#[test]
+fn an_open_file_whose_node_is_forgotten_is_nobodys() {
+    let mut harness = Harness::new();
+    harness.create("mailboxes/q", BOTH);
+    let (topic, subscribed) = harness.create("topics/t", READ);
+    let (segment, mapped) = harness.create("segments/s", BOTH);
+    let lease = harness.node("control/mailboxes/q/lease");
+    let held = harness.open(1, lease, BOTH).unwrap();
+    assert_eq!(harness.tree.unknown_to_kernel(), []);
+    for node in [topic, segment, lease] {
+        harness.ask(1, node, Op::Forget(vec![(node, 100)]));
+    }
+    assert_eq!(harness.tree.unknown_to_kernel(), [subscribed, mapped, held]);
+    harness.release(segment, mapped);
+    harness.release(lease, held);
+    harness.release(topic, subscribed);
+    assert_eq!(harness.tree.unknown_to_kernel(), []);
+}

@@ -23,7 +23,7 @@ impl Ring {
     fn read_part(&self, harness: &mut Harness, offset: u64, size: u32) -> Option<Vec<u8>> {
         let read = Op::Read { fh: self.fh, offset, size, nonblock: false, direct: true };
         match harness.ask(self.pid, self.node, read).1 {
-            Some(Reply::Message(slice)) => Some(slice.as_bytes().to_vec()),
+            Some(Reply::Message(slice) | Reply::Text(slice)) => Some(slice.as_bytes().to_vec()),
             Some(Reply::Data(bytes)) => Some(bytes),
             Some(Reply::Failed(Error::WouldWait)) => None,
             other => panic!("{other:?}"),

@@ -62,6 +62,13 @@ impl<W: Clone> WaitIndex<W> {
         waits.values().filter(|(_, since)| *since <= limit).map(|(wait, _)| wait.clone()).collect()
     }
 
+    /// The numbers of all, in order.
+    pub(crate) fn uniques(&self) -> Vec<u64> {
+        let mut uniques: Vec<u64> = self.waits.lock().keys().copied().collect();
+        uniques.sort_unstable();
+        uniques
+    }
+
     /// No request may wait any more. Returns those that do.
     pub(crate) fn close(&self) -> Vec<W> {
         self.closed.store(true, Ordering::SeqCst);

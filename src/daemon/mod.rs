@@ -1,8 +1,14 @@
 //! The life of a mount: mount or take over, serve, unmount or hand over.
 
+mod end;
+mod keeping;
+mod kernel_limits;
+mod starting;
+
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,84 +17,45 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use log::{info, warn};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags, statx};
 use rustix::process::{Pid, Signal, getgid, getpid, getuid};
 
-use crate::config::{Config, Limits, MAX_WRITE, MSGSIZE_CEILING, TransportKind};
+use crate::config::{Config, Limits, MSGSIZE_CEILING};
 use crate::engine::Engine;
-use crate::handover::request::{self, Asked};
+use crate::handover::request;
 use crate::handover::successor::{Predecessor, Successor};
 use crate::handover::{Parts, Received};
-use crate::journal::{Held, JOURNAL_THREAD, Journal, OpenError, Recovered};
+use crate::history::{self, Memories, Recorded};
+use crate::journal::{Held, JOURNAL_THREAD, Journal, Recovered};
 use crate::kernel::dev;
-use crate::kernel::rings::{self, Rings, SavedRing, Started};
-use crate::kernel::run_policy::{RunPolicy, keeps_callers};
-use crate::kernel::session::{self, MountError, Mounted};
+use crate::kernel::left;
+use crate::kernel::rings::{self, KeptRing, Rings, SavedRing, Started};
+use crate::kernel::run_policy::RunPolicy;
+use crate::kernel::session::{self, Mounted};
 use crate::kernel::transport::{Alarm, Transport, now};
 use crate::limits;
 use crate::notify;
 use crate::op::NodeId;
+use crate::supervisor::{Kept, Supervised};
+use crate::sys::child;
 use crate::sys::heap;
 use crate::sys::memfd::Memfd;
 use crate::sys::signals;
 use crate::sys::write_back;
 use crate::tree::{Scheduling, Setup, Tree};
+pub use end::Error;
+use end::{End, finish};
+pub use keeping::MOST_KEPT;
+use keeping::{Fixed, Keeper, Left, MOST_HISTORY, history_files, history_length};
+use kernel_limits::{keep_within_timeout, message_ceiling, request_timeout};
+use starting::{cpus, make_rings, start_rings};
 
 /// Threads that start after mounting and serve no requests: the timer, the worker, that of the kernel's time limit for requests, the
 /// one that listens for upgrades, the journal's two, and the engine's two.
 const OTHER_THREADS: usize = 8;
 
-/// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
-const ROOM_BESIDE_RINGS: usize = 32 << 20;
-
-/// Bytes of memory for the ring of one CPU: its entries, and the stack of its thread.
-const ROOM_OF_RING: usize = 40 << 20;
-
 /// How long the journal may take to finish a write, at a standstill.
 const HOLD: Duration = Duration::from_secs(1);
-
-/// Most bytes for messages that are looked for: a request for all memory of the machine could fail without need.
-const MOST_ROOM_FOR_MESSAGES: u64 = 512 << 20;
-
-/// Why mounting or serving failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Mounting failed.
-    #[error(transparent)]
-    Mount(#[from] MountError),
-    /// The engine cannot be used. Says what to do.
-    #[error("{0}")]
-    Engine(String),
-    /// The store cannot be used.
-    #[error("cannot use the store: {0}")]
-    Store(OpenError),
-    /// A thread or a signal handler could not be set up.
-    #[error("cannot start the daemon's threads: {0}")]
-    Start(io::Error),
-    /// Requests could not be read.
-    #[error("the request loop failed: {0}")]
-    Serve(io::Error),
-    /// What shall be in the mount when it is ready could not be made.
-    #[error("{0}")]
-    Prepare(String),
-    /// A mount could not be taken over. It stays with the process that has it.
-    #[error("cannot take the mount over: {0}")]
-    TakeOver(io::Error),
-}
-
-/// What ends a mount.
-enum End {
-    /// A signal that unmounts.
-    Signal(i32),
-    /// The kernel sends no more requests: somebody else unmounted or aborted it.
-    Unmounted,
-    /// Reading requests failed.
-    Failed(io::Error),
-    /// The mount could not be made ready.
-    Unready(String),
-    /// It is to be handed over. The next request comes when the sender is dropped.
-    Asked(Asked, Sender<()>),
-}
 
 /// A mount that is served.
 struct Daemon {
@@ -104,6 +71,8 @@ struct Daemon {
     journal: Option<Arc<Journal>>,
     recorder: Option<JoinHandle<()>>,
     engine: Option<Engine>,
+    /// Who starts another daemon if this one is killed.
+    supervised: Option<Arc<Supervised>>,
     /// Where requests to hand the mount over come in. `None`: it cannot be handed over.
     listener: Option<Arc<UnixListener>>,
     ends: Sender<End>,
@@ -118,10 +87,12 @@ struct Start {
 }
 
 /// Mounts and serves until the mount ends, or another process serves it. `log` is where the log goes, if it is not standard
-/// error. `ready` is called once, when the tree answers; if it fails, the mount ends.
+/// error. `supervised`: another process starts a daemon again that is killed. `ready` is called once, when the tree answers; if it
+/// fails, the mount ends.
 pub fn run(
     config: &Config,
     log: Option<File>,
+    supervised: Option<Supervised>,
     ready: impl FnOnce() -> Result<(), String>,
 ) -> Result<(), Error> {
     limits::set();
@@ -139,7 +110,7 @@ pub fn run(
     let serving = if rings.is_some() { cpus() + 1 } else { config.threads };
     limits::check_threads(serving + OTHER_THREADS).map_err(Error::Start)?;
     let mounted = session::mount(config, rings.is_some())?;
-    let rings = start_rings(config.transport, &mounted, rings)?;
+    let mut rings = start_rings(config.transport, &mounted, rings)?;
     // INTERRUPT and FORGET always come over the device.
     let readers = if rings.is_some() { 1 } else { config.threads };
     let policy = rings.as_ref().map(Started::policy).cloned();
@@ -154,8 +125,19 @@ pub fn run(
         engine: engine.is_some(),
         ..setup(&mounted, rings.as_ref(), readers)
     };
-    let tree = Tree::new(setup, Box::new(make_memory), now());
-    tree.restore(recovered, now());
+    let supervised = supervised.map(Arc::new);
+    let descriptors_of_segments = setup.descriptors;
+    let kept_by = supervised.as_ref().filter(|_| journal.is_none() && engine.is_none());
+    let history =
+        kept_by.and_then(|kept_by| history_files(rings.is_some(), history_length(&config.limits), kept_by));
+    let tree = if let Some((files, keeper)) = history {
+        let begun = Recorded::begin(setup, files, keeper, now());
+        begun.inspect_err(|_| mounted.unmount()).map_err(Error::Start)?
+    } else {
+        let tree = Tree::new(setup, Arc::new(make_memory), now());
+        tree.restore(recovered, now());
+        Recorded::new(tree)
+    };
     let (clock, alarms) = mpsc::channel();
     let devices = dev::descriptors(mounted.device(), readers.min(limits::spare_open_files()));
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
@@ -178,27 +160,30 @@ pub fn run(
         journal,
         recorder,
         engine,
+        supervised,
         ends,
         end,
     };
+    let kept = rings.as_mut().map_or_else(Vec::new, Started::take_kept);
     let served = daemon.start(Start { rings, alarms, policy: policy.clone() });
     if served.is_ok() {
         keep_within_timeout(&daemon.transport);
-        // A request through the kernel: the tree answers from now on.
-        match rustix::fs::stat(config.dir.join("control/status")) {
-            Ok(stat) => {
-                if daemon.mounted.backing().is_none()
-                    && let Err(error) = write_back::raise_limit(stat.st_dev)
-                {
-                    info!("many stores through mappings will be slow: {error}");
-                }
-            }
-            Err(error) => warn!("{} does not respond: {error}", config.dir.display()),
+        // Requests through the kernel: the tree answers from now on.
+        let answered = rings::push(&config.dir.join("control/status")).and_then(child::result_of);
+        if let Err(error) = answered {
+            warn!("{} does not respond: {error}", config.dir.display());
+        }
+        if let Some(number) = daemon.mounted.number()
+            && daemon.mounted.backing().is_none()
+            && let Err(error) = write_back::raise_limit(number)
+        {
+            info!("many stores through mappings will be slow: {error}");
         }
         info!("mounted on {}", config.dir.display());
         if let Err(why) = ready() {
             let _ = daemon.ends.send(End::Unready(why));
         }
+        daemon.tell_supervisor(descriptors_of_segments, &kept);
         // Only now has the daemon the session that it will keep.
         if let Some(policy) = policy {
             policy.start(false);
@@ -211,8 +196,84 @@ pub fn run(
     daemon.serve()
 }
 
+/// Goes on with the mount of a daemon that was killed, of which `kept` is left. `log` is as for [`run`].
+pub fn go_on(supervised: Supervised, kept: Kept, log: Option<File>) -> Result<(), Error> {
+    limits::set();
+    heap::fill_reserves();
+    let lost = |error: &dyn std::fmt::Display| Error::TakeOver(io::Error::other(error.to_string()));
+    let supervised = Arc::new(supervised);
+    let deaths = kept.deaths;
+    let (ends, end) = mpsc::channel();
+    watch_signals(ends.clone()).map_err(Error::Start)?;
+    let left = Left::of(kept).map_err(Error::TakeOver)?;
+    let Left { dir, readers, descriptors, mounted, devices, rings, history, memories } = left;
+    let mut left = left::read_again(&devices).map_err(|error| lost(&error))?;
+    let mut rings = (!rings.is_empty()).then(|| Rings::adopt(rings, mounted.device())).transpose();
+    let rings = rings.as_mut().map_err(|error| lost(error))?;
+    left.extend(rings.iter_mut().flat_map(Started::take_left));
+    let kept_rings = rings.as_mut().map_or_else(Vec::new, Started::take_kept);
+    let rings = rings.take();
+    if rings.is_some() {
+        // Its calls wait until all is as it was.
+        let pushed = rings::push(&dir).map_err(Error::Start)?;
+        let reap = move || drop(child::result_of(pushed));
+        thread::Builder::new().name(String::from("push")).spawn(reap).map_err(Error::Start)?;
+    }
+    let policy = rings.as_ref().map(Started::policy).cloned();
+    let wanted: BTreeSet<u64> = left.iter().map(left::LeftRequest::place).collect();
+    let setup = || {
+        let scheduling = policy.clone().map(|policy| policy as Arc<dyn Scheduling>);
+        Setup { scheduling, descriptors, ..setup(&mounted, rings.as_ref(), readers) }
+    };
+    let keeper = Box::new(Keeper(Arc::clone(&supervised)));
+    let again = history::repeat::take_over(history, setup, memories, keeper, &wanted);
+    let again = again.map_err(|error| lost(&error))?;
+    warn!(
+        "the daemon of {} was killed, and this one goes on ({deaths} deaths so far; {} calls made again, {} requests unanswered)",
+        dir.display(),
+        again.calls,
+        left.len()
+    );
+    let (clock, alarms) = mpsc::channel();
+    let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
+    let transport = Transport::new(devices, reply_queues, again.recorded, None, None, clock);
+    let transport = Arc::new(transport);
+    transport.tick();
+    transport.handle_left(left, again.answers, &again.stale, again.wakes, again.held);
+    if rings.is_some() {
+        transport.look_for_unclosed();
+    }
+    let daemon = Daemon {
+        dir,
+        own_session: true,
+        log,
+        readers,
+        threads: setup_threads(rings.as_ref(), readers),
+        listener: listen(&mounted),
+        mounted,
+        transport,
+        journal: None,
+        recorder: None,
+        engine: None,
+        supervised: Some(supervised),
+        ends,
+        end,
+    };
+    // The lists of the rings' entries are other files now.
+    daemon.tell_supervisor(descriptors, &kept_rings);
+    if let Err(error) = daemon.start(Start { rings, alarms, policy: policy.clone() }) {
+        daemon.mounted.unmount();
+        return Err(Error::Start(error));
+    }
+    keep_within_timeout(&daemon.transport);
+    if let Some(policy) = policy {
+        policy.start(true);
+    }
+    daemon.serve()
+}
+
 /// Takes a mount over from the daemon at the other end of `socket`, and serves until the mount ends, or another process serves it.
-pub fn take_over(socket: UnixStream) -> Result<(), Error> {
+pub fn take_over(socket: UnixStream, supervised: Option<Supervised>) -> Result<(), Error> {
     limits::set();
     heap::fill_reserves();
     let descriptors = limits::descriptors_for_segments();
@@ -220,8 +281,10 @@ pub fn take_over(socket: UnixStream) -> Result<(), Error> {
     watch_signals(ends.clone()).map_err(Error::Start)?;
     let predecessor = Predecessor::new(socket);
     let received = predecessor.receive().map_err(Error::TakeOver);
-    let prepared = received.and_then(|received| prepare(received, descriptors, ends, end));
-    let (mut daemon, start) = prepared.inspect_err(|why| predecessor.give_up(&why.to_string()))?;
+    let supervised = supervised.map(Arc::new);
+    let prepared = received.and_then(|received| prepare(received, descriptors, supervised, (ends, end)));
+    let (mut daemon, mut start, memories) =
+        prepared.inspect_err(|why| predecessor.give_up(&why.to_string()))?;
     predecessor.wait_for_go().map_err(Error::TakeOver)?;
     drop(predecessor);
     info!("serving the mount on {}", daemon.dir.display());
@@ -230,6 +293,9 @@ pub fn take_over(socket: UnixStream) -> Result<(), Error> {
     {
         info!("cannot create a session: {error}");
     }
+    daemon.transport.tree().begin_history(&memories, now());
+    let kept = start.rings.as_mut().map_or_else(Vec::new, Started::take_kept);
+    daemon.tell_supervisor(descriptors, &kept);
     daemon.transport.tick();
     let policy = start.policy.clone();
     let started = start_journal(&daemon.transport, daemon.journal.as_ref()).and_then(|recorder| {
@@ -250,9 +316,9 @@ pub fn take_over(socket: UnixStream) -> Result<(), Error> {
 fn prepare(
     received: Received,
     descriptors: u64,
-    ends: Sender<End>,
-    end: Receiver<End>,
-) -> Result<(Daemon, Start), Error> {
+    supervised: Option<Arc<Supervised>>,
+    (ends, end): (Sender<End>, Receiver<End>),
+) -> Result<(Daemon, Start, Memories), Error> {
     let Received { dir, own_session, readers, mounted, devices, listener, rings, store, state, memories } =
         received;
     let journal = store.map(|[folder, lock]| Journal::take_over(folder, lock)).transpose();
@@ -270,8 +336,16 @@ fn prepare(
         journal: journal_of_tree,
         ..setup(&mounted, rings.as_ref(), readers)
     };
-    let tree = Tree::take_over(setup, Box::new(make_memory), &state, memories, now());
-    let tree = tree.map_err(|error| Error::TakeOver(io::Error::other(error)))?;
+    let failed = |error: io::Error| Error::TakeOver(error);
+    let kept_by = supervised.as_ref().filter(|_| journal.is_none());
+    let history = kept_by.and_then(|kept_by| history_files(rings.is_some(), MOST_HISTORY, kept_by));
+    let (tree, memories) = if let Some((files, keeper)) = history {
+        Recorded::take_over(setup, files, keeper, (&state, memories), now()).map_err(failed)?
+    } else {
+        let tree = Tree::take_over(setup, Arc::new(make_memory), &state, memories, now());
+        let tree = tree.map_err(|error| failed(io::Error::other(error)))?;
+        (Recorded::new(tree), Memories::default())
+    };
     let (clock, alarms) = mpsc::channel();
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
     let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), None, clock));
@@ -286,11 +360,12 @@ fn prepare(
         journal,
         recorder: None,
         engine: None,
+        supervised,
         listener: Some(Arc::new(listener)),
         ends,
         end,
     };
-    Ok((daemon, Start { rings, alarms, policy }))
+    Ok((daemon, Start { rings, alarms, policy }, memories))
 }
 
 /// What a tree is made with, as far as it depends on this process. The rest is that of a mount without anything.
@@ -332,6 +407,27 @@ fn listen(mounted: &Mounted) -> Option<Arc<UnixListener>> {
 }
 
 impl Daemon {
+    /// From now on the daemon can be killed, if its history is written, and signals can be taken.
+    fn tell_supervisor(&self, descriptors: u64, rings: &[KeptRing]) {
+        let Some(supervised) = &self.supervised else { return };
+        let fixed = Fixed {
+            dir: &self.dir,
+            readers: self.readers,
+            descriptors,
+            mounted: &self.mounted,
+            devices: self.transport.devices(),
+            rings,
+        };
+        if self.transport.tree().has_history()
+            && let Err(error) = fixed.keep(supervised)
+        {
+            warn!("the mount will end if its daemon is killed: {error}");
+        }
+        if let Err(error) = supervised.ready() {
+            warn!("the supervisor is gone: {error}");
+        }
+    }
+
     /// Starts the threads that serve.
     fn start(&self, start: Start) -> io::Result<()> {
         let Start { rings, alarms, policy } = start;
@@ -363,7 +459,7 @@ impl Daemon {
             match self.end.recv() {
                 Ok(End::Asked(asked, in_hand)) => match self.hand_over(&asked.program) {
                     Ok(successor) => {
-                        self.leave(successor);
+                        self.leave(successor, &asked.program);
                         asked.answer(Ok(()));
                         std::mem::forget(in_hand);
                         return Ok(());
@@ -421,11 +517,11 @@ impl Daemon {
             return Err(String::from("its store is broken"));
         }
         let listener = self.listener.as_ref().ok_or("it has no socket")?;
-        let successor = Successor::start(program, &self.dir, self.log.as_ref())?;
+        let supervisor = self.supervised.as_ref().map(|supervised| supervised.socket());
+        let successor = Successor::start(program, &self.dir, self.log.as_ref(), supervisor)?;
         let pid = successor.pid();
         // Open, so that the kernel knows it until the threads stand still.
-        let status = self.open_status()?;
-        let known = rustix::fs::fstat(&status).map_err(|error| error.to_string())?.st_ino;
+        let (_status, known) = self.open_status()?;
         // The threads that serve, the worker and the clock.
         let rings = self.transport.stand_still(self.threads + 2, NodeId(known));
         let (given, held) = match rings {
@@ -462,7 +558,7 @@ impl Daemon {
             Some(held) => held,
             None => None,
         };
-        let given = successor.give(&Parts {
+        let parts = Parts {
             dir: &self.dir,
             own_session: self.own_session,
             readers: self.readers,
@@ -471,25 +567,37 @@ impl Daemon {
             listener,
             rings,
             journal: journal.as_ref(),
-            tree: self.transport.tree(),
-        });
+            tree: &self.transport.tree().tree(),
+        };
+        // Once the successor serves, what is kept for this process is of the past.
+        let given = successor.give(&parts, || self.transport.tree().leave());
         (given, journal)
     }
 
-    /// `control/status` of this mount, as a place only.
-    fn open_status(&self) -> Result<OwnedFd, String> {
+    /// `control/status` of this mount, as a place only, and its node.
+    fn open_status(&self) -> Result<(OwnedFd, u64), String> {
         let path = self.dir.join("control/status");
         let unreachable = || format!("{} is not its file", path.display());
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let status = rustix::fs::open(&path, flags, Mode::empty()).map_err(|_| unreachable())?;
-        let device = rustix::fs::fstat(&status).map_err(|_| unreachable())?.st_dev;
-        let number = (rustix::fs::major(device), rustix::fs::minor(device));
-        if Some(number) == self.mounted.number() { Ok(status) } else { Err(unreachable()) }
+        let status = child::open_place(&path).map_err(|_| unreachable())?;
+        // What the kernel knows: a request could wait for this process.
+        let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let known = statx(&status, c"", flags, StatxFlags::INO).map_err(|_| unreachable())?;
+        let number = (known.stx_dev_major, known.stx_dev_minor);
+        if Some(number) == self.mounted.number() { Ok((status, known.stx_ino)) } else { Err(unreachable()) }
     }
 
     /// Another process serves the mount: passes on what this one was told meanwhile.
-    fn leave(&self, successor: u32) {
+    fn leave(&self, successor: u32, program: &Path) {
         notify::main_process(successor);
+        if let Some(supervised) = &self.supervised {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let program = rustix::fs::open(program, flags, Mode::empty()).map_err(io::Error::from);
+            // Without its program, none is started again.
+            let told = program.and_then(|program| supervised.set_program(program.as_fd()));
+            if let Err(error) = told.and_then(|()| supervised.set_daemon(successor)) {
+                warn!("the supervisor cannot be told of the new daemon: {error}");
+            }
+        }
         let successor = i32::try_from(successor).ok().and_then(Pid::from_raw);
         for end in self.end.try_iter() {
             match end {
@@ -504,32 +612,6 @@ impl Daemon {
             }
         }
     }
-}
-
-/// Ends a mount for that reason.
-fn finish(ended: End, transport: &Transport, mounted: &Mounted) -> Result<(), Error> {
-    match ended {
-        End::Unmounted | End::Asked(..) => {
-            mounted.unmount();
-            info!("unmounted");
-        }
-        End::Signal(signal) => {
-            info!("signal {signal}: unmounting");
-            transport.end();
-            mounted.unmount();
-        }
-        End::Failed(error) => {
-            transport.end();
-            mounted.unmount();
-            return Err(Error::Serve(error));
-        }
-        End::Unready(why) => {
-            transport.end();
-            mounted.unmount();
-            return Err(Error::Prepare(why));
-        }
-    }
-    Ok(())
 }
 
 /// Opens the store, if one is wanted, and reads what it has.
@@ -549,68 +631,6 @@ fn start_journal(
     thread().spawn(move || writer.run_journal_writer())?;
     let transport = Arc::clone(transport);
     thread().spawn(move || transport.run_journal()).map(Some)
-}
-
-fn cpus() -> usize {
-    thread::available_parallelism().map_or(1, usize::from)
-}
-
-/// Rings, if they are wanted and possible; otherwise, for `control/status`, why they are not used although possible.
-fn make_rings(config: &Config) -> Result<(Option<Rings>, Option<Arc<RunPolicy>>), MountError> {
-    let wanted = config.transport;
-    if wanted == TransportKind::Dev {
-        return Ok((None, None));
-    }
-    if wanted == TransportKind::Auto
-        && rings::obstacle().is_none()
-        && let Err(why) = keeps_callers(config.own_session)
-    {
-        info!("requests come over /dev/fuse, which is quicker here: {why}");
-        return Ok((None, Some(Arc::new(RunPolicy::not_used(why)))));
-    }
-    // Checked first, because the memory of rings is never unmapped.
-    let messages = config.limits.memory.min(MOST_ROOM_FOR_MESSAGES) as usize;
-    let room = ROOM_BESIDE_RINGS + ROOM_OF_RING * cpus() + 2 * messages;
-    let made = if heap::has_room(room) {
-        Rings::make().map_err(|why| why.to_string())
-    } else {
-        Err(String::from(
-            "io_uring cannot be set up: the limits of this process leave too little memory for it",
-        ))
-    };
-    match made {
-        Ok(rings) => Ok((Some(rings), None)),
-        Err(why) if wanted == TransportKind::Uring => Err(MountError::NoRings(why)),
-        Err(why) => {
-            info!("requests come over /dev/fuse: {why}");
-            Ok((None, None))
-        }
-    }
-}
-
-/// Starts the rings, if the kernel has agreed to use them.
-fn start_rings(
-    wanted: TransportKind,
-    mounted: &Mounted,
-    rings: Option<Rings>,
-) -> Result<Option<Started>, MountError> {
-    let Some(rings) = rings else { return Ok(None) };
-    let started = if mounted.takes_rings() {
-        rings.start(mounted.device())
-    } else {
-        Err(String::from("the kernel does not offer it to this mount"))
-    };
-    match started {
-        Ok(started) => Ok(Some(started)),
-        Err(why) if wanted == TransportKind::Uring => {
-            mounted.unmount();
-            Err(MountError::NoRings(why))
-        }
-        Err(why) => {
-            warn!("requests come over /dev/fuse: {why}");
-            Ok(None)
-        }
-    }
 }
 
 fn start_readers(transport: &Arc<Transport>, count: usize, ends: &Sender<End>) -> io::Result<()> {
@@ -651,43 +671,4 @@ fn watch_signals(ends: Sender<End>) -> io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// The longest message that the kernel sends in one request, wherever in a page it begins.
-fn message_ceiling() -> u32 {
-    let page = rustix::param::page_size() as u64;
-    let pages = u64::from(MAX_WRITE).div_ceil(page);
-    let pages = pages.min(sysctl("max_pages_limit").unwrap_or(256));
-    let ceiling = pages.saturating_sub(1).saturating_mul(page).min(u64::from(MSGSIZE_CEILING)) as u32;
-    if ceiling < MSGSIZE_CEILING {
-        warn!("messages are limited to {ceiling} bytes by fs.fuse.max_pages_limit or the page size");
-    }
-    ceiling
-}
-
-/// If the kernel aborts mounts whose requests wait too long, ends the waits before that with `EINTR`.
-fn keep_within_timeout(transport: &Arc<Transport>) {
-    let Some(seconds) = request_timeout() else { return };
-    warn!("the kernel limits requests to {seconds} s: waiting calls fail with EINTR after half of that");
-    let (wait, transport) = (Duration::from_secs(seconds) / 2, Arc::clone(transport));
-    let spawned = thread::Builder::new().name(String::from("timeout")).spawn(move || {
-        loop {
-            thread::sleep(wait / 4);
-            transport.expire(wait);
-        }
-    });
-    if let Err(error) = spawned {
-        warn!("waiting calls cannot be ended in time: {error}");
-    }
-}
-
-/// After how many seconds the kernel aborts a mount whose request waits.
-fn request_timeout() -> Option<u64> {
-    let limits = [sysctl("default_request_timeout"), sysctl("max_request_timeout")];
-    limits.into_iter().flatten().filter(|seconds| *seconds > 0).min()
-}
-
-fn sysctl(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(Path::new("/proc/sys/fs/fuse").join(name)).ok()?;
-    text.trim().parse().ok()
 }

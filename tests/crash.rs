@@ -1,0 +1,77 @@
+//! `kill -9` of the daemon of a mount in use: it is started again, and nobody notices.
+
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)] // helpers of tests
+// A path in Rust's quotes is one in Python's.
+#![allow(clippy::unnecessary_debug_formatting)]
+
+mod common;
+#[path = "restart/load.rs"]
+mod load;
+#[path = "cli/place.rs"]
+mod place;
+#[path = "restart/stays.rs"]
+mod stays;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use common::wait_for;
+use place::Place;
+use rustix::process::Signal;
+
+/// Over `io_uring`, the kernel cancels a call that it is about to hand to the daemon when that dies: with ECANCELED, or with EINTR if it
+/// was copying it.
+const MAY_CANCEL: bool = true;
+
+/// A mount in the background whose daemon can be killed as often as one likes.
+fn mount(options: &[&str]) -> Option<Place> {
+    let place = Place::new()?;
+    place.mount(&[&["--restart", "--always-restart"], options].concat());
+    Some(place)
+}
+
+/// Kills its daemon; another one has the mount then.
+fn upgrade(place: &Place) {
+    let before = place.daemon();
+    place::signal(before, Signal::KILL);
+    let before = format!("pid {before}\n");
+    // The call that meets the death may fail, once.
+    let status = || fs::read_to_string(place.path("control/status"));
+    wait_for("another daemon", || status().is_ok_and(|status| !status.contains(&before)));
+}
+
+fn make(place: &Place, name: &str) -> PathBuf {
+    let path = place.path("mailboxes").join(name);
+    drop(File::create(&path).unwrap());
+    path
+}
+
+/// A number in a `status` file below `control/`.
+fn figure(place: &Place, status: &str, key: &str) -> u64 {
+    let text = fs::read_to_string(place.path("control").join(status)).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '));
+    line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {key} in {text}"))
+}
+
+fn waits(place: &Place, mailbox: &str, key: &str, count: u64) {
+    let status = format!("mailboxes/{mailbox}/status");
+    wait_for(&format!("{key} of {mailbox}"), || figure(place, &status, key) == count);
+}
+
+#[test]
+fn a_mount_without_restart_ends_with_its_daemon() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&[]);
+    place.kill_daemon();
+}
+
+#[test]
+fn the_third_death_within_ten_seconds_ends_the_mount() {
+    let Some(place) = Place::new() else { return };
+    place.mount(&["--restart"]);
+    upgrade(&place);
+    upgrade(&place);
+    place.kill_daemon();
+    place.sh("$IPCFS umount $DIR");
+    place.assert_nothing_left();
+}
