@@ -50,6 +50,32 @@ impl LeftRequest {
     pub fn place(&self) -> u64 {
         self.unique & !RESENT_BIT
     }
+
+    fn decode(&self) -> Result<Request<'_>, DecodeError> {
+        let reply_path = self.reply_path();
+        match &self.bytes {
+            Bytes::Device(bytes) => request::decode(bytes, reply_path),
+            Bytes::Entry { headers, payload, .. } => {
+                let (header, operation) = headers.split_at(OPERATION.min(headers.len()));
+                request::decode_entry(header, operation, payload, reply_path)
+            }
+        }
+    }
+
+    fn reply_path(&self) -> u32 {
+        match &self.bytes {
+            Bytes::Device(_) => ReplyPath::Device(0).into(),
+            Bytes::Entry { ring, slot, .. } => ReplyPath::Entry { ring: *ring, slot: *slot }.into(),
+        }
+    }
+
+    /// Whether the kernel waits for an answer, apart from the entry.
+    fn has_answer(&self) -> bool {
+        match self.decode() {
+            Ok(request) => !matches!(request.op, Op::Forget(_) | Op::Interrupt { .. }),
+            Err(error) => matches!(error, DecodeError::Malformed(_)),
+        }
+    }
 }
 
 /// Has the kernel send again what another process has read from the devices and not answered, and reads all that there is. The
@@ -110,32 +136,22 @@ impl Transport {
         for unique in gone {
             self.end_wait(unique, Error::Interrupted, &mut fx, &mut NoResponder);
         }
-        for LeftRequest { unique, bytes } in left {
-            let (reply_path, decoded) = match &bytes {
-                Bytes::Device(bytes) => {
-                    let reply_path = ReplyPath::Device(0).into();
-                    (reply_path, request::decode(bytes, reply_path))
-                }
-                Bytes::Entry { ring, slot, headers, payload } => {
-                    let reply_path = ReplyPath::Entry { ring: *ring, slot: *slot }.into();
-                    let (header, operation) = headers.split_at(OPERATION.min(headers.len()));
-                    (reply_path, request::decode_entry(header, operation, payload, reply_path))
-                }
-            };
-            let has_answer = match &decoded {
-                Ok(request) => !matches!(request.op, Op::Forget(_) | Op::Interrupt { .. }),
-                Err(error) => matches!(error, DecodeError::Malformed(_)),
-            };
-            let first = if has_answer { self.resent.note(unique, 0) } else { unique };
-            if let Some((request_id, reply)) = answers.remove(&first) {
+        // All of them before any is handled, which may answer others.
+        let answered: Vec<bool> = left.iter().map(LeftRequest::has_answer).collect();
+        for (left, _) in left.iter().zip(&answered).filter(|(_, has_answer)| **has_answer) {
+            self.resent.note(left.unique, 0);
+        }
+        for (left, has_answer) in left.iter().zip(answered) {
+            if let Some((request_id, reply)) = answers.remove(&left.place()) {
                 self.tree.leave_answer(held);
                 fx.set_in_hand(Some(held));
                 fx.reply(request_id, reply);
-            } else if !waiting.contains(&first) {
-                self.handle(decoded, &mut fx);
-                if !has_answer && matches!(bytes, Bytes::Entry { .. }) {
+            } else if !waiting.contains(&left.place()) {
+                self.handle(left.decode(), &mut fx);
+                if !has_answer && matches!(left.bytes, Bytes::Entry { .. }) {
                     // The kernel needs an answer to get the entry back.
-                    fx.fail(RequestId { unique, reply_path, pid: 0 }, Error::Malformed);
+                    let request_id = RequestId { unique: left.unique, reply_path: left.reply_path(), pid: 0 };
+                    fx.fail(request_id, Error::Malformed);
                 }
             }
             self.perform(&mut fx, &mut NoResponder);
@@ -163,5 +179,111 @@ impl Transport {
             self.tree.handle(&request, now(), fx);
             fx.take_back(request_id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+
+    use super::super::abi::{InHeader, OutHeader, ReadIn, WriteIn, opcode};
+    use super::*;
+    use crate::config::Limits;
+    use crate::history::Recorded;
+    use crate::op::OpenFlags;
+    use crate::sys::memfd::Memfd;
+    use crate::tree::{Setup, Tree};
+
+    fn tree() -> Tree {
+        let setup = Setup {
+            limits: Limits::for_machine(1 << 30),
+            ceiling: 1 << 20,
+            uid: 0,
+            gid: 0,
+            shared: false,
+            backing: None,
+            transport: "dev",
+            scheduling: None,
+            threads: 1,
+            descriptors: 1000,
+            pid: 1,
+            journal: None,
+            engine: false,
+        };
+        Tree::new(setup, Arc::new(|| Ok(Arc::new(Memfd::new()?))), now())
+    }
+
+    fn ask(tree: &Tree, unique: u64, node: NodeId, op: Op<'_>) -> Option<Reply> {
+        let request_id = RequestId { unique, reply_path: 0, pid: 1 };
+        let mut fx = Effects::new();
+        tree.handle(&Request { request_id, node, caller: Caller::default(), op }, now(), &mut fx);
+        fx.drain().find_map(|effect| match effect {
+            crate::op::Effect::Reply(_, reply) => Some(reply),
+            _ => None,
+        })
+    }
+
+    fn look_up(tree: &Tree, unique: u64, folder: NodeId, name: &[u8]) -> NodeId {
+        let Some(Reply::Entry(entry)) = ask(tree, unique, folder, Op::Lookup { name }) else { panic!() };
+        entry.node
+    }
+
+    fn resent(unique: u64, code: u32, node: NodeId, parts: [&[u8]; 2]) -> LeftRequest {
+        let header = InHeader {
+            len: (size_of::<InHeader>() + parts.concat().len()) as u32,
+            opcode: code,
+            unique: unique | RESENT_BIT,
+            nodeid: node.0,
+            uid: 0,
+            gid: 0,
+            pid: 1,
+            total_extlen: 0,
+            padding: 0,
+        };
+        let bytes = [header.as_bytes(), parts[0], parts[1]].concat();
+        LeftRequest { unique: header.unique, bytes: Bytes::Device(bytes) }
+    }
+
+    #[test]
+    fn a_request_that_waits_is_answered_by_an_older_one_that_was_not_handled() {
+        let tree = tree();
+        let folder = look_up(&tree, 2, NodeId::ROOT, b"mailboxes");
+        ask(&tree, 4, folder, Op::Mknod { name: b"q", mode: 0o100_644 });
+        let open = |unique, read| {
+            let node = look_up(&tree, unique, folder, b"q");
+            let flags = OpenFlags { read, write: true, ..OpenFlags::default() };
+            let Some(Reply::Opened(opened)) = ask(&tree, unique + 2, node, Op::Open(flags)) else { panic!() };
+            (node, opened.fh)
+        };
+        let ((to, writer), (from, reader)) = (open(6, false), open(10, true));
+        let read = Op::Read { fh: reader, offset: 0, size: 100, nonblock: false, direct: true };
+        assert_eq!(ask(&tree, 22, from, read), None, "it waits");
+        let (kernel, device) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (alarms, _alarms) = mpsc::channel();
+        let transport =
+            Transport::new(vec![Arc::new(device)], Vec::new(), Recorded::new(tree), None, None, alarms);
+        let write =
+            WriteIn { fh: writer.0, offset: 0, size: 5, write_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
+        let read =
+            ReadIn { fh: reader.0, offset: 0, size: 100, read_flags: 0, lock_owner: 0, flags: 0, padding: 0 };
+        let left = vec![
+            resent(22, opcode::READ, from, [read.as_bytes(), b""]),
+            resent(20, opcode::WRITE, to, [write.as_bytes(), b"hello"]),
+        ];
+        transport.handle_left(left, BTreeMap::new(), &[], Vec::new(), 0);
+        let mut answers = Vec::new();
+        let mut packet = [0; 100];
+        while let Ok((length, _)) = recv(&kernel, &mut packet[..], RecvFlags::DONTWAIT) {
+            let mut header = OutHeader { len: 0, error: 0, unique: 0 };
+            header.as_mut_bytes().copy_from_slice(&packet[..16]);
+            if header.unique != 0 {
+                answers.push((header.unique & !RESENT_BIT, header.unique & RESENT_BIT != 0, length));
+            }
+        }
+        answers.sort_unstable();
+        assert_eq!(answers, [(20, true, 24), (22, true, 21)], "with the numbers that the kernel knows");
     }
 }
