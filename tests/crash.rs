@@ -15,6 +15,7 @@ mod stays;
 use std::fs::{self, File};
 use std::path::PathBuf;
 
+use common::peer::Peer;
 use common::wait_for;
 use place::Place;
 use rustix::process::Signal;
@@ -74,4 +75,26 @@ fn the_third_death_within_ten_seconds_ends_the_mount() {
     place.kill_daemon();
     place.sh("$IPCFS umount $DIR");
     place.assert_nothing_left();
+}
+
+#[test]
+fn calls_wait_on_through_deaths_and_upgrades_in_turn() {
+    let Some(place) = mount(&[]) else { return };
+    let path = make(&place, "q");
+    let mut readers = Vec::new();
+    for count in 1..=3 {
+        let Some(mut reader) = Peer::start() else { return };
+        reader.open("fd", &path, "O_RDONLY");
+        reader.tell("os.read(fd, 100)");
+        waits(&place, "q", "waiting_readers", count);
+        readers.push(reader);
+        upgrade(&place);
+        place.sh("$IPCFS upgrade $DIR");
+    }
+    readers[1].signal(Signal::USR1);
+    assert_eq!(readers[1].answer(), "Signalled()");
+    for (number, reader) in [0, 2].into_iter().enumerate() {
+        fs::write(&path, number.to_string()).unwrap();
+        assert_eq!(readers[reader].answer(), format!("b'{number}'"));
+    }
 }

@@ -319,8 +319,19 @@ fn prepare(
     supervised: Option<Arc<Supervised>>,
     (ends, end): (Sender<End>, Receiver<End>),
 ) -> Result<(Daemon, Start, Memories), Error> {
-    let Received { dir, own_session, readers, mounted, devices, listener, rings, store, state, memories } =
-        received;
+    let Received {
+        dir,
+        own_session,
+        readers,
+        mounted,
+        devices,
+        resent,
+        listener,
+        rings,
+        store,
+        state,
+        memories,
+    } = received;
     let journal = store.map(|[folder, lock]| Journal::take_over(folder, lock)).transpose();
     let journal = journal.map_err(Error::Store)?.map(Arc::new);
     let rings = (!rings.is_empty()).then(|| Rings::take_over(rings, mounted.device())).transpose();
@@ -349,6 +360,7 @@ fn prepare(
     let (clock, alarms) = mpsc::channel();
     let reply_queues = rings.as_ref().map_or_else(Vec::new, Started::reply_queues);
     let transport = Arc::new(Transport::new(devices, reply_queues, tree, journal.clone(), None, clock));
+    transport.note_all_resent(&resent);
     let daemon = Daemon {
         dir,
         own_session,
@@ -564,6 +576,7 @@ impl Daemon {
             readers: self.readers,
             mounted: &self.mounted,
             devices: self.transport.devices(),
+            resent: self.transport.resent(),
             listener,
             rings,
             journal: journal.as_ref(),

@@ -52,6 +52,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) readers: usize,
     pub(crate) mounted: &'a Mounted,
     pub(crate) devices: &'a [Arc<OwnedFd>],
+    /// The numbers of requests that the kernel has sent again, and which device each came from.
+    pub(crate) resent: Vec<(u64, u32)>,
     pub(crate) listener: &'a UnixListener,
     pub(crate) rings: &'a [SavedRing],
     pub(crate) journal: Option<&'a Held<'a>>,
@@ -65,6 +67,7 @@ pub(crate) struct Received {
     pub(crate) readers: usize,
     pub(crate) mounted: Mounted,
     pub(crate) devices: Vec<Arc<OwnedFd>>,
+    pub(crate) resent: Vec<(u64, u32)>,
     pub(crate) listener: UnixListener,
     pub(crate) rings: Vec<SavedRing>,
     /// For [`Journal::take_over`](crate::journal::Journal::take_over).
@@ -85,6 +88,10 @@ impl Parts<'_> {
         let store = self.journal.map_or_else(Vec::new, Held::descriptors);
         to.number(self.devices.len() as u64).number(self.rings.len() as u64).number(!store.is_empty());
         self.rings.iter().for_each(|ring| ring.save(&mut to));
+        to.number(self.resent.len() as u64);
+        for (unique, device) in &self.resent {
+            to.number(*unique).number(*device);
+        }
         let mut sink = BufWriter::with_capacity(1 << 20, &file);
         sink.write_all(&(bytes.len() as u64).to_le_bytes())?;
         sink.write_all(&bytes)?;
@@ -140,10 +147,26 @@ impl Received {
         for _ in 0..rings_count {
             rings.push(SavedRing::restore(&mut from, next()?).ok_or_else(damaged)?);
         }
+        // Programs that start no daemon again do not send it.
+        let count: usize = from.number().unwrap_or_default();
+        let pairs = (0..count).map(|_| from.number().zip(from.number()));
+        let resent = pairs.collect::<Option<Vec<(u64, u32)>>>().ok_or_else(damaged)?;
         let store = if has_store { Some([next()?, next()?]) } else { None };
         let memory = |fd| Arc::new(Memfd::from(fd)) as Arc<dyn Memory>;
         let memories = descriptors.map(memory).collect();
         let state = read(8 + length, size.saturating_sub(8 + length))?;
-        Ok(Received { dir, own_session, readers, mounted, devices, listener, rings, store, state, memories })
+        Ok(Received {
+            dir,
+            own_session,
+            readers,
+            mounted,
+            devices,
+            resent,
+            listener,
+            rings,
+            store,
+            state,
+            memories,
+        })
     }
 }

@@ -55,6 +55,11 @@ impl Resent {
         Some((device, unique | RESENT_BIT))
     }
 
+    /// All of them, for another process: their first numbers, and their descriptors.
+    pub(super) fn all(&self) -> Vec<(u64, u32)> {
+        self.devices.lock().iter().map(|(unique, device)| (*unique, *device)).collect()
+    }
+
     fn is_empty(&self) -> bool {
         self.count.load(Ordering::SeqCst) == 0
     }

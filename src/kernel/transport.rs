@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 use zerocopy::IntoBytes;
 
+use super::abi::RESENT_BIT;
 use super::order::{self, Order};
 use super::reply::{self, Encoded};
 use super::reply_path::ReplyPath;
@@ -310,6 +311,18 @@ impl Transport {
     /// The descriptors of the device, in the order of their numbers in reply paths.
     pub fn devices(&self) -> &[Arc<OwnedFd>] {
         &self.devices
+    }
+
+    /// The numbers of requests that were sent again, and the descriptors that they were read from, for another process.
+    pub fn resent(&self) -> Vec<(u64, u32)> {
+        self.resent.all()
+    }
+
+    /// What another process had of them.
+    pub fn note_all_resent(&self, resent: &[(u64, u32)]) {
+        for (unique, device) in resent {
+            self.resent.note(unique | RESENT_BIT, *device);
+        }
     }
 
     /// Everything below the mount point.
