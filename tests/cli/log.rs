@@ -205,7 +205,7 @@ fn a_daemon_in_the_background_logs_to_the_journal() {
     let unmounted = journal.iter().find(|message| message.ends_with("\nMESSAGE=unmounted\n"));
     let unmounted = unmounted.unwrap_or_else(|| panic!("{journal:?}"));
     let dir = format!("\nIPCFS_DIR={}\n", place.name());
-    for field in ["PRIORITY=6\n", "\nSYSLOG_IDENTIFIER=ipcfs\n", &dir, "\nCODE_MODULE=ipcfs::daemon\n"] {
+    for field in ["PRIORITY=6\n", "\nSYSLOG_IDENTIFIER=ipcfs\n", &dir, "\nCODE_MODULE=ipcfs::daemon"] {
         assert!(unmounted.contains(field), "{field} is missing in {unmounted}");
     }
     let upgrades = journal.iter().filter(|message| message.contains("\nMESSAGE=serving the mount on "));
