@@ -111,6 +111,11 @@ pub fn run(
     limits::check_threads(serving + OTHER_THREADS).map_err(Error::Start)?;
     let mounted = session::mount(config, rings.is_some())?;
     let mut rings = start_rings(config.transport, &mounted, rings)?;
+    let mut kept = rings.as_mut().map_or_else(Vec::new, Started::take_kept);
+    if supervised.is_none() {
+        // Nobody keeps them, and their descriptors are for segments.
+        kept.clear();
+    }
     // INTERRUPT and FORGET always come over the device.
     let readers = if rings.is_some() { 1 } else { config.threads };
     let policy = rings.as_ref().map(Started::policy).cloned();
@@ -164,7 +169,6 @@ pub fn run(
         ends,
         end,
     };
-    let kept = rings.as_mut().map_or_else(Vec::new, Started::take_kept);
     let served = daemon.start(Start { rings, alarms, policy: policy.clone() });
     if served.is_ok() {
         keep_within_timeout(&daemon.transport);
@@ -184,6 +188,7 @@ pub fn run(
             let _ = daemon.ends.send(End::Unready(why));
         }
         daemon.tell_supervisor(descriptors_of_segments, &kept);
+        drop(kept);
         // Only now has the daemon the session that it will keep.
         if let Some(policy) = policy {
             policy.start(false);
@@ -261,6 +266,7 @@ pub fn go_on(supervised: Supervised, kept: Kept, log: Option<File>) -> Result<()
     };
     // The lists of the rings' entries are other files now.
     daemon.tell_supervisor(descriptors, &kept_rings);
+    drop(kept_rings);
     if let Err(error) = daemon.start(Start { rings, alarms, policy: policy.clone() }) {
         daemon.mounted.unmount();
         return Err(Error::Start(error));
@@ -296,6 +302,7 @@ pub fn take_over(socket: UnixStream, supervised: Option<Supervised>) -> Result<(
     daemon.transport.tree().begin_history(&memories, now());
     let kept = start.rings.as_mut().map_or_else(Vec::new, Started::take_kept);
     daemon.tell_supervisor(descriptors, &kept);
+    drop(kept);
     daemon.transport.tick();
     let policy = start.policy.clone();
     let started = start_journal(&daemon.transport, daemon.journal.as_ref()).and_then(|recorder| {
