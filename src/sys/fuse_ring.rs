@@ -473,13 +473,11 @@ impl FuseRing {
         Ok(())
     }
 
-    /// Releases the memory of an entry's payload, for a request that waits: all but what the request itself carries, which
-    /// is needed if this process is killed.
+    /// Releases the memory of an entry's payload, for a request that waits. Whoever handled it has what it carries, and so has its
+    /// history if this process is killed.
     pub fn shrink(&mut self, slot: Slot) {
-        let carried = self.payload_length(slot);
-        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > carried)
-        {
-            self.discard(slot, carried);
+        if self.is_ours(slot) && self.entries.get(slot as usize).is_some_and(|entry| entry.touched > 0) {
+            self.discard(slot);
         }
     }
 
@@ -490,7 +488,7 @@ impl FuseRing {
             // An entry that came back is in use again. Its memory is counted again when it is answered.
             let Some(entry) = self.entries.get(slot as usize).filter(|entry| !entry.ours) else { continue };
             self.kept = self.kept.saturating_sub(entry.touched.saturating_sub(SMALL));
-            self.discard(slot, 0);
+            self.discard(slot);
         }
     }
 
@@ -531,16 +529,14 @@ impl FuseRing {
         length.unwrap_or_default().min(self.payload)
     }
 
-    /// Releases the memory of an entry's payload beyond its first bytes.
-    fn discard(&mut self, slot: Slot, kept: usize) {
+    fn discard(&mut self, slot: Slot) {
         let (Some((_, payload)), Some(entry)) = (self.ranges(slot), self.entries.get_mut(slot as usize))
         else {
             return;
         };
-        let kept = kept.next_multiple_of(rustix::param::page_size());
-        entry.touched = kept.min(self.payload);
+        entry.touched = 0;
         if let Some(batch) = self.batches.get_mut(entry.batch as usize) {
-            RingMemory::discard(&mut batch.area, &(payload.start + kept..payload.end));
+            RingMemory::discard(&mut batch.area, &payload);
         }
     }
 
@@ -640,21 +636,5 @@ mod tests {
         put(2, -libc::EINTR, 44);
         let left: Vec<Left> = (0..3).map(|slot| ring.left(slot)).collect();
         assert_eq!(left, [Left::Request(40), Left::Answer(42), Left::Answer(44)]);
-    }
-
-    #[test]
-    fn a_request_that_waits_keeps_what_it_carries() {
-        let mut ring = FuseRing::new(701, 1 << 16).unwrap();
-        ring.add(0, 1).unwrap();
-        let (headers, payload) = ring.ranges(0).unwrap();
-        let bytes = ring.batches[0].area.bytes_mut();
-        bytes[headers][PAYLOAD_LENGTH..PAYLOAD_LENGTH + 4].copy_from_slice(&5000u32.to_ne_bytes());
-        bytes[payload.clone()].fill(7);
-        ring.entries[0].touched = 1 << 16;
-        ring.shrink(0);
-        let kept = &ring.batches[0].area.bytes()[payload];
-        assert!(kept[..5000].iter().all(|byte| *byte == 7));
-        assert_eq!(kept[3 * 4096], 0, "the rest is given back");
-        assert_eq!(ring.entries[0].touched, 2 * 4096);
     }
 }
