@@ -59,19 +59,40 @@ fn waits(place: &Place, mailbox: &str, key: &str, count: u64) {
     wait_for(&format!("{key} of {mailbox}"), || figure(place, &status, key) == count);
 }
 
+/// Whether the mount goes on after a death.
+fn restart(place: &Place) -> String {
+    let status = fs::read_to_string(place.path("control/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("restart ")).unwrap().to_owned()
+}
+
 #[test]
 fn a_mount_without_restart_ends_with_its_daemon() {
     let Some(place) = Place::new() else { return };
     place.mount(&[]);
+    assert_eq!(restart(&place), "off");
     place.kill_daemon();
+}
+
+#[test]
+fn without_memory_for_a_history_the_status_says_so() {
+    let Some(place) = Place::new() else { return };
+    // The history takes more address space than that.
+    place.sh("ulimit -v 3000000; $IPCFS mount --restart --transport dev $DIR");
+    assert_eq!(restart(&place), "off: no memory for its history");
+    place.sh("echo hello > $DIR/mailboxes/q; cat $DIR/mailboxes/q; $IPCFS umount $DIR");
 }
 
 #[test]
 fn the_third_death_within_ten_seconds_ends_the_mount() {
     let Some(place) = Place::new() else { return };
     place.mount(&["--restart"]);
-    upgrade(&place);
-    upgrade(&place);
+    for _ in 0..2 {
+        assert_eq!(restart(&place), "on");
+        upgrade(&place);
+    }
+    assert_eq!(restart(&place), "on");
+    place.sh("$IPCFS upgrade $DIR");
+    assert_eq!(restart(&place), "on");
     place.kill_daemon();
     place.sh("$IPCFS umount $DIR");
     place.assert_nothing_left();

@@ -38,7 +38,6 @@ pub(super) fn run(words: &[OsString], never_gives_up: bool, log: Option<File>) -
     let status = supervisor::run(Setup {
         program,
         arguments: Arguments::new(arguments)?,
-        last: None,
         most_kept: MOST_KEPT as usize,
         never_gives_up,
         output: Some((null.into(), log.map(OwnedFd::from))),

@@ -73,6 +73,8 @@ pub struct MountView {
     pub transport: &'static str,
     /// The policy of the threads that serve, and why.
     pub scheduling: &'static str,
+    /// Whether the mount goes on if its daemon is killed.
+    pub restart: &'static str,
     pub segment_path: &'static str,
     pub uptime_ns: u64,
     pub threads: usize,

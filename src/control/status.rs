@@ -12,11 +12,12 @@ use crate::op::{Caller, Now, Timestamp};
 pub fn mount_status(view: &MountView) -> String {
     let uptime = format!("{}.{:03}", view.uptime_ns / 1_000_000_000, view.uptime_ns / 1_000_000 % 1000);
     let counts = view.counts;
-    let pairs: [(&str, &dyn std::fmt::Display); 32] = [
+    let pairs: [(&str, &dyn std::fmt::Display); 33] = [
         ("version", &env!("CARGO_PKG_VERSION")),
         ("pid", &view.pid),
         ("transport", &view.transport),
         ("scheduling", &view.scheduling),
+        ("restart", &view.restart),
         ("segment_path", &view.segment_path),
         ("threads", &view.threads),
         ("uptime", &uptime),

@@ -20,6 +20,7 @@ use crate::history::{FILES, Files, Keep};
 use crate::kernel::rings::{KeptRing, SavedRing};
 use crate::kernel::session::Mounted;
 use crate::supervisor::{Kept, Supervised};
+use crate::tree::Restart;
 
 /// The numbers of what is kept. `FIRST` comes last: without it there is nothing to go on with.
 const FIRST: u64 = 0;
@@ -58,21 +59,25 @@ pub(super) fn history_length(limits: &Limits) -> u64 {
     limits.memory.saturating_mul(4).saturating_add(1 << 30).min(MOST_HISTORY)
 }
 
-/// What a history takes, unless something prevents it.
-pub(super) fn history_files(
+/// What a history takes.
+pub(super) type Means = (Files, Box<dyn Keep>);
+
+/// What a history takes that `supervised` keeps, or why there will be none.
+pub(super) fn history(
+    supervised: Option<&Arc<Supervised>>,
     uses_rings: bool,
     length: u64,
-    supervised: &Arc<Supervised>,
-) -> Option<(Files, Box<dyn Keep>)> {
+) -> (Option<Means>, Option<Arc<dyn Restart>>) {
+    let Some(supervised) = supervised else { return (None, None) };
     let files = match restart_obstacle(uses_rings) {
-        Some(why) => Err(String::from(why)),
-        None => Files::new(length).map_err(|error| error.to_string()),
+        Some(why) => Err((String::from(why), why)),
+        None => Files::new(length).map_err(|error| (error.to_string(), "off: no memory for its history")),
     };
     match files {
-        Ok(files) => Some((files, Box::new(Keeper(Arc::clone(supervised))))),
-        Err(why) => {
-            warn!("the mount will end if its daemon is killed: {why}");
-            None
+        Ok(files) => (Some((files, Box::new(Keeper(Arc::clone(supervised))))), None),
+        Err((why, status)) => {
+            warn!("the mount will end if its daemon is killed: {}", why.trim_start_matches("off: "));
+            (None, Some(Arc::new(status)))
         }
     }
 }

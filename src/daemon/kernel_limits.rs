@@ -49,12 +49,12 @@ pub(super) fn keep_within_timeout(transport: &Arc<Transport>) {
     }
 }
 
-/// Why the daemon cannot be started again if it is killed; `None` if it can.
+/// Why the daemon cannot be started again if it is killed, as `control/status` says it; `None` if it can.
 pub(super) fn restart_obstacle(uses_rings: bool) -> Option<&'static str> {
     let release = rustix::system::uname();
     let obstacle = obstacle_of(&release.release().to_string_lossy(), uses_rings);
     obstacle.or_else(|| {
-        let why = "the kernel limits how long requests may take (fs.fuse.*_request_timeout)";
+        let why = "off: the kernel limits how long requests may take (fs.fuse.*_request_timeout)";
         (uses_rings && request_timeout().is_some()).then_some(why)
     })
 }
@@ -66,11 +66,11 @@ fn obstacle_of(release: &str, uses_rings: bool) -> Option<&'static str> {
     let mut number = || numbers.next().and_then(|number| number.parse().ok()).unwrap_or(0);
     let version: (u32, u32, u32) = (number(), number(), number());
     if version < (6, 9, 0) {
-        return Some("that takes Linux 6.9");
+        return Some("off: that takes Linux 6.9");
     }
     let is_mended = version >= (7, 2, 0) || ((6, 18, 44)..(6, 19, 0)).contains(&version);
     (uses_rings && !is_mended)
-        .then_some("over io_uring that takes Linux 7.2, or 6.18.44; use --transport dev")
+        .then_some("off: over io_uring that takes Linux 7.2, or 6.18.44; use --transport dev")
 }
 
 #[cfg(test)]

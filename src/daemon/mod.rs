@@ -46,7 +46,7 @@ use crate::tree::{Scheduling, Setup, Tree};
 pub use end::Error;
 use end::{End, finish};
 pub use keeping::MOST_KEPT;
-use keeping::{Fixed, Keeper, Left, MOST_HISTORY, history_files, history_length};
+use keeping::{Fixed, Keeper, Left};
 use kernel_limits::{keep_within_timeout, message_ceiling, request_timeout};
 use starting::{cpus, make_rings, start_rings};
 
@@ -119,7 +119,12 @@ pub fn run(
     // INTERRUPT and FORGET always come over the device.
     let readers = if rings.is_some() { 1 } else { config.threads };
     let policy = rings.as_ref().map(Started::policy).cloned();
+    let supervised = supervised.map(Arc::new);
+    let kept_by = supervised.as_ref().filter(|_| journal.is_none() && engine.is_none());
+    let (history, restart) =
+        keeping::history(kept_by, rings.is_some(), keeping::history_length(&config.limits));
     let setup = Setup {
+        restart,
         limits: config.limits,
         ceiling: message_ceiling(),
         uid: getuid().as_raw(),
@@ -130,11 +135,7 @@ pub fn run(
         engine: engine.is_some(),
         ..setup(&mounted, rings.as_ref(), readers)
     };
-    let supervised = supervised.map(Arc::new);
     let descriptors_of_segments = setup.descriptors;
-    let kept_by = supervised.as_ref().filter(|_| journal.is_none() && engine.is_none());
-    let history =
-        kept_by.and_then(|kept_by| history_files(rings.is_some(), history_length(&config.limits), kept_by));
     let tree = if let Some((files, keeper)) = history {
         let begun = Recorded::begin(setup, files, keeper, now());
         begun.inspect_err(|_| mounted.unmount()).map_err(Error::Start)?
@@ -348,15 +349,16 @@ fn prepare(
     limits::check_threads(threads + OTHER_THREADS).map_err(Error::Start)?;
     let scheduling = policy.clone().map(|policy| policy as Arc<dyn Scheduling>);
     let journal_of_tree = journal.clone();
+    let kept_by = supervised.as_ref().filter(|_| journal.is_none());
+    let (history, restart) = keeping::history(kept_by, rings.is_some(), keeping::MOST_HISTORY);
     let setup = Setup {
         scheduling,
+        restart,
         descriptors,
         journal: journal_of_tree,
         ..setup(&mounted, rings.as_ref(), readers)
     };
     let failed = |error: io::Error| Error::TakeOver(error);
-    let kept_by = supervised.as_ref().filter(|_| journal.is_none());
-    let history = kept_by.and_then(|kept_by| history_files(rings.is_some(), MOST_HISTORY, kept_by));
     let (tree, memories) = if let Some((files, keeper)) = history {
         Recorded::take_over(setup, files, keeper, (&state, memories), now()).map_err(failed)?
     } else {
@@ -398,6 +400,7 @@ fn setup(mounted: &Mounted, rings: Option<&Started>, readers: usize) -> Setup {
         backing: mounted.backing(),
         transport: if rings.is_some() { "uring" } else { "dev" },
         scheduling: None,
+        restart: None,
         threads: setup_threads(rings, readers),
         descriptors: limits::descriptors_for_segments(),
         pid: getpid().as_raw_nonzero().get() as u32,
@@ -440,7 +443,7 @@ impl Daemon {
         if self.transport.tree().has_history()
             && let Err(error) = fixed.keep(supervised)
         {
-            warn!("the mount will end if its daemon is killed: {error}");
+            self.transport.tree().give_up_history(&error);
         }
         if let Err(error) = supervised.ready() {
             warn!("the supervisor is gone: {error}");

@@ -28,6 +28,7 @@ pub mod repeat;
 mod tests;
 
 use std::io;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use parking_lot::{RwLock, RwLockReadGuard};
@@ -35,7 +36,7 @@ use parking_lot::{RwLock, RwLockReadGuard};
 use crate::engine::Event;
 use crate::op::{Effect, Effects, Error, Moment, Now, Reply, Request, RequestId};
 use crate::segment::Memory;
-use crate::tree::{Setup, Tree};
+use crate::tree::{Restart, Setup, Tree};
 use call::Call;
 use log::Log;
 use memory::{KeptBacking, KeptMemory};
@@ -47,15 +48,40 @@ pub const FILES: [u64; 2] = [1, 2];
 
 /// A tree, and its history if it has one.
 #[derive(Debug)]
-pub struct Recorded {
-    tree: RwLock<Tree>,
-    pen: Option<Arc<Pen>>,
+pub struct Recorded(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Without(Tree),
+    /// Calls are made one at a time, and the tree is made again whenever a generation begins.
+    With(RwLock<Tree>, Arc<Pen>),
+}
+
+/// The tree, which stays the same as long as this lives.
+enum TreeRef<'a> {
+    Free(&'a Tree),
+    Locked(RwLockReadGuard<'a, Tree>),
+}
+
+impl Deref for TreeRef<'_> {
+    type Target = Tree;
+
+    fn deref(&self) -> &Tree {
+        match self {
+            TreeRef::Free(tree) => tree,
+            TreeRef::Locked(tree) => tree,
+        }
+    }
 }
 
 impl Recorded {
     /// A tree without a history.
     pub fn new(tree: Tree) -> Recorded {
-        Recorded { tree: RwLock::new(tree), pen: None }
+        Recorded(Kind::Without(tree))
+    }
+
+    fn with(tree: Tree, pen: Arc<Pen>) -> Recorded {
+        Recorded(Kind::With(RwLock::new(tree), pen))
     }
 
     /// A new tree whose history begins.
@@ -67,7 +93,7 @@ impl Recorded {
         let tree = Tree::new(kept(setup, &pen), memory::maker(&pen, |_| {}), now);
         pen.keep_files()?;
         let tree = renewed(&tree, &pen, now)?;
-        Ok(Recorded { tree: RwLock::new(tree), pen: Some(pen) })
+        Ok(Recorded::with(tree, pen))
     }
 
     /// The tree that another process has saved, as [`Tree::take_over`] makes it. Its history must
@@ -88,13 +114,13 @@ impl Recorded {
         let given = memories.iter().map(|memory| Arc::clone(memory) as Arc<dyn Memory>).collect();
         let make = memory::maker(&pen, |_| {});
         let tree = Tree::take_over(kept(setup, &pen), make, state, given, now).map_err(io::Error::other)?;
-        Ok((Recorded { tree: RwLock::new(tree), pen: Some(pen) }, Memories(memories)))
+        Ok((Recorded::with(tree, pen), Memories(memories)))
     }
 
     /// Begins the history of a tree that was taken over. If that fails, there will be none.
     pub fn begin_history(&self, memories: &Memories, now: Now) {
-        let Some(pen) = &self.pen else { return };
-        let mut tree = self.tree.write();
+        let Kind::With(tree, pen) = &self.0 else { return };
+        let mut tree = tree.write();
         let kept = memories.0.iter().try_for_each(|memory| memory.keep()).and_then(|()| pen.keep_files());
         match kept.and_then(|()| renewed(&tree, pen, now)) {
             Ok(renewed) => *tree = renewed,
@@ -104,17 +130,32 @@ impl Recorded {
 
     /// Another process has the mount from now on.
     pub fn leave(&self) {
-        self.pen.iter().for_each(|pen| pen.leave());
+        self.pen().into_iter().for_each(|pen| pen.leave());
     }
 
     /// Everything below the mount point. Nothing is written down of what is done with it.
-    pub fn tree(&self) -> RwLockReadGuard<'_, Tree> {
-        self.tree.read()
+    pub fn tree(&self) -> impl Deref<Target = Tree> {
+        match &self.0 {
+            Kind::Without(tree) => TreeRef::Free(tree),
+            Kind::With(tree, _) => TreeRef::Locked(tree.read()),
+        }
     }
 
     /// Whether there is a history, so that the daemon can be killed.
     pub fn has_history(&self) -> bool {
-        self.pen.as_ref().is_some_and(|pen| pen.with_log(|_| ()).is_some())
+        self.pen().is_some_and(|pen| pen.is_written())
+    }
+
+    /// Ends the history, if there is one.
+    pub fn give_up_history(&self, why: &dyn std::fmt::Display) {
+        self.pen().into_iter().for_each(|pen| pen.give_up(why));
+    }
+
+    fn pen(&self) -> Option<&Arc<Pen>> {
+        match &self.0 {
+            Kind::Without(_) => None,
+            Kind::With(_, pen) => Some(pen),
+        }
     }
 
     /// As [`Tree::handle`].
@@ -145,7 +186,7 @@ impl Recorded {
 
     /// As [`Tree::work`].
     pub fn work(&self, now: Now, fx: &mut Effects) -> bool {
-        if self.pen.is_some() && !self.has_work() {
+        if self.pen().is_some() && !self.has_work() {
             return false;
         }
         self.call(&Call::Work, now, fx, |tree, fx| tree.work(now, fx))
@@ -153,12 +194,12 @@ impl Recorded {
 
     /// As [`Tree::engine`]. A mount with an engine has no history.
     pub fn engine(&self, event: Event, now: Now, fx: &mut Effects) {
-        self.tree.read().engine(event, now, fx);
+        self.tree().engine(event, now, fx);
     }
 
     /// As [`Tree::has_work`].
     pub fn has_work(&self) -> bool {
-        self.tree.read().has_work()
+        self.tree().has_work()
     }
 
     fn call<T>(
@@ -168,8 +209,11 @@ impl Recorded {
         fx: &mut Effects,
         make: impl FnOnce(&Tree, &mut Effects) -> T,
     ) -> T {
-        let Some(pen) = &self.pen else { return make(&self.tree.read(), fx) };
-        let mut tree = self.tree.write();
+        let (tree, pen) = match &self.0 {
+            Kind::Without(tree) => return make(tree, fx),
+            Kind::With(tree, pen) => (tree, pen),
+        };
+        let mut tree = tree.write();
         let before = answers(fx).count();
         pen.begin(call, now);
         let made = make(&tree, fx);
@@ -188,7 +232,7 @@ impl Recorded {
 
     /// All effects are performed, but for answers that were [left](Recorded::leave_answer) to others.
     pub fn performed(&self, fx: &mut Effects) {
-        if let (Some(generation), Some(pen)) = (fx.in_hand(), &self.pen) {
+        if let (Some(generation), Some(pen)) = (fx.in_hand(), self.pen()) {
             fx.set_in_hand(None);
             pen.performed(generation);
         }
@@ -196,12 +240,12 @@ impl Recorded {
 
     /// An answer of these effects is left to somebody else, who says when it is [given](Recorded::given).
     pub fn leave_answer(&self, generation: u8) {
-        self.pen.iter().for_each(|pen| pen.take_more_in_hand(generation));
+        self.pen().into_iter().for_each(|pen| pen.take_more_in_hand(generation));
     }
 
     /// An answer that was left to somebody is given.
     pub fn given(&self, generation: u8) {
-        self.pen.iter().for_each(|pen| pen.performed(generation));
+        self.pen().into_iter().for_each(|pen| pen.performed(generation));
     }
 }
 
@@ -226,7 +270,8 @@ pub struct Memories(Vec<Arc<KeptMemory>>);
 /// What a tree is made with whose history is written.
 fn kept(setup: Setup, pen: &Arc<Pen>) -> Setup {
     let keep = |backing| Box::new(KeptBacking { backing, pen: Arc::clone(pen) }) as Box<_>;
-    Setup { backing: setup.backing.map(keep), ..setup }
+    let restart = Some(Arc::clone(pen) as Arc<dyn Restart>);
+    Setup { backing: setup.backing.map(keep), restart, ..setup }
 }
 
 /// Begins a generation. Returns the tree that it begins with.

@@ -14,6 +14,7 @@ use super::log::{Full, Kind, Log};
 use crate::op::{Error, Now};
 use crate::segment::Usage;
 use crate::state::{alone, restored_alone};
+use crate::tree::Restart;
 
 /// Another process, which keeps descriptors beyond the end of this one.
 pub trait Keep: Send + Sync {
@@ -270,6 +271,11 @@ impl Pen {
         self.with_log(keep).unwrap_or_else(|| Err(io::ErrorKind::Unsupported.into()))
     }
 
+    /// Whether calls are written.
+    pub(super) fn is_written(&self) -> bool {
+        !self.state.lock().given_up
+    }
+
     /// Another process has the mount from now on: nothing that is kept for this one is worth anything.
     pub(super) fn leave(&self) {
         let mut state = self.state.lock();
@@ -336,6 +342,12 @@ impl Pen {
     /// Nothing is written any more: a process that is killed takes the mount with it.
     pub(super) fn give_up(&self, why: &dyn fmt::Display) {
         self.state.lock().give_up(why);
+    }
+}
+
+impl Restart for Pen {
+    fn describe(&self) -> &'static str {
+        if self.is_written() { "on" } else { "off: its history cannot be written" }
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
 use super::call::{self, Made};
 use super::log::{Kind, Log};
@@ -95,7 +95,7 @@ pub fn take_over(
     pen.made_again(|number| numbers.contains(&number));
     let Repeater { answers, wakes, stale, calls, .. } = again;
     Ok(Again {
-        recorded: Recorded { tree: RwLock::new(tree), pen: Some(pen) },
+        recorded: Recorded::with(tree, pen),
         answers,
         wakes: wakes.into_iter().map(PollHandle).collect(),
         stale: stale.into_iter().collect(),

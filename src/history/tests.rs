@@ -49,6 +49,7 @@ fn setup() -> Setup {
         backing: None,
         transport: "dev",
         scheduling: None,
+        restart: None,
         threads: 1,
         descriptors: 1000,
         pid: 1,

@@ -206,6 +206,7 @@ mod tests {
             backing: None,
             transport: "dev",
             scheduling: None,
+            restart: None,
             threads: 1,
             descriptors: 1000,
             pid: 1,

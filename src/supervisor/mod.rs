@@ -10,7 +10,7 @@
 //!
 //! It knows nothing of what it keeps but numbers, which the daemon chooses. It takes no memory once it has begun, it has no threads,
 //! and it never waits for the daemon. If the daemon *exits*, so does the supervisor, with the same status; if a signal *kills* it, it
-//! is started again. After three deaths within ten seconds it is not: another program ends the mount, and the supervisor itself exits.
+//! is started again. After three deaths within ten seconds it is not: the supervisor exits, and the mount ends with what it has kept.
 //!
 //! An upgrade is the daemon's affair (`handover`): it tells the supervisor which process serves, and which program to start from then
 //! on.
@@ -29,7 +29,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, kill_process, setrlimit, wait, waitpid,
+    Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus, getrlimit, kill_process, setrlimit, wait,
 };
 use rustix::time::{ClockId, clock_gettime};
 
@@ -60,8 +60,6 @@ pub struct Setup {
     pub program: OwnedFd,
     /// With which it begins, the first time and after each death. It asks what was kept.
     pub arguments: Arguments,
-    /// With which it ends the mount of a daemon that cannot live. `None`: the mount ends as that of a daemon that nobody supervises.
-    pub last: Option<Arguments>,
     /// The highest number under which something can be kept, and 1.
     pub most_kept: usize,
     /// It is started again however often it is killed.
@@ -258,7 +256,7 @@ impl Supervisor {
         loop {
             if self.deaths.is_last(seconds()) && !self.setup.never_gives_up {
                 say(format_args!("the daemon was killed by signal {signal}, too often: the mount ends"));
-                return Some(self.give_up());
+                return Some(GIVEN_UP);
             }
             say(format_args!("the daemon was killed by signal {signal}, and is started again"));
             match self.start() {
@@ -267,18 +265,6 @@ impl Supervisor {
             }
             std::thread::sleep(AGAIN);
         }
-    }
-
-    /// Ends the mount. What is kept is still open then: without it, the mount could not be told from another.
-    fn give_up(&mut self) -> u8 {
-        let last = self.setup.last.as_ref().map(|last| last.start(self.setup.program.as_fd(), None));
-        match last {
-            Some(Ok(pid)) => drop(rustix::io::retry_on_intr(|| waitpid(Some(pid), WaitOptions::empty()))),
-            Some(Err(error)) => say(format_args!("the mount cannot be ended: {error}")),
-            None => {}
-        }
-        self.kept.clear();
-        GIVEN_UP
     }
 }
 

@@ -101,19 +101,11 @@ fn supervisor() {
     let setup = Setup {
         program: exe(),
         arguments: Arguments::new(this_program("daemon")).unwrap(),
-        last: Some(Arguments::new(this_program("last")).unwrap()),
         most_kept: 5000,
         never_gives_up: false,
         output: None,
     };
     exit(i32::from(run(setup).unwrap()));
-}
-
-#[test]
-#[ignore = "a process that other tests start"]
-fn last() {
-    tell("last");
-    exit(0);
 }
 
 #[test]
@@ -245,7 +237,6 @@ fn after_three_deaths_the_mount_is_ended() {
     for deaths in 0..3 {
         running.expect(&format!("dies {deaths}"));
     }
-    running.expect("last");
     assert_eq!(running.status(), i32::from(GIVEN_UP));
 }
 

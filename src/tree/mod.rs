@@ -76,6 +76,19 @@ pub trait Scheduling: Send + Sync + fmt::Debug {
     fn describe(&self) -> &'static str;
 }
 
+/// Whether the mount goes on if its daemon is killed.
+pub trait Restart: Send + Sync + fmt::Debug {
+    /// `on`, or `off: ` and the reason, for `control/status`.
+    fn describe(&self) -> &'static str;
+}
+
+/// It does not, for this reason.
+impl Restart for &'static str {
+    fn describe(&self) -> &'static str {
+        self
+    }
+}
+
 /// What a tree is made with.
 #[derive(Debug)]
 pub struct Setup {
@@ -95,6 +108,8 @@ pub struct Setup {
     pub transport: &'static str,
     /// How threads are scheduled, for `control/status`; `None` over `/dev/fuse`, where it does not matter.
     pub scheduling: Option<Arc<dyn Scheduling>>,
+    /// Whether the daemon can be killed, for `control/status`; `None` if nobody asked for it.
+    pub restart: Option<Arc<dyn Restart>>,
     /// Threads that serve, for `control/status`.
     pub threads: usize,
     /// Descriptors that segments may have.
@@ -418,8 +433,16 @@ impl Tree {
     /// Open files by nodes that the kernel does not know any more: nobody has them, though nobody has closed them. Usually a RELEASE is
     /// on its way.
     pub fn unknown_to_kernel(&self) -> Vec<Fh> {
-        let names = self.names.lock();
-        self.handles.select(|file| file.ops().node().is_some_and(|node| names.nodes.object(node).is_none()))
+        const STEP: usize = 1000;
+        let mut unknown = Vec::new();
+        let look = |first| {
+            let names = self.names.lock();
+            let wanted =
+                |file: &OpenFile| file.ops().node().is_some_and(|node| names.nodes.object(node).is_none());
+            self.handles.select((first, STEP), wanted, &mut unknown)
+        };
+        let _ = (0..).step_by(STEP).map(look).find(|has_more| !has_more);
+        unknown
     }
 
     fn release(&self, fh: Fh, cx: &mut Cx<'_>) -> Result<Reply, Error> {

@@ -188,6 +188,7 @@ impl Mount {
             backing,
             transport: _,
             scheduling: _,
+            restart: _,
             threads: _,
             descriptors: _,
             pid: _,

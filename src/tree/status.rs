@@ -38,6 +38,7 @@ impl Tree {
                 .scheduling
                 .as_ref()
                 .map_or("normal: requests come over /dev/fuse", |s| s.describe()),
+            restart: self.setup.restart.as_ref().map_or("off", |restart| restart.describe()),
             segment_path: self.segment_path(),
             uptime_ns: now.moment.since(self.started),
             threads: self.setup.threads,

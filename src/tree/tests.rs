@@ -66,6 +66,7 @@ fn setup(memory: u64) -> Setup {
         backing: None,
         transport: "none",
         scheduling: None,
+        restart: None,
         threads: 2,
         descriptors: 1000,
         pid: 1,

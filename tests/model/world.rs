@@ -130,6 +130,7 @@ fn setup() -> Setup {
         backing: None,
         transport: "none",
         scheduling: None,
+        restart: None,
         threads: 1,
         descriptors: 1000,
         pid: 1,

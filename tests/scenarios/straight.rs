@@ -44,6 +44,7 @@ impl Straight {
             backing,
             transport: "none",
             scheduling: None,
+            restart: None,
             threads,
             descriptors: 1000,
             pid,

@@ -60,10 +60,18 @@ impl<F> Handles<F> {
         Ok((Arc::clone(&entry.file), reads))
     }
 
-    /// Those that `wanted` selects.
-    pub(crate) fn select(&self, wanted: impl Fn(&F) -> bool) -> Vec<Fh> {
+    /// Adds those that `wanted` selects among `count` places from `first` on. False if there are no further places.
+    pub(crate) fn select(
+        &self,
+        (first, count): (usize, usize),
+        wanted: impl Fn(&F) -> bool,
+        selected: &mut Vec<Fh>,
+    ) -> bool {
         let open = self.open.read();
-        open.iter().filter(|(_, entry)| wanted(&entry.file)).map(|(key, _)| Fh(key as u64)).collect()
+        let end = first.saturating_add(count).min(open.capacity());
+        let entries = (first..end).filter_map(|key| Some((key, open.get(key)?)));
+        selected.extend(entries.filter(|(_, entry)| wanted(&entry.file)).map(|(key, _)| Fh(key as u64)));
+        end < open.capacity()
     }
 
     pub(crate) fn remove(&self, fh: Fh) -> Option<Arc<F>> {
