@@ -82,6 +82,39 @@ fn without_memory_for_a_history_the_status_says_so() {
     place.sh("echo hello > $DIR/mailboxes/q; cat $DIR/mailboxes/q; $IPCFS umount $DIR");
 }
 
+/// The process that starts the daemon again.
+fn supervisor(place: &Place) -> u32 {
+    let status = fs::read_to_string(format!("/proc/{}/status", place.daemon())).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    parent.trim().parse().unwrap()
+}
+
+#[test]
+fn without_its_supervisor_a_daemon_goes_on() {
+    let Some(place) = mount(&[]) else { return };
+    place.sh("truncate -s 4096 $DIR/segments/before");
+    place::signal(supervisor(&place), Signal::KILL);
+    wait_for("the end of the supervisor", || restart(&place) == "off: its supervisor is gone");
+    place.sh("truncate -s 4096 $DIR/segments/after; rm $DIR/segments/before; echo hello > $DIR/mailboxes/q");
+    place.sh("$IPCFS upgrade $DIR");
+    assert!(restart(&place).starts_with("off: "), "{}", restart(&place));
+    assert_eq!(place.sh("cat $DIR/mailboxes/q; ls $DIR/segments; $IPCFS umount $DIR"), "hello\nafter\n");
+    place.assert_nothing_left();
+}
+
+#[test]
+fn a_supervisor_that_is_stopped_stops_nobody() {
+    let Some(place) = mount(&[]) else { return };
+    let supervisor = supervisor(&place);
+    place::signal(supervisor, Signal::STOP);
+    // More than it could be told without reading.
+    place.sh("for n in $(seq 600); do : > $DIR/segments/$n; done; truncate -s 4096 $DIR/segments/*");
+    assert_eq!(restart(&place), "off: its history cannot be kept");
+    place::signal(supervisor, Signal::CONT);
+    place.sh("rm $DIR/segments/*; $IPCFS umount $DIR");
+    place.assert_nothing_left();
+}
+
 #[test]
 fn the_third_death_within_ten_seconds_ends_the_mount() {
     let Some(place) = Place::new() else { return };

@@ -40,10 +40,12 @@ impl Keep for Keeper {
         self.0.keep(number, descriptor)
     }
 
-    fn let_go(&self, number: u64) {
-        if let Err(error) = self.0.let_go(number) {
-            warn!("the supervisor keeps what is not needed: {error}");
-        }
+    fn let_go(&self, number: u64) -> io::Result<()> {
+        self.0.let_go(number)
+    }
+
+    fn is_there(&self) -> bool {
+        self.0.is_there()
     }
 
     fn numbers(&self) -> Range<u64> {

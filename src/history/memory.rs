@@ -40,7 +40,8 @@ impl KeptMemory {
 
     /// Has it kept.
     pub(super) fn keep(&self) -> io::Result<()> {
-        self.pen.keep(self.number, self.file.backing().ok_or(io::ErrorKind::Unsupported)?)
+        self.pen.keep(self.number, self.file.backing().ok_or(io::ErrorKind::Unsupported)?);
+        Ok(())
     }
 
     /// It is not there any more.

@@ -24,7 +24,12 @@ pub trait Keep: Send + Sync {
     /// If there is no such process any more.
     fn keep(&self, number: u64, descriptor: BorrowedFd<'_>) -> io::Result<()>;
     /// Keeps it no longer.
-    fn let_go(&self, number: u64);
+    ///
+    /// # Errors
+    /// As for [`Keep::keep`].
+    fn let_go(&self, number: u64) -> io::Result<()>;
+    /// Whether there is such a process.
+    fn is_there(&self) -> bool;
     /// The numbers that memories of segments may have.
     fn numbers(&self) -> std::ops::Range<u64>;
 }
@@ -257,9 +262,13 @@ impl Pen {
         None
     }
 
-    /// Has something kept.
-    pub(super) fn keep(&self, number: u64, descriptor: BorrowedFd<'_>) -> io::Result<()> {
-        self.keeper.keep(number, descriptor)
+    /// Has something kept, as long as calls are written. If that fails, they are not any more.
+    pub(super) fn keep(&self, number: u64, descriptor: BorrowedFd<'_>) {
+        if self.is_written()
+            && let Err(error) = self.keeper.keep(number, descriptor)
+        {
+            self.give_up(&error);
+        }
     }
 
     /// Has the files kept.
@@ -281,9 +290,9 @@ impl Pen {
         let mut state = self.state.lock();
         state.given_up = true;
         state.log.give_up();
-        for number in std::mem::take(&mut state.taken) {
-            self.keeper.let_go(number);
-        }
+        let taken = std::mem::take(&mut state.taken);
+        // If there is no such process, nothing is kept.
+        let _ = taken.into_iter().try_for_each(|number| self.keeper.let_go(number));
     }
 
     /// A memory is gone.
@@ -292,8 +301,11 @@ impl Pen {
         // While all is made again, memories come and go that are long gone.
         if state.kept.is_none() {
             state.taken.remove(&number);
+            let is_written = !state.given_up;
             drop(state);
-            self.keeper.let_go(number);
+            if is_written && let Err(error) = self.keeper.let_go(number) {
+                self.give_up(&error);
+            }
         }
     }
 
@@ -307,9 +319,12 @@ impl Pen {
         let mut state = self.state.lock();
         state.kept = None;
         let unused: Vec<u64> = state.taken.iter().copied().filter(|number| !is_used(*number)).collect();
-        for number in unused {
+        let mut let_go = unused.into_iter().map(|number| {
             state.taken.remove(&number);
-            self.keeper.let_go(number);
+            self.keeper.let_go(number)
+        });
+        if let Err(error) = let_go.try_for_each(|done| done) {
+            state.give_up(&error);
         }
     }
 
@@ -347,7 +362,14 @@ impl Pen {
 
 impl Restart for Pen {
     fn describe(&self) -> &'static str {
-        if self.is_written() { "on" } else { "off: its history cannot be written" }
+        if !self.keeper.is_there() {
+            self.give_up(&"its supervisor is gone");
+            "off: its supervisor is gone"
+        } else if self.is_written() {
+            "on"
+        } else {
+            "off: its history cannot be kept"
+        }
     }
 }
 

@@ -27,11 +27,16 @@ impl Keep for Shelf {
         Ok(())
     }
 
-    fn let_go(&self, number: u64) {
+    fn let_go(&self, number: u64) -> io::Result<()> {
         // A process that is killed says nothing more.
         if !self.1.load(Ordering::SeqCst) {
             assert!(self.0.lock().remove(&number).is_some(), "{number} is not kept");
         }
+        Ok(())
+    }
+
+    fn is_there(&self) -> bool {
+        true
     }
 
     fn numbers(&self) -> Range<u64> {
