@@ -14,6 +14,8 @@ mod stays;
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
 
 use common::peer::Peer;
 use common::wait_for;
@@ -129,6 +131,49 @@ fn the_third_death_within_ten_seconds_ends_the_mount() {
     place.kill_daemon();
     place.sh("$IPCFS umount $DIR");
     place.assert_nothing_left();
+}
+
+/// The kernel says once only that it has forgotten a node, and a daemon may be killed when it has just heard it.
+#[test]
+fn what_the_kernel_has_forgotten_is_forgotten_whoever_dies() {
+    const FILES: u64 = 300;
+    let drop_caches = || fs::write("/proc/sys/vm/drop_caches", "2").is_ok();
+    let Some(place) = mount(&[]) else { return };
+    if !drop_caches() {
+        return eprintln!("SKIPPED: not root");
+    }
+    let supervisor = supervisor(&place);
+    place.sh(&format!("cd $DIR/mailboxes && seq {FILES} | xargs touch"));
+    for round in 0..12 {
+        place.sh("ls -l $DIR/mailboxes > /dev/null");
+        let first = place.daemon();
+        // It hears of all of them only after its death.
+        place::signal(first, Signal::STOP);
+        drop_caches();
+        place::signal(first, Signal::KILL);
+        let second = || child_of(supervisor).filter(|daemon| *daemon != first);
+        wait_for("the next daemon", || second().is_some());
+        thread::sleep(Duration::from_millis(4 * round));
+        place::signal(second().unwrap(), Signal::KILL);
+        wait_for("the third daemon", || File::open(place.path("control/status")).is_ok());
+    }
+    let nodes =
+        || fs::read_to_string(place.path("control/status")).map(|_| figure(&place, "status", "nodes"));
+    wait_for("all to be forgotten", || drop_caches() && nodes().is_ok_and(|nodes| nodes < FILES / 2));
+}
+
+/// The process that another has started last, if it runs.
+fn child_of(parent: u32) -> Option<u32> {
+    let stat = |pid: u32| fs::read_to_string(format!("/proc/{pid}/stat")).ok();
+    let pids = fs::read_dir("/proc").unwrap();
+    let pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_child = |pid: &u32| {
+        stat(*pid).is_some_and(|stat| {
+            let fields = stat.rsplit(") ").next().unwrap_or_default();
+            !fields.starts_with('Z') && fields.split(' ').nth(1) == Some(&parent.to_string())
+        })
+    };
+    pids.filter(is_child).max()
 }
 
 #[test]

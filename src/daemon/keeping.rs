@@ -17,6 +17,7 @@ use super::kernel_limits::restart_obstacle;
 use crate::codec::{Reader, Writer};
 use crate::config::Limits;
 use crate::history::{FILES, Files, Keep};
+use crate::kernel::read_buffer::ReadBuffer;
 use crate::kernel::rings::{KeptRing, SavedRing};
 use crate::kernel::session::Mounted;
 use crate::supervisor::{Kept, Supervised};
@@ -27,6 +28,7 @@ const FIRST: u64 = 0;
 const DEVICES: Range<u64> = 16..256;
 const RINGS: Range<u64> = 1024..2048;
 const LISTS: Range<u64> = 2048..3072;
+const BUFFERS: Range<u64> = 3072..4096;
 const MEMORIES: Range<u64> = 4096..MOST_KEPT;
 
 /// One more than the highest number.
@@ -62,26 +64,40 @@ pub(super) fn history_length(limits: &Limits) -> u64 {
 }
 
 /// What a history takes.
-pub(super) type Means = (Files, Box<dyn Keep>);
+pub(super) struct Means {
+    pub(super) files: Files,
+    pub(super) keeper: Box<dyn Keep>,
+    pub(super) buffers: Vec<ReadBuffer>,
+}
 
 /// What a history takes that `supervised` keeps, or why there will be none.
 pub(super) fn history(
     supervised: Option<&Arc<Supervised>>,
     uses_rings: bool,
     length: u64,
+    readers: usize,
 ) -> (Option<Means>, Option<Arc<dyn Restart>>) {
     let Some(supervised) = supervised else { return (None, None) };
-    let files = match restart_obstacle(uses_rings) {
-        Some(why) => Err((String::from(why), why)),
-        None => Files::new(length).map_err(|error| (error.to_string(), "off: no memory for its history")),
+    let make = || {
+        let keeper = Box::new(Keeper(Arc::clone(supervised)));
+        Ok(Means { files: Files::new(length)?, keeper, buffers: ReadBuffer::to_keep(readers)? })
     };
-    match files {
-        Ok(files) => (Some((files, Box::new(Keeper(Arc::clone(supervised))))), None),
+    let made = match restart_obstacle(uses_rings) {
+        Some(why) => Err((String::from(why), why)),
+        None => make().map_err(|error: io::Error| (error.to_string(), "off: no memory for its history")),
+    };
+    match made {
+        Ok(means) => (Some(means), None),
         Err((why, status)) => {
             warn!("the mount will end if its daemon is killed: {}", why.trim_start_matches("off: "));
             (None, Some(Arc::new(status)))
         }
     }
+}
+
+/// The files of buffers, to be kept.
+pub(super) fn files(buffers: &[ReadBuffer]) -> Vec<OwnedFd> {
+    buffers.iter().filter_map(|buffer| buffer.file()?.try_clone_to_owned().ok()).collect()
 }
 
 /// What does not change as long as the mount lives.
@@ -94,6 +110,7 @@ pub(super) struct Fixed<'a> {
     pub(super) mounted: &'a Mounted,
     pub(super) devices: &'a [Arc<OwnedFd>],
     pub(super) rings: &'a [KeptRing],
+    pub(super) buffers: &'a [OwnedFd],
 }
 
 /// What another daemon has left.
@@ -104,6 +121,7 @@ pub(super) struct Left {
     pub(super) mounted: Mounted,
     pub(super) devices: Vec<Arc<OwnedFd>>,
     pub(super) rings: Vec<SavedRing>,
+    pub(super) buffers: Vec<ReadBuffer>,
     pub(super) history: [OwnedFd; 2],
     pub(super) memories: BTreeMap<u64, OwnedFd>,
 }
@@ -120,6 +138,9 @@ impl Fixed<'_> {
         for ((memory, list), ring) in RINGS.zip(LISTS).zip(self.rings) {
             supervised.keep(memory, ring.fixed.memory().as_fd())?;
             supervised.keep(list, ring.list.as_fd())?;
+        }
+        for (number, buffer) in BUFFERS.zip(self.buffers) {
+            supervised.keep(number, buffer.as_fd())?;
         }
         let mut bytes = Vec::new();
         let mut to = Writer(&mut bytes);
@@ -166,7 +187,9 @@ impl Left {
             let ring = SavedRing::restore(&mut from, memory).ok_or_else(damaged)?;
             rings.push(ring.left(&list, deaths)?);
         }
+        let buffers = BUFFERS.map_while(|number| kept.remove(&number)).map(ReadBuffer::left);
+        let buffers = buffers.collect::<io::Result<_>>()?;
         kept.retain(|number, _| MEMORIES.contains(number));
-        Ok(Left { dir, readers, descriptors, mounted, devices, rings, history, memories: kept })
+        Ok(Left { dir, readers, descriptors, mounted, devices, rings, buffers, history, memories: kept })
     }
 }

@@ -26,9 +26,10 @@ use crate::handover::request;
 use crate::handover::successor::{Predecessor, Successor};
 use crate::handover::{Parts, Received};
 use crate::history::{self, Memories, Recorded};
-use crate::journal::{Held, JOURNAL_THREAD, Journal, Recovered};
+use crate::journal::{Held, Journal, Recovered};
 use crate::kernel::dev;
 use crate::kernel::left;
+use crate::kernel::read_buffer::ReadBuffer;
 use crate::kernel::rings::{self, KeptRing, Rings, SavedRing, Started};
 use crate::kernel::run_policy::RunPolicy;
 use crate::kernel::session::{self, Mounted};
@@ -46,9 +47,9 @@ use crate::tree::{Scheduling, Setup, Tree};
 pub use end::Error;
 use end::{End, finish};
 pub use keeping::MOST_KEPT;
-use keeping::{Fixed, Keeper, Left};
+use keeping::{Fixed, Keeper, Left, Means};
 use kernel_limits::{keep_within_timeout, message_ceiling, request_timeout};
-use starting::{cpus, make_rings, start_rings};
+use starting::{cpus, make_rings, report_end, start_clock, start_journal, start_readers, start_rings};
 
 /// Threads that start after mounting and serve no requests: the timer, the worker, that of the kernel's time limit for requests, the
 /// one that listens for upgrades, the journal's two, and the engine's two.
@@ -84,6 +85,7 @@ struct Start {
     rings: Option<Started>,
     alarms: Receiver<Alarm>,
     policy: Option<Arc<RunPolicy>>,
+    buffers: Vec<ReadBuffer>,
 }
 
 /// Mounts and serves until the mount ends, or another process serves it. `log` is where the log goes, if it is not standard
@@ -122,7 +124,7 @@ pub fn run(
     let supervised = supervised.map(Arc::new);
     let kept_by = supervised.as_ref().filter(|_| journal.is_none() && engine.is_none());
     let (history, restart) =
-        keeping::history(kept_by, rings.is_some(), keeping::history_length(&config.limits));
+        keeping::history(kept_by, rings.is_some(), keeping::history_length(&config.limits), readers);
     let setup = Setup {
         restart,
         limits: config.limits,
@@ -136,7 +138,9 @@ pub fn run(
         ..setup(&mounted, rings.as_ref(), readers)
     };
     let descriptors_of_segments = setup.descriptors;
-    let tree = if let Some((files, keeper)) = history {
+    let mut buffers = Vec::new();
+    let tree = if let Some(Means { files, keeper, buffers: to_keep }) = history {
+        buffers = to_keep;
         let begun = Recorded::begin(setup, files, keeper, now());
         begun.inspect_err(|_| mounted.unmount()).map_err(Error::Start)?
     } else {
@@ -170,7 +174,8 @@ pub fn run(
         ends,
         end,
     };
-    let served = daemon.start(Start { rings, alarms, policy: policy.clone() });
+    let files = keeping::files(&buffers);
+    let served = daemon.start(Start { rings, alarms, policy: policy.clone(), buffers });
     if served.is_ok() {
         keep_within_timeout(&daemon.transport);
         // Requests through the kernel: the tree answers from now on.
@@ -188,8 +193,8 @@ pub fn run(
         if let Err(why) = ready() {
             let _ = daemon.ends.send(End::Unready(why));
         }
-        daemon.tell_supervisor(descriptors_of_segments, &kept);
-        drop(kept);
+        daemon.tell_supervisor(descriptors_of_segments, &kept, &files);
+        drop((kept, files));
         // Only now has the daemon the session that it will keep.
         if let Some(policy) = policy {
             policy.start(false);
@@ -212,8 +217,8 @@ pub fn go_on(supervised: Supervised, kept: Kept, log: Option<File>) -> Result<()
     let (ends, end) = mpsc::channel();
     watch_signals(ends.clone()).map_err(Error::Start)?;
     let left = Left::of(kept).map_err(Error::TakeOver)?;
-    let Left { dir, readers, descriptors, mounted, devices, rings, history, memories } = left;
-    let mut left = left::read_again(&devices).map_err(|error| lost(&error))?;
+    let Left { dir, readers, descriptors, mounted, devices, rings, mut buffers, history, memories } = left;
+    let mut left = left::read_again(&devices, &mut buffers).map_err(|error| lost(&error))?;
     let mut rings = (!rings.is_empty()).then(|| Rings::adopt(rings, mounted.device())).transpose();
     let rings = rings.as_mut().map_err(|error| lost(error))?;
     left.extend(rings.iter_mut().flat_map(Started::take_left));
@@ -245,7 +250,8 @@ pub fn go_on(supervised: Supervised, kept: Kept, log: Option<File>) -> Result<()
     let transport = Transport::new(devices, reply_queues, again.recorded, None, None, clock);
     let transport = Arc::new(transport);
     transport.tick();
-    transport.handle_left(left, again.answers, &again.stale, again.wakes, again.held);
+    left::leave_out(&mut left, &again.forgets, &mut buffers);
+    transport.handle_left(left, again.answers, &again.stale, again.wakes, again.held, &mut buffers);
     if rings.is_some() {
         transport.look_for_unclosed();
     }
@@ -266,9 +272,9 @@ pub fn go_on(supervised: Supervised, kept: Kept, log: Option<File>) -> Result<()
         end,
     };
     // The lists of the rings' entries are other files now.
-    daemon.tell_supervisor(descriptors, &kept_rings);
+    daemon.tell_supervisor(descriptors, &kept_rings, &[]);
     drop(kept_rings);
-    if let Err(error) = daemon.start(Start { rings, alarms, policy: policy.clone() }) {
+    if let Err(error) = daemon.start(Start { rings, alarms, policy: policy.clone(), buffers }) {
         daemon.mounted.unmount();
         return Err(Error::Start(error));
     }
@@ -302,7 +308,7 @@ pub fn take_over(socket: UnixStream, supervised: Option<Supervised>) -> Result<(
     }
     daemon.transport.tree().begin_history(&memories, now());
     let kept = start.rings.as_mut().map_or_else(Vec::new, Started::take_kept);
-    daemon.tell_supervisor(descriptors, &kept);
+    daemon.tell_supervisor(descriptors, &kept, &keeping::files(&start.buffers));
     drop(kept);
     daemon.transport.tick();
     let policy = start.policy.clone();
@@ -350,7 +356,7 @@ fn prepare(
     let scheduling = policy.clone().map(|policy| policy as Arc<dyn Scheduling>);
     let journal_of_tree = journal.clone();
     let kept_by = supervised.as_ref().filter(|_| journal.is_none());
-    let (history, restart) = keeping::history(kept_by, rings.is_some(), keeping::MOST_HISTORY);
+    let (history, restart) = keeping::history(kept_by, rings.is_some(), keeping::MOST_HISTORY, readers);
     let setup = Setup {
         scheduling,
         restart,
@@ -359,7 +365,9 @@ fn prepare(
         ..setup(&mounted, rings.as_ref(), readers)
     };
     let failed = |error: io::Error| Error::TakeOver(error);
-    let (tree, memories) = if let Some((files, keeper)) = history {
+    let mut buffers = Vec::new();
+    let (tree, memories) = if let Some(Means { files, keeper, buffers: to_keep }) = history {
+        buffers = to_keep;
         Recorded::take_over(setup, files, keeper, (&state, memories), now()).map_err(failed)?
     } else {
         let tree = Tree::take_over(setup, Arc::new(make_memory), &state, memories, now());
@@ -386,7 +394,7 @@ fn prepare(
         ends,
         end,
     };
-    Ok((daemon, Start { rings, alarms, policy }, memories))
+    Ok((daemon, Start { rings, alarms, policy, buffers }, memories))
 }
 
 /// What a tree is made with, as far as it depends on this process. The rest is that of a mount without anything.
@@ -430,7 +438,7 @@ fn listen(mounted: &Mounted) -> Option<Arc<UnixListener>> {
 
 impl Daemon {
     /// From now on the daemon can be killed, if its history is written, and signals can be taken.
-    fn tell_supervisor(&self, descriptors: u64, rings: &[KeptRing]) {
+    fn tell_supervisor(&self, descriptors: u64, rings: &[KeptRing], buffers: &[OwnedFd]) {
         let Some(supervised) = &self.supervised else { return };
         let fixed = Fixed {
             dir: &self.dir,
@@ -439,6 +447,7 @@ impl Daemon {
             mounted: &self.mounted,
             devices: self.transport.devices(),
             rings,
+            buffers,
         };
         if self.transport.tree().has_history()
             && let Err(error) = fixed.keep(supervised)
@@ -452,9 +461,9 @@ impl Daemon {
 
     /// Starts the threads that serve.
     fn start(&self, start: Start) -> io::Result<()> {
-        let Start { rings, alarms, policy } = start;
+        let Start { rings, alarms, policy, buffers } = start;
         signals::allow_interrupting();
-        start_readers(&self.transport, self.readers, &self.ends)?;
+        start_readers(&self.transport, self.readers, buffers, &self.ends)?;
         start_clock(&self.transport, alarms, policy)?;
         if let Some(rings) = rings {
             let ends = self.ends.clone();
@@ -642,48 +651,6 @@ fn open_store(config: &Config) -> Result<(Option<Arc<Journal>>, Vec<Recovered>),
     let Some(store) = &config.store else { return Ok((None, Vec::new())) };
     let (journal, recovered) = Journal::open(store).map_err(Error::Store)?;
     Ok((Some(Arc::new(journal)), recovered))
-}
-
-fn start_journal(
-    transport: &Arc<Transport>,
-    journal: Option<&Arc<Journal>>,
-) -> io::Result<Option<JoinHandle<()>>> {
-    let Some(_) = journal else { return Ok(None) };
-    let thread = || thread::Builder::new().name(String::from(JOURNAL_THREAD));
-    let writer = Arc::clone(transport);
-    thread().spawn(move || writer.run_journal_writer())?;
-    let transport = Arc::clone(transport);
-    thread().spawn(move || transport.run_journal()).map(Some)
-}
-
-fn start_readers(transport: &Arc<Transport>, count: usize, ends: &Sender<End>) -> io::Result<()> {
-    for index in 0..count {
-        let (transport, ends) = (Arc::clone(transport), ends.clone());
-        thread::Builder::new()
-            .name(format!("serve-{index}"))
-            .spawn(move || report_end(&ends, dev::serve(&transport, index)))?;
-    }
-    Ok(())
-}
-
-/// Reports that a serving thread has ended.
-fn report_end(ends: &Sender<End>, end: io::Result<()>) {
-    // Fails only if the mount is ending already.
-    let _ = ends.send(end.map_or_else(End::Failed, |()| End::Unmounted));
-}
-
-fn start_clock(
-    transport: &Arc<Transport>,
-    alarms: Receiver<Alarm>,
-    policy: Option<Arc<RunPolicy>>,
-) -> io::Result<()> {
-    let worker = Arc::clone(transport);
-    thread::Builder::new().name(String::from("work")).spawn(move || {
-        worker.run_work(policy.as_deref());
-    })?;
-    let transport = Arc::clone(transport);
-    thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&alarms))?;
-    Ok(())
 }
 
 fn watch_signals(ends: Sender<End>) -> io::Result<()> {

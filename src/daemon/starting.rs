@@ -1,14 +1,21 @@
-//! Setting rings up, if they are wanted and possible.
+//! Setting rings up, if they are wanted and possible; starting threads.
 
+use std::io;
 use std::sync::Arc;
-use std::thread;
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::{self, JoinHandle};
 
 use log::{info, warn};
 
+use super::end::End;
 use crate::config::{Config, TransportKind};
+use crate::journal::{JOURNAL_THREAD, Journal};
+use crate::kernel::dev;
+use crate::kernel::read_buffer::ReadBuffer;
 use crate::kernel::rings::{self, Rings, Started};
 use crate::kernel::run_policy::{RunPolicy, keeps_callers};
 use crate::kernel::session::{MountError, Mounted};
+use crate::kernel::transport::{Alarm, Transport};
 use crate::sys::heap;
 
 /// Bytes of memory that rings must leave: for the handshake's buffer of 16 MiB, and for the other threads.
@@ -80,4 +87,55 @@ pub(super) fn start_rings(
             Ok(None)
         }
     }
+}
+
+/// Starts the threads of the journal, if there is one. Returns the one that must be waited for.
+pub(super) fn start_journal(
+    transport: &Arc<Transport>,
+    journal: Option<&Arc<Journal>>,
+) -> io::Result<Option<JoinHandle<()>>> {
+    let Some(_) = journal else { return Ok(None) };
+    let thread = || thread::Builder::new().name(String::from(JOURNAL_THREAD));
+    let writer = Arc::clone(transport);
+    thread().spawn(move || writer.run_journal_writer())?;
+    let transport = Arc::clone(transport);
+    thread().spawn(move || transport.run_journal()).map(Some)
+}
+
+/// Starts the threads that read the device. They read into `buffers`, as far as there are some.
+pub(super) fn start_readers(
+    transport: &Arc<Transport>,
+    count: usize,
+    buffers: Vec<ReadBuffer>,
+    ends: &Sender<End>,
+) -> io::Result<()> {
+    let mut buffers = buffers.into_iter();
+    for index in 0..count {
+        let (transport, ends, buffer) = (Arc::clone(transport), ends.clone(), buffers.next());
+        thread::Builder::new()
+            .name(format!("serve-{index}"))
+            .spawn(move || report_end(&ends, dev::serve(&transport, index, buffer)))?;
+    }
+    Ok(())
+}
+
+/// Reports that a serving thread has ended.
+pub(super) fn report_end(ends: &Sender<End>, end: io::Result<()>) {
+    // Fails only if the mount is ending already.
+    let _ = ends.send(end.map_or_else(End::Failed, |()| End::Unmounted));
+}
+
+/// Starts the threads of the clock and of what takes long.
+pub(super) fn start_clock(
+    transport: &Arc<Transport>,
+    alarms: Receiver<Alarm>,
+    policy: Option<Arc<RunPolicy>>,
+) -> io::Result<()> {
+    let worker = Arc::clone(transport);
+    thread::Builder::new().name(String::from("work")).spawn(move || {
+        worker.run_work(policy.as_deref());
+    })?;
+    let transport = Arc::clone(transport);
+    thread::Builder::new().name(String::from("clock")).spawn(move || transport.run_timer(&alarms))?;
+    Ok(())
 }

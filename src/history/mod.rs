@@ -160,28 +160,33 @@ impl Recorded {
 
     /// As [`Tree::handle`].
     pub fn handle(&self, request: &Request<'_>, now: Now, fx: &mut Effects) {
-        self.call(&Call::Handle(request), now, fx, |tree, fx| tree.handle(request, now, fx));
+        self.handle_and(request, now, || (), fx);
+    }
+
+    /// The same. Calls `written` as soon as the call is written down.
+    pub fn handle_and(&self, request: &Request<'_>, now: Now, written: impl FnOnce(), fx: &mut Effects) {
+        self.call(&Call::Handle(request), now, fx, written, |tree, fx| tree.handle(request, now, fx));
     }
 
     /// As [`Tree::cancel_wait`].
     pub fn cancel_wait(&self, unique: u64, error: Error, now: Now, fx: &mut Effects) {
         let call = Call::Cancel(unique, error);
-        self.call(&call, now, fx, |tree, fx| tree.cancel_wait(unique, error, now, fx));
+        self.call(&call, now, fx, || (), |tree, fx| tree.cancel_wait(unique, error, now, fx));
     }
 
     /// As [`Tree::expire`].
     pub fn expire(&self, limit: Moment, now: Now, fx: &mut Effects) {
-        self.call(&Call::Expire(limit), now, fx, |tree, fx| tree.expire(limit, now, fx));
+        self.call(&Call::Expire(limit), now, fx, || (), |tree, fx| tree.expire(limit, now, fx));
     }
 
     /// As [`Tree::end`].
     pub fn end(&self, now: Now, fx: &mut Effects) {
-        self.call(&Call::End, now, fx, |tree, fx| tree.end(now, fx));
+        self.call(&Call::End, now, fx, || (), |tree, fx| tree.end(now, fx));
     }
 
     /// As [`Tree::tick`].
     pub fn tick(&self, now: Now, fx: &mut Effects) {
-        self.call(&Call::Tick, now, fx, |tree, fx| tree.tick(now, fx));
+        self.call(&Call::Tick, now, fx, || (), |tree, fx| tree.tick(now, fx));
     }
 
     /// As [`Tree::work`].
@@ -189,7 +194,7 @@ impl Recorded {
         if self.pen().is_some() && !self.has_work() {
             return false;
         }
-        self.call(&Call::Work, now, fx, |tree, fx| tree.work(now, fx))
+        self.call(&Call::Work, now, fx, || (), |tree, fx| tree.work(now, fx))
     }
 
     /// As [`Tree::engine`]. A mount with an engine has no history.
@@ -207,6 +212,7 @@ impl Recorded {
         call: &Call<'_>,
         now: Now,
         fx: &mut Effects,
+        written: impl FnOnce(),
         make: impl FnOnce(&Tree, &mut Effects) -> T,
     ) -> T {
         let (tree, pen) = match &self.0 {
@@ -216,6 +222,7 @@ impl Recorded {
         let mut tree = tree.write();
         let before = answers(fx).count();
         pen.begin(call, now);
+        written();
         let made = make(&tree, fx);
         let is_long = pen.end(checksum(fx, before));
         if fx.in_hand().is_none() && answers(fx).count() > before {

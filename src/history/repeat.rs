@@ -45,6 +45,8 @@ pub struct Again {
     pub held: u8,
     /// How many calls were made again.
     pub calls: u64,
+    /// The numbers of those that are FORGETs.
+    pub forgets: BTreeSet<u64>,
 }
 
 /// The memories that were made, by number.
@@ -75,6 +77,7 @@ pub fn take_over(
         wakes: BTreeSet::new(),
         stale: BTreeSet::new(),
         calls: 0,
+        forgets: BTreeSet::new(),
     };
     let mut tree = None;
     for generation in generations {
@@ -93,7 +96,7 @@ pub fn take_over(
     }
     let numbers: BTreeSet<u64> = used.iter().filter_map(|memory| memory.kept_as()).collect();
     pen.made_again(|number| numbers.contains(&number));
-    let Repeater { answers, wakes, stale, calls, .. } = again;
+    let Repeater { answers, wakes, stale, calls, forgets, .. } = again;
     Ok(Again {
         recorded: Recorded::with(tree, pen),
         answers,
@@ -101,6 +104,7 @@ pub fn take_over(
         stale: stale.into_iter().collect(),
         held,
         calls,
+        forgets,
     })
 }
 
@@ -111,6 +115,7 @@ struct Repeater<'a> {
     wakes: BTreeSet<u64>,
     stale: BTreeSet<NodeId>,
     calls: u64,
+    forgets: BTreeSet<u64>,
 }
 
 /// A call as it is written down.
@@ -186,6 +191,11 @@ impl Repeater<'_> {
                 Made::Handle(request) => self.wanted.contains(&request.request_id.unique),
                 _ => true,
             };
+            if let Made::Handle(request) = &call
+                && matches!(request.op, Op::Forget(_))
+            {
+                self.forgets.insert(request.request_id.unique);
+            }
             let is_complete = before.is_some();
             self.pen.repeat(Repeating { results, is_complete, is_wanted, differs: false });
             match &call {

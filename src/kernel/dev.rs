@@ -11,16 +11,12 @@ use std::sync::Arc;
 use log::debug;
 use rustix::io::Errno;
 
+use super::read_buffer::ReadBuffer;
 use super::reply_path::ReplyPath;
 use super::request;
 use super::transport::{NoResponder, Transport};
-use crate::config::MAX_WRITE;
 use crate::op::Effects;
 use crate::sys::fuse_device;
-
-/// Size of the read buffer, in bytes: the longest request is a WRITE of the greatest size with its headers. The kernel
-/// refuses to fill a smaller buffer.
-pub(super) const BUFFER: usize = MAX_WRITE as usize + 4096;
 
 /// A descriptor for each of `threads`, or the one that there is if it cannot be cloned.
 pub fn descriptors(device: &Arc<OwnedFd>, threads: usize) -> Vec<Arc<OwnedFd>> {
@@ -37,22 +33,22 @@ pub fn descriptors(device: &Arc<OwnedFd>, threads: usize) -> Vec<Arc<OwnedFd>> {
     descriptors
 }
 
-/// Serves the requests of one descriptor until the mount ends.
+/// Serves the requests of one descriptor until the mount ends. `buffer` is memory for them that outlives the process.
 ///
 /// # Errors
 /// Those of reading the device, except for those that say that the mount has ended.
-pub fn serve(transport: &Transport, thread: usize) -> io::Result<()> {
+pub fn serve(transport: &Transport, thread: usize, buffer: Option<ReadBuffer>) -> io::Result<()> {
     let index = thread % transport.devices.len().max(1);
     let Some(device) = transport.devices.get(index) else { return Ok(()) };
     let reply_path = ReplyPath::Device(index as u32).into();
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = buffer.unwrap_or_else(ReadBuffer::new);
     let mut fx = Effects::new();
     transport.standstill.add_reader();
     loop {
         if transport.standstill.is_asked() {
             transport.standstill.stand();
         }
-        let length = match rustix::io::read(device, &mut buffer[..]) {
+        let length = match buffer.read(device) {
             Ok(length) => length,
             // ENOENT: the caller gave up before its request was read.
             Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => continue,
@@ -60,7 +56,13 @@ pub fn serve(transport: &Transport, thread: usize) -> io::Result<()> {
             Err(Errno::NODEV | Errno::CONNABORTED) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        transport.handle(request::decode(buffer.get(..length).unwrap_or_default(), reply_path), &mut fx);
+        if buffer.forget().is_some() {
+            let bytes = buffer.bytes(length).to_vec();
+            let written = || buffer.written(request::unique(&bytes));
+            transport.handle_and(request::decode(&bytes, reply_path), written, &mut fx);
+        } else {
+            transport.handle(request::decode(buffer.bytes(length), reply_path), &mut fx);
+        }
         transport.perform(&mut fx, &mut NoResponder);
     }
 }

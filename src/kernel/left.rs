@@ -4,7 +4,7 @@
 //! Over `/dev/fuse`, the kernel is asked to send again what was read and not answered (`FUSE_NOTIFY_RESEND`, Linux 6.9). The
 //! numbers of such requests have a bit more. Over rings, they are in the memory of their entries, which is as it was.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use rustix::io::{Errno, retry_on_intr};
 use zerocopy::IntoBytes as _;
 
 use super::abi::RESENT_BIT;
-use super::dev::BUFFER;
+use super::read_buffer::ReadBuffer;
 use super::reply_path::ReplyPath;
 use super::request::{self, DecodeError};
 use super::transport::{NoResponder, Transport, now};
@@ -26,6 +26,8 @@ use crate::sys::fuse_ring::{OPERATION, Slot};
 pub struct LeftRequest {
     pub(super) unique: u64,
     bytes: Bytes,
+    /// The buffer that it is kept in, if it is a FORGET.
+    buffer: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -43,7 +45,13 @@ impl LeftRequest {
         LeftRequest {
             unique: request::unique(&headers),
             bytes: Bytes::Entry { ring, slot, headers, payload },
+            buffer: None,
         }
+    }
+
+    /// One read from the device.
+    fn of_device(bytes: &[u8], buffer: Option<usize>) -> LeftRequest {
+        LeftRequest { unique: request::unique(bytes), bytes: Bytes::Device(bytes.to_vec()), buffer }
     }
 
     /// Its number when it came first.
@@ -78,17 +86,28 @@ impl LeftRequest {
     }
 }
 
+/// Leaves out the FORGETs that are among those `written` down.
+pub fn leave_out(left: &mut Vec<LeftRequest>, written: &BTreeSet<u64>, buffers: &mut [ReadBuffer]) {
+    left.retain(|left| {
+        let buffer = left.buffer.filter(|_| written.contains(&left.unique));
+        let buffer = buffer.and_then(|index| buffers.get_mut(index));
+        buffer.map(|buffer| buffer.written(left.unique)).is_none()
+    });
+}
+
 /// Has the kernel send again what another process has read from the devices and not answered, and reads all that there is. The
-/// process is gone; but all of its descriptors must be open yet, here or elsewhere.
+/// process is gone; but all of its descriptors must be open yet, here or elsewhere. A FORGET is not sent again: it is in one of the
+/// `buffers` that the process has left, and stays there until it is written down.
 ///
 /// # Errors
 /// EINVAL on kernels before Linux 6.9; those of reading the device.
-pub fn read_again(devices: &[Arc<OwnedFd>]) -> io::Result<Vec<LeftRequest>> {
+pub fn read_again(devices: &[Arc<OwnedFd>], buffers: &mut [ReadBuffer]) -> io::Result<Vec<LeftRequest>> {
     let device = devices.first().ok_or(io::ErrorKind::NotFound)?;
     let resend = super::reply::encode_resend();
     retry_on_intr(|| rustix::io::write(device, resend.header.as_bytes()))?;
-    let mut left = Vec::new();
-    let mut buffer = vec![0; BUFFER];
+    let forgets = buffers.iter().enumerate().filter_map(|(index, buffer)| Some((buffer.forget()?, index)));
+    let mut left: Vec<_> = forgets.map(|(bytes, index)| LeftRequest::of_device(bytes, Some(index))).collect();
+    let mut other = ReadBuffer::new();
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     loop {
         let mut polled = [PollFd::new(device, PollFlags::IN)];
@@ -99,10 +118,12 @@ pub fn read_again(devices: &[Arc<OwnedFd>]) -> io::Result<Vec<LeftRequest>> {
         if !polled.iter().any(|polled| polled.revents().contains(PollFlags::IN)) {
             return Ok(left);
         }
-        match rustix::io::read(device, &mut buffer[..]) {
+        let free = buffers.iter().position(|buffer| buffer.forget().is_none());
+        let buffer = free.and_then(|free| buffers.get_mut(free)).unwrap_or(&mut other);
+        match buffer.read(device) {
             Ok(length) => {
-                let bytes = buffer.get(..length).unwrap_or_default().to_vec();
-                left.push(LeftRequest { unique: request::unique(&bytes), bytes: Bytes::Device(bytes) });
+                let index = free.filter(|_| buffer.forget().is_some());
+                left.push(LeftRequest::of_device(buffer.bytes(length), index));
             }
             Err(Errno::INTR | Errno::AGAIN | Errno::NOENT) => {}
             Err(error) => return Err(error.into()),
@@ -121,6 +142,7 @@ impl Transport {
         stale: &[NodeId],
         wakes: Vec<PollHandle>,
         held: u8,
+        buffers: &mut [ReadBuffer],
     ) {
         let mut fx = Effects::new();
         for node in stale {
@@ -147,7 +169,9 @@ impl Transport {
                 fx.set_in_hand(Some(held));
                 fx.reply(request_id, reply);
             } else if !waiting.contains(&left.place()) {
-                self.handle(left.decode(), &mut fx);
+                let buffer = left.buffer.and_then(|index| buffers.get_mut(index));
+                let written = || buffer.into_iter().for_each(|buffer| buffer.written(left.unique));
+                self.handle_and(left.decode(), written, &mut fx);
                 if !has_answer && matches!(left.bytes, Bytes::Entry { .. }) {
                     // The kernel needs an answer to get the entry back.
                     let request_id = RequestId { unique: left.unique, reply_path: left.reply_path(), pid: 0 };
@@ -244,7 +268,7 @@ mod tests {
             padding: 0,
         };
         let bytes = [header.as_bytes(), parts[0], parts[1]].concat();
-        LeftRequest { unique: header.unique, bytes: Bytes::Device(bytes) }
+        LeftRequest::of_device(&bytes, None)
     }
 
     #[test]
@@ -274,7 +298,7 @@ mod tests {
             resent(22, opcode::READ, from, [read.as_bytes(), b""]),
             resent(20, opcode::WRITE, to, [write.as_bytes(), b"hello"]),
         ];
-        transport.handle_left(left, BTreeMap::new(), &[], Vec::new(), 0);
+        transport.handle_left(left, BTreeMap::new(), &[], Vec::new(), 0, &mut []);
         let mut answers = Vec::new();
         let mut packet = [0; 100];
         while let Ok((length, _)) = recv(&kernel, &mut packet[..], RecvFlags::DONTWAIT) {

@@ -13,6 +13,7 @@ pub mod left;
 pub mod mount_table;
 mod order;
 mod queue;
+pub mod read_buffer;
 mod reply;
 mod reply_path;
 mod reply_queue;

@@ -26,6 +26,13 @@ pub(super) fn unique(header: &[u8]) -> u64 {
     abi::InHeader::read_from_prefix(header).map_or(0, |(header, _)| header.unique)
 }
 
+/// The FORGET that is in a buffer, if one is.
+pub(super) fn forget_of(buffer: &[u8]) -> Option<&[u8]> {
+    let (header, _) = abi::InHeader::read_from_prefix(buffer).ok()?;
+    let is_forget = matches!(header.opcode, opcode::FORGET | opcode::BATCH_FORGET);
+    buffer.get(..header.len as usize).filter(|_| is_forget)
+}
+
 /// The node that a request is for and the thread that made it, from its header.
 pub(super) fn origin(header: &[u8]) -> Option<(NodeId, u32)> {
     let (header, _) = abi::InHeader::read_from_prefix(header).ok()?;

@@ -145,6 +145,16 @@ impl Transport {
 
     /// Passes one decoded request to the tree. What has to be done then is added to `fx`.
     pub(super) fn handle(&self, request: Result<Request<'_>, DecodeError>, fx: &mut Effects) {
+        self.handle_and(request, || (), fx);
+    }
+
+    /// The same. Calls `written` as soon as the request is in the history, if there is one.
+    pub(super) fn handle_and(
+        &self,
+        request: Result<Request<'_>, DecodeError>,
+        written: impl FnOnce(),
+        fx: &mut Effects,
+    ) {
         let unique = match request {
             Ok(mut request) => {
                 match &mut request.op {
@@ -158,7 +168,7 @@ impl Transport {
                 if heap::missing() > 0 && heap::fill_reserves() > may_be_missing(&request.op) {
                     fx.fail(request.request_id, Error::NoMemory);
                 } else {
-                    self.tree.handle(&request, now(), fx);
+                    self.tree.handle_and(&request, now(), written, fx);
                     self.doubt_refusal(&request, fx);
                 }
                 request.request_id.unique

@@ -18,7 +18,7 @@ use rustix::fs::{
     fstat, ftruncate, memfd_create, open,
 };
 use rustix::io::{Errno, retry_on_intr};
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, munmap};
 
 /// How often it is tried to get a file whose process has just died: a child of it may have its descriptors for a moment, between fork
 /// and execve.
@@ -76,6 +76,9 @@ impl HistoryFile {
         let flags = MapFlags::SHARED | MapFlags::NORESERVE;
         // SAFETY: without MAP_FIXED, the mapping takes the place of no other. The file cannot become shorter: it is sealed.
         let base = unsafe { mmap(ptr::null_mut(), size, protection, flags, &own, 0) }?;
+        // A child that waits for the mount would keep the mapping, and with it the lock, beyond the end of this process.
+        // SAFETY: the range is the mapping, which this process keeps.
+        unsafe { madvise(base, size, Advice::LinuxDontFork) }?;
         Ok(HistoryFile { file, own, base: base.expose_provenance(), length })
     }
 
@@ -127,6 +130,14 @@ impl HistoryFile {
         unsafe { slice::from_raw_parts(first, length as usize) }
     }
 
+    /// Lends bytes to be written.
+    pub fn bytes_mut(&mut self, at: u64, length: u64) -> &mut [u8] {
+        let first = ptr::with_exposed_provenance_mut(self.place(at, length));
+        // SAFETY: the range is within the mapping, and nobody has a reference to it as long as `self` is lent mutably. No other
+        // process has the lock.
+        unsafe { slice::from_raw_parts_mut(first, length as usize) }
+    }
+
     /// Takes the memory for a range, so that a store to it cannot fail.
     ///
     /// # Errors
@@ -160,10 +171,12 @@ mod tests {
         file.allocate(0, 8192).unwrap();
         file.set_word(8, 7);
         file.write(4093, b"hello");
+        file.bytes_mut(9000, 2).copy_from_slice(b"hi");
         let kept = file.file().try_clone_to_owned().unwrap();
         drop(file);
         let mut next = HistoryFile::of_file(kept).unwrap();
         assert_eq!((next.word(8), next.word(16), next.bytes(4093, 5)), (7, 0, &b"hello"[..]));
+        assert_eq!(next.bytes(9000, 3), b"hi\0");
         next.discard(0, 8192);
         assert_eq!((next.word(8), next.length()), (0, 1 << 30));
     }
