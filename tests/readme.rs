@@ -95,7 +95,7 @@ fn the_transcript_is_what_happens() {
     assert!(expected.len() > 10, "the transcript was not found");
     if !common::have("nats-server") {
         let begins = |word: &str| expected.iter().position(|step| step.command.contains(word)).unwrap();
-        expected.drain(begins("nats-server")..=begins("kill %1"));
+        expected.drain(begins("nats-server")..=begins("kill %nats-server"));
     }
     let home = tempfile::tempdir().unwrap();
     let results = run(&expected, home.path());

@@ -198,10 +198,23 @@ fn wait_until_idle(mount: &Mount, start: &State, unknown: u64) -> Result<State> 
         if begin.elapsed() > Duration::from_secs(10) {
             let left: Vec<&String> =
                 state.status.iter().filter(|line| !start.status.contains(line)).collect();
-            bail!("not as at the start, {start}: {state}; status has {left:?}");
+            let held = held(mount)?;
+            bail!("not as at the start, {start}: {state}; status has {left:?}, users have {held:?}");
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// What the mount holds for users.
+fn held(mount: &Mount) -> Result<Vec<String>> {
+    let mut held = Vec::new();
+    for user in fs::read_dir(mount.control("users"))? {
+        let user = user?;
+        let text = fs::read_to_string(user.path())?;
+        let used = text.lines().filter(|line| line.contains("_used ") && !line.ends_with(" 0"));
+        held.extend(used.map(|line| format!("{}: {line}", user.file_name().display())));
+    }
+    Ok(held)
 }
 
 fn cycle(
